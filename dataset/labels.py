@@ -1,0 +1,135 @@
+"""The classes of Cityscapes: names, labelIds, trainIds and colours, as tables of 256 entries.
+
+A *labelId* (0-33) is what the annotation PNGs of Cityscapes and GTA5 store. A *trainId* (0-18, 255 = ignored) is what the
+network learns and what every label tensor of this project holds.
+"""
+
+import numpy as np
+
+IGNORE_INDEX = 255
+
+# name, labelId, trainId, colour (RGB)
+_LABELS = (
+    ("unlabeled", 0, 255, (0, 0, 0)),
+    ("ego vehicle", 1, 255, (0, 0, 0)),
+    ("rectification border", 2, 255, (0, 0, 0)),
+    ("out of roi", 3, 255, (0, 0, 0)),
+    ("static", 4, 255, (0, 0, 0)),
+    ("dynamic", 5, 255, (111, 74, 0)),
+    ("ground", 6, 255, (81, 0, 81)),
+    ("road", 7, 0, (128, 64, 128)),
+    ("sidewalk", 8, 1, (244, 35, 232)),
+    ("parking", 9, 255, (250, 170, 160)),
+    ("rail track", 10, 255, (230, 150, 140)),
+    ("building", 11, 2, (70, 70, 70)),
+    ("wall", 12, 3, (102, 102, 156)),
+    ("fence", 13, 4, (190, 153, 153)),
+    ("guard rail", 14, 255, (180, 165, 180)),
+    ("bridge", 15, 255, (150, 100, 100)),
+    ("tunnel", 16, 255, (150, 120, 90)),
+    ("pole", 17, 5, (153, 153, 153)),
+    ("polegroup", 18, 255, (153, 153, 153)),
+    ("traffic light", 19, 6, (250, 170, 30)),
+    ("traffic sign", 20, 7, (220, 220, 0)),
+    ("vegetation", 21, 8, (107, 142, 35)),
+    ("terrain", 22, 9, (152, 251, 152)),
+    ("sky", 23, 10, (70, 130, 180)),
+    ("person", 24, 11, (220, 20, 60)),
+    ("rider", 25, 12, (255, 0, 0)),
+    ("car", 26, 13, (0, 0, 142)),
+    ("truck", 27, 14, (0, 0, 70)),
+    ("bus", 28, 15, (0, 60, 100)),
+    ("caravan", 29, 255, (0, 0, 90)),
+    ("trailer", 30, 255, (0, 0, 110)),
+    ("train", 31, 16, (0, 80, 100)),
+    ("motorcycle", 32, 17, (0, 0, 230)),
+    ("bicycle", 33, 18, (119, 11, 32)),
+    ("license plate", 34, 255, (0, 0, 142)),
+)
+_CLASSES = sorted((train_id, name, label_id, colour) for name, label_id, train_id, colour in _LABELS if train_id != IGNORE_INDEX)
+
+CLASS_NAMES = tuple(name for _, name, _, _ in _CLASSES)
+"""The 19 class names; the position in the tuple is the trainId."""
+
+NUM_CLASSES = len(CLASS_NAMES)
+
+LABEL_IDS = tuple(label_id for _, _, label_id, _ in _CLASSES)
+"""The labelId of each trainId."""
+
+LAST_LABEL_ID = max(label_id for _, label_id, _, _ in _LABELS)
+"""34, licence plate: drawn in GTA5 only. Greater values than this, other than 255, are no labelIds."""
+
+
+def _table(pairs, default: int) -> np.ndarray:
+    table = np.full(256, default, np.uint8)
+    for key, value in pairs:
+        table[key] = value
+    table.setflags(write=False)
+    return table
+
+
+TRAIN_ID_OF = _table(zip(LABEL_IDS, range(NUM_CLASSES)), default=IGNORE_INDEX)
+"""(256,) uint8: labelId -> trainId; whatever is not among the 19 classes -> 255. Use as ``TRAIN_ID_OF[label_ids]``."""
+
+LABEL_ID_OF = _table(enumerate(LABEL_IDS), default=0)
+"""(256,) uint8: trainId -> labelId; 255 -> 0 (unlabeled)."""
+
+COLOURS = np.zeros((256, 3), np.uint8)
+"""(256, 3) uint8 RGB: the colour of each trainId in the pictures of Cityscapes; 255 is black. Use as ``COLOURS[train_ids]``."""
+COLOURS[:NUM_CLASSES] = [colour for _, _, _, colour in _CLASSES]
+COLOURS.setflags(write=False)
+
+CLASS_SUBSETS = {
+    "19": CLASS_NAMES,
+    "synthia16": tuple(name for name in CLASS_NAMES if name not in ("terrain", "truck", "train")),
+    "synthia13": tuple(name for name in CLASS_NAMES if name not in ("wall", "fence", "pole", "terrain", "truck", "train")),
+    "carla13": tuple(name for name in CLASS_NAMES if name not in ("rider", "truck", "bus", "train", "motorcycle", "bicycle")),
+}
+"""Named subsets for means over fewer classes: all 19, the 16 and the 13 that SYNTHIA shares, the 13 that CARLA shares."""
+
+
+def class_subset(words: list[str]) -> tuple[int, ...]:
+    """The trainIds named by ``words``: one key of CLASS_SUBSETS, or class names. Raises ValueError for an unknown name."""
+    names = CLASS_SUBSETS[words[0]] if len(words) == 1 and words[0] in CLASS_SUBSETS else words
+    unknown = [name for name in names if name not in CLASS_NAMES]
+    if unknown:
+        raise ValueError(
+            f"Unknown class {unknown[0]!r}. Give one of {', '.join(CLASS_SUBSETS)}, or names out of: {', '.join(CLASS_NAMES)} (quote names with a space)."
+        )
+    return tuple(sorted(CLASS_NAMES.index(name) for name in set(names)))
+
+
+def _colour_key(colour: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 -> (...) int32, one integer a colour."""
+    return colour[..., 0].astype(np.int32) << 16 | colour[..., 1].astype(np.int32) << 8 | colour[..., 2]
+
+
+# Two pairs share a colour, pole with polegroup and car with licence plate: the class that is trained wins, since it is by far the larger.
+_LABEL_ID_OF_COLOUR = {}
+for _name, _label_id, _train_id, _colour in _LABELS:
+    _key = int(_colour_key(np.array(_colour, np.uint8)))
+    if _key not in _LABEL_ID_OF_COLOUR:
+        _LABEL_ID_OF_COLOUR[_key] = _label_id
+
+
+def label_ids_of_colours(colours: np.ndarray) -> np.ndarray:
+    """A label drawn in the Cityscapes colours -> labelIds.
+
+    Args: colours (H, W, 3) uint8 RGB. Returns (H, W) uint8. Raises ValueError for a colour that no class has.
+    """
+    keys, inverse = np.unique(_colour_key(colours), return_inverse=True)
+    unknown = [key for key in keys.tolist() if key not in _LABEL_ID_OF_COLOUR]
+    if unknown:
+        red, green, blue = unknown[0] >> 16, unknown[0] >> 8 & 255, unknown[0] & 255
+        raise ValueError(f"{len(unknown)} colours that no Cityscapes class has, the first RGB ({red}, {green}, {blue})")
+    label_ids = np.array([_LABEL_ID_OF_COLOUR[key] for key in keys.tolist()], np.uint8)
+    return label_ids[inverse].reshape(colours.shape[:2])
+
+
+def looks_like_train_ids(values: set[int]) -> bool:
+    """Whether the values found in some label files can only be trainIds, not labelIds.
+
+    Real labelId annotations of a few street scenes always hold an id above 18 (vegetation 21, sky 23, car 26); trainIds never do.
+    ``values``: the pixel values that occur in all of the files together.
+    """
+    return bool(values) and values <= {*range(NUM_CLASSES), IGNORE_INDEX} and not values <= {0, IGNORE_INDEX}
