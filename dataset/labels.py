@@ -68,7 +68,7 @@ def _table(pairs, default: int) -> np.ndarray:
     return table
 
 
-TRAIN_ID_OF = _table(zip(LABEL_IDS, range(NUM_CLASSES)), default=IGNORE_INDEX)
+TRAIN_ID_OF = _table(((label_id, train_id) for train_id, label_id in enumerate(LABEL_IDS)), default=IGNORE_INDEX)
 """(256,) uint8: labelId -> trainId; whatever is not among the 19 classes -> 255. Use as ``TRAIN_ID_OF[label_ids]``."""
 
 LABEL_ID_OF = _table(enumerate(LABEL_IDS), default=0)
@@ -78,6 +78,11 @@ COLOURS = np.zeros((256, 3), np.uint8)
 """(256, 3) uint8 RGB: the colour of each trainId in the pictures of Cityscapes; 255 is black. Use as ``COLOURS[train_ids]``."""
 COLOURS[:NUM_CLASSES] = [colour for _, _, _, colour in _CLASSES]
 COLOURS.setflags(write=False)
+
+LABEL_COLOURS = np.zeros((256, 3), np.uint8)
+"""(256, 3) uint8 RGB: the colour of each labelId, the palette of GTA5's label PNGs."""
+LABEL_COLOURS[[label_id for _, label_id, _, _ in _LABELS]] = [colour for _, _, _, colour in _LABELS]
+LABEL_COLOURS.setflags(write=False)
 
 CLASS_SUBSETS = {
     "19": CLASS_NAMES,
@@ -94,7 +99,8 @@ def class_subset(words: list[str]) -> tuple[int, ...]:
     unknown = [name for name in names if name not in CLASS_NAMES]
     if unknown:
         raise ValueError(
-            f"Unknown class {unknown[0]!r}. Give one of {', '.join(CLASS_SUBSETS)}, or names out of: {', '.join(CLASS_NAMES)} (quote names with a space)."
+            f"Unknown class {unknown[0]!r}. Give one of {', '.join(CLASS_SUBSETS)}, "
+            f"or names out of: {', '.join(CLASS_NAMES)} (quote names with a space)."
         )
     return tuple(sorted(CLASS_NAMES.index(name) for name in set(names)))
 

@@ -1,0 +1,87 @@
+"""Colour transfer in LAB (Reinhard et al., 2001; the paper's Eq. 6): the source image takes the target image's colour statistics.
+
+8-bit LAB as OpenCV makes it (L scaled to 0-255, a and b shifted by 128), as the published numbers were made. The map is pointwise:
+transforming a crop with the statistics of the whole image equals cropping the transformed image.
+"""
+
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from dataset.files import read_image
+from dataset.listing import Listing
+
+
+class ChannelStatistics(NamedTuple):
+    """Mean and population standard deviation of each channel over a whole image, (3,) float64 each, rounded to two decimals."""
+
+    mean: np.ndarray
+    std: np.ndarray
+
+
+def channel_statistics(image: np.ndarray) -> ChannelStatistics:
+    """The statistics of an (H, W, 3) uint8 image in the colour space that it is in."""
+    mean, std = cv2.meanStdDev(image)
+    return ChannelStatistics(np.around(mean, 2).ravel(), np.around(std, 2).ravel())
+
+
+def transfer_table(source: ChannelStatistics, target: ChannelStatistics) -> np.ndarray:
+    """Eq. 6 for every possible value: (256, 3) uint8. A channel without spread (sigma_s = 0) becomes the target's mean."""
+    values = np.arange(256, dtype=np.float64)[:, None]  # (256, 1)
+    flat = source.std == 0
+    mapped = ((values - source.mean) * target.std) / np.where(flat, 1.0, source.std) + target.mean  # (256, 3)
+    mapped = np.where(flat, target.mean, mapped)
+    return np.round(np.clip(mapped, 0, 255)).astype(np.uint8)
+
+
+def apply_table(image: np.ndarray, table: np.ndarray) -> np.ndarray:
+    """Each channel of an (H, W, 3) uint8 image through its column of a (256, 3) uint8 table."""
+    return cv2.LUT(image, table[None])
+
+
+def lab_statistics(image: np.ndarray) -> ChannelStatistics:
+    """The LAB statistics of a whole (H, W, 3) uint8 RGB image."""
+    return channel_statistics(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
+
+
+def lab_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
+    """Eq. 6: an (H, W, 3) uint8 RGB image, or a crop of it, in the colours of the target. Returns uint8 RGB of the same shape.
+
+    ``source_statistics`` are those of the whole image that ``image`` comes from, never of the crop.
+    """
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    return cv2.cvtColor(apply_table(lab, transfer_table(source_statistics, target_statistics)), cv2.COLOR_LAB2RGB)
+
+
+def rgb_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
+    """The same transfer done in RGB, with ``channel_statistics`` of the RGB images: what the paper's Fig. 6 compares LAB with."""
+    return apply_table(image, transfer_table(source_statistics, target_statistics))
+
+
+class LabStatistics:
+    """The LAB statistics of every image of a listing, each measured when first asked for and kept (48 bytes an image)."""
+
+    def __init__(self, listing: Listing):
+        self.listing = listing
+        self._known = np.full((len(listing), 2, 3), np.nan)
+
+    def __len__(self) -> int:
+        return len(self.listing)
+
+    def of(self, index: int, image: np.ndarray | None = None) -> ChannelStatistics:
+        """The statistics of image ``index``; ``image`` spares reading it where the caller already has it, whole."""
+        if np.isnan(self._known[index, 0, 0]):
+            self._known[index] = lab_statistics(read_image(self.listing[index].image) if image is None else image)
+        return ChannelStatistics(*self._known[index])
+
+
+class LabTransfer:
+    """A style step: gives a source image the colours of a target image drawn at random."""
+
+    def __init__(self, source: Listing, target: Listing):
+        self.source, self.target = LabStatistics(source), LabStatistics(target)
+
+    def __call__(self, region: np.ndarray, whole: np.ndarray, index: int, rng: np.random.Generator) -> np.ndarray:
+        target = self.target.of(int(rng.integers(len(self.target))))
+        return lab_transfer(region, self.source.of(index, whole), target)

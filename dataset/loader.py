@@ -1,0 +1,90 @@
+"""Order and batches as a function of seed and position, so that a resumed run reads what an uninterrupted one would have read."""
+
+import atexit
+import functools
+import multiprocessing
+import signal
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+from dataset.listing import Listing
+from dataset.segmentation import SegmentationDataset, collate
+from dataset.transforms import WholeImage
+
+
+class ShuffledOrder:
+    """position -> index: every epoch a new permutation of ``length`` frames, a function of (seed, stream, epoch)."""
+
+    def __init__(self, length: int, seed: int, stream: int):
+        self.length, self.seed, self.stream = length, seed, stream
+        self._permutations: dict[int, np.ndarray] = {}
+
+    def __call__(self, position: int) -> int:
+        epoch, place = divmod(position, self.length)
+        if epoch not in self._permutations:
+            self._permutations = {e: p for e, p in self._permutations.items() if e == epoch - 1}  # at most two are alive
+            self._permutations[epoch] = np.random.default_rng((self.seed, self.stream, epoch)).permutation(self.length)
+        return int(self._permutations[epoch][place])
+
+
+class CyclicOrder:
+    """position -> index: the listing's own order, again and again (the target of the recipe "authors")."""
+
+    def __init__(self, length: int):
+        self.length = length
+
+    def __call__(self, position: int) -> int:
+        return position % self.length
+
+
+class StepBatches(Sampler):
+    """The positions of each step from ``first_step`` to ``last_step`` (exclusive): step k takes k * batch_size onwards.
+
+    Positions never end, so every batch is full and two loaders of different length never stop at the shorter one.
+    """
+
+    def __init__(self, batch_size: int, first_step: int, last_step: int):
+        self.batch_size, self.first_step, self.last_step = batch_size, first_step, last_step
+
+    def __len__(self) -> int:
+        return max(0, self.last_step - self.first_step)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.first_step, self.last_step):
+            yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
+
+
+def training_loader(dataset: SegmentationDataset, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool) -> DataLoader:
+    """Batches for the steps ``first_step`` .. ``last_step - 1``, one each. Workers hand over uint8."""
+    return DataLoader(dataset, batch_sampler=StepBatches(batch_size, first_step, last_step), **_options(workers, pin_memory))
+
+
+def evaluation_loader(listing: Listing, workers: int, pin_memory: bool) -> DataLoader:
+    """Every frame whole, once, in order, one at a time: they may differ in size."""
+    return DataLoader(SegmentationDataset(listing, WholeImage()), batch_size=1, shuffle=False, **_options(workers, pin_memory))
+
+
+def _options(workers: int, pin_memory: bool) -> dict:
+    options = {"num_workers": workers, "collate_fn": collate, "pin_memory": pin_memory}
+    if workers:
+        _end_workers_at_exit()
+        options |= {"worker_init_fn": _start_worker, "prefetch_factor": 4}
+    return options
+
+
+@functools.cache
+def _end_workers_at_exit() -> None:
+    """Workers do not heed SIGTERM, by which multiprocessing ends those that are left when the process exits: it would wait for ever."""
+    atexit.register(lambda: [child.kill() for child in multiprocessing.active_children()])
+
+
+def _start_worker(worker: int) -> None:
+    """One thread a worker; a signal for the run is the main process's to answer, which saves and then ends its workers."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)

@@ -1,0 +1,117 @@
+"""Paired augmentation: scale, crop and flip, drawn first and then applied to the region they need and nothing else.
+
+A scale s maps output coordinate i to source coordinate (i + 0.5) / s - 0.5 in both axes, never through a rounded size. Images are
+interpolated bilinearly, labels take the nearest pixel. Sizes are (height, width).
+"""
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import cv2
+import numpy as np
+
+from dataset.labels import IGNORE_INDEX
+
+
+@dataclass(frozen=True)
+class Span:
+    """One axis of a window: ``length`` output pixels from ``start`` of an axis that was scaled by ``scale`` from ``full`` pixels."""
+
+    start: int
+    length: int
+    scale: Fraction
+    full: int
+
+    def source(self) -> tuple[slice, int]:
+        """The source pixels needed, and how many output pixels their resize yields before ``start``.
+
+        The slice begins where output and source grids coincide, so that resizing it alone samples exactly the points that resizing
+        the whole axis would. Enlarging looks one pixel back, hence one period more.
+        """
+        p, q = self.scale.numerator, self.scale.denominator
+        first = max(0, self.start - self.start % p - (p if p > q else 0))
+        last_tap = ((2 * (self.start + self.length) - 1) * q - p) // (2 * p) + 1
+        return slice(first * q // p, min(self.full, last_tap + 1)), self.start - first
+
+    def nearest(self) -> np.ndarray:
+        """(length,) int64: the source pixel under the centre of each output pixel."""
+        p, q = self.scale.numerator, self.scale.denominator
+        centres = 2 * np.arange(self.start, self.start + self.length, dtype=np.int64) + 1
+        return np.minimum(centres * q // (2 * p), self.full - 1)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What augmentation takes from one image: rows and columns of the scaled image, perhaps mirrored, padded to ``size``."""
+
+    rows: Span
+    columns: Span
+    top: int
+    left: int
+    size: tuple[int, int]
+    flip: bool
+
+    def source(self) -> tuple[slice, slice]:
+        """The region of the source image that ``apply`` needs."""
+        return self.rows.source()[0], self.columns.source()[0]
+
+    def apply_to_image(self, region: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
+        """``region`` = image[window.source()], (h, w, 3) uint8 -> (*size, 3) uint8."""
+        scale = float(self.rows.scale)
+        if scale != 1:
+            region = cv2.resize(region, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+        y, x = self.rows.source()[1], self.columns.source()[1]
+        return self._place(region[y : y + self.rows.length, x : x + self.columns.length], padding)
+
+    def apply_to_label(self, label: np.ndarray) -> np.ndarray:
+        """The whole label (H, W) uint8 -> (*size,) uint8, padded with 255."""
+        return self._place(label[self.rows.nearest()][:, self.columns.nearest()], IGNORE_INDEX)
+
+    def _place(self, content: np.ndarray, padding: int | tuple[int, int, int]) -> np.ndarray:
+        if self.flip:
+            content = content[:, ::-1]
+        if content.shape[:2] == self.size:
+            return np.require(content, requirements=["C", "W"])  # a tensor shares its memory, and must own it
+        canvas = np.empty((*self.size, *content.shape[2:]), np.uint8)
+        canvas[...] = padding
+        left = self.size[1] - self.left - content.shape[1] if self.flip else self.left
+        canvas[self.top : self.top + content.shape[0], left : left + content.shape[1]] = content
+        return canvas
+
+
+@dataclass(frozen=True)
+class RandomScaleCropFlip:
+    """Draws a Window: a scale out of ``scales``, a crop of ``size``, a mirror image with probability ``flip``.
+
+    ``crop``: "random" (anywhere; a scaled image smaller than the crop lies at the top left) or "centre" (the middle of both, the
+    manner of the authors' code).
+    """
+
+    scales: tuple[float, ...]
+    size: tuple[int, int]
+    flip: float = 0.5
+    crop: str = "random"
+
+    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> Window:
+        # A short fraction keeps the output grid periodic in the source grid, which is what makes reading a region exact.
+        scale = Fraction(self.scales[rng.integers(len(self.scales))]).limit_denominator(64)
+        spans, offsets = [], []
+        for full, wanted in zip(image_size, self.size, strict=True):
+            scaled = max(1, int(full * scale))
+            room, length = scaled - wanted, min(scaled, wanted)
+            if self.crop == "centre":
+                start, offset = max(0, room // 2), max(0, -room // 2)
+            else:
+                start, offset = int(rng.integers(max(0, room) + 1)), 0
+            spans.append(Span(start, length, scale, full))
+            offsets.append(offset)
+        return Window(*spans, *offsets, self.size, bool(rng.random() < self.flip))
+
+
+@dataclass(frozen=True)
+class WholeImage:
+    """Draws the Window that is the whole image, unchanged: validation, and the target images of the recipe "authors"."""
+
+    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> Window:
+        rows, columns = (Span(0, full, Fraction(1), full) for full in image_size)
+        return Window(rows, columns, 0, 0, tuple(image_size), False)

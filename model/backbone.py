@@ -1,0 +1,90 @@
+"""The ResNet inside the context path: torchvision's, cut before its average pool."""
+
+import urllib.error
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import Tensor, nn
+
+_WEIGHTS = {
+    "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
+    "resnet101": torchvision.models.ResNet101_Weights.IMAGENET1K_V1,
+}
+BACKBONES = tuple(_WEIGHTS)
+
+
+class ResNet(nn.Module):
+    """torchvision's ResNet without pooling and classifier; parameter names are torchvision's.
+
+    The image (N, 3, H, W) -> feat16 = layer3 (N, 256 | 1024, H/16, W/16) and feat32 = layer4 (N, 512 | 2048, H/32, W/32).
+    """
+
+    def __init__(self, name: str):
+        super().__init__()
+        full = getattr(torchvision.models, name)(weights=None)
+        self.channels32 = full.fc.in_features
+        for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, part, getattr(full, part))
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # (N, 64, H/4, W/4)
+        feat8 = self.layer2(self.layer1(x))
+        feat16 = self.layer3(feat8)
+        feat32 = self.layer4(feat16)
+        return feat16, feat32
+
+
+def build_backbone(name: str, weights: str | None) -> tuple[ResNet, int, int]:
+    """The backbone called ``name`` with ``weights`` (None, "imagenet" or a file), and the channels of feat16 and feat32.
+
+    Raises ValueError for an unknown name or weights of another network, FileNotFoundError for a missing file, ConnectionError when
+    the ImageNet weights are neither cached nor downloadable.
+    """
+    if name not in BACKBONES:
+        raise ValueError(f"Unknown backbone {name!r}; expected one of {', '.join(BACKBONES)}.")
+    backbone = ResNet(name)
+    if weights is not None:
+        state = _imagenet_weights(name) if weights == "imagenet" else _read_weights(Path(weights))
+        _load_backbone(backbone, state, origin=f"{name} from {weights}")
+    return backbone, backbone.channels32 // 2, backbone.channels32
+
+
+def _imagenet_weights(name: str) -> dict[str, Tensor]:
+    weights = _WEIGHTS[name]
+    try:
+        return weights.get_state_dict(progress=True, check_hash=True)
+    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
+        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        raise ConnectionError(
+            f"Could not download the ImageNet weights of {name} ({error}). On a machine with internet fetch {weights.url} and put it into "
+            f"{cache}, or give the file itself: --backbone-weights FILE. To train from random weights: --backbone-weights none."
+        ) from error
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    if not path.is_file():
+        raise FileNotFoundError(f"No backbone weights at {path}. Expected a torchvision ResNet state dict (.pth), 'imagenet' or 'none'.")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a state dict ({error}). Expected a torchvision ResNet state dict (.pth).") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state dict of tensors. Expected a torchvision ResNet state dict (.pth); for a run of ours use --init.")
+    return state
+
+
+def _load_backbone(backbone: ResNet, state: dict[str, Tensor], origin: str) -> None:
+    """Loads ``state`` strictly, but for the classifier ``fc``, which BiSeNet does not have."""
+    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+    own = backbone.state_dict()
+    # Very old torchvision files lack the BatchNorm counters, which nothing reads.
+    missing = sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked"))
+    surplus = sorted(state.keys() - own.keys())
+    misshapen = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
+    if missing or surplus or misshapen:
+        raise ValueError(
+            f"The weights do not fit ({origin}): {len(missing)} tensors missing {missing[:2]}, {len(surplus)} unknown {surplus[:2]}, "
+            f"{len(misshapen)} of another shape {misshapen[:2]}. Give the file of the backbone that --backbone names."
+        )
+    backbone.load_state_dict(state, strict=False)

@@ -1,0 +1,49 @@
+"""Fully convolutional discriminators: from which domain does a segmentation come? (Tsai et al., CVPR 2018; the paper's Fig. 3.)"""
+
+import itertools
+from collections.abc import Callable
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def full_conv(channels_in: int, channels_out: int) -> nn.Module:
+    """4x4 convolution, stride 2, with bias."""
+    return nn.Conv2d(channels_in, channels_out, 4, stride=2, padding=1)
+
+
+def light_conv(channels_in: int, channels_out: int) -> nn.Module:
+    """Depthwise separable: 4x4 depthwise of stride 2 -> 1x1 pointwise, both with bias, nothing between them."""
+    return nn.Sequential(
+        nn.Conv2d(channels_in, channels_in, 4, stride=2, padding=1, groups=channels_in),
+        nn.Conv2d(channels_in, channels_out, 1),
+    )
+
+
+CONVS: dict[str, Callable[[int, int], nn.Module]] = {"full": full_conv, "light": light_conv}
+
+
+class Discriminator(nn.Module):
+    """Class probabilities (N, num_classes, H, W) -> logits (N, 1, H, W), positive for "source" (z = 1 in Eq. 3); H and W at least 32.
+
+    It judges softmax outputs, never logits. Raw scores: no sigmoid, no normalisation.
+    """
+
+    def __init__(self, conv: Callable[[int, int], nn.Module], num_classes: int):
+        super().__init__()
+        widths = (num_classes, 64, 128, 256, 512, 1)
+        layers = []
+        for channels_in, channels_out in itertools.pairwise(widths):
+            layers += [conv(channels_in, channels_out), nn.LeakyReLU(0.2, inplace=True)]
+        self.layers = nn.Sequential(*layers[:-1])
+
+    def forward(self, probabilities: Tensor) -> Tensor:
+        score = self.layers(probabilities)  # (N, 1, H/32, W/32)
+        return F.interpolate(score, size=probabilities.shape[-2:], mode="bilinear", align_corners=False)  # (N, 1, H, W)
+
+
+def build_discriminator(kind: str, num_classes: int = 19) -> Discriminator:
+    """The "full" (2.78 M parameters, Table II's ADA) or the "light" discriminator (0.19 M). Raises ValueError for another kind."""
+    if kind not in CONVS:
+        raise ValueError(f"Unknown discriminator {kind!r}; expected one of {', '.join(CONVS)}.")
+    return Discriminator(CONVS[kind], num_classes)

@@ -1,0 +1,70 @@
+"""Shared by all tests: small data sets in the official layouts, and the real frames where they are."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.labels import LABEL_IDS
+
+torch.set_num_threads(2)
+
+
+@pytest.fixture(scope="session")
+def real_data() -> Path:
+    """Licensed frames that are no part of the project; REAL_DATA says where they lie."""
+    if "REAL_DATA" not in os.environ:
+        pytest.skip("REAL_DATA does not name the folder with real frames")
+    return Path(os.environ["REAL_DATA"])
+
+
+def scene(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """A picture of 4 x 5 blocks, one class a block (one block is void), and its labelIds: quick to make, possible to learn.
+
+    Red and green tell the class; blue differs from seed to seed, so that colour statistics do.
+    """
+    rng = np.random.default_rng(seed)
+    ids = np.array([*rng.permutation(LABEL_IDS), 0], np.uint8).reshape(4, 5)
+    rows, columns = (np.arange(length) * parts // length for length, parts in zip(size, ids.shape, strict=True))
+    label = ids[rows][:, columns]
+    image = np.stack([label * 7, label * 3 + 40, 255 - label * 5 - 12 * (seed % 6)], -1).astype(np.int16) + rng.integers(-20, 21, (*size, 3))
+    return image.clip(0, 255).astype(np.uint8), label
+
+
+def write_gta5(root: Path, count: int, size: tuple[int, int] = (72, 136)) -> Path:
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for number in range(1, count + 1):
+        image, label = scene(number, size)
+        Image.fromarray(image).save(root / f"images/{number:05}.png")
+        palette = Image.fromarray(label, mode="P")
+        palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).astype(np.uint8).tobytes())
+        palette.save(root / f"labels/{number:05}.png")
+    return root
+
+
+def write_cityscapes(root: Path, counts: dict[str, int], size: tuple[int, int] = (64, 128), labels: bool = True) -> Path:
+    for split, count in counts.items():
+        city = {"train": "aachen", "val": "lindau"}[split]
+        for folder in (f"leftImg8bit/{split}/{city}", *([f"gtFine/{split}/{city}"] if labels else [])):
+            (root / folder).mkdir(parents=True)
+        for number in range(count):
+            image, label = scene(100 + number, size)
+            stem = f"{city}_{number:06}_000019"
+            Image.fromarray(image).save(root / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png")
+            if labels:
+                Image.fromarray(label).save(root / f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png")
+    return root
+
+
+@pytest.fixture
+def gta5_root(tmp_path: Path) -> Path:
+    return write_gta5(tmp_path / "gta5", 6)
+
+
+@pytest.fixture
+def cityscapes_root(tmp_path: Path) -> Path:
+    return write_cityscapes(tmp_path / "cityscapes", {"train": 5, "val": 3})

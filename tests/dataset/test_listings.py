@@ -1,0 +1,165 @@
+"""What a user's tree may look like, and what is said where it is not right."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset.cityscapes import cityscapes
+from dataset.files import image_size, read_image, read_label
+from dataset.gta5 import gta5
+from dataset.labels import COLOURS, LABEL_ID_OF, TRAIN_ID_OF
+from dataset.listing import check_listing, read_name_list, restrict
+from tests.conftest import scene, write_cityscapes
+
+
+def test_gta5(gta5_root):
+    listing = gta5(gta5_root)
+    assert listing.names == [f"{number:05}" for number in range(1, 7)]
+    image, label = scene(3, (72, 136))
+    assert np.array_equal(read_image(listing[2].image), image)
+    assert np.array_equal(read_label(listing[2].label), label)
+    check_listing(listing)
+
+
+def test_cityscapes(cityscapes_root):
+    assert [len(cityscapes(cityscapes_root, split)) for split in ("train", "val")] == [5, 3]
+    frame = cityscapes(cityscapes_root, "val")[1]
+    assert frame.name == "lindau/lindau_000001_000019_leftImg8bit"
+    assert np.array_equal(read_label(frame.label), scene(101, (64, 128))[1])
+
+
+def test_a_target_needs_no_labels(tmp_path):
+    root = write_cityscapes(tmp_path / "unlabelled", {"train": 2}, labels=False)
+    listing = cityscapes(root, "train", labels=False)
+    assert len(listing) == 2
+    assert not listing.has_labels
+    assert listing[0].label is None
+
+
+def test_jpeg_images_are_found(gta5_root):
+    for path in (gta5_root / "images").glob("*.png"):
+        Image.open(path).save(path.with_suffix(".jpg"))
+        path.unlink()
+    assert len(gta5(gta5_root)) == 6
+
+
+@pytest.mark.parametrize("kind", ["palette", "indices", "colours", "colours with alpha"])
+def test_labels_are_read_from_indices_or_colours_whichever_they_are(tmp_path, kind):
+    _, label = scene(0, (40, 60))
+    picture = {
+        "palette": Image.fromarray(label, mode="P"),
+        "indices": Image.fromarray(label),
+        "colours": Image.fromarray(COLOURS[TRAIN_ID_OF[label]]),
+        "colours with alpha": Image.fromarray(COLOURS[TRAIN_ID_OF[label]]).convert("RGBA"),
+    }[kind]
+    if kind == "palette":
+        picture.putpalette([0, 0, 0] * 256)  # a reader that goes through the palette sees only black
+    picture.save(tmp_path / "label.png")
+    found = read_label(tmp_path / "label.png")
+    assert np.array_equal(TRAIN_ID_OF[found], TRAIN_ID_OF[label])
+    assert np.array_equal(found, LABEL_ID_OF[TRAIN_ID_OF[label]])
+
+
+def test_a_list_restricts_and_orders(cityscapes_root, tmp_path):
+    names = ["aachen/aachen_000003_000019_leftImg8bit.png", "aachen/aachen_000000_000019_leftImg8bit.png"]
+    (tmp_path / "list.txt").write_text("# two\n" + "\n".join(names) + "\n")
+    listing = restrict(cityscapes(cityscapes_root, "train"), tmp_path / "list.txt")
+    assert [name + ".png" for name in listing.names] == names
+    assert listing[0].label.name == "aachen_000003_000019_gtFine_labelIds.png"
+
+
+def test_the_papers_lists_are_whole():
+    sizes = {"gta5_train_500": 500, "cityscapes_train_500": 500, "cityscapes_val_250": 250}
+    assert {name: len(read_name_list(f"dataset/splits/{name}.txt")) for name in sizes} == sizes
+
+
+def test_fingerprint_follows_names_not_places(cityscapes_root, tmp_path):
+    shutil.copytree(cityscapes_root, tmp_path / "elsewhere")
+    assert cityscapes(tmp_path / "elsewhere", "train").fingerprint() == cityscapes(cityscapes_root, "train").fingerprint()
+    assert cityscapes(cityscapes_root, "train").fingerprint() != cityscapes(cityscapes_root, "val").fingerprint()
+
+
+class TestBadInput:
+    def test_missing_root(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="No folder .*leftImg8bit"):
+            cityscapes(tmp_path / "absent", "train")
+        with pytest.raises(FileNotFoundError, match="No folder .*images/"):
+            gta5(tmp_path / "absent")
+
+    def test_empty_tree(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="unpack leftImg8bit_trainvaltest.zip"):
+            cityscapes(tmp_path, "train")
+        with pytest.raises(FileNotFoundError, match="01_images.zip"):
+            gta5(tmp_path)
+
+    def test_no_labels_at_all(self, tmp_path):
+        root = write_cityscapes(tmp_path / "unlabelled", {"train": 2}, labels=False)
+        with pytest.raises(FileNotFoundError, match="gtFine_trainvaltest.zip"):
+            cityscapes(root, "train")
+
+    def test_image_without_label(self, gta5_root):
+        (gta5_root / "labels/00002.png").unlink()
+        with pytest.raises(FileNotFoundError, match="1 of 6 images .* have no label .* 00002.png"):
+            gta5(gta5_root)
+
+    def test_label_without_image(self, cityscapes_root):
+        next((cityscapes_root / "leftImg8bit/val").rglob("*_000001_*")).unlink()
+        with pytest.raises(FileNotFoundError, match="1 of 3 labels .* have no image"):
+            cityscapes(cityscapes_root, "val")
+
+    def test_image_and_label_of_different_sizes(self, gta5_root):
+        Image.fromarray(np.full((70, 136), 7, np.uint8)).save(gta5_root / "labels/00004.png")
+        with pytest.raises(ValueError, match=r"1 of 6 pairs .*00004.png \(72, 136\) .*\(70, 136\)"):
+            check_listing(gta5(gta5_root))
+
+    def test_truncated_png(self, gta5_root):
+        path = gta5_root / "images/00001.png"
+        path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+        with pytest.raises(ValueError, match=r"00001.png cannot be decoded .*damaged or cut short"):
+            read_image(path)
+
+    def test_no_image_at_all(self, tmp_path):
+        (tmp_path / "x.png").write_text("text")
+        for read in (read_image, read_label, image_size):
+            with pytest.raises(ValueError, match=r"x\.png .*damaged"):
+                read(tmp_path / "x.png")
+            with pytest.raises(FileNotFoundError, match="incomplete"):
+                read(tmp_path / "y.png")
+
+    def test_sixteen_bit_images(self, tmp_path):
+        Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
+        for read in (read_image, read_label):
+            with pytest.raises(ValueError, match="pixel format"):
+                read(tmp_path / "deep.png")
+
+    def test_values_that_are_no_label_ids(self, tmp_path):
+        Image.fromarray(np.array([[7, 40], [200, 255]], np.uint8)).save(tmp_path / "label.png")
+        with pytest.raises(ValueError, match=r"\[40, 200\].*neither labelIds"):
+            read_label(tmp_path / "label.png")
+
+    def test_unknown_colours(self, tmp_path):
+        Image.fromarray(np.full((4, 4, 3), 77, np.uint8)).save(tmp_path / "label.png")
+        with pytest.raises(ValueError, match=r"RGB \(77, 77, 77\)"):
+            read_label(tmp_path / "label.png")
+
+    def test_train_ids_instead_of_label_ids(self, cityscapes_root):
+        for path in (cityscapes_root / "gtFine").rglob("*.png"):
+            Image.fromarray(TRAIN_ID_OF[np.asarray(Image.open(path))]).save(path)
+        with pytest.raises(ValueError, match="these are trainIds, labelIds"):
+            check_listing(cityscapes(cityscapes_root, "train"))
+
+    def test_lists(self, cityscapes_root, tmp_path):
+        listing, path = cityscapes(cityscapes_root, "train"), tmp_path / "list.txt"
+        with pytest.raises(FileNotFoundError, match="No list at"):
+            restrict(listing, path)
+        path.write_text("\n# nothing\n")
+        with pytest.raises(ValueError, match="names no image"):
+            restrict(listing, path)
+        path.write_text("aachen/aachen_000000_000019_leftImg8bit.png\naachen/nothing.png\n")
+        with pytest.raises(FileNotFoundError, match=r"names 1 of 2 images .*nothing"):
+            restrict(listing, path)
+        path.write_text("a.png\na.png\n")
+        with pytest.raises(ValueError, match="twice"):
+            restrict(listing, path)

@@ -1,0 +1,105 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.cityscapes import cityscapes
+from dataset.colour_transfer import LabTransfer
+from dataset.gta5 import gta5
+from dataset.labels import TRAIN_ID_OF
+from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
+from dataset.segmentation import SegmentationDataset
+from dataset.transforms import RandomScaleCropFlip
+from tests.conftest import scene
+
+CROP = RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), (48, 64))
+
+
+def training_set(root, cityscapes_root=None, seed=0):
+    listing = gta5(root)
+    styles = [LabTransfer(listing, cityscapes(cityscapes_root, "train", labels=False))] if cityscapes_root else []
+    return SegmentationDataset(listing, CROP, ShuffledOrder(len(listing), seed, 0), styles, seed=seed)
+
+
+def batches(dataset, first, last, workers, batch_size=4):
+    return [tuple(part.clone() for part in batch) for batch in training_loader(dataset, batch_size, first, last, workers, pin_memory=False)]
+
+
+def assert_equal(one, other):
+    assert len(one) == len(other)
+    for a, b in zip(one, other, strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(a, b, strict=True))
+
+
+def test_samples_are_uint8_and_paired(gta5_root):
+    sample = training_set(gta5_root)[0]
+    assert sample.image.shape == (48, 64, 3)
+    assert sample.label.shape == (48, 64)
+    assert sample.image.dtype == sample.label.dtype == torch.uint8
+    # In these scenes the green channel tells the class: 3 * labelId + 40, and noise of 20.
+    label_id = (sample.image[..., 1].float() - 40) / 3
+    road_or_car = {0: 7, 13: 26}
+    for train_id, expected in road_or_car.items():
+        chosen = label_id[sample.label == train_id]
+        assert chosen.numel() == 0 or abs(chosen.median().item() - expected) < 3
+
+
+@pytest.mark.parametrize("lab", [False, True])
+def test_batches_do_not_depend_on_workers_or_on_where_one_starts(gta5_root, cityscapes_root, lab):
+    target = cityscapes_root if lab else None
+    alone = batches(training_set(gta5_root, target), 0, 6, workers=0)
+    assert_equal(alone, batches(training_set(gta5_root, target), 0, 6, workers=3))
+    assert_equal(alone[4:], batches(training_set(gta5_root, target), 4, 6, workers=2))
+
+
+def test_seeds_and_streams_differ(gta5_root):
+    listing = gta5(gta5_root)
+    first = SegmentationDataset(listing, CROP, seed=0, stream=0)
+    for seed, stream in ((1, 0), (0, 1)):
+        other = SegmentationDataset(listing, CROP, seed=seed, stream=stream)
+        assert not all(torch.equal(first[i].image, other[i].image) for i in range(4))
+
+
+def test_an_epoch_sees_every_image_once_in_a_new_order():
+    order = ShuffledOrder(7, seed=3, stream=0)
+    epochs = [[order(position) for position in range(7 * e, 7 * e + 7)] for e in range(3)]
+    assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert [order(position) for position in range(7)] == epochs[0]  # going back is the same
+    assert [CyclicOrder(3)(position) for position in range(5)] == [0, 1, 2, 0, 1]
+
+
+def test_batches_are_full_and_go_on_past_the_end_of_an_epoch(gta5_root):
+    found = batches(training_set(gta5_root), 0, 5, workers=0)
+    assert [len(image) for image, _, _ in found] == [4] * 5
+    indices = torch.cat([index for _, _, index in found])
+    assert sorted(indices[:6].tolist()) == sorted(indices[6:12].tolist()) == list(range(6))
+
+
+def test_evaluation_reads_everything_whole_and_once(cityscapes_root):
+    found = list(evaluation_loader(cityscapes(cityscapes_root, "val"), workers=2, pin_memory=False))
+    assert [batch.index.tolist() for batch in found] == [[0], [1], [2]]
+    image, label = scene(101, (64, 128))
+    assert np.array_equal(found[1].image[0].numpy(), image)
+    assert np.array_equal(found[1].label[0].numpy(), TRAIN_ID_OF[label])
+
+
+def test_target_samples_have_no_label(cityscapes_root):
+    listing = cityscapes(cityscapes_root, "train", labels=False)
+    batch = next(iter(training_loader(SegmentationDataset(listing, CROP), 2, 0, 1, 0, pin_memory=False)))
+    assert batch.label is None
+    assert batch.image.shape == (2, 48, 64, 3)
+
+
+def test_a_pair_of_different_sizes_is_refused(gta5_root):
+    Image.fromarray(np.full((70, 136), 7, np.uint8)).save(gta5_root / "labels/00001.png")
+    with pytest.raises(ValueError, match=r"00001.png is \(72, 136\) and .*\(70, 136\)"):
+        SegmentationDataset(gta5(gta5_root), CROP)[0]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_file_is_named_also_from_a_worker(gta5_root, workers):
+    path = gta5_root / "images/00003.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(ValueError, match=r"00003\.png cannot be decoded"):
+        batches(training_set(gta5_root), 0, 3, workers)

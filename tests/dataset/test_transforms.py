@@ -1,0 +1,95 @@
+from fractions import Fraction
+
+import cv2
+import numpy as np
+import pytest
+
+from dataset.transforms import RandomScaleCropFlip, Span, WholeImage
+
+SIZES = [(97, 201), (64, 128), (70, 75)]
+SCALES = (0.5, 0.75, 1.0, 1.5)
+
+
+def scaled_whole(image, label, scale):
+    """The reference: everything resized, by the coordinate rule of the module's first lines."""
+    resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    rows, columns = (np.clip(np.floor((np.arange(int(Fraction(scale) * full)) + 0.5) / scale).astype(int), 0, full - 1) for full in label.shape)
+    return resized, label[rows][:, columns]
+
+
+def data(size, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (*size, 3)).astype(np.uint8), rng.integers(0, 19, size).astype(np.uint8)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_region_read_alone_equals_the_whole_resized_and_cropped(size, scale):
+    image, label = data(size)
+    whole_image, whole_label = scaled_whole(image, label, scale)
+    draw = RandomScaleCropFlip((scale,), (32, 40), flip=0.0).draw
+    for seed in range(60):
+        window = draw(np.random.default_rng(seed), size)
+        y, x = window.rows.start, window.columns.start
+        height, width = window.rows.length, window.columns.length
+        found = window.apply_to_image(image[window.source()], (1, 2, 3))
+        assert np.array_equal(found[:height, :width], whole_image[y : y + height, x : x + width])
+        assert np.array_equal(window.apply_to_label(label)[:height, :width], whole_label[y : y + height, x : x + width])
+
+
+def test_the_region_is_no_larger_than_needed():
+    for scale in map(Fraction, SCALES):
+        for start in range(100):
+            region, _ = Span(start, 64, scale, 400).source()
+            assert region.stop - region.start <= 64 / scale + 8
+
+
+def test_every_place_and_both_mirror_images_are_drawn():
+    draw = RandomScaleCropFlip((1.0,), (62, 120)).draw
+    windows = [draw(np.random.default_rng(seed), (64, 128)) for seed in range(500)]
+    assert {w.rows.start for w in windows} == {0, 1, 2}
+    assert {w.columns.start for w in windows} == set(range(9))
+    assert 200 < sum(w.flip for w in windows) < 300
+
+
+def test_a_flip_mirrors_image_and_label():
+    image, label = data((64, 128))
+    straight, mirrored = (RandomScaleCropFlip((0.75,), (80, 110), flip=p).draw(np.random.default_rng(1), (64, 128)) for p in (0.0, 1.0))
+    pad = (9, 9, 9)
+    assert np.array_equal(mirrored.apply_to_image(image[mirrored.source()], pad), straight.apply_to_image(image[straight.source()], pad)[:, ::-1])
+    assert np.array_equal(mirrored.apply_to_label(label), straight.apply_to_label(label)[:, ::-1])
+
+
+def test_an_image_smaller_than_the_crop_is_padded_and_its_label_ignored_there():
+    image, label = data((40, 50))
+    window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).draw(np.random.default_rng(0), (40, 50))
+    padded, ignored = window.apply_to_image(image[window.source()], (124, 116, 104)), window.apply_to_label(label)
+    assert padded.shape == (64, 96, 3)
+    assert (padded[20:] == (124, 116, 104)).all()
+    assert (padded[:, 25:] == (124, 116, 104)).all()
+    assert (ignored[20:] == 255).all()
+    assert (ignored[:, 25:] == 255).all()
+    assert (ignored[:20, :25] < 19).all()
+
+
+def test_centre_crop():
+    image, label = data((40, 50))
+    window = RandomScaleCropFlip((1.0,), (20, 70), flip=0.0, crop="centre").draw(np.random.default_rng(0), (40, 50))
+    found = window.apply_to_image(image[window.source()], (0, 0, 0))
+    assert np.array_equal(found[:, 10:60], image[10:30])
+    assert (found[:, :10] == 0).all()
+    assert (window.apply_to_label(label)[:, 60:] == 255).all()
+
+
+def test_labels_keep_their_values():
+    label = np.where(np.indices((61, 83)).sum(0) % 2, 3, 17).astype(np.uint8)
+    for scale in SCALES:
+        window = RandomScaleCropFlip((scale,), (40, 40), flip=0.0).draw(np.random.default_rng(0), label.shape)
+        assert set(np.unique(window.apply_to_label(label))) <= {3, 17, 255}
+
+
+def test_whole_image_is_unchanged():
+    image, label = data((33, 47))
+    window = WholeImage().draw(np.random.default_rng(0), (33, 47))
+    assert np.array_equal(window.apply_to_image(image[window.source()], (0, 0, 0)), image)
+    assert np.array_equal(window.apply_to_label(label), label)

@@ -1,0 +1,58 @@
+import urllib.error
+
+import pytest
+import torch
+import torchvision
+
+from model import backbone as module
+from model.bisenet import BiSeNet
+
+
+def test_a_file_of_weights_is_loaded(tmp_path):
+    donor = torchvision.models.resnet18(weights=None)
+    torch.save(donor.state_dict(), tmp_path / "resnet18.pth")
+    model = BiSeNet(19, "resnet18", str(tmp_path / "resnet18.pth"))
+    state = model.context_path.backbone.state_dict()
+    assert state
+    for key, value in state.items():
+        assert torch.equal(value, donor.state_dict()[key]), key
+
+
+def test_imagenet_weights_come_from_torchvision_and_only_for_the_backbone_asked_for(monkeypatch):
+    asked = []
+
+    def fake(self, **_):
+        asked.append(self)
+        return torchvision.models.resnet18(weights=None).state_dict()
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fake)
+    BiSeNet(19, "resnet18", "imagenet")
+    assert asked == [torchvision.models.ResNet18_Weights.IMAGENET1K_V1]
+
+
+def test_offline_imagenet_names_the_remedy(monkeypatch):
+    def offline(self, **_):
+        raise urllib.error.URLError("no network")
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", offline)
+    with pytest.raises(ConnectionError, match="--backbone-weights none"):
+        BiSeNet(19, "resnet18", "imagenet")
+
+
+def test_wrong_files_are_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No backbone weights"):
+        BiSeNet(19, "resnet18", str(tmp_path / "absent.pth"))
+    (tmp_path / "text.pth").write_text("not a checkpoint")
+    with pytest.raises(ValueError, match="cannot be read"):
+        BiSeNet(19, "resnet18", str(tmp_path / "text.pth"))
+    torch.save({"a": 1}, tmp_path / "other.pth")
+    with pytest.raises(ValueError, match="no state dict"):
+        BiSeNet(19, "resnet18", str(tmp_path / "other.pth"))
+    torch.save(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "resnet34.pth")
+    with pytest.raises(ValueError, match="do not fit"):
+        BiSeNet(19, "resnet18", str(tmp_path / "resnet34.pth"))
+
+
+def test_unknown_backbone_is_refused():
+    with pytest.raises(ValueError, match="resnet18, resnet101"):
+        module.build_backbone("resnet50", None)

@@ -1,0 +1,128 @@
+import pytest
+import torch
+from torch import nn
+
+from model.bisenet import BiSeNet, SegmentationOutput
+from model.discriminator import build_discriminator
+from scripts.baselines import BaselineBiSeNet
+from utils.cost import parameters
+
+AUX = ("aux16", "aux32")
+
+
+def to_baseline(model: BiSeNet, backbone: str) -> BaselineBiSeNet:
+    """The published network with the same weights."""
+    names = {
+        "spatial_path.": "spatial.",
+        "context_path.backbone.": "resnet.",
+        "context_path.arm16.": "attention16.",
+        "context_path.arm32.": "attention32.",
+        "fusion.fuse.": "fuse.",
+        "fusion.conv1.": "fuse1.",
+        "fusion.conv2.": "fuse2.",
+    }
+    state = {}
+    for key, value in model.state_dict().items():
+        prefix = next((prefix for prefix in names if key.startswith(prefix)), "")
+        state[names.get(prefix, "") + key[len(prefix) :]] = value
+    baseline = BaselineBiSeNet(backbone=backbone).double()
+    missing, unexpected = baseline.load_state_dict(state, strict=False)
+    assert set(missing) == {"resnet.fc.weight", "resnet.fc.bias"}
+    assert not unexpected
+    return baseline
+
+
+def randomise_batch_norms(model: nn.Module) -> None:
+    """Batch statistics and weights of a trained network, so that no BatchNorm is close to the identity."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5)
+            nn.init.normal_(module.bias, 0, 0.3)
+            nn.init.normal_(module.running_mean, 0, 0.3)
+            nn.init.uniform_(module.running_var, 0.5, 2)
+
+
+@pytest.mark.parametrize(("backbone", "training", "inference"), [("resnet18", 12_068_672, 12_054_042), ("resnet101", 48_752_192, 48_693_786)])
+def test_parameter_counts_are_the_pinned_ones(backbone, training, inference):
+    model = BiSeNet(19, backbone)
+    assert parameters(model) == training
+    assert training - sum(parameters(getattr(model, name)) for name in AUX) == inference
+
+
+def convolution_macs(model: nn.Module, size: tuple[int, int]) -> int:
+    macs = 0
+
+    def count(module, _inputs, output):
+        nonlocal macs
+        macs += output.shape[2:].numel() * module.weight.numel()
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_hook(count)
+    with torch.no_grad():
+        model.eval()(torch.zeros(1, 3, *size))
+    return macs
+
+
+@pytest.mark.parametrize(("backbone", "gmac"), [("resnet18", 25.63), ("resnet101", 91.41)])
+def test_convolution_macs(backbone, gmac):
+    published = convolution_macs(BaselineBiSeNet(backbone=backbone), (512, 1024)) / 1e9
+    assert published == pytest.approx(gmac, abs=0.005)
+    head_moved_to_stride_8 = 19 * 19 * 512 * 1024 * (1 - 1 / 64) / 1e9
+    assert convolution_macs(BiSeNet(19, backbone), (512, 1024)) / 1e9 == pytest.approx(published - head_moved_to_stride_8, abs=1e-9)
+
+
+@pytest.mark.parametrize("backbone", ["resnet18", "resnet101"])
+def test_logits_equal_the_published_network(backbone):
+    torch.manual_seed(0)
+    model = BiSeNet(19, backbone).double()
+    randomise_batch_norms(model)
+    baseline = to_baseline(model, backbone)
+    image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
+    for mode in (True, False):
+        ours, theirs = model.train(mode)(image), baseline.train(mode)(image)
+        expected = theirs if mode else (theirs,)
+        found = (ours.logits, *ours.aux)
+        assert len(found) == len(expected) == (3 if mode else 1)
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize("size", [(32, 32), (33, 65), (97, 201), (100, 180)])
+def test_any_size_gives_logits_of_that_size(size):
+    model, image = BiSeNet(19, "resnet18"), torch.randn(2, 3, *size)
+    output = model.train()(image)
+    assert isinstance(output, SegmentationOutput)
+    assert [tuple(x.shape) for x in (output.logits, *output.aux)] == [(2, 19, *size)] * 3
+    output = model.eval()(image[:1])
+    assert output.logits.shape == (1, 19, *size)
+    assert output.aux == ()
+
+
+def test_auxiliary_work_can_be_skipped_in_training():
+    torch.manual_seed(0)
+    model, image = BiSeNet().train(), torch.randn(2, 3, 64, 64)
+    with_aux, without = model(image), model(image, with_aux=False)
+    assert without.aux == ()
+    torch.testing.assert_close(without.logits, with_aux.logits)
+
+
+def test_initialisation_outside_the_backbone():
+    torch.manual_seed(0)
+    model = BiSeNet()
+    weight = model.fusion.fuse[0].weight
+    assert weight.std().item() == pytest.approx((2 / (1024 * 9)) ** 0.5, rel=0.02)
+    assert (model.fusion.fuse[1].weight == 1).all()
+
+
+def test_batch_of_one_and_small_images_are_refused():
+    model = BiSeNet()
+    with pytest.raises(ValueError, match="at least 2 images"):
+        model.train()(torch.zeros(1, 3, 64, 64))
+    with pytest.raises(ValueError, match="at least 32"):
+        model.eval()(torch.zeros(1, 3, 31, 64))
+
+
+def test_network_gives_the_discriminator_what_it_takes():
+    probabilities = BiSeNet().eval()(torch.zeros(1, 3, 50, 70)).logits.softmax(1)
+    assert build_discriminator("light")(probabilities).shape == (1, 1, 50, 70)

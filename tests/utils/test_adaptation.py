@@ -1,0 +1,120 @@
+import contextlib
+import copy
+
+import pytest
+import torch
+
+from model.bisenet import BiSeNet
+from model.discriminator import build_discriminator
+from scripts.baselines import adversarial_iteration
+from tests.model.test_bisenet import to_baseline
+from utils.adaptation import adversarial_step
+from utils.losses import SOURCE, domain_loss
+
+SCALER = torch.amp.GradScaler("cpu", enabled=False)
+
+
+@pytest.fixture
+def setting():
+    torch.manual_seed(0)
+    model, discriminator = BiSeNet().train(), build_discriminator("light").train()
+    source, target = torch.randn(2, 2, 3, 64, 64)
+    label = torch.randint(0, 19, (2, 64, 64))
+    label[:, :10] = 255
+    return model, discriminator, source, label, target
+
+
+def step(model, discriminator, source, label, target, lambda_adv=0.01):
+    return adversarial_step(model, discriminator, source, label, target, lambda_adv, contextlib.nullcontext, SCALER)
+
+
+def gradients(network):
+    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+
+
+@pytest.mark.parametrize("kind", ["light", "full"])
+def test_gradients_equal_the_published_iteration(setting, kind):
+    model, _, source, label, target = setting
+    discriminator = build_discriminator(kind).double()
+    model = model.double()
+    baseline, baseline_discriminator = to_baseline(model, "resnet18").train(), copy.deepcopy(discriminator)
+    step(model, discriminator, source.double(), label, target.double(), lambda_adv=0.5)
+
+    before = [p.detach().clone() for p in baseline.parameters()]
+    sgd, adam = (torch.optim.SGD(network.parameters(), lr=1.0) for network in (baseline, baseline_discriminator))
+    adversarial_iteration(baseline, baseline_discriminator, sgd, adam, source.double(), label, target.double(), lambda_adv=0.5)
+    theirs = {name: (old - p.detach()) for (name, p), old in zip(baseline.named_parameters(), before, strict=True)}
+    ours = to_baseline_names(model)
+    ours, theirs = (torch.cat([grads[name].flatten() for name in sorted(ours)]) for grads in (ours, theirs))
+    assert (ours - theirs).norm() / theirs.norm() < 1e-9
+    expected = gradients(baseline_discriminator)
+    assert (gradients(discriminator) - expected).norm() / expected.norm() < 1e-9
+
+
+def to_baseline_names(model):
+    """Our gradients under the published network's parameter names."""
+    shadow = copy.deepcopy(model)
+    for p, q in zip(shadow.parameters(), model.parameters(), strict=True):
+        p.data = q.grad
+    baseline = to_baseline(shadow, "resnet18")
+    return {name: p.data for name, p in baseline.named_parameters() if not name.startswith("resnet.fc")}
+
+
+def test_the_discriminator_learns_from_its_step(setting):
+    model, discriminator, *batch = setting
+    optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1)
+    first = step(model, discriminator, *batch)["discriminator"]
+    optimizer.step()
+    assert step(model, discriminator, *batch)["discriminator"] < first
+
+
+def test_the_adversarial_loss_alone_deceives_the_discriminator_and_leaves_it_alone(setting):
+    model, discriminator, source, _, target = setting
+    all_ignored = torch.full((2, 64, 64), 255)  # the supervised part vanishes
+    before = copy.deepcopy(discriminator.state_dict())
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+
+    def source_probability():
+        return discriminator(model(target, with_aux=False).logits.softmax(1)).sigmoid().mean().item()
+
+    model.zero_grad()
+    losses = step(model, discriminator, source, all_ignored, target, lambda_adv=1.0)
+    assert losses["segmentation"] == 0
+    was = source_probability()
+    optimizer.step()
+    assert source_probability() > was
+    assert all(torch.equal(value, discriminator.state_dict()[key]) for key, value in before.items())
+
+
+def test_the_discriminators_loss_sends_nothing_to_the_segmenter(setting):
+    model, discriminator, source, _, target = setting
+    step(model, discriminator, source, torch.full((2, 64, 64), 255), target, lambda_adv=1e-30)
+    assert gradients(model).abs().max() < 1e-25
+    assert gradients(discriminator).abs().max() > 0
+
+
+def test_the_adversarial_loss_sends_nothing_to_the_discriminator(setting):
+    model, discriminator, *batch = setting
+    step(copy.deepcopy(model), discriminator, *batch, lambda_adv=1e6)
+    strong = gradients(discriminator)
+    discriminator.zero_grad()
+    step(copy.deepcopy(model), discriminator, *batch, lambda_adv=1e-6)
+    assert torch.equal(strong, gradients(discriminator))
+
+
+def test_source_and_target_pass_separately(setting):
+    """Batch statistics per domain: the source's loss is what it would be without a target."""
+    model, discriminator, source, label, target = setting
+    alone = step(copy.deepcopy(model), discriminator, source, label, source)["segmentation"]
+    assert torch.equal(step(copy.deepcopy(model), discriminator, source, label, target * 5 + 3)["segmentation"], alone)
+
+
+def test_losses_are_equations_3_to_5(setting):
+    model, discriminator, *batch = setting
+    twin = copy.deepcopy(model)
+    losses = step(model, discriminator, *batch)
+    source_score, target_score = (discriminator(twin(image).logits.softmax(1)) for image in (batch[0], batch[2]))
+    torch.testing.assert_close(losses["adversarial"], domain_loss(target_score, SOURCE))
+    expected = 0.5 * -(source_score.sigmoid().log().mean()) + 0.5 * -((1 - target_score.sigmoid()).log().mean())
+    torch.testing.assert_close(losses["discriminator"], expected)
+    torch.testing.assert_close(losses["discriminator_accuracy_source"], (source_score > 0).float().mean())

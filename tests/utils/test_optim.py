@@ -1,0 +1,28 @@
+import pytest
+import torch
+
+from utils.optim import poly_decay, scale_learning_rate
+
+
+def test_poly_decay():
+    assert poly_decay(0, 100) == 1
+    assert poly_decay(25, 100) == pytest.approx(0.75**0.9)
+    assert poly_decay(100, 100) == poly_decay(150, 100) == 0  # past the horizon: no complex number, no rise
+    assert [poly_decay(step, 100, per=10) for step in (10, 19)] == [poly_decay(10, 100)] * 2
+
+
+def test_every_group_decays_from_its_own_rate():
+    groups = [{"params": [torch.zeros(1)], "lr": 0.1}, {"params": [torch.zeros(1)], "lr": 1.0}]
+    optimizer = torch.optim.SGD(groups)
+    for factor in (1.0, 0.5, 0.25):
+        scale_learning_rate(optimizer, factor)
+        assert [group["lr"] for group in optimizer.param_groups] == [0.1 * factor, factor]
+
+
+def test_a_restored_optimizer_decays_from_the_first_rate():
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    scale_learning_rate(optimizer, 0.5)
+    other = torch.optim.SGD([torch.zeros(1)], lr=1.0)
+    other.load_state_dict(optimizer.state_dict())
+    scale_learning_rate(other, 0.25)
+    assert other.param_groups[0]["lr"] == 0.25

@@ -1,0 +1,170 @@
+"""Step 2 of the paper, supervised: BiSeNet on Cityscapes, or on GTA5 as the source-only baseline that adaptation is measured against."""
+
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dataset.cityscapes import cityscapes
+from dataset.gta5 import gta5
+from dataset.labels import COLOURS, IGNORE_INDEX, NUM_CLASSES
+from dataset.listing import check_listing, restrict
+from dataset.loader import ShuffledOrder, evaluation_loader, training_loader
+from dataset.segmentation import SegmentationDataset
+from dataset.transforms import RandomScaleCropFlip
+from model.bisenet import BiSeNet
+from model.loading import initialise_from
+from model.normalization import INPUTS
+from utils.arguments import (
+    HARMLESS,
+    RECIPES,
+    add_augmentation_arguments,
+    add_device_arguments,
+    add_network_arguments,
+    add_optimisation_arguments,
+    add_recipe_argument,
+    add_run_arguments,
+    clear_errors,
+    count,
+    new_parser,
+    parse_with_recipe,
+    positive,
+    require_training_sizes,
+)
+from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.evaluation import evaluate, predict
+from utils.losses import segmentation_loss
+from utils.metrics import scores
+from utils.optim import poly_decay, scale_learning_rate
+from utils.panels import panel
+from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
+from utils.run import LossMeter, RunFolder, StopRequest
+
+EPILOG = """examples:
+  step 2 of the paper:
+    python train.py --train-on cityscapes --cityscapes $CITYSCAPES --list dataset/splits/cityscapes_train_500.txt
+  the source-only baseline (opens no Cityscapes file):
+    python train.py --train-on gta5 --gta5 $GTA5 --list dataset/splits/gta5_train_500.txt --backbone resnet101 --max-steps 25000
+"""
+
+
+def parse_arguments(argv: list[str] | None = None):
+    parser = new_parser(__doc__, EPILOG)
+    add_recipe_argument(parser)
+    data = parser.add_argument_group("data")
+    data.add_argument("--train-on", choices=("cityscapes", "gta5"), required=True, help="the labelled data set to learn from")
+    data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/ and gtFine/")
+    data.add_argument("--gta5", type=Path, metavar="ROOT", help="folder with images/ and labels/")
+    data.add_argument("--list", type=Path, metavar="FILE", help="train on the images that this file names, one a line; default: all that are found")
+    data.add_argument("--val-list", type=Path, metavar="FILE", help="validate on these images of Cityscapes val; default: all that are found")
+    add_network_arguments(parser)
+    add_augmentation_arguments(parser)
+    optimisation = add_optimisation_arguments(parser)
+    optimisation.add_argument("--epochs", type=positive, help="passes over the training images; --max-steps wins over it")
+    optimisation.add_argument("--max-steps", type=positive, help="stop after so many steps")
+    optimisation.add_argument("--schedule-steps", type=positive, help="the step at which the learning rate would reach 0; default: the last step")
+    optimisation.add_argument("--poly-per", choices=("iteration", "epoch"), help="how often the learning rate falls")
+    add_device_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--validate-every",
+        type=count,
+        metavar="STEPS",
+        help="score Cityscapes val, also at the end, and keep the best in best.pt; 0: never. Default: 1000 with --train-on cityscapes, else 0",
+    )
+    args = parse_with_recipe(parser, RECIPES["train"], argv)
+    require_training_sizes(parser, [args.batch_size], args.crop_size)
+    if args.validate_every is None:
+        args.validate_every = 1000 if args.train_on == "cityscapes" else 0
+    if getattr(args, args.train_on) is None:
+        parser.error(f"--train-on {args.train_on} needs --{args.train_on} ROOT")
+    if args.validate_every and args.cityscapes is None:
+        parser.error("--validate-every needs --cityscapes ROOT")
+    return args
+
+
+def train(args) -> None:
+    device = choose_device(args.device)
+    args.precision = choose_precision(args.precision, device)
+    autocast, scaler = autocast_for(device, args.precision), scaler_for(device, args.precision)
+    normalize = INPUTS[args.input]
+    torch.manual_seed(args.seed)
+
+    # Data: what is there, what is taken from it, in which order.
+    listing = restrict(gta5(args.gta5) if args.train_on == "gta5" else cityscapes(args.cityscapes, "train"), args.list)
+    check_listing(listing)
+    geometry = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
+    order = ShuffledOrder(len(listing), args.seed, stream=0)
+    dataset = SegmentationDataset(listing, geometry, order, padding=normalize.padding(args.padding), seed=args.seed)
+    on_gpu = device.type == "cuda"
+    if args.validate_every:
+        validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu)
+    steps_per_epoch = max(1, len(listing) // args.batch_size)
+    max_steps = args.max_steps or args.epochs * steps_per_epoch
+    args.schedule_steps = args.schedule_steps or max_steps
+
+    # Network and optimiser.
+    weights = None if args.backbone_weights == "none" or args.resume or args.init else args.backbone_weights
+    model = BiSeNet(NUM_CLASSES, args.backbone, weights)
+    if args.init:
+        initialise_from(model, read_checkpoint(args.init))
+    model = model.to(device, memory_format=torch.channels_last).train()
+    optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
+    name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
+    facts = {
+        "name": name,
+        "architecture": model.architecture,
+        "input": normalize.as_dict(),
+        "settings": plain(vars(args)) | {"data": listing.fingerprint()},
+        "cityscapes_images": listing.names if args.train_on == "cityscapes" else [],
+    }
+    with RunFolder(args.output / name, args.resume) as run:
+        state = TrainingState({"model": model, "optimizer": optimizer, "scaler": scaler}, facts, device)
+        if args.resume:
+            state.resume(run.last, HARMLESS)
+        first_step = state.step
+        run.record(settings=facts["settings"], device=str(device), seed=args.seed, first_step=first_step)
+        run.open_events(first_step)
+        print(f"{name}: {len(listing)} images, steps {first_step} to {max_steps}, {device}, {args.precision}, into {run.folder}")
+
+        stop, meter = StopRequest(), LossMeter()
+        loader = training_loader(dataset, args.batch_size, first_step, max_steps, args.workers, on_gpu)
+        bar = tqdm(loader, initial=first_step, total=max_steps, disable=None, unit="step", dynamic_ncols=True)
+        for step, batch in enumerate(bar, start=first_step):
+            per = steps_per_epoch if args.poly_per == "epoch" else 1
+            scale_learning_rate(optimizer, poly_decay(step, args.schedule_steps, per=per))
+            image = normalize(batch.image.to(device, non_blocking=True))  # (N, 3, H, W)
+            label = batch.label.to(device, non_blocking=True)  # (N, H, W)
+
+            optimizer.zero_grad()
+            with autocast():
+                output = model(image)
+                loss = segmentation_loss(output, label, IGNORE_INDEX)
+            scaler.scale(loss).backward()
+            scaler.step(optimizer)
+            scaler.update()
+
+            done = step + 1
+            last = done == max_steps or bool(stop)
+            meter.add(step, {"loss/segmentation": loss.detach()}, listing.names_of(batch.index))
+            if done % args.log_every == 0 or last:
+                run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
+            if args.panel_every and (step == 0 or done % args.panel_every == 0):
+                prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+                run.picture(done, "train/image_prediction_truth", panel(batch.image[0].numpy(), [prediction, batch.label[0].numpy()], COLOURS))
+            if args.validate_every and (done % args.validate_every == 0 or done == max_steps):
+                result = scores(*evaluate(model, validation, normalize, NUM_CLASSES, device, autocast))
+                run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
+                state.save_if_best(run.best, done, result.miou)
+            if done % args.save_every == 0 or last:
+                state.save(run.last, done)
+            if stop:
+                print(f"Stopped by {stop.signal} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
+                break
+        else:
+            print(f"Done. Score it with: python eval.py {run.last} --cityscapes ROOT")
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        train(parse_arguments())

@@ -1,0 +1,212 @@
+"""Steps 3 and 4 of the paper: BiSeNet learns from labelled GTA5 and adapts to unlabelled Cityscapes.
+
+The segmenter learns from the source's labels; a discriminator learns to tell source segmentations from target ones; the segmenter
+learns to deceive it on the target (Eqs. 3-5). With --lab every source image first takes the colours of a random target image (Eq. 6).
+No label of the target is opened, unless --validate-every asks for scores along the way, which change nothing in the training.
+"""
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from dataset.cityscapes import cityscapes
+from dataset.colour_transfer import LabTransfer
+from dataset.gta5 import gta5
+from dataset.labels import COLOURS, NUM_CLASSES
+from dataset.listing import check_listing, restrict
+from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
+from dataset.segmentation import SegmentationDataset
+from dataset.transforms import RandomScaleCropFlip, WholeImage
+from model.bisenet import BiSeNet
+from model.discriminator import CONVS, build_discriminator
+from model.loading import initialise_from
+from model.normalization import INPUTS
+from utils.adaptation import adversarial_step
+from utils.arguments import (
+    HARMLESS,
+    RECIPES,
+    add_augmentation_arguments,
+    add_device_arguments,
+    add_network_arguments,
+    add_optimisation_arguments,
+    add_recipe_argument,
+    add_run_arguments,
+    clear_errors,
+    count,
+    new_parser,
+    parse_with_recipe,
+    positive,
+    rate,
+    require_training_sizes,
+)
+from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.evaluation import evaluate, predict
+from utils.metrics import scores
+from utils.optim import poly_decay, scale_learning_rate
+from utils.panels import panel
+from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
+from utils.run import LossMeter, RunFolder, StopRequest
+
+EPILOG = """examples:
+  ADA (step 3):            python train_da.py --discriminator full  --gta5 $GTA5 --cityscapes $CITYSCAPES
+  light ADA (step 3):      python train_da.py --discriminator light --gta5 $GTA5 --cityscapes $CITYSCAPES
+  light LAB-ADA (step 4):  python train_da.py --discriminator light --lab --gta5 $GTA5 --cityscapes $CITYSCAPES
+  with the paper's 500 + 500 images add
+    --source-list dataset/splits/gta5_train_500.txt --target-list dataset/splits/cityscapes_train_500.txt
+"""
+
+OVERLAP_WARNING = (
+    "WARNING: --target-split val adapts on the images of Cityscapes val, which are also the scored ones (transductive). "
+    "Scores of this run on val are not comparable with those of runs that never saw these images."
+)
+
+
+def parse_arguments(argv: list[str] | None = None):
+    parser = new_parser(__doc__, EPILOG)
+    add_recipe_argument(parser)
+    data = parser.add_argument_group("data")
+    data.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="the source: folder with images/ and labels/")
+    data.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="the target: folder with leftImg8bit/")
+    data.add_argument("--source-list", type=Path, metavar="FILE", help="source images to use, one name a line; default: all that are found")
+    data.add_argument("--target-list", type=Path, metavar="FILE", help="target images to use, one name a line; default: all that are found")
+    data.add_argument("--val-list", type=Path, metavar="FILE", help="score these images of Cityscapes val; default: all that are found")
+    data.add_argument(
+        "--target-split",
+        choices=("train", "val"),
+        help="where target images come from. With val the network adapts on the very images that are scored (transductive): a warning says so",
+    )
+    data.add_argument(
+        "--target-view",
+        choices=("crops", "whole"),
+        help="target images augmented and cropped like the source's, or whole, unaugmented and unshuffled, as the authors' code does",
+    )
+    method = parser.add_argument_group("method")
+    method.add_argument("--discriminator", choices=tuple(CONVS), default="light", help="full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)")
+    method.add_argument("--lab", action="store_true", help="give source images the LAB colour statistics of random target images (light LAB-ADA)")
+    method.add_argument("--lambda-adv", type=rate, default=0.01, help="weight of the adversarial loss; larger aligns harder and less stably")
+    add_network_arguments(parser)
+    add_augmentation_arguments(parser)
+    optimisation = add_optimisation_arguments(parser)
+    optimisation.add_argument("--target-batch-size", type=positive, help="target images per step; default: as --batch-size")
+    optimisation.add_argument("--d-lr", type=rate, help="learning rate of the discriminator's Adam, at the start")
+    optimisation.add_argument("--max-steps", type=positive, help="stop after so many steps")
+    optimisation.add_argument("--schedule-steps", type=positive, help="the step at which both learning rates would reach 0")
+    add_device_arguments(parser)
+    add_run_arguments(parser)
+    parser.add_argument(
+        "--validate-every",
+        type=count,
+        default=0,
+        metavar="STEPS",
+        help="score Cityscapes val, also at the end, and keep the best in best.pt: opens val's labels, for watching only; 0: never",
+    )
+    args = parse_with_recipe(parser, RECIPES["train_da"], argv)
+    args.target_batch_size = args.target_batch_size or args.batch_size
+    require_training_sizes(parser, [args.batch_size, args.target_batch_size], args.crop_size)
+    return args
+
+
+def adapt(args) -> None:
+    device = choose_device(args.device)
+    on_gpu = device.type == "cuda"
+    args.precision = choose_precision(args.precision, device)
+    autocast, scaler = autocast_for(device, args.precision), scaler_for(device, args.precision)
+    normalize = INPUTS[args.input]
+    torch.manual_seed(args.seed)
+
+    # Data: a labelled source, perhaps in the target's colours, and a target without labels.
+    source_listing = restrict(gta5(args.gta5), args.source_list)
+    target_listing = restrict(cityscapes(args.cityscapes, args.target_split, labels=False), args.target_list)
+    check_listing(source_listing)
+    if args.validate_every:
+        validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu)
+    crops = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
+    styles = [LabTransfer(source_listing, target_listing)] if args.lab else []
+    padding = normalize.padding(args.padding)
+    source_order = ShuffledOrder(len(source_listing), args.seed, stream=0)
+    source = SegmentationDataset(source_listing, crops, source_order, styles, padding, args.seed, stream=0)
+    if args.target_view == "crops":
+        target_geometry, target_order = crops, ShuffledOrder(len(target_listing), args.seed, stream=1)
+    else:
+        target_geometry, target_order = WholeImage(), CyclicOrder(len(target_listing))
+    target = SegmentationDataset(target_listing, target_geometry, target_order, padding=padding, seed=args.seed, stream=1)
+
+    # Networks and optimisers.
+    weights = None if args.backbone_weights == "none" or args.resume or args.init else args.backbone_weights
+    model = BiSeNet(NUM_CLASSES, args.backbone, weights)
+    if args.init:
+        initialise_from(model, read_checkpoint(args.init))
+    discriminator = build_discriminator(args.discriminator, NUM_CLASSES)
+    model, discriminator = (network.to(device, memory_format=torch.channels_last).train() for network in (model, discriminator))
+    optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
+    d_optimizer = torch.optim.Adam(discriminator.parameters(), args.d_lr, betas=(0.9, 0.99))
+    adaptation_step = partial(adversarial_step, model, discriminator, lambda_adv=args.lambda_adv, autocast=autocast, scaler=scaler)
+
+    name = args.name or f"{args.discriminator}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
+    facts = {
+        "name": name,
+        "architecture": model.architecture,
+        "input": normalize.as_dict(),
+        "discriminator": args.discriminator,
+        "settings": plain(vars(args)) | {"source": source_listing.fingerprint(), "target": target_listing.fingerprint()},
+        "cityscapes_images": target_listing.names,
+    }
+    parts = {"model": model, "discriminator": discriminator, "optimizer": optimizer, "d_optimizer": d_optimizer, "scaler": scaler}
+    with RunFolder(args.output / name, args.resume) as run:
+        state = TrainingState(parts, facts, device)
+        if args.resume:
+            state.resume(run.last, HARMLESS)
+        first_step = state.step
+        warnings = [OVERLAP_WARNING] if args.target_split == "val" else []
+        run.record(settings=facts["settings"], device=str(device), seed=args.seed, first_step=first_step, warnings=warnings)
+        run.open_events(first_step)
+        print(f"{name}: {len(source_listing)} source and {len(target_listing)} target images, steps {first_step} to {args.max_steps}", end="")
+        print(f", {device}, {args.precision}, into {run.folder}", *warnings, sep="\n")
+
+        stop, meter = StopRequest(), LossMeter()
+        source_batches = training_loader(source, args.batch_size, first_step, args.max_steps, args.workers, on_gpu)
+        target_batches = training_loader(target, args.target_batch_size, first_step, args.max_steps, args.workers, on_gpu)
+        batches = zip(source_batches, target_batches, strict=True)
+        bar = tqdm(batches, initial=first_step, total=args.max_steps, disable=None, unit="step", dynamic_ncols=True)
+        for step, (source_batch, target_batch) in enumerate(bar, start=first_step):
+            factor = poly_decay(step, args.schedule_steps)
+            for each in (optimizer, d_optimizer):
+                scale_learning_rate(each, factor)
+                each.zero_grad()
+            source_image, target_image = (normalize(batch.image.to(device, non_blocking=True)) for batch in (source_batch, target_batch))
+            label = source_batch.label.to(device, non_blocking=True)  # (N, H, W)
+
+            losses = adaptation_step(source_image, label, target_image)
+            for each in (optimizer, d_optimizer):
+                scaler.step(each)
+            scaler.update()
+
+            done = step + 1
+            last = done == args.max_steps or bool(stop)
+            seen = source_listing.names_of(source_batch.index) + target_listing.names_of(target_batch.index)
+            meter.add(step, losses, seen)
+            if done % args.log_every == 0 or last:
+                run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
+            if args.panel_every and (step == 0 or done % args.panel_every == 0):
+                for domain, batch in (("source", source_batch), ("target", target_batch)):
+                    prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+                    maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
+                    run.picture(done, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
+            if args.validate_every and (done % args.validate_every == 0 or done == args.max_steps):
+                result = scores(*evaluate(model, validation, normalize, NUM_CLASSES, device, autocast))
+                run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
+                state.save_if_best(run.best, done, result.miou)
+            if done % args.save_every == 0 or last:
+                state.save(run.last, done)
+            if stop:
+                print(f"Stopped by {stop.signal} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
+                break
+        else:
+            print(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes}")
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        adapt(parse_arguments())

@@ -1,0 +1,232 @@
+"""Argument groups and recipes that the entry scripts share. The parsed Namespace stays in the entry script."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+# A recipe is a set of defaults: flags given on the command line win. "paper" is what the paper means (its errors mended),
+# "authors" is what the published code does.
+RECIPES = {
+    "train": {
+        "paper": {
+            "backbone": "resnet18",
+            "batch_size": 4,
+            "lr": 5e-4,
+            "epochs": 50,
+            "poly_per": "iteration",
+            "input": "imagenet",
+            "crop": "random",
+            "padding": "mean",
+        },
+        "authors": {
+            "backbone": "resnet18",
+            "batch_size": 4,
+            "lr": 5e-4,
+            "epochs": 50,
+            "poly_per": "epoch",
+            "input": "step2",
+            "crop": "centre",
+            "padding": "zero",
+        },
+    },
+    "train_da": {
+        "paper": {
+            "backbone": "resnet101",
+            "batch_size": 4,
+            "target_batch_size": None,
+            "lr": 5e-4,
+            "d_lr": 1e-5,
+            "max_steps": 25_000,
+            "schedule_steps": 250_000,
+            "input": "imagenet",
+            "crop": "random",
+            "padding": "mean",
+            "target_split": "train",
+            "target_view": "crops",
+        },
+        "authors": {
+            "backbone": "resnet101",
+            "batch_size": 4,
+            "target_batch_size": 2,
+            "lr": 2e-3,
+            "d_lr": 4e-5,
+            "max_steps": 6_251,
+            "schedule_steps": 62_500,
+            "input": "step34",
+            "crop": "centre",
+            "padding": "zero",
+            "target_split": "val",
+            "target_view": "whole",
+        },
+    },
+}
+
+# Settings that may differ when a run is continued: they change where and how it is watched, not what it learns.
+HARMLESS = frozenset(
+    ("resume", "device", "workers", "max_steps", "epochs", "log_every", "save_every", "validate_every", "panel_every", "name", "output")
+    # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
+    + ("gta5", "cityscapes", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
+)
+
+
+def new_parser(description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser whose help keeps the line breaks of its texts and shows every default."""
+
+    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+        pass
+
+    return argparse.ArgumentParser(description=description, epilog=epilog, formatter_class=Formatter)
+
+
+def parse_with_recipe(parser: argparse.ArgumentParser, recipes: dict[str, dict], argv: list[str] | None) -> argparse.Namespace:
+    """Parses ``argv`` with the defaults of the recipe that it names; whatever is given explicitly wins."""
+    parser.set_defaults(**recipes["paper"])
+    recipe = parser.parse_known_args(argv)[0].recipe
+    parser.set_defaults(**recipes[recipe])
+    return parser.parse_args(argv)
+
+
+def positive(text: str) -> int:
+    """An argparse type: an integer of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
+    return value
+
+
+def count(text: str) -> int:
+    """An argparse type: an integer of at least 0."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError(f"expected at least 0, found {value}")
+    return value
+
+
+def rate(text: str) -> float:
+    """An argparse type: a finite number above 0."""
+    value = float(text)
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a finite number above 0, found {text}")
+    return value
+
+
+def share(text: str) -> float:
+    """An argparse type: a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text}")
+    return value
+
+
+def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--recipe",
+        choices=("paper", "authors"),
+        default="paper",
+        help="set of defaults: 'paper' is what the paper describes, 'authors' what its published code does; flags given here win over it",
+    )
+
+
+def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("machine")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is a GPU")
+    group.add_argument(
+        "--precision",
+        choices=("auto", "fp32", "bf16", "fp16"),
+        default="auto",
+        help="arithmetic of the network; losses are always float32. auto: bf16 where the hardware has it, else fp16 on CUDA, fp32 on a CPU",
+    )
+    group.add_argument(
+        "--workers",
+        type=count,
+        default=min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        help="processes that read images; 0 reads in the main process. Samples do not depend on it",
+    )
+
+
+def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("network")
+    group.add_argument("--backbone", choices=("resnet18", "resnet101"), help="of the context path; resnet18 is the real-time network")
+    group.add_argument(
+        "--backbone-weights",
+        metavar="none|imagenet|FILE",
+        default="imagenet",
+        help="what the backbone starts from: random weights, torchvision's ImageNet weights (downloaded once), or a torchvision state dict",
+    )
+    group.add_argument("--init", type=Path, metavar="FILE", help="start from the network of another run's checkpoint; steps and optimiser begin anew")
+
+
+def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("input and augmentation")
+    group.add_argument(
+        "--crop-size",
+        type=positive,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(512, 1024),
+        help="training crop in pixels, at least 32 each way; smaller is faster, larger adapts better",
+    )
+    group.add_argument("--crop", choices=("random", "centre"), help="where the crop lies in the scaled image")
+    group.add_argument(
+        "--scales",
+        type=rate,
+        nargs="+",
+        metavar="SCALE",
+        default=(0.5, 0.75, 1.0, 1.5),
+        help="an image is resized by one of these, drawn at random, before it is cropped",
+    )
+    group.add_argument("--flip", type=share, default=0.5, metavar="P", help="probability of a mirror image")
+    group.add_argument("--padding", choices=("mean", "zero"), help="colour around scaled images smaller than the crop; their labels are 255 there")
+    group.add_argument(
+        "--input",
+        choices=("imagenet", "step2", "step34"),
+        help="what the network is fed: RGB with ImageNet's mean and std; RGB / 255; or BGR minus a mean, as the authors' steps 2 and 3-4 do",
+    )
+
+
+def add_optimisation_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    group = parser.add_argument_group("optimisation")
+    group.add_argument("--batch-size", type=positive, help="images per step and domain, at least 2")
+    group.add_argument(
+        "--lr", type=rate, help="of SGD, at the start. The default suits ImageNet weights; from random weights about 1e-2 is better (docs/results.md)"
+    )
+    group.add_argument("--momentum", type=share, default=0.9, help="of SGD")
+    group.add_argument("--weight-decay", type=float, default=5e-4, help="of SGD, on every parameter")
+    group.add_argument("--seed", type=count, default=0, help="of everything random: weights, order, augmentation")
+    return group
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("run folder and log")
+    group.add_argument("--name", help="of the run; by default made from the settings")
+    group.add_argument("--output", type=Path, default=Path("checkpoints"), metavar="FOLDER", help="run folders land in FOLDER/NAME")
+    group.add_argument("--resume", action="store_true", help="continue FOLDER/NAME from its last.pt; give the command of its start")
+    group.add_argument("--log-every", type=positive, default=20, metavar="STEPS", help="losses to TensorBoard and to the screen")
+    group.add_argument(
+        "--save-every", type=positive, default=500, metavar="STEPS", help="write last.pt; it is also written at the end and on a signal"
+    )
+    group.add_argument("--panel-every", type=count, default=1000, metavar="STEPS", help="pictures to TensorBoard, at most 40 a run; 0: none")
+
+
+def require_training_sizes(parser: argparse.ArgumentParser, batch_sizes: list[int], crop_size: tuple[int, int]) -> None:
+    """Ends with a message where the network could not train: fewer than two images a step, or a crop under 32 pixels."""
+    if min(batch_sizes) < 2:
+        parser.error(f"a batch needs at least 2 images, found {min(batch_sizes)}: the attention's BatchNorm cannot normalise a single 1x1 map")
+    if min(crop_size) < 32:
+        parser.error(f"--crop-size needs at least 32 pixels each way, found {crop_size[0]} {crop_size[1]}: the network halves its input five times")
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Ends with the message alone where the project itself raised it: the user needs the remedy. Other errors keep their traceback."""
+    try:
+        yield
+    except (ValueError, OSError, FloatingPointError) as error:
+        frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
+        if not Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1]) or ".venv" in frame.f_code.co_filename:
+            raise
+        sys.exit(f"error: {error}")

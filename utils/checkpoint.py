@@ -1,0 +1,119 @@
+"""Checkpoints: one file of plain values and tensors, written whole or not at all, read with ``weights_only=True``."""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from utils.run import random_state, set_random_state
+
+FORMAT = "bisenet-domain-adaptation 1"
+
+
+class Stateful(Protocol):
+    """A network, an optimiser, a scaler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+def save_checkpoint(path: Path, parts: dict[str, Stateful], **facts: Any) -> None:
+    """Writes the state of every part and the facts (plain values) to ``path``.
+
+    The file appears under its name only when it is complete and on the disk; until then the previous one stays. Raises OSError, the
+    previous file intact, when it cannot be written.
+    """
+    path = Path(path)
+    content = {"format": FORMAT, "parts": {name: part.state_dict() for name, part in parts.items()}, **facts}
+    temporary = path.with_name(path.name + ".writing")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = f"The previous {path.name} is intact. " if path.exists() else ""
+        raise OSError(f"Could not write {path} ({error}). {kept}Make room or choose another --output, then continue with --resume.") from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU. Raises FileNotFoundError, or ValueError for what is none of ours or is damaged."""
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Name the file inside, such as {path / 'last.pt'}.")
+    if not path.is_file():
+        raise FileNotFoundError(f"No checkpoint at {path}. Expected a file such as checkpoints/NAME/last.pt.")
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # what torch raises for a damaged file is anything from EOFError to UnpicklingError
+        raise ValueError(
+            f"{path} is no checkpoint, or a damaged one ({str(error).splitlines()[0]}). Expected a last.pt or best.pt of ours."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = content.get("format", "no format") if isinstance(content, dict) else type(content).__name__
+        raise ValueError(f"{path} is no checkpoint of this project (found {found!r}, expected {FORMAT!r}).")
+    return content
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as values that a checkpoint may hold and a resumed run compares: paths as text, tuples as lists."""
+    convert = {Path: str, tuple: list}
+    return {name: next((make(value) for kind, make in convert.items() if isinstance(value, kind)), value) for name, value in settings.items()}
+
+
+def differences(now: dict[str, Any], before: dict[str, Any], harmless: frozenset[str]) -> list[str]:
+    """The settings that differ and matter, each as "name: before -> now"."""
+    names = sorted((now.keys() | before.keys()) - harmless)
+    return [f"{name}: {before.get(name)} -> {now.get(name)}" for name in names if now.get(name) != before.get(name)]
+
+
+class TrainingState:
+    """All that a run must remember to go on as if it had never stopped.
+
+    ``parts`` are the stateful objects, ``facts`` plain values that describe the run: name, architecture, input, settings, ...; order
+    and augmentation of the data are functions of the seed and the step, so the step is enough for them.
+    """
+
+    def __init__(self, parts: dict[str, Stateful], facts: dict[str, Any], device: torch.device):
+        self.parts, self.facts, self.device = parts, facts, device
+        self.step, self.best = 0, None
+
+    def save(self, path: Path, step: int, **more: Any) -> None:
+        """Writes everything after ``step`` steps; raises like ``save_checkpoint``."""
+        self.step = step
+        save_checkpoint(path, self.parts, step=step, best=self.best, random=random_state(self.device), **self.facts, **more)
+
+    def save_if_best(self, path: Path, step: int, miou: float) -> None:
+        """Writes ``path`` when ``miou`` is the highest so far. The file says that it was chosen with labels."""
+        if self.best is None or miou > self.best["miou"]:
+            self.best = {"miou": miou, "step": step}
+            self.save(path, step, chosen_with_labels=True)
+
+    def resume(self, path: Path, harmless: frozenset[str]) -> None:
+        """Puts every part back to the state it was saved in. Raises ValueError, listing them, for changed settings that matter."""
+        checkpoint = read_checkpoint(path)
+        changed = differences(self.facts["settings"], checkpoint["settings"], harmless)
+        if changed:
+            raise ValueError(
+                f"--resume with settings that change the training, before -> now: {'; '.join(changed)}. "
+                "Give the run's own settings, or start another run with another --name."
+            )
+        if self.parts.keys() != checkpoint["parts"].keys():
+            raise ValueError(f"{path} holds {sorted(checkpoint['parts'])}; this run needs {sorted(self.parts)}. Another script made it.")
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint["parts"][name])
+        set_random_state(checkpoint["random"], self.device)
+        self.step, self.best = checkpoint["step"], checkpoint["best"]

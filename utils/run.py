@@ -1,0 +1,158 @@
+"""The folder of a run: who holds it, what was asked for, what was measured. And how a run is told to stop."""
+
+import fcntl
+import json
+import os
+import platform
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+
+class RunFolder:
+    """``checkpoints/NAME/``: config.json, last.pt, best.pt and TensorBoard events, held by one process at a time.
+
+    Raises FileExistsError when the folder holds a run and ``resume`` is False, FileNotFoundError when there is nothing to resume,
+    BlockingIOError when another process works in it, OSError when it cannot be written.
+    """
+
+    def __init__(self, folder: Path, resume: bool):
+        self.folder = Path(folder)
+        self.last, self.best, self.config = (self.folder / name for name in ("last.pt", "best.pt", "config.json"))
+        if resume and not self.last.is_file():
+            raise FileNotFoundError(f"Nothing to resume: no {self.last}. Start the run without --resume, or check --name and --output.")
+        if not resume and self.last.exists():
+            raise FileExistsError(f"{self.folder} already holds a run. Continue it with --resume, or choose another --name.")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        # An OS lock goes with the process, so that a killed run leaves none behind.
+        self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 (held as long as the run)
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"Another process is working in {self.folder}. Wait for it, stop it, or choose another --name.") from error
+        self._writer: SummaryWriter | None = None
+
+    def record(self, **facts: Any) -> None:
+        """Adds one entry to config.json: each start and each continuation of the run, with its command and circumstances."""
+        entries = json.loads(self.config.read_text()) if self.config.exists() and self.last.exists() else []
+        entries.append({"argv": sys.argv, **circumstances(), **facts})
+        temporary = self.config.with_suffix(".json.writing")
+        temporary.write_text(json.dumps(entries, indent=2, default=str) + "\n")
+        os.replace(temporary, self.config)
+
+    def open_events(self, first_step: int) -> None:
+        """Begins a TensorBoard file; what a stopped run wrote beyond ``first_step`` is hidden."""
+        self._writer = SummaryWriter(str(self.folder), purge_step=first_step or None)
+
+    def log(self, step: int, values: dict[str, float], bar: tqdm) -> None:
+        """Scalars, to TensorBoard under their names and to the progress bar, or as a line where there is no terminal."""
+        for name, value in values.items():
+            self._writer.add_scalar(name, value, step)
+        text = ", ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in values.items())
+        if bar.disable:
+            print(f"step {step}: {text}", flush=True)
+        else:
+            bar.set_postfix_str(text)
+
+    def picture(self, step: int, name: str, image: np.ndarray) -> None:
+        """An (H, W, 3) uint8 RGB picture to TensorBoard."""
+        self._writer.add_image(name, image, step, dataformats="HWC")
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
+        self._lock.close()
+
+    def __enter__(self) -> "RunFolder":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def circumstances() -> dict[str, Any]:
+    """Where and with what a run happens: git revision, versions, hardware."""
+    return {
+        "git": _git_revision(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "cpu": platform.processor() or platform.machine(),
+        "cpu_threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+
+
+def _git_revision() -> str:
+    """The commit, with "+changes" when the working tree differs from it; "unknown" outside a git checkout."""
+    here = Path(__file__).parent
+    try:
+        commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True).stdout.strip()
+        changes = subprocess.run(["git", "status", "--porcelain", "-uno"], cwd=here, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return commit + ("+changes" if changes else "")
+
+
+class StopRequest:
+    """Notes SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) so that the loop can save and leave. A second SIGINT leaves at once."""
+
+    def __init__(self):
+        self.signal: str | None = None
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+            signal.signal(number, self._note)
+
+    def _note(self, number: int, _frame: object) -> None:
+        if self.signal == "SIGINT" and number == signal.SIGINT:
+            signal.default_int_handler(number, None)
+        self.signal = signal.Signals(number).name
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+class LossMeter:
+    """Gathers losses on the device and reads them only when asked: a read makes a GPU wait for its host."""
+
+    def __init__(self):
+        self._losses: dict[str, list[Tensor]] = {}
+        self._steps: list[tuple[int, list[str]]] = []
+
+    def add(self, step: int, losses: dict[str, Tensor], frames: list[str]) -> None:
+        """``losses``: scalars; ``frames``: the names of the images that the step saw, for the error message."""
+        for name, loss in losses.items():
+            self._losses.setdefault(name, []).append(loss)
+        self._steps.append((step, frames))
+
+    def read(self) -> dict[str, float]:
+        """The means since the last read. Raises FloatingPointError at the first step whose losses are not finite."""
+        values = {name: torch.stack(losses).float().cpu() for name, losses in self._losses.items()}
+        for place, (step, frames) in enumerate(self._steps):
+            found = {name: value[place].item() for name, value in values.items()}
+            if not np.isfinite(list(found.values())).all():
+                raise FloatingPointError(f"Step {step} gave losses that are not finite: {found}. It saw the frames {frames}.")
+        self._losses, self._steps = {}, []
+        return {name: value.mean().item() for name, value in values.items()}
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's generators, of the CPU and of the device in use."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Puts back what ``random_state`` gave; a device that the state does not know keeps its own."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
