@@ -1,0 +1,311 @@
+"""Draw a demo data set: streets in the layouts of GTA5 and Cityscapes, for everyone who has no licensed data yet.
+
+    python -m scripts.make_demo_data --output DIR
+
+writes two small data sets that every script of this project reads as if they were the real ones:
+
+    DIR/gta5/images/00001.png  DIR/gta5/labels/00001.png                    the source: sunny, saturated, sharp, like a game
+    DIR/cityscapes/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png           the target: dim, greenish, soft and noisy, like a camera
+    DIR/cityscapes/gtFine/{train,val}/CITY/*_gtFine_labelIds.png
+    DIR/demo.json                                                           the settings
+
+The same settings draw the same pictures, on any number of workers. A run that was interrupted goes on where it stopped when the same command is
+given again; a folder that holds anything else is refused.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from PIL import Image
+from tqdm import tqdm
+
+from dataset.demo import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
+from dataset.labels import COLOURS, TRAIN_ID_OF
+
+SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
+"""Each split's stream of random numbers, so that no two share a picture, and its look."""
+
+CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
+_IGNORED_COLOURS = {4: (20, 20, 20), 10: (230, 150, 140), 34: (0, 0, 142)}  # of the ignored labelIds that the streets use, as in GTA5's palette
+RECORD = "demo.json"
+MAX_IMAGES = 99_999
+_PARTIAL = ".partial"
+
+
+class Pair(NamedTuple):
+    """One street to draw: its split, its number (from 0) and where image and label go."""
+
+    split: str
+    index: int
+    image: Path
+    label: Path
+
+
+def pairs(output: Path, settings: dict) -> list[Pair]:
+    """Every pair of the data set that ``settings`` (see ``settings_of``) describe, whether written already or not."""
+    return [
+        *(_source_pair(output / "gta5", index) for index in range(settings["source_images"])),
+        *(_target_pair(output / "cityscapes", "train", index) for index in range(settings["target_train"])),
+        *(_target_pair(output / "cityscapes", "val", index) for index in range(settings["target_val"])),
+    ]
+
+
+def _source_pair(root: Path, index: int) -> Pair:
+    name = f"{index + 1:05d}.png"  # GTA5 counts from 1
+    return Pair("source", index, root / "images" / name, root / "labels" / name)
+
+
+def _target_pair(root: Path, split: str, index: int) -> Pair:
+    cities = CITIES[split]
+    city = cities[index % len(cities)]
+    name = f"{city}_{index // len(cities):06d}_000019"  # 19: the frame of a sequence that Cityscapes annotates
+    folder = Path(split, city)
+    return Pair(split, index, root / "leftImg8bit" / folder / f"{name}_leftImg8bit.png", root / "gtFine" / folder / f"{name}_gtFine_labelIds.png")
+
+
+def draw_pair(pair: Pair, size: tuple[int, int], seed: int):
+    """Draw one pair and write both files, each under a temporary name first. Raises OSError with the remedy if a write fails."""
+    cv2.setNumThreads(1)  # the workers are the parallelism
+    stream, look = SPLITS[pair.split]
+    image, label_ids = street(np.random.default_rng([seed, stream, pair.index]), look, size)
+    label = Image.fromarray(label_ids)
+    if pair.split == "source":
+        label.putpalette(_palette().tobytes())  # mode P: the palette is for people, the indices are labelIds
+    _write_png(pair.image, Image.fromarray(image))
+    _write_png(pair.label, label)
+
+
+def _palette() -> np.ndarray:
+    """(256, 3) uint8: the colour of each labelId."""
+    palette = COLOURS[TRAIN_ID_OF]
+    for label_id, colour in _IGNORED_COLOURS.items():
+        palette[label_id] = colour
+    return palette
+
+
+def _write_png(path: Path, picture: Image.Image):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = _partial_path(path)
+    try:
+        with open(partial_path, "wb") as file:
+            picture.save(file, format="PNG", compress_level=3)  # level 6 takes twice as long for a few per cent
+        os.replace(partial_path, path)
+    except OSError as error:
+        partial_path.unlink(missing_ok=True)
+        raise OSError(
+            f"Could not write {path}: {error.strerror or error}. Expected a writable folder with free space; free some or choose another --output. "
+            "What was written so far is whole: give the same command again and it goes on from here."
+        ) from error
+
+
+def _partial_path(path: Path) -> Path:
+    return path.with_name(f".{path.name}{_PARTIAL}")
+
+
+def settings_of(args: argparse.Namespace) -> dict:
+    """What decides the pictures, and is therefore recorded in demo.json: everything but the folder and the number of workers."""
+    return {
+        "generator_version": VERSION,
+        "size": list(args.size),
+        "source_images": args.source_images,
+        "target_train": args.target_train,
+        "target_val": args.target_val,
+        "seed": args.seed,
+    }
+
+
+def check_settings(settings: dict):
+    """Raises ValueError for a size too small to draw, a count out of range or a negative seed."""
+    check_size(settings["size"])
+    for name in ("source_images", "target_train", "target_val"):
+        if not 1 <= settings[name] <= MAX_IMAGES:
+            flag = "--" + name.replace("_", "-")
+            raise ValueError(
+                f"{flag} is {settings[name]}; expected 1 to {MAX_IMAGES}, since the file names have five digits. Give a number in that range."
+            )
+    if settings["seed"] < 0:
+        raise ValueError(f"--seed is {settings['seed']}; expected 0 or more. Give a non-negative integer.")
+
+
+def check_output(output: Path, settings: dict):
+    """Make sure that ``output`` is new, empty, or begun by the same settings.
+
+    Raises NotADirectoryError for a file; FileExistsError for a folder that holds something else, was drawn with other settings, or has pictures
+    among the drawn ones that these settings do not draw. Nothing is changed.
+    """
+    if output.exists() and not output.is_dir():
+        raise NotADirectoryError(f"{output} is a file; expected a folder or a new name. Choose another --output.")
+    found = {path.name for path in output.iterdir()} - {_partial_path(Path(RECORD)).name} if output.exists() else set()
+    if found and RECORD not in found:
+        raise FileExistsError(
+            f"{output} already holds other things ({', '.join(sorted(found)[:3])}{', ...' if len(found) > 3 else ''}); "
+            "expected a new or empty folder, or a demo data set to continue. Choose another --output, or empty the folder yourself."
+        )
+    if not found:
+        return
+    recorded = _read_record(output / RECORD)
+    if recorded != settings:
+        changed = [f"{key} {recorded.get(key)} (now {value})" for key, value in settings.items() if recorded.get(key) != value]
+        raise FileExistsError(
+            f"{output} holds a demo data set with other settings: {', '.join(changed) or 'of another form'}. Expected the same settings, "
+            "to leave alone or continue what is there. Give those settings again, choose another --output, or delete the folder to draw it anew."
+        )
+    expected = {path for pair in pairs(output, settings) for path in (pair.image, pair.label)}
+    stray = [path for path in _drawn_files(output) if path not in expected]
+    if stray:
+        raise FileExistsError(
+            f"{output} holds {len(stray)} pictures that this command does not draw, the first {stray[0]}. Expected none, "
+            "since they would be taken for data. Move them elsewhere, or choose another --output."
+        )
+
+
+def _read_record(path: Path) -> dict:
+    try:
+        recorded = json.loads(path.read_text())
+    except ValueError as error:
+        raise FileExistsError(
+            f"{path} is not the JSON that this command writes ({error}). Expected its settings. "
+            "Choose another --output, or delete the folder to draw it anew."
+        ) from error
+    return recorded if isinstance(recorded, dict) else {}
+
+
+def _drawn_files(output: Path) -> Iterator[Path]:
+    """The files in the four folders that the data sets' listings read."""
+    for folder in ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"):
+        yield from (path for path in sorted((output / folder).rglob("*")) if path.is_file() and not path.name.endswith(_PARTIAL))
+
+
+def worst_case_bytes(size: tuple[int, int]) -> int:
+    """What one pair takes on the disk if not one byte of it can be compressed."""
+    slack = 16 * 1024  # two headers, a palette, and the blocks that files are rounded up to
+    return round(4 * size[0] * size[1] * 1.01) + slack
+
+
+def check_disk(output: Path, count: int, size: tuple[int, int]):
+    """Raises OSError unless ``count`` more pairs fit on the disk even if not one byte could be compressed."""
+    needed = count * worst_case_bytes(size)
+    folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise OSError(
+            f"The disk of {folder} has {free / 1e6:.0f} MB free; {count} pairs of {size[0]}x{size[1]} need up to {needed / 1e6:.0f} MB. "
+            "Free some space, choose an --output on another disk, or ask for fewer or smaller images."
+        )
+
+
+def make_demo_data(output: Path, settings: dict, workers: int) -> int:
+    """Draw what is missing of the data set and return how many pairs that was.
+
+    Raises ValueError for settings that cannot be drawn, FileExistsError or NotADirectoryError for a folder that is not ours, OSError for a full disk.
+    """
+    check_settings(settings)
+    check_output(output, settings)
+    size = tuple(settings["size"])
+    missing = [pair for pair in pairs(output, settings) if not (_whole(pair.image) and _whole(pair.label))]
+    check_disk(output, len(missing), size)
+    _write_record(output / RECORD, settings)
+    draw = partial(draw_pair, size=size, seed=settings["seed"])
+    progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=None if missing else True)
+    if workers == 1:
+        for pair in progress(missing):
+            draw(pair)
+        return len(missing)
+    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_parent) as executor:
+        try:
+            for _ in progress(executor.map(draw, missing, chunksize=8)):
+                pass
+        except BaseException:  # Ctrl-C too: without this, leaving the pool would draw all that is queued first
+            executor.shutdown(wait=False, cancel_futures=True)
+            raise
+    return len(missing)
+
+
+def _leave_interrupts_to_parent():
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; one message is enough
+
+
+def _whole(path: Path) -> bool:
+    """Files appear under their names only when complete; an empty one can still remain of a power cut."""
+    return path.is_file() and path.stat().st_size > 0
+
+
+def _write_record(path: Path, settings: dict):
+    if path.exists():
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _partial_path(path).write_text(json.dumps(settings, indent=2) + "\n")
+        os.replace(_partial_path(path), path)
+    except OSError as error:
+        raise OSError(
+            f"Could not write {path}: {error.strerror or error}. Expected a writable folder; choose another --output or free some space."
+        ) from error
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m scripts.make_demo_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--output", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one this command began with the same settings"
+    )
+    parser.add_argument(
+        "--size",
+        type=int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(128, 256),
+        help=f"pixels of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; time grows with the area (default: 128 256, for training on a CPU)",
+    )
+    parser.add_argument("--source-images", type=int, default=400, metavar="N", help="labelled images in the look of a game (default: 400)")
+    parser.add_argument("--target-train", type=int, default=400, metavar="N", help="images in the look of a camera to adapt to (default: 400)")
+    parser.add_argument(
+        "--target-val", type=int, default=60, metavar="N", help="images in the look of a camera to score on; other towns (default: 60)"
+    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed draws other streets (default: 0)")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=min(8, os.cpu_count() or 1),
+        metavar="N",
+        help="processes that draw; 1 draws in this one (default: one a core, at most 8)",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None):
+    """Run the command. Exits with 2 and a message that names the remedy for bad input, with 130 when interrupted."""
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.workers < 1:
+        parser.error(f"--workers is {args.workers}; expected 1 or more. Give the number of processor cores to use.")
+    settings = settings_of(args)
+    try:
+        drawn = make_demo_data(args.output, settings, args.workers)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    except BrokenProcessPool:
+        parser.error(f"One of {args.workers} workers was killed, probably for want of memory. Give the same command again with fewer --workers.")
+    except KeyboardInterrupt:
+        parser.exit(130, "\nInterrupted. Give the same command again and it goes on from here.\n")
+    total = len(pairs(args.output, settings))
+    print(f"{args.output}: {total} pairs of {args.size[0]}x{args.size[1]}, {drawn} drawn now, {total - drawn} there already.")
+    print(f"  {args.output / 'gta5'}: {args.source_images} source images")
+    print(f"  {args.output / 'cityscapes'}: {args.target_train} target images to train on, {args.target_val} to score on")
+    print(f"Next: python train.py --train-on gta5 --gta5 {args.output / 'gta5'} --cityscapes {args.output / 'cityscapes'}")
+
+
+if __name__ == "__main__":
+    main()
