@@ -6,6 +6,7 @@ import torch
 from tqdm import tqdm
 
 from dataset.cityscapes import cityscapes
+from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
 from dataset.labels import COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
@@ -43,7 +44,7 @@ from utils.run import LossMeter, RunFolder, StopRequest
 EPILOG = """examples:
   step 2 of the paper:
     python train.py --train-on cityscapes --cityscapes $CITYSCAPES --list dataset/splits/cityscapes_train_500.txt
-  the source-only baseline (opens no Cityscapes file):
+  the source-only baseline (opens no Cityscapes file; with --lab --cityscapes ROOT it sees the colours of the target, and nothing else):
     python train.py --train-on gta5 --gta5 $GTA5 --list dataset/splits/gta5_train_500.txt --backbone resnet101 --max-steps 25000
 """
 
@@ -56,6 +57,11 @@ def parse_arguments(argv: list[str] | None = None):
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/ and gtFine/")
     data.add_argument("--gta5", type=Path, metavar="ROOT", help="folder with images/ and labels/")
     data.add_argument("--list", type=Path, metavar="FILE", help="train on the images that this file names, one a line; default: all that are found")
+    data.add_argument(
+        "--lab",
+        action="store_true",
+        help="with --train-on gta5: give every image the LAB colour statistics of a random image of Cityscapes train, whose labels stay closed",
+    )
     data.add_argument("--val-list", type=Path, metavar="FILE", help="validate on these images of Cityscapes val; default: all that are found")
     add_network_arguments(parser)
     add_augmentation_arguments(parser)
@@ -78,8 +84,10 @@ def parse_arguments(argv: list[str] | None = None):
         args.validate_every = 1000 if args.train_on == "cityscapes" else 0
     if getattr(args, args.train_on) is None:
         parser.error(f"--train-on {args.train_on} needs --{args.train_on} ROOT")
-    if args.validate_every and args.cityscapes is None:
-        parser.error("--validate-every needs --cityscapes ROOT")
+    if (args.validate_every or args.lab) and args.cityscapes is None:
+        parser.error("--validate-every and --lab need --cityscapes ROOT")
+    if args.lab and args.train_on == "cityscapes":
+        parser.error("--lab gives GTA5 the colours of Cityscapes; with --train-on cityscapes there is nothing to transfer")
     return args
 
 
@@ -95,7 +103,9 @@ def train(args) -> None:
     check_listing(listing)
     geometry = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
     order = ShuffledOrder(len(listing), args.seed, stream=0)
-    dataset = SegmentationDataset(listing, geometry, order, padding=normalize.padding(args.padding), seed=args.seed)
+    target_listing = cityscapes(args.cityscapes, "train", labels=False) if args.lab else None
+    styles = [LabTransfer(listing, target_listing)] if args.lab else []
+    dataset = SegmentationDataset(listing, geometry, order, styles, normalize.padding(args.padding), args.seed)
     on_gpu = device.type == "cuda"
     if args.validate_every:
         validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu)
@@ -116,9 +126,9 @@ def train(args) -> None:
         "architecture": model.architecture,
         "input": normalize.as_dict(),
         "settings": plain(vars(args)) | {"data": listing.fingerprint()},
-        "cityscapes_images": listing.names if args.train_on == "cityscapes" else [],
+        "cityscapes_images": listing.names if args.train_on == "cityscapes" else target_listing.names if args.lab else [],
     }
-    with RunFolder(args.output / name, args.resume) as run:
+    with RunFolder(args.output / name, args.resume) as run, StopRequest() as stop:
         state = TrainingState({"model": model, "optimizer": optimizer, "scaler": scaler}, facts, device)
         if args.resume:
             state.resume(run.last, HARMLESS)
@@ -127,7 +137,7 @@ def train(args) -> None:
         run.open_events(first_step)
         print(f"{name}: {len(listing)} images, steps {first_step} to {max_steps}, {device}, {args.precision}, into {run.folder}")
 
-        stop, meter = StopRequest(), LossMeter()
+        meter = LossMeter()
         loader = training_loader(dataset, args.batch_size, first_step, max_steps, args.workers, on_gpu)
         bar = tqdm(loader, initial=first_step, total=max_steps, disable=None, unit="step", dynamic_ncols=True)
         for step, batch in enumerate(bar, start=first_step):
@@ -145,7 +155,8 @@ def train(args) -> None:
             scaler.update()
 
             done = step + 1
-            last = done == max_steps or bool(stop)
+            stopping = bool(stop)  # asked once: a signal may come at any moment
+            last = done == max_steps or stopping
             meter.add(step, {"loss/segmentation": loss.detach()}, listing.names_of(batch.index))
             if done % args.log_every == 0 or last:
                 run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
@@ -158,7 +169,7 @@ def train(args) -> None:
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
                 state.save(run.last, done)
-            if stop:
+            if stopping:
                 print(f"Stopped by {stop.signal} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break
         else:

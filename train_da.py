@@ -154,7 +154,7 @@ def adapt(args) -> None:
         "cityscapes_images": target_listing.names,
     }
     parts = {"model": model, "discriminator": discriminator, "optimizer": optimizer, "d_optimizer": d_optimizer, "scaler": scaler}
-    with RunFolder(args.output / name, args.resume) as run:
+    with RunFolder(args.output / name, args.resume) as run, StopRequest() as stop:
         state = TrainingState(parts, facts, device)
         if args.resume:
             state.resume(run.last, HARMLESS)
@@ -165,7 +165,7 @@ def adapt(args) -> None:
         print(f"{name}: {len(source_listing)} source and {len(target_listing)} target images, steps {first_step} to {args.max_steps}", end="")
         print(f", {device}, {args.precision}, into {run.folder}", *warnings, sep="\n")
 
-        stop, meter = StopRequest(), LossMeter()
+        meter = LossMeter()
         source_batches = training_loader(source, args.batch_size, first_step, args.max_steps, args.workers, on_gpu)
         target_batches = training_loader(target, args.target_batch_size, first_step, args.max_steps, args.workers, on_gpu)
         batches = zip(source_batches, target_batches, strict=True)
@@ -184,7 +184,8 @@ def adapt(args) -> None:
             scaler.update()
 
             done = step + 1
-            last = done == args.max_steps or bool(stop)
+            stopping = bool(stop)  # asked once: a signal may come at any moment
+            last = done == args.max_steps or stopping
             seen = source_listing.names_of(source_batch.index) + target_listing.names_of(target_batch.index)
             meter.add(step, losses, seen)
             if done % args.log_every == 0 or last:
@@ -200,7 +201,7 @@ def adapt(args) -> None:
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
                 state.save(run.last, done)
-            if stop:
+            if stopping:
                 print(f"Stopped by {stop.signal} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break
         else:

@@ -69,7 +69,8 @@ def evaluation_loader(listing: Listing, workers: int, pin_memory: bool) -> DataL
 
 
 def _options(workers: int, pin_memory: bool) -> dict:
-    options = {"num_workers": workers, "collate_fn": collate, "pin_memory": pin_memory}
+    # A generator of its own: a loader would otherwise draw from torch's global one, which is part of a run's state, whenever it starts.
+    options = {"num_workers": workers, "collate_fn": collate, "pin_memory": pin_memory, "generator": torch.Generator()}
     if workers:
         _end_workers_at_exit()
         options |= {"worker_init_fn": _start_worker, "prefetch_factor": 4}

@@ -10,7 +10,7 @@ from PIL import Image
 
 from dataset.labels import LABEL_IDS
 
-torch.set_num_threads(2)
+torch.set_num_threads(1)  # the suite runs one process a core
 
 
 @pytest.fixture(scope="session")

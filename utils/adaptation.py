@@ -51,9 +51,9 @@ def adversarial_step(
     torch.autograd.backward(scaler.scale(d_loss), inputs=list(discriminator.parameters()))
 
     return {
-        "segmentation": loss.detach(),
-        "adversarial": adversarial.detach(),
-        "discriminator": d_loss.detach(),
-        "discriminator_accuracy_source": (source_score.detach() > 0).float().mean(),
-        "discriminator_accuracy_target": (target_score.detach() < 0).float().mean(),
+        "loss/segmentation": loss.detach(),
+        "loss/adversarial": adversarial.detach(),
+        "loss/discriminator": d_loss.detach(),
+        "discriminator_accuracy/source": (source_score.detach() > 0).float().mean(),
+        "discriminator_accuracy/target": (target_score.detach() < 0).float().mean(),
     }

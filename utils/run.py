@@ -56,7 +56,7 @@ class RunFolder:
         """Scalars, to TensorBoard under their names and to the progress bar, or as a line where there is no terminal."""
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-        text = ", ".join(f"{name.split('/')[-1]} {value:.4g}" for name, value in values.items())
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         if bar.disable:
             print(f"step {step}: {text}", flush=True)
         else:
@@ -103,12 +103,21 @@ def _git_revision() -> str:
 
 
 class StopRequest:
-    """Notes SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) so that the loop can save and leave. A second SIGINT leaves at once."""
+    """Notes SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) so that the loop can save and leave. A second SIGINT leaves at once.
+
+    Listens inside ``with``; after it, signals do again what they did before.
+    """
 
     def __init__(self):
         self.signal: str | None = None
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._note)
+
+    def __enter__(self) -> "StopRequest":
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
 
     def _note(self, number: int, _frame: object) -> None:
         if self.signal == "SIGINT" and number == signal.SIGINT:

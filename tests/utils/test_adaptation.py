@@ -63,9 +63,9 @@ def to_baseline_names(model):
 def test_the_discriminator_learns_from_its_step(setting):
     model, discriminator, *batch = setting
     optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1)
-    first = step(model, discriminator, *batch)["discriminator"]
+    first = step(model, discriminator, *batch)["loss/discriminator"]
     optimizer.step()
-    assert step(model, discriminator, *batch)["discriminator"] < first
+    assert step(model, discriminator, *batch)["loss/discriminator"] < first
 
 
 def test_the_adversarial_loss_alone_deceives_the_discriminator_and_leaves_it_alone(setting):
@@ -79,7 +79,7 @@ def test_the_adversarial_loss_alone_deceives_the_discriminator_and_leaves_it_alo
 
     model.zero_grad()
     losses = step(model, discriminator, source, all_ignored, target, lambda_adv=1.0)
-    assert losses["segmentation"] == 0
+    assert losses["loss/segmentation"] == 0
     was = source_probability()
     optimizer.step()
     assert source_probability() > was
@@ -105,8 +105,8 @@ def test_the_adversarial_loss_sends_nothing_to_the_discriminator(setting):
 def test_source_and_target_pass_separately(setting):
     """Batch statistics per domain: the source's loss is what it would be without a target."""
     model, discriminator, source, label, target = setting
-    alone = step(copy.deepcopy(model), discriminator, source, label, source)["segmentation"]
-    assert torch.equal(step(copy.deepcopy(model), discriminator, source, label, target * 5 + 3)["segmentation"], alone)
+    alone = step(copy.deepcopy(model), discriminator, source, label, source)["loss/segmentation"]
+    assert torch.equal(step(copy.deepcopy(model), discriminator, source, label, target * 5 + 3)["loss/segmentation"], alone)
 
 
 def test_losses_are_equations_3_to_5(setting):
@@ -114,7 +114,7 @@ def test_losses_are_equations_3_to_5(setting):
     twin = copy.deepcopy(model)
     losses = step(model, discriminator, *batch)
     source_score, target_score = (discriminator(twin(image).logits.softmax(1)) for image in (batch[0], batch[2]))
-    torch.testing.assert_close(losses["adversarial"], domain_loss(target_score, SOURCE))
+    torch.testing.assert_close(losses["loss/adversarial"], domain_loss(target_score, SOURCE))
     expected = 0.5 * -(source_score.sigmoid().log().mean()) + 0.5 * -((1 - target_score.sigmoid()).log().mean())
-    torch.testing.assert_close(losses["discriminator"], expected)
-    torch.testing.assert_close(losses["discriminator_accuracy_source"], (source_score > 0).float().mean())
+    torch.testing.assert_close(losses["loss/discriminator"], expected)
+    torch.testing.assert_close(losses["discriminator_accuracy/source"], (source_score > 0).float().mean())

@@ -48,9 +48,8 @@ def test_the_record_tells_command_and_circumstances(tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signals_are_noted(number):
-    before = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        stop = StopRequest()
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop
@@ -58,9 +57,7 @@ def test_signals_are_noted(number):
         if number == signal.SIGINT:
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
-    finally:
-        for n, handler in before.items():
-            signal.signal(n, handler)
+    assert signal.getsignal(number) == before
 
 
 def test_meter_means_and_forgets():

@@ -1,0 +1,134 @@
+import json
+
+import pytest
+import torch
+
+import eval as evaluation_script
+from dataset.cityscapes import cityscapes
+from dataset.files import read_image, read_label
+from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
+from model.bisenet import BiSeNet
+from model.discriminator import build_discriminator
+from model.normalization import INPUTS
+from utils.checkpoint import save_checkpoint
+from utils.evaluation import predict
+from utils.metrics import confusion_matrix, scores
+from utils.published import TABLE_1, TABLE_2
+
+COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
+
+
+def make_checkpoint(path, name="ours", backbone="resnet18", num_classes=19, images=(), **facts):
+    torch.manual_seed(3)
+    model = BiSeNet(num_classes, backbone)
+    facts |= {"name": name, "architecture": model.architecture, "input": INPUTS["imagenet"].as_dict(), "step": 7}
+    save_checkpoint(path, {"model": model}, cityscapes_images=list(images), **facts)
+    return model
+
+
+def run(*arguments):
+    evaluation_script.main(evaluation_script.parse_arguments([*COMMON, *map(str, arguments)]))
+
+
+def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root, tmp_path, capsys):
+    model = make_checkpoint(tmp_path / "last.pt")
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--json", tmp_path / "scores.json")
+    row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
+
+    listing, matrix, ignored = cityscapes(cityscapes_root, "val"), 0, 0
+    for index in range(len(listing)):
+        image = torch.from_numpy(read_image(listing[index].image).copy())[None]
+        label = TRAIN_ID_OF[read_label(listing[index].label)]
+        prediction = predict(model, image, INPUTS["imagenet"], torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False))
+        matrix = matrix + confusion_matrix(label, prediction[0])
+        ignored += int((label == 255).sum())
+    expected = scores(matrix, ignored)
+    assert row["matrix"] == matrix.tolist()
+    assert row["miou"] == expected.miou
+    assert row["pixel_accuracy_with_void"] == expected.pixel_accuracy_with_void < expected.pixel_accuracy
+    assert sum(map(sum, row["matrix"])) + row["ignored"] == 3 * 64 * 128
+    assert row["model_parameters"] == 12_054_042
+    assert f"{100 * expected.miou:.2f}" in capsys.readouterr().out
+
+
+def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys):
+    make_checkpoint(tmp_path / "a.pt", "supervised")
+    make_checkpoint(tmp_path / "b.pt", "adapted", discriminator="light")
+    run(tmp_path / "a.pt", tmp_path / "b.pt", "--cityscapes", cityscapes_root)
+    output = capsys.readouterr().out
+    lines = {line.split("|")[1].strip(): line for line in output.splitlines() if line.startswith("|") and "GMac" in line}
+    assert lines["light LAB-ADA (published)"].count("35.00") == 1
+    assert "1.11 GMac" in lines["adapted"]
+    assert "0.19 M" in lines["adapted"]
+    assert "12.05 M" in lines["adapted"]
+    assert "0.19 M" not in lines["supervised"]
+    assert output.count("(published) ") == 1 + len(TABLE_1) + len(TABLE_2)  # once in the explanation
+
+
+def test_published_means_belong_to_published_rows():
+    means = {name: round(sum(iou) / 19, 2) for name, iou in TABLE_1.items()}
+    table = {row.name: row.miou for row in TABLE_2}
+    for name, mean in means.items():
+        assert mean == pytest.approx(table[name], abs=0.011), name
+
+
+def test_a_subset_averages_named_classes_and_hides_published_means(cityscapes_root, tmp_path, capsys):
+    make_checkpoint(tmp_path / "last.pt")
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--classes", "carla13", "--json", tmp_path / "s.json")
+    content = json.loads((tmp_path / "s.json").read_text())
+    row = content["rows"][0]
+    assert len(content["classes"]) == 13
+    chosen = [row["iou"][CLASS_NAMES.index(name)] for name in content["classes"]]
+    assert row["miou"] == pytest.approx(sum(chosen) / 13)
+    assert "47.30" not in capsys.readouterr().out
+
+
+def test_warnings(cityscapes_root, tmp_path, capsys):
+    names = cityscapes(cityscapes_root, "val").names
+    make_checkpoint(tmp_path / "best.pt", images=names[:2], chosen_with_labels=True)
+    run(tmp_path / "best.pt", "--cityscapes", cityscapes_root)
+    output = capsys.readouterr().out
+    assert "WARNING: ours was trained or adapted on 2 of the 3 images" in output
+    assert "report last.pt" in output
+
+
+def test_lists_splits_and_the_source(cityscapes_root, gta5_root, tmp_path, capsys):
+    make_checkpoint(tmp_path / "last.pt")
+    (tmp_path / "one.txt").write_text("lindau/lindau_000001_000019_leftImg8bit.png\n")
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--list", tmp_path / "one.txt")
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--split", "train")
+    run(tmp_path / "last.pt", "--gta5", gta5_root)
+    output = capsys.readouterr().out
+    assert "1 images of" in output
+    assert "5 images of" in output
+    assert "6 images of" in output
+
+
+def test_discriminator_costs_are_those_of_table_2(cityscapes_root, tmp_path):
+    make_checkpoint(tmp_path / "last.pt", discriminator="full")
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--json", tmp_path / "s.json")
+    row = json.loads((tmp_path / "s.json").read_text())["rows"][0]
+    assert row["discriminator_parameters"] == sum(p.numel() for p in build_discriminator("full").parameters()) == 2_781_121
+    assert round(row["discriminator_gmac"], 2) == 15.47
+
+
+class TestBadInput:
+    def test_another_class_count(self, cityscapes_root, tmp_path):
+        make_checkpoint(tmp_path / "last.pt", num_classes=7)
+        with pytest.raises(ValueError, match="has 7 classes; 19 are expected"):
+            run(tmp_path / "last.pt", "--cityscapes", cityscapes_root)
+
+    def test_no_checkpoint(self, cityscapes_root, tmp_path):
+        (tmp_path / "x.pt").write_text("x")
+        with pytest.raises(ValueError, match="no checkpoint"):
+            run(tmp_path / "x.pt", "--cityscapes", cityscapes_root)
+
+    def test_unknown_classes(self, cityscapes_root, tmp_path):
+        make_checkpoint(tmp_path / "last.pt")
+        with pytest.raises(ValueError, match="Unknown class 'tank'"):
+            run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--classes", "tank")
+
+    def test_no_data_set(self, capsys):
+        with pytest.raises(SystemExit):
+            evaluation_script.parse_arguments(["x.pt"])
+        assert "--cityscapes --gta5" in capsys.readouterr().err

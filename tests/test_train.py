@@ -1,0 +1,224 @@
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train
+from dataset.cityscapes import cityscapes
+from dataset.loader import evaluation_loader
+from model.bisenet import BiSeNet
+from model.loading import load_network
+from tests.checkpoints import same_state
+from tests.conftest import write_cityscapes
+from utils.checkpoint import read_checkpoint
+from utils.evaluation import evaluate
+from utils.metrics import scores
+
+SMALL = ["--backbone-weights", "none", "--crop-size", "64", "64", "--batch-size", "2", "--workers", "0"]
+SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
+
+
+def run(output: Path, *arguments: object) -> Path:
+    """Runs train.py in this process; returns the run folder."""
+    train.train(train.parse_arguments([*SMALL, "--output", str(output), "--name", "run", *map(str, arguments)]))
+    return output / "run"
+
+
+def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
+    folder = run(tmp_path, "--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--max-steps", 3, "--validate-every", 2)
+    last = read_checkpoint(folder / "last.pt")
+    assert last["step"] == 3
+    assert last["architecture"] == {"num_classes": 19, "backbone": "resnet18"}
+    assert len(last["cityscapes_images"]) == 5
+    assert read_checkpoint(folder / "best.pt")["chosen_with_labels"] is True
+    entry = json.loads((folder / "config.json").read_text())[0]
+    assert entry["settings"]["lr"] == 5e-4
+    assert entry["device"] == "cpu"
+    events = EventAccumulator(str(folder)).Reload()
+    assert {"loss/segmentation", "learning_rate", "val/miou"} <= set(events.Tags()["scalars"])
+    assert [event.step for event in events.Scalars("loss/segmentation")] == [1, 2, 3]
+    assert events.Tags()["images"] == ["train/image_prediction_truth"]
+
+
+def test_source_only_reads_no_target_file(gta5_root, tmp_path):
+    folder = run(tmp_path, "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 2)
+    assert read_checkpoint(folder / "last.pt")["cityscapes_images"] == []
+    assert not (folder / "best.pt").exists()
+
+
+def test_source_only_in_the_targets_colours_opens_no_label(gta5_root, tmp_path):
+    target = write_cityscapes(tmp_path / "target", {"train": 2}, labels=False)
+    plain = run(tmp_path / "plain", "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1)
+    lab = run(tmp_path / "lab", "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1, "--lab", "--cityscapes", target)
+    assert len(read_checkpoint(lab / "last.pt")["cityscapes_images"]) == 2
+    assert not same_state(plain / "last.pt", lab / "last.pt")
+
+
+def test_epochs_are_passes_over_the_images(cityscapes_root, tmp_path):
+    folder = run(tmp_path, "--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--epochs", 2, "--validate-every", 0)
+    assert read_checkpoint(folder / "last.pt")["step"] == 2 * (5 // 2)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_stop_between_changes_nothing_bit_for_bit(cityscapes_root, tmp_path, precision):
+    common = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--schedule-steps", 6, "--precision", precision]
+    common += ["--validate-every", 2, "--workers", 1]
+    straight = run(tmp_path / "straight", *common, "--max-steps", 4)
+    run(tmp_path / "halted", *common, "--max-steps", 2)
+    halted = run(tmp_path / "halted", *common, "--max-steps", 4, "--resume", "--workers", 0)
+    assert same_state(straight / "last.pt", halted / "last.pt")
+    assert same_state(straight / "best.pt", halted / "best.pt")
+
+
+def test_seeds_matter_and_repeat(cityscapes_root, tmp_path):
+    common = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--max-steps", 1, "--validate-every", 0]
+    a, b, c = (run(tmp_path / name, *common, "--seed", seed) for name, seed in (("a", 0), ("b", 0), ("c", 1)))
+    assert same_state(a / "last.pt", b / "last.pt")
+    assert not same_state(a / "last.pt", c / "last.pt")
+
+
+def test_init_starts_from_another_runs_network(cityscapes_root, gta5_root, tmp_path):
+    first = run(tmp_path / "first", "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1)
+    common = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--max-steps", 1, "--validate-every", 0, "--lr", 1e-30]
+    second = run(tmp_path / "second", *common, "--init", first / "last.pt")
+    one, two = (read_checkpoint(folder / "last.pt")["parts"]["model"] for folder in (first, second))
+    assert all(torch.equal(one[name], two[name]) for name, _ in BiSeNet().named_parameters())
+
+
+def test_recipes_and_explicit_flags():
+    needed = ["--train-on", "cityscapes", "--cityscapes", "x"]
+    paper, authors = (train.parse_arguments([*needed, "--recipe", recipe]) for recipe in ("paper", "authors"))
+    assert (paper.lr, paper.batch_size, paper.epochs, paper.input, paper.crop) == (5e-4, 4, 50, "imagenet", "random")
+    assert (authors.input, authors.crop, authors.padding, authors.poly_per) == ("step2", "centre", "zero", "epoch")
+    mixed = train.parse_arguments([*needed, "--recipe", "authors", "--input", "imagenet", "--lr", "0.1"])
+    assert (mixed.input, mixed.lr, mixed.crop) == ("imagenet", 0.1, "centre")
+
+
+def test_the_network_can_learn(tmp_path):
+    """It overfits four generated scenes."""
+    root = write_cityscapes(tmp_path / "data", {"train": 4, "val": 4})
+    arguments = ["--train-on", "cityscapes", "--cityscapes", root, "--scales", 1.0, "--flip", 0, "--crop-size", 64, 128]
+    folder = run(tmp_path, *arguments, "--batch-size", 4, "--lr", 0.02, "--max-steps", 60, "--validate-every", 60, "--precision", "auto")
+    assert read_checkpoint(folder / "last.pt")["best"]["miou"] > 0.8
+
+
+def test_the_network_overfits_four_real_frames(real_data, tmp_path):
+    """mIoU above 0.8 over the classes present in them."""
+    root = real_data / "cityscapes-small"
+    listing = cityscapes(root, "train")
+    chosen = listing.names[::750]
+    (tmp_path / "four.txt").write_text("\n".join(chosen))
+    arguments = ["--train-on", "cityscapes", "--cityscapes", root, "--list", tmp_path / "four.txt", "--scales", 1.0, "--flip", 0]
+    arguments += ["--crop-size", 192, 384, "--batch-size", 4, "--lr", 0.03, "--max-steps", 150, "--validate-every", 0, "--precision", "auto"]
+    folder = run(tmp_path, *arguments, "--log-every", 50)
+    model, normalize = load_network(read_checkpoint(folder / "last.pt"))
+    batches = evaluation_loader(listing.subset(chosen, "the four"), workers=0, pin_memory=False)
+    result = evaluate(model, batches, normalize, 19, torch.device("cpu"), contextlib.nullcontext)
+    present = [c for c in range(19) if result.matrix[c].sum() > 0]
+    assert len(chosen) == 4
+    assert len(present) >= 10
+    assert scores(result.matrix, classes=present).miou > 0.8
+
+
+class TestSignals:
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+    def test_a_signal_saves_and_says_how_to_go_on(self, cityscapes_root, tmp_path, number):
+        command = [sys.executable, "train.py", *SMALL, "--train-on", "cityscapes", "--cityscapes", str(cityscapes_root), "--workers", "1"]
+        command += ["--output", str(tmp_path), "--name", "run", "--max-steps", "100000", "--validate-every", "0"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+        for line in process.stdout:
+            if line.startswith("step 3"):
+                break
+        os.killpg(process.pid, number)  # a scheduler signals the workers too
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        assert f"Stopped by {number.name}" in output
+        assert "--resume" in output
+        assert read_checkpoint(tmp_path / "run/last.pt")["step"] >= 3
+
+    def test_a_failing_run_ends_and_does_not_wait_for_its_workers(self, cityscapes_root, tmp_path):
+        next((cityscapes_root / "leftImg8bit/train").rglob("*.png")).write_bytes(b"")
+        command = [sys.executable, "train.py", *SMALL, "--train-on", "cityscapes", "--cityscapes", str(cityscapes_root), "--workers", "2"]
+        start = time.monotonic()
+        done = subprocess.run([*command, "--output", str(tmp_path), "--max-steps", "9"], capture_output=True, text=True, timeout=120)
+        assert done.returncode != 0
+        assert "damaged" in done.stderr
+        assert time.monotonic() - start < 60
+
+
+class TestBadInput:
+    def refuse(self, tmp_path, match, *arguments):
+        with pytest.raises((ValueError, OSError), match=match):
+            run(tmp_path, *arguments)
+
+    def test_resume_with_settings_that_change_the_training(self, gta5_root, tmp_path):
+        common = ["--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1, "--schedule-steps", 9]
+        folder = run(tmp_path, *common)
+        before = (folder / "last.pt").read_bytes()
+        self.refuse(tmp_path, r"lr: 0.0005 -> 0.1; seed: 0 -> 4", *common, "--resume", "--lr", 0.1, "--seed", 4)
+        (gta5_root / "images/00001.png").unlink()
+        (gta5_root / "labels/00001.png").unlink()
+        self.refuse(tmp_path, r"data: 6 images.* -> 5 images", *common, "--resume")
+        assert (folder / "last.pt").read_bytes() == before
+
+    def test_a_folder_that_holds_a_run(self, gta5_root, tmp_path):
+        common = ["--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1]
+        folder = run(tmp_path, *common)
+        before = (folder / "last.pt").read_bytes()
+        self.refuse(tmp_path, "already holds a run", *common)
+        assert (folder / "last.pt").read_bytes() == before
+
+    def test_nothing_to_resume(self, gta5_root, tmp_path):
+        self.refuse(tmp_path, "Nothing to resume", "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1, "--resume")
+
+    def test_init_from_another_backbone(self, gta5_root, tmp_path):
+        folder = run(tmp_path / "a", "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1)
+        arguments = ["--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1, "--init", folder / "last.pt"]
+        self.refuse(tmp_path / "b", "Choose the same --backbone", *arguments, "--backbone", "resnet101")
+
+    @pytest.mark.parametrize(
+        ("arguments", "message"),
+        [
+            (["--batch-size", "1"], "at least 2 images"),
+            (["--crop-size", "16", "64"], "at least 32 pixels"),
+            (["--lr", "-1"], "finite number above 0"),
+            (["--lr", "nan"], "finite number above 0"),
+            (["--flip", "2"], "from 0 to 1"),
+            (["--max-steps", "0"], "at least 1"),
+            (["--precision", "half"], "invalid choice"),
+        ],
+    )
+    def test_values_that_cannot_be(self, capsys, arguments, message):
+        with pytest.raises(SystemExit) as stop:
+            train.parse_arguments([*SMALL, "--train-on", "cityscapes", "--cityscapes", "x", *arguments])
+        assert stop.value.code == 2
+        assert message in capsys.readouterr().err
+
+    def test_a_data_set_without_its_root(self, capsys):
+        with pytest.raises(SystemExit):
+            train.parse_arguments(["--train-on", "gta5"])
+        assert "needs --gta5 ROOT" in capsys.readouterr().err
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+    def test_the_command_ends_with_one_line(self, cityscapes_root):
+        command = [sys.executable, "train.py", "--train-on", "cityscapes", "--cityscapes", str(cityscapes_root), "--device", "cuda"]
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert done.stderr.strip().splitlines()[-1].startswith("error: --device cuda was asked for")
+        assert "Traceback" not in done.stderr
+
+
+def test_help_reads_like_documentation(capsys):
+    with pytest.raises(SystemExit):
+        train.parse_arguments(["--help"])
+    text = capsys.readouterr().out
+    assert "examples:" in text
+    assert "source-only baseline" in text

@@ -1,0 +1,132 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import train_da
+from dataset import files
+from tests.checkpoints import same_state
+from tests.conftest import write_cityscapes
+from utils.checkpoint import read_checkpoint
+
+SMALL = ["--backbone", "resnet18", "--backbone-weights", "none", "--crop-size", "64", "64", "--batch-size", "2", "--workers", "0"]
+SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
+
+
+def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:
+    """Runs train_da.py in this process; returns the run folder."""
+    roots = ["--gta5", str(gta5), "--cityscapes", str(cityscapes), "--output", str(output), "--name", "run"]
+    train_da.adapt(train_da.parse_arguments([*SMALL, *roots, *map(str, arguments)]))
+    return output / "run"
+
+
+@pytest.fixture
+def unlabelled_root(tmp_path):
+    """A target as adaptation finds it: train images, and nothing else."""
+    return write_cityscapes(tmp_path / "target", {"train": 5}, labels=False)
+
+
+@pytest.mark.parametrize("method", [["--discriminator", "full"], ["--discriminator", "light"], ["--lab"]], ids=" ".join)
+def test_adaptation_works_without_target_labels_on_disk(gta5_root, unlabelled_root, tmp_path, method):
+    folder = run(tmp_path, gta5_root, unlabelled_root, *method, "--max-steps", 2)
+    last = read_checkpoint(folder / "last.pt")
+    assert last["parts"].keys() == {"model", "discriminator", "optimizer", "d_optimizer", "scaler"}
+    assert last["discriminator"] == (method[1] if len(method) > 1 else "light")
+    assert len(last["cityscapes_images"]) == 5
+    events = EventAccumulator(str(folder)).Reload()
+    scalars = {"loss/segmentation", "loss/adversarial", "loss/discriminator", "discriminator_accuracy/source", "discriminator_accuracy/target"}
+    assert scalars <= set(events.Tags()["scalars"])
+    assert len(events.Tags()["images"]) == 2
+
+
+def test_target_labels_are_never_opened(gta5_root, cityscapes_root, tmp_path, monkeypatch):
+    opened, decode = [], files._decode
+    monkeypatch.setattr(files, "_decode", lambda path: opened.append(path) or decode(path))
+    run(tmp_path, gta5_root, cityscapes_root, "--lab", "--max-steps", 2)
+    assert any("leftImg8bit" in str(path) for path in opened)
+    assert not [path for path in opened if "gtFine" in str(path)]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("method", [["--lab"], ["--discriminator", "full"]], ids=" ".join)
+def test_a_stop_between_changes_nothing_bit_for_bit(gta5_root, cityscapes_root, tmp_path, precision, method):
+    common = [*method, "--precision", precision, "--validate-every", 2, "--workers", 1]
+    straight = run(tmp_path / "straight", gta5_root, cityscapes_root, *common, "--max-steps", 4)
+    run(tmp_path / "halted", gta5_root, cityscapes_root, *common, "--max-steps", 2)
+    halted = run(tmp_path / "halted", gta5_root, cityscapes_root, *common, "--max-steps", 4, "--resume", "--workers", 0)
+    assert same_state(straight / "last.pt", halted / "last.pt")
+
+
+def test_watching_changes_nothing(gta5_root, cityscapes_root, tmp_path):
+    watched = run(tmp_path / "a", gta5_root, cityscapes_root, "--max-steps", 2, "--validate-every", 1, "--panel-every", 1)
+    alone = run(tmp_path / "b", gta5_root, cityscapes_root, "--max-steps", 2, "--panel-every", 0)
+    one, other = (read_checkpoint(folder / "last.pt") for folder in (watched, alone))
+    assert all((one["parts"]["model"][key] == other["parts"]["model"][key]).all() for key in one["parts"]["model"])
+
+
+def test_the_methods_differ(gta5_root, cityscapes_root, tmp_path):
+    states = [
+        read_checkpoint(run(tmp_path / str(number), gta5_root, cityscapes_root, *method, "--max-steps", 2) / "last.pt")["parts"]["model"]
+        for number, method in enumerate((["--lambda-adv", 0.01], ["--lab"], ["--lambda-adv", 1.0]))
+    ]
+    weights = [state["head.weight"] for state in states]
+    assert not any((a == b).all() for a, b in ((weights[0], weights[1]), (weights[0], weights[2]), (weights[1], weights[2])))
+
+
+def test_both_learning_rates_decay(gta5_root, cityscapes_root, tmp_path):
+    folder = run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 2, "--schedule-steps", 4)
+    parts = read_checkpoint(folder / "last.pt")["parts"]
+    for name, first in (("optimizer", 5e-4), ("d_optimizer", 1e-5)):
+        assert [group["lr"] for group in parts[name]["param_groups"]] == [pytest.approx(first * 0.75**0.9)]
+
+
+def test_the_authors_recipe_takes_whole_target_images_and_warns(gta5_root, cityscapes_root, tmp_path, capsys):
+    folder = run(tmp_path, gta5_root, cityscapes_root, "--recipe", "authors", "--max-steps", 1, "--lab", "--backbone", "resnet18")
+    last = read_checkpoint(folder / "last.pt")
+    assert len(last["cityscapes_images"]) == 3  # val
+    assert last["input"]["channel_order"] == "bgr"
+    assert "WARNING: --target-split val" in capsys.readouterr().out
+    assert "transductive" in json.loads((folder / "config.json").read_text())[0]["warnings"][0]
+
+
+def test_the_recipes():
+    needed = ["--gta5", "x", "--cityscapes", "y"]
+    paper, authors = (train_da.parse_arguments([*needed, "--recipe", recipe]) for recipe in ("paper", "authors"))
+    expected = ("resnet101", 5e-4, 1e-5, 25_000, 250_000, 4, 4, "train", "crops")
+    names = ("backbone", "lr", "d_lr", "max_steps", "schedule_steps", "batch_size", "target_batch_size", "target_split", "target_view")
+    assert tuple(getattr(paper, name) for name in names) == expected
+    assert (paper.momentum, paper.weight_decay, paper.lambda_adv, paper.flip) == (0.9, 5e-4, 0.01, 0.5)
+    assert (paper.scales, paper.crop_size) == ((0.5, 0.75, 1.0, 1.5), (512, 1024))
+    expected = ("resnet101", 2e-3, 4e-5, 6_251, 62_500, 4, 2, "val", "whole")
+    assert tuple(getattr(authors, name) for name in names) == expected
+
+
+class TestBadInput:
+    def test_batch_of_one_target_image(self, capsys):
+        with pytest.raises(SystemExit):
+            train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--target-batch-size", "1"])
+        assert "at least 2 images" in capsys.readouterr().err
+
+    def test_validation_without_labels_names_what_is_missing(self, gta5_root, unlabelled_root, tmp_path):
+        with pytest.raises(FileNotFoundError, match="leftImg8bit/val"):
+            run(tmp_path, gta5_root, unlabelled_root, "--max-steps", 1, "--validate-every", 1)
+
+    def test_resume_with_another_method(self, gta5_root, cityscapes_root, tmp_path):
+        run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1)
+        with pytest.raises(ValueError, match="discriminator: light -> full; lab: False -> True"):
+            run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume", "--lab", "--discriminator", "full")
+
+    def test_resume_of_a_supervised_run(self, gta5_root, cityscapes_root, tmp_path):
+        import train
+
+        arguments = ["--train-on", "gta5", "--gta5", str(gta5_root), "--output", str(tmp_path), "--name", "run", "--max-steps", "1"]
+        train.train(train.parse_arguments([*SMALL, *arguments]))
+        with pytest.raises(ValueError, match="--resume with settings that change"):
+            run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume")
+
+    def test_a_target_that_vanished(self, gta5_root, cityscapes_root, tmp_path):
+        shutil.rmtree(cityscapes_root / "leftImg8bit/train")
+        with pytest.raises(FileNotFoundError, match="leftImg8bit_trainvaltest.zip"):
+            run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1)
