@@ -16,14 +16,16 @@ given again; a folder that holds anything else is refused.
 import argparse
 import json
 import os
+import shlex
 import shutil
 import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,13 +33,13 @@ from PIL import Image
 from tqdm import tqdm
 
 from dataset.demo import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
-from dataset.labels import COLOURS, TRAIN_ID_OF
+from dataset.labels import LABEL_COLOURS
+from utils.arguments import new_parser
 
 SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 """Each split's stream of random numbers, so that no two share a picture, and its look."""
 
 CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
-_IGNORED_COLOURS = {4: (20, 20, 20), 10: (230, 150, 140), 34: (0, 0, 142)}  # of the ignored labelIds that the streets use, as in GTA5's palette
 RECORD = "demo.json"
 MAX_IMAGES = 99_999
 _PARTIAL = ".partial"
@@ -74,35 +76,32 @@ def _target_pair(root: Path, split: str, index: int) -> Pair:
     return Pair(split, index, root / "leftImg8bit" / folder / f"{name}_leftImg8bit.png", root / "gtFine" / folder / f"{name}_gtFine_labelIds.png")
 
 
-def draw_pair(pair: Pair, size: tuple[int, int], seed: int):
+def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
     """Draw one pair and write both files, each under a temporary name first. Raises OSError with the remedy if a write fails."""
     cv2.setNumThreads(1)  # the workers are the parallelism
     stream, look = SPLITS[pair.split]
     image, label_ids = street(np.random.default_rng([seed, stream, pair.index]), look, size)
     label = Image.fromarray(label_ids)
     if pair.split == "source":
-        label.putpalette(_palette().tobytes())  # mode P: the palette is for people, the indices are labelIds
-    _write_png(pair.image, Image.fromarray(image))
-    _write_png(pair.label, label)
+        label.putpalette(LABEL_COLOURS.tobytes())  # mode P, as in GTA5: the colours are for people, the indices are labelIds
+    for path, picture in ((pair.image, Image.fromarray(image)), (pair.label, label)):
+        with whole_file(path) as file:
+            picture.save(file, format="PNG", compress_level=3)  # level 6 takes twice as long for a few per cent
 
 
-def _palette() -> np.ndarray:
-    """(256, 3) uint8: the colour of each labelId."""
-    palette = COLOURS[TRAIN_ID_OF]
-    for label_id, colour in _IGNORED_COLOURS.items():
-        palette[label_id] = colour
-    return palette
-
-
-def _write_png(path: Path, picture: Image.Image):
-    path.parent.mkdir(parents=True, exist_ok=True)
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to that appears under its name only when complete. Raises OSError with the remedy if that fails."""
     partial_path = _partial_path(path)
     try:
-        with open(partial_path, "wb") as file:
-            picture.save(file, format="PNG", compress_level=3)  # level 6 takes twice as long for a few per cent
-        os.replace(partial_path, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with open(partial_path, "wb") as file:
+                yield file
+            os.replace(partial_path, path)
+        finally:
+            partial_path.unlink(missing_ok=True)
     except OSError as error:
-        partial_path.unlink(missing_ok=True)
         raise OSError(
             f"Could not write {path}: {error.strerror or error}. Expected a writable folder with free space; free some or choose another --output. "
             "What was written so far is whole: give the same command again and it goes on from here."
@@ -125,7 +124,7 @@ def settings_of(args: argparse.Namespace) -> dict:
     }
 
 
-def check_settings(settings: dict):
+def check_settings(settings: dict) -> None:
     """Raises ValueError for a size too small to draw, a count out of range or a negative seed."""
     check_size(settings["size"])
     for name in ("source_images", "target_train", "target_val"):
@@ -138,7 +137,7 @@ def check_settings(settings: dict):
         raise ValueError(f"--seed is {settings['seed']}; expected 0 or more. Give a non-negative integer.")
 
 
-def check_output(output: Path, settings: dict):
+def check_output(output: Path, settings: dict) -> None:
     """Make sure that ``output`` is new, empty, or begun by the same settings.
 
     Raises NotADirectoryError for a file; FileExistsError for a folder that holds something else, was drawn with other settings, or has pictures
@@ -193,7 +192,7 @@ def worst_case_bytes(size: tuple[int, int]) -> int:
     return round(4 * size[0] * size[1] * 1.01) + slack
 
 
-def check_disk(output: Path, count: int, size: tuple[int, int]):
+def check_disk(output: Path, count: int, size: tuple[int, int]) -> None:
     """Raises OSError unless ``count`` more pairs fit on the disk even if not one byte could be compressed."""
     needed = count * worst_case_bytes(size)
     folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
@@ -213,9 +212,11 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     check_settings(settings)
     check_output(output, settings)
     size = tuple(settings["size"])
-    missing = [pair for pair in pairs(output, settings) if not (_whole(pair.image) and _whole(pair.label))]
+    missing = [pair for pair in pairs(output, settings) if not (_is_whole(pair.image) and _is_whole(pair.label))]
     check_disk(output, len(missing), size)
-    _write_record(output / RECORD, settings)
+    if not (output / RECORD).exists():
+        with whole_file(output / RECORD) as file:
+            file.write((json.dumps(settings, indent=2) + "\n").encode())
     draw = partial(draw_pair, size=size, seed=settings["seed"])
     progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=None if missing else True)
     if workers == 1:
@@ -232,32 +233,18 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     return len(missing)
 
 
-def _leave_interrupts_to_parent():
+def _leave_interrupts_to_parent() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; one message is enough
 
 
-def _whole(path: Path) -> bool:
+def _is_whole(path: Path) -> bool:
     """Files appear under their names only when complete; an empty one can still remain of a power cut."""
     return path.is_file() and path.stat().st_size > 0
 
 
-def _write_record(path: Path, settings: dict):
-    if path.exists():
-        return
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _partial_path(path).write_text(json.dumps(settings, indent=2) + "\n")
-        os.replace(_partial_path(path), path)
-    except OSError as error:
-        raise OSError(
-            f"Could not write {path}: {error.strerror or error}. Expected a writable folder; choose another --output or free some space."
-        ) from error
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m scripts.make_demo_data", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = new_parser(__doc__)
+    parser.prog = "python -m scripts.make_demo_data"
     parser.add_argument(
         "--output", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one this command began with the same settings"
     )
@@ -267,25 +254,29 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(128, 256),
-        help=f"pixels of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; time grows with the area (default: 128 256, for training on a CPU)",
+        help=f"pixels of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; time grows with the area. The default suits training on a CPU",
     )
-    parser.add_argument("--source-images", type=int, default=400, metavar="N", help="labelled images in the look of a game (default: 400)")
-    parser.add_argument("--target-train", type=int, default=400, metavar="N", help="images in the look of a camera to adapt to (default: 400)")
-    parser.add_argument(
-        "--target-val", type=int, default=60, metavar="N", help="images in the look of a camera to score on; other towns (default: 60)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed draws other streets (default: 0)")
-    parser.add_argument(
-        "--workers",
-        type=int,
-        default=min(8, os.cpu_count() or 1),
-        metavar="N",
-        help="processes that draw; 1 draws in this one (default: one a core, at most 8)",
-    )
+    parser.add_argument("--source-images", type=int, default=400, metavar="N", help="labelled images in the look of a game")
+    parser.add_argument("--target-train", type=int, default=400, metavar="N", help="images in the look of a camera to adapt to")
+    parser.add_argument("--target-val", type=int, default=60, metavar="N", help="images in the look of a camera to score on; other towns")
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed draws other streets")
+    cores = min(8, os.cpu_count() or 1)
+    parser.add_argument("--workers", type=int, default=cores, metavar="N", help="processes that draw, by default one a core, at most 8; 1: this one")
     return parser
 
 
-def main(argv: list[str] | None = None):
+def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
+    """What to run on the data set: the source-only baseline, and the paper's step 4. From random weights, since ImageNet's need the internet."""
+    gta5, cityscapes = ("--gta5", str(output / "gta5")), ("--cityscapes", str(output / "cityscapes"))
+    crop_size = (str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True))  # the paper's crop, or the whole image
+    small = ("--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop_size)
+    return [
+        shlex.join(("python", "train.py", "--train-on", "gta5", *gta5, *small)),
+        shlex.join(("python", "train_da.py", "--discriminator", "light", "--lab", *gta5, *cityscapes, "--backbone", "resnet18", *small)),
+    ]
+
+
+def main(argv: list[str] | None = None) -> None:
     """Run the command. Exits with 2 and a message that names the remedy for bad input, with 130 when interrupted."""
     parser = _parser()
     args = parser.parse_args(argv)
@@ -304,7 +295,9 @@ def main(argv: list[str] | None = None):
     print(f"{args.output}: {total} pairs of {args.size[0]}x{args.size[1]}, {drawn} drawn now, {total - drawn} there already.")
     print(f"  {args.output / 'gta5'}: {args.source_images} source images")
     print(f"  {args.output / 'cityscapes'}: {args.target_train} target images to train on, {args.target_val} to score on")
-    print(f"Next: python train.py --train-on gta5 --gta5 {args.output / 'gta5'} --cityscapes {args.output / 'cityscapes'}")
+    print("Next, the baseline, and the adaptation to compare with it:")
+    for command in next_commands(args.output, args.size):
+        print(f"  {command}")
 
 
 if __name__ == "__main__":
