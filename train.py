@@ -148,8 +148,8 @@ def train(args) -> None:
 
             optimizer.zero_grad()
             with autocast():
-                output = model(image)
-                loss = segmentation_loss(output, label, IGNORE_INDEX)
+                output = model.low_resolution(image)
+            loss = segmentation_loss(output, label, IGNORE_INDEX)
             scaler.scale(loss).backward()
             scaler.step(optimizer)
             scaler.update()

@@ -124,21 +124,25 @@ class BiSeNet(nn.Module):
                 _kaiming(module)
 
     def forward(self, image: Tensor, with_aux: bool | None = None) -> SegmentationOutput:
-        """``with_aux``: compute the auxiliary logits; by default in training only. The target's pass needs none."""
+        """``with_aux``: compute the auxiliary logits; by default in training only."""
+        output, size = self.low_resolution(image, with_aux), image.shape[-2:]
+        return SegmentationOutput(resize(output.logits, size), tuple(resize(aux, size) for aux in output.aux))
+
+    def low_resolution(self, image: Tensor, with_aux: bool | None = None) -> SegmentationOutput:
+        """What ``forward`` returns, before its last step: logits of (N, num_classes, H/8, W/8), sides rounded up.
+
+        All of them reach the input's size by one bilinear ``resize``, which losses and evaluation can do at less cost.
+        """
         self._check(image)
-        with_aux = self.training if with_aux is None else with_aux
-        size = image.shape[-2:]
         spatial = self.spatial_path(image)  # (N, 256, H/8, W/8)
         context16, context32 = self.context_path(image)
         size8 = spatial.shape[-2:]
         paths = torch.cat([spatial, resize(context16, size8), resize(context32, size8)], 1)  # (N, 256 + c16 + c32, H/8, W/8)
-        logits = resize(self.head(self.fusion(paths)), size)  # (N, num_classes, H, W)
-        if not with_aux:
+        logits = self.head(self.fusion(paths))  # (N, num_classes, H/8, W/8)
+        if not (self.training if with_aux is None else with_aux):
             return SegmentationOutput(logits, ())
-        # Two bilinear steps, as published: one step straight to the input's size would be another function.
-        aux16 = resize(resize(self.aux16(context16), size8), size)
-        aux32 = resize(resize(self.aux32(context32), size8), size)
-        return SegmentationOutput(logits, (aux16, aux32))
+        # The auxiliary logits take two bilinear steps, as published: one step straight to the input's size would be another function.
+        return SegmentationOutput(logits, (resize(self.aux16(context16), size8), resize(self.aux32(context32), size8)))
 
     def _check(self, image: Tensor) -> None:
         if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 32:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from utils.losses import SOURCE, TARGET, at_least_float32, domain_loss, segmentation_loss
+from utils.upsampling import upsampled_softmax
 
 
 def adversarial_step(
@@ -28,26 +29,28 @@ def adversarial_step(
     """
     # The segmenter on the source, supervised. Its graph is gone before the target's is built.
     with autocast():
-        output = model(source)
-        loss = segmentation_loss(output, label)
+        output = model.low_resolution(source)
+    loss = segmentation_loss(output, label)
     scaler.scale(loss).backward()
-    source_probabilities = at_least_float32(output.logits.detach()).softmax(1)  # (N, C, H, W)
+    source_probabilities = upsampled_softmax(at_least_float32(output.logits.detach()), label.shape[-2:])  # (N, C, H, W)
     del output
 
     # The segmenter on the target, against the discriminator: only the gradient of the probabilities is asked for, so the
     # discriminator is frozen. Source and target pass separately, each with its own batch statistics.
     with autocast():
-        target_probabilities = at_least_float32(model(target, with_aux=False).logits).softmax(1)
-        judged = target_probabilities.detach().requires_grad_()
+        target_logits = model.low_resolution(target, with_aux=False).logits
+    target_probabilities = upsampled_softmax(at_least_float32(target_logits), target.shape[-2:])
+    judged = target_probabilities.detach().requires_grad_()
+    with autocast():
         target_score = discriminator(judged)  # (N, 1, H, W)
-        adversarial = domain_loss(target_score, SOURCE)
+    adversarial = domain_loss(target_score, SOURCE)
     (gradient,) = torch.autograd.grad(scaler.scale(lambda_adv * adversarial), judged, retain_graph=True)
     target_probabilities.backward(gradient)
 
     # The discriminator on both, detached. Its answer to the target is the one it has just given: it has not moved since.
     with autocast():
         source_score = discriminator(source_probabilities)
-        d_loss = (domain_loss(source_score, SOURCE) + domain_loss(target_score, TARGET)) / 2
+    d_loss = (domain_loss(source_score, SOURCE) + domain_loss(target_score, TARGET)) / 2
     torch.autograd.backward(scaler.scale(d_loss), inputs=list(discriminator.parameters()))
 
     return {

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from utils.upsampling import upsampled_cross_entropy_sum
+
 SOURCE, TARGET = 1.0, 0.0
 """z of Eq. 3: what the discriminator should answer for each domain."""
 
@@ -16,17 +18,22 @@ def at_least_float32(scores: Tensor) -> Tensor:
 def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
     """Eq. 2: softmax cross-entropy, the mean over the valid pixels; 0 (with zero gradient) where no pixel is valid, never NaN.
 
-    Args: logits (N, C, H, W); label (N, H, W) of any integer type, trainIds or ``ignore_index``. Returns a scalar.
+    Args: logits (N, C, h, w), interpolated bilinearly where they are smaller than the label; label (N, H, W) of any integer type,
+    trainIds or ``ignore_index``. Returns a scalar.
     """
-    label = label.long()
-    total = F.cross_entropy(at_least_float32(logits), label, ignore_index=ignore_index, reduction="sum")
+    logits = at_least_float32(logits)
+    if logits.shape[-2:] == label.shape[-2:]:
+        total = F.cross_entropy(logits, label.long(), ignore_index=ignore_index, reduction="sum")
+    else:
+        total = upsampled_cross_entropy_sum(logits, label, ignore_index)
     return total / (label != ignore_index).sum().clamp(min=1)
 
 
 def segmentation_loss(output, label: Tensor, ignore_index: int = 255) -> Tensor:
     """Eq. 1 with alpha = 1 and k = 3: cross-entropy on the main output and on each auxiliary one. Also Eq. 4.
 
-    Args: ``output`` with ``.logits`` (N, C, H, W) and ``.aux``, a tuple of such; label (N, H, W). Returns a scalar.
+    Args: ``output`` with ``.logits`` (N, C, H, W) and ``.aux``, a tuple of such, or all of them at stride 8 as the network's
+    ``low_resolution`` gives them: the same value, cheaper; label (N, H, W). Returns a scalar.
     """
     return sum(cross_entropy(logits, label, ignore_index) for logits in (output.logits, *output.aux))
 

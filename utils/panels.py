@@ -16,6 +16,13 @@ def panel(image: np.ndarray, label_maps: list[np.ndarray], colours: np.ndarray, 
     return np.concatenate(pictures, axis=1)
 
 
+def captioned(image: np.ndarray, text: str) -> np.ndarray:
+    """A copy of an (H, W, 3) uint8 RGB picture with ``text`` on a dark band above it: (H + 22, W, 3)."""
+    band = np.full((22, image.shape[1], 3), 24, np.uint8)
+    cv2.putText(band, text, (6, 15), cv2.FONT_HERSHEY_SIMPLEX, 0.42, (255, 255, 255), 1, cv2.LINE_AA)
+    return np.concatenate([band, image])
+
+
 def write_png(path, image: np.ndarray) -> None:
     """Writes an (H, W, 3) uint8 RGB or (H, W) uint8 picture. Raises OSError when it cannot be written."""
     encoded = cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1]

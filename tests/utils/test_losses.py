@@ -60,3 +60,11 @@ def test_losses_are_float32_under_autocast():
         assert segmentation_loss(half, label).dtype == torch.float32
         assert domain_loss(torch.randn(1, 1, 4, 4).bfloat16(), SOURCE).dtype == torch.float32
         torch.testing.assert_close(segmentation_loss(half, label), F.cross_entropy(half.logits.float(), label, ignore_index=255))
+
+
+def test_scores_at_stride_8_give_the_same_loss_as_their_upsampling():
+    torch.manual_seed(0)
+    scores, label = torch.randn(2, 19, 5, 7, dtype=torch.float64), torch.randint(0, 20, (2, 33, 51))
+    label[label == 19] = 255
+    full = F.interpolate(scores, size=(33, 51), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(cross_entropy(scores, label), cross_entropy(full, label), rtol=1e-12, atol=0)
