@@ -4,6 +4,7 @@
 transforming a crop with the statistics of the whole image equals cropping the transformed image.
 """
 
+import multiprocessing
 from typing import NamedTuple
 
 import cv2
@@ -11,6 +12,7 @@ import numpy as np
 
 from dataset.files import read_image
 from dataset.listing import Listing
+from dataset.transforms import Origin
 
 
 class ChannelStatistics(NamedTuple):
@@ -50,7 +52,10 @@ def lab_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target
 
     ``source_statistics`` are those of the whole image that ``image`` comes from, never of the crop.
     """
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    return _transfer_from_lab(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), source_statistics, target_statistics)
+
+
+def _transfer_from_lab(lab: np.ndarray, source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
     return cv2.cvtColor(apply_table(lab, transfer_table(source_statistics, target_statistics)), cv2.COLOR_LAB2RGB)
 
 
@@ -60,28 +65,41 @@ def rgb_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target
 
 
 class LabStatistics:
-    """The LAB statistics of every image of a listing, each measured when first asked for and kept (48 bytes an image)."""
+    """The LAB statistics of every image of a listing (48 bytes an image).
+
+    Those of a prepared root are known; of a raw one each is measured when first asked for, by one process for all of them.
+    """
 
     def __init__(self, listing: Listing):
         self.listing = listing
-        self._known = np.full((len(listing), 2, 3), np.nan)
+        self._shared = multiprocessing.RawArray("d", 6 * len(listing))  # workers see what the others have measured
+        self._known[:] = np.nan if listing.facts is None else listing.facts.lab
+
+    @property
+    def _known(self) -> np.ndarray:
+        return np.frombuffer(self._shared).reshape(-1, 2, 3)
 
     def __len__(self) -> int:
         return len(self.listing)
 
     def of(self, index: int, image: np.ndarray | None = None) -> ChannelStatistics:
         """The statistics of image ``index``; ``image`` spares reading it where the caller already has it, whole."""
-        if np.isnan(self._known[index, 0, 0]):
-            self._known[index] = lab_statistics(read_image(self.listing[index].image) if image is None else image)
-        return ChannelStatistics(*self._known[index])
+        known = self._known[index]
+        if np.isnan(known).any():  # also where another process is writing at this moment
+            known[:] = lab_statistics(read_image(self.listing[index].image) if image is None else image)
+        return ChannelStatistics(*known.copy())
 
 
 class LabTransfer:
-    """A style step: gives a source image the colours of a target image drawn at random."""
+    """A style step: gives a source image the colours of a target image drawn at random. Wants to be the first of the steps."""
 
     def __init__(self, source: Listing, target: Listing):
         self.source, self.target = LabStatistics(source), LabStatistics(target)
 
-    def __call__(self, region: np.ndarray, whole: np.ndarray, index: int, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, region: np.ndarray, origin: Origin, rng: np.random.Generator) -> np.ndarray:
         target = self.target.of(int(rng.integers(len(self.target))))
-        return lab_transfer(region, self.source.of(index, whole), target)
+        source = self.source.of(origin.index, origin.whole)
+        stored = self.source.listing.lab_image(origin.index)
+        if stored is not None and np.may_share_memory(region, origin.whole):  # no other step has changed the region
+            return _transfer_from_lab(read_image(stored)[origin.where], source, target)
+        return lab_transfer(region, source, target)
