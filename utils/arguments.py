@@ -122,6 +122,11 @@ def share(text: str) -> float:
     return value
 
 
+def available_cores() -> int:
+    """The cores that this process may use: fewer than the machine has where a scheduler says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
@@ -143,7 +148,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--workers",
         type=count,
-        default=min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        default=min(8, available_cores()),
         help="processes that read images; 0 reads in the main process. Samples do not depend on it",
     )
 

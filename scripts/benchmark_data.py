@@ -1,0 +1,194 @@
+"""Time of one training sample on one core: raw and prepared, with and without LAB, against decoding and transforming whole images.
+
+Every scale counts the same. What is compared is measured in turns, and the fastest of the rounds counts, image by image: other load on
+the machine falls on all alike, and can only add. Prepared files come from the page cache, raw ones too: docs/scale.md says what happens when they do not fit.
+"""
+
+import argparse
+import json
+import math
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import mean
+
+import cv2
+import numpy as np
+import torch
+
+from dataset.cityscapes import cityscapes, cityscapes_tree
+from dataset.colour_transfer import LabStatistics, LabTransfer
+from dataset.gta5 import gta5, gta5_tree
+from dataset.listing import Listing, Tree
+from dataset.loader import training_loader
+from dataset.preparation import Job, prepare
+from dataset.segmentation import SegmentationDataset
+from dataset.transforms import RandomScaleCropFlip
+from scripts.baselines import sample as baseline_sample
+from utils.arguments import positive, rate
+from utils.run import circumstances
+from utils.tables import markdown_table
+
+SCALES = (0.5, 0.75, 1.0, 1.5)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="a raw root of GTA5")
+    parser.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="a raw root of Cityscapes; its train split is read")
+    parser.add_argument(
+        "--images", type=positive, default=6, help="of each data set to measure, evenly spaced; each takes about 20 MB of --temporary"
+    )
+    parser.add_argument("--rounds", type=positive, default=7, help="times that every image is read at every scale in every way")
+    parser.add_argument("--crop-size", type=positive, nargs=2, metavar=("HEIGHT", "WIDTH"), default=(512, 1024), help="in pixels")
+    parser.add_argument(
+        "--temporary", type=Path, metavar="FOLDER", help="where to prepare into, for the time of the run; default: the system's place"
+    )
+    parser.add_argument(
+        "--steps-per-second",
+        type=rate,
+        nargs="+",
+        default=(1, 2, 5, 10, 20),
+        help="GPU speeds to work out workers for: adaptation steps of 4 source and 4 target crops",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements")
+
+
+def run(args: argparse.Namespace) -> None:
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    crop = tuple(args.crop_size)
+    with tempfile.TemporaryDirectory(dir=args.temporary, prefix="benchmark-data-") as folder:
+        listings = _listings(args.gta5, args.cityscapes, args.images, Path(folder))
+        ways = {name: {scale: _way(listings, name, scale, crop) for scale in SCALES} for name in WAYS}
+        times = _measure(ways, {name: len(listings[WAYS[name][1]]) for name in WAYS}, args.rounds)
+        loader_ms = {name: _loader_ms(_dataset(listings, name, SCALES, crop)) for name in ("gta5_lab_prepared", "cityscapes_prepared")}
+    result = _result(times, loader_ms, args.steps_per_second)
+    result |= {"images": {name: len(listing) for name, listing in listings.items()}, "rounds": args.rounds, "crop_size": crop} | circumstances()
+    _print(result)
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
+
+
+# name: (what it is compared with, listing, LAB)
+WAYS = {
+    "gta5_lab_baseline": (None, "gta5_raw", True),
+    "gta5_lab_raw": ("gta5_lab_baseline", "gta5_raw", True),
+    "gta5_lab_raw_first_epoch": ("gta5_lab_baseline", "gta5_raw", True),
+    "gta5_lab_prepared": ("gta5_lab_baseline", "gta5_prepared", True),
+    "gta5_lab_prepared_lab_images": ("gta5_lab_baseline", "gta5_lab_images", True),
+    "gta5_baseline": (None, "gta5_raw", False),
+    "gta5_raw": ("gta5_baseline", "gta5_raw", False),
+    "gta5_prepared": ("gta5_baseline", "gta5_prepared", False),
+    "cityscapes_baseline": (None, "cityscapes_raw", False),
+    "cityscapes_raw": ("cityscapes_baseline", "cityscapes_raw", False),
+    "cityscapes_prepared": ("cityscapes_baseline", "cityscapes_prepared", False),
+}
+
+
+def _listings(gta5_root: Path, cityscapes_root: Path, images: int, folder: Path) -> dict[str, Listing]:
+    """The raw listings, a few evenly spaced images of them, and the same images prepared."""
+
+    def some(tree: Tree) -> list[str]:
+        names = [tree.name(key) for key in tree.images if key in tree.labels]
+        return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, images).round().astype(int))]
+
+    source, target = gta5_tree(gta5_root), cityscapes_tree(cityscapes_root, "train")
+    sources, targets = some(source), some(target)
+    for tree, data, names, lab_images, name in (
+        (source, "gta5", sources, False, "gta5"),
+        (source, "gta5", sources, True, "gta5_lab"),
+        (target, "cityscapes-train", targets, False, "cityscapes"),
+    ):
+        report = prepare(Job(tree, data, True, lab_images, names), folder / name, "python -m scripts.benchmark data")
+        if report.problems:
+            raise ValueError(f"{report.problems[0].text} Look for more with: python -m scripts.prepare --check")
+    return {
+        "gta5_raw": source.listing(labels=True).subset(sources, gta5_root),
+        "gta5_prepared": gta5(folder / "gta5"),
+        "gta5_lab_images": gta5(folder / "gta5_lab"),
+        "cityscapes_raw": target.listing(labels=True).subset(targets, cityscapes_root),
+        "cityscapes_prepared": cityscapes(folder / "cityscapes", "train"),
+    }
+
+
+def _dataset(listings: dict[str, Listing], name: str, scales: tuple[float, ...], crop: tuple[int, int]) -> SegmentationDataset:
+    _, place, lab = WAYS[name]
+    listing = listings[place]
+    target = listings["cityscapes_raw" if place.endswith("raw") else "cityscapes_prepared"]
+    styles = [LabTransfer(listing, target)] if lab else []
+    return SegmentationDataset(listing, RandomScaleCropFlip(scales, crop), lambda position: position % len(listing), styles, (124, 116, 104))
+
+
+def _way(listings: dict[str, Listing], name: str, scale: float, crop: tuple[int, int]) -> Callable[[int], object]:
+    """position -> a sample at ``scale``, in the way that ``name`` says."""
+    if name.endswith("baseline"):
+        listing, targets = listings[WAYS[name][1]], listings["cityscapes_raw"]
+        target_of = (lambda i: targets[i % len(targets)].image) if WAYS[name][2] else (lambda i: None)
+
+        def read(position: int) -> object:
+            frame = listing[position % len(listing)]
+            return baseline_sample(frame.image, frame.label, scale, crop, target_of(position))
+
+        return read
+    dataset = _dataset(listings, name, (scale,), crop)
+    if WAYS[name][2] and WAYS[name][1].endswith("raw"):
+        style = dataset.styles[0]
+        for index in range(len(style.target)):  # measured once a run, not once a sample
+            style.target.of(index)
+        if name.endswith("first_epoch"):
+
+            def read_anew(position: int) -> object:
+                style.source = LabStatistics(dataset.listing)
+                return dataset[position]
+
+            return read_anew
+    return dataset.__getitem__
+
+
+def _measure(ways: dict[str, dict[float, Callable]], images: dict[str, int], rounds: int) -> dict[str, dict[float, float]]:
+    """Milliseconds: {way: {scale: mean over the images of the fastest round}}."""
+    times = {name: {scale: np.full(images[name], np.inf) for scale in SCALES} for name in ways}
+    for number in range(rounds):
+        for scale in SCALES:
+            for name, way in ways.items():
+                for image in range(images[name]):
+                    start = time.perf_counter()
+                    way[scale](number * images[name] + image)
+                    times[name][scale][image] = min(times[name][scale][image], 1000 * (time.perf_counter() - start))
+    return {name: {scale: float(found.mean()) for scale, found in by_scale.items()} for name, by_scale in times.items()}
+
+
+def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int = 40) -> float:
+    """Milliseconds from one sample to the next out of a loader with one worker: batches and their way to the main process included."""
+    loader = iter(training_loader(dataset, batch_size, 0, batches + 10, workers=1, pin_memory=False))
+    for _ in range(9):  # more than are prefetched
+        next(loader)
+    start = time.perf_counter()
+    for _ in range(batches):
+        next(loader)
+    return 1000 * (time.perf_counter() - start) / (batches * batch_size)
+
+
+def _result(times: dict[str, dict[float, float]], loader_ms: dict[str, float], speeds: tuple[float, ...]) -> dict:
+    per_sample = {name: mean(by_scale.values()) for name, by_scale in times.items()}
+    ratios = {f"ratio_{name}": per_sample[WAYS[name][0]] / ms for name, ms in per_sample.items() if WAYS[name][0] is not None}
+    step_ms = 4 * (loader_ms["gta5_lab_prepared"] + loader_ms["cityscapes_prepared"])
+    baseline_step_ms = 4 * (per_sample["gta5_lab_baseline"] + per_sample["cityscapes_baseline"])
+    workers = {
+        f"{speed:g}": {"prepared": math.ceil(speed * step_ms / 1000), "baseline": math.ceil(speed * baseline_step_ms / 1000)} for speed in speeds
+    }
+    return ratios | {"ms_per_sample": per_sample, "ms_by_scale": times, "loader_ms_per_sample": loader_ms, "workers_by_steps_per_second": workers}
+
+
+def _print(result: dict) -> None:
+    rows = []
+    for name, ms in result["ms_per_sample"].items():
+        ratio = result.get(f"ratio_{name}")
+        scales = (f"{value:.2f}" for value in result["ms_by_scale"][name].values())
+        rows.append([name, f"{ms:.2f}", *scales, f"{1000 / ms:.1f}", "" if ratio is None else f"{ratio:.1f}"])
+    print("\n" + markdown_table(["", "ms a sample", *(f"at {scale}" for scale in SCALES), "samples/s and core", "times the baseline's speed"], rows))
+    print("\nOut of a loader with one worker, ms a sample: ", ", ".join(f"{name} {ms:.2f}" for name, ms in result["loader_ms_per_sample"].items()))
+    rows = [[speed, str(need["prepared"]), str(need["baseline"])] for speed, need in result["workers_by_steps_per_second"].items()]
+    print("\nWorkers for adaptation with LAB, 4 source and 4 target crops a step (worked out from the times above)")
+    print(markdown_table(["steps/s of the GPU", "prepared", "baseline"], rows))
