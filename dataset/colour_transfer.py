@@ -5,12 +5,13 @@ transforming a crop with the statistics of the whole image equals cropping the t
 """
 
 import multiprocessing
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from dataset.files import read_image
+from dataset.files import map_array, read_image
 from dataset.listing import Listing
 from dataset.transforms import Origin
 
@@ -52,16 +53,57 @@ def lab_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target
 
     ``source_statistics`` are those of the whole image that ``image`` comes from, never of the crop.
     """
-    return _transfer_from_lab(cv2.cvtColor(image, cv2.COLOR_RGB2LAB), source_statistics, target_statistics)
-
-
-def _transfer_from_lab(lab: np.ndarray, source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     return cv2.cvtColor(apply_table(lab, transfer_table(source_statistics, target_statistics)), cv2.COLOR_LAB2RGB)
 
 
 def rgb_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
     """The same transfer done in RGB, with ``channel_statistics`` of the RGB images: what the paper's Fig. 6 compares LAB with."""
     return apply_table(image, transfer_table(source_statistics, target_statistics))
+
+
+class LabCopy(NamedTuple):
+    """An image in LAB, as (H, W) numbers of colours and the (K, 3) uint8 colours.
+
+    A picture of two million pixels has 20,000 to 100,000 LAB colours. Eq. 6 maps these, and the pixels are looked up: the same result as
+    transforming every pixel, bit for bit, in a quarter of the time.
+    """
+
+    index: np.ndarray
+    """uint16 where that is enough, else uint32."""
+    colours: np.ndarray
+
+    @classmethod
+    def of(cls, lab: np.ndarray) -> "LabCopy":
+        """The copy of an (H, W, 3) uint8 LAB image."""
+        keys = lab[..., 0].astype(np.uint32) << 16 | lab[..., 1].astype(np.uint32) << 8 | lab[..., 2]
+        present = np.zeros(1 << 24, bool)  # one entry for each possible colour: much faster than sorting the pixels
+        present[keys] = True
+        found = np.flatnonzero(present).astype(np.uint32)
+        number = np.empty(1 << 24, np.uint32)
+        number[found] = np.arange(len(found), dtype=np.uint32)
+        colours = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
+        return cls(number[keys].astype(cls.index_type(len(found))), colours)
+
+    @classmethod
+    def read(cls, path: Path) -> "LabCopy":
+        """Maps ``path`` and the colours beside it. Raises FileNotFoundError or ValueError."""
+        return cls(map_array(path, 2, (np.uint16, np.uint32)), map_array(cls.colours_path(path), 2))
+
+    @staticmethod
+    def colours_path(path: Path) -> Path:
+        return path.with_name(f"{path.stem}_colours.npy")
+
+    @staticmethod
+    def index_type(colours: int) -> type:
+        return np.uint16 if colours <= 1 << 16 else np.uint32
+
+    def transfer(self, where: tuple[slice, slice], source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
+        """``lab_transfer`` of the region ``where`` of the image: (h, w, 3) uint8 RGB."""
+        mapped = apply_table(self.colours[None], transfer_table(source_statistics, target_statistics))  # (1, K, 3)
+        packed = cv2.cvtColor(cv2.cvtColor(mapped, cv2.COLOR_LAB2RGB), cv2.COLOR_RGB2RGBA).view(np.uint32).ravel()  # (K,), one word a colour
+        pixels = packed.take(self.index[where])  # (h, w)
+        return cv2.cvtColor(pixels.view(np.uint8).reshape(*pixels.shape, 4), cv2.COLOR_RGBA2RGB)
 
 
 class LabStatistics:
@@ -99,7 +141,7 @@ class LabTransfer:
     def __call__(self, region: np.ndarray, origin: Origin, rng: np.random.Generator) -> np.ndarray:
         target = self.target.of(int(rng.integers(len(self.target))))
         source = self.source.of(origin.index, origin.whole)
-        stored = self.source.listing.lab_image(origin.index)
-        if stored is not None and np.may_share_memory(region, origin.whole):  # no other step has changed the region
-            return _transfer_from_lab(read_image(stored)[origin.where], source, target)
+        copy = self.source.listing.lab_copy(origin.index)
+        if copy is not None and np.may_share_memory(region, origin.whole):  # no other step has changed the region
+            return LabCopy.read(copy).transfer(origin.where, source, target)
         return lab_transfer(region, source, target)

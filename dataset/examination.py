@@ -8,7 +8,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.colour_transfer import lab_statistics
+from dataset.colour_transfer import LabCopy, lab_statistics
 from dataset.files import LabelValuesError, read_image, read_label
 from dataset.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF, looks_like_train_ids
 from dataset.prepared import NPY_HEADER_BYTES, Record, stamp
@@ -32,7 +32,7 @@ class Problem(NamedTuple):
     text: str
 
 
-def prepare_pair(pair: Pair, root: Path, output: Path | None = None, scratch: Path | None = None, lab_image: bool = False) -> Record | list[Problem]:
+def prepare_pair(pair: Pair, root: Path, output: Path | None = None, scratch: Path | None = None, lab_copy: bool = False) -> Record | list[Problem]:
     """Checks, decodes and measures a pair; writes it below ``output`` by way of the folder ``scratch``, or nowhere.
 
     Raises OSError only where writing fails: what is wrong with the pair is returned.
@@ -59,12 +59,13 @@ def prepare_pair(pair: Pair, root: Path, output: Path | None = None, scratch: Pa
             return [Problem("trainIds", pair.label, text)]
         by_class = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
         classes = by_class.astype(np.int64).tolist()
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB) if lab_image else None
+    copy = LabCopy.of(cv2.cvtColor(image, cv2.COLOR_RGB2LAB)) if lab_copy else None
     record = Record(
         name=pair.name,
         image=_npy(pair.image),
         label=None if label is None else _npy(pair.label),
-        lab_image=_npy(pair.image, "_lab") if lab_image else None,
+        lab_copy=None if copy is None else _npy(pair.image, "_lab"),
+        colours=None if copy is None else len(copy.colours),
         size=image.shape[:2],
         lab=[values.tolist() for values in lab_statistics(image)],
         classes=classes,
@@ -72,9 +73,12 @@ def prepare_pair(pair: Pair, root: Path, output: Path | None = None, scratch: Pa
         source=source,
     )
     if output is not None:
-        for path, array in ((record.image, image), (record.label, label), (record.lab_image, lab)):
-            if array is not None:
-                _save(output / path, array, scratch)
+        _save(output / record.image, image, scratch)
+        if label is not None:
+            _save(output / record.label, label, scratch)
+        if copy is not None:
+            _save(output / record.lab_copy, copy.index, scratch)
+            _save(LabCopy.colours_path(output / record.lab_copy), copy.colours, scratch)
     return record
 
 

@@ -23,7 +23,7 @@ class LabelValuesError(ValueError):
     """A label file that can be read, with values that are no labelIds."""
 
 
-def _map(path: Path, dimensions: int) -> np.ndarray:
+def map_array(path: Path, dimensions: int, types: tuple[type, ...] = (np.uint8,)) -> np.ndarray:
     """The array of a prepared file, read-only and mapped. Raises FileNotFoundError, or ValueError for a damaged file."""
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -31,9 +31,9 @@ def _map(path: Path, dimensions: int) -> np.ndarray:
         raise FileNotFoundError(f"{path} does not exist. The prepared copy is incomplete: run scripts.prepare again.") from error
     except (ValueError, EOFError, OSError) as error:
         raise ValueError(f"{path} cannot be read ({error}). It is damaged or cut short: delete it and run scripts.prepare again.") from error
-    if array.dtype != np.uint8 or array.ndim != dimensions:
+    if array.dtype not in types or array.ndim != dimensions:
         raise ValueError(
-            f"{path} holds {array.dtype} of shape {array.shape}; expected {dimensions} dimensions of uint8, as scripts.prepare writes them. "
+            f"{path} holds {array.dtype} of shape {array.shape}; expected {dimensions} dimensions of {types[0].__name__}. "
             "Delete the file and run scripts.prepare again."
         )
     return np.asarray(array)
@@ -82,7 +82,7 @@ def _decode(path: Path) -> Image.Image:
 def read_image(path: Path) -> np.ndarray:
     """(H, W, 3) uint8 RGB. Raises FileNotFoundError, or ValueError for a damaged file or one that is not 8 bits a channel."""
     if path.suffix == ".npy":
-        return _map(path, 3)
+        return map_array(path, 3)
     plain = _decode_plain_png(path)
     if plain is not None:
         return plain
@@ -99,7 +99,7 @@ def read_label(path: Path) -> np.ndarray:
     or values that no class has (LabelValuesError). A prepared label was checked when it was prepared.
     """
     if path.suffix == ".npy":
-        return _map(path, 2)
+        return map_array(path, 2)
     image = _decode(path)
     if image.mode in ("P", "L"):
         label = np.asarray(image)

@@ -30,8 +30,8 @@ class Facts(NamedTuple):
     """(n, 20) int64: pixels of each trainId, then of none; None where the listing has no labels."""
     values: np.ndarray | None = None
     """(n,) uint64: bit v is set where the label holds labelId v, the last bit where it holds 255."""
-    lab_images: np.ndarray | None = None
-    """(n,) bytes: the LAB copies, relative to the root; None where there are none."""
+    lab_copies: np.ndarray | None = None
+    """(n,) bytes: the LAB copies (colour_transfer.LabCopy), relative to the root; None where there are none."""
 
 
 class Listing:
@@ -55,11 +55,11 @@ class Listing:
         label = None if self._labels is None else self.root / self._labels[index].decode()
         return Frame(self._names[index].decode(), self.root / self._images[index].decode(), label)
 
-    def lab_image(self, index: int) -> Path | None:
-        """The image in 8-bit LAB, where the prepared root holds such copies."""
-        if self.facts is None or self.facts.lab_images is None:
+    def lab_copy(self, index: int) -> Path | None:
+        """The file of the image's LAB copy, where the prepared root holds such copies."""
+        if self.facts is None or self.facts.lab_copies is None:
             return None
-        return self.root / self.facts.lab_images[index].decode()
+        return self.root / self.facts.lab_copies[index].decode()
 
     @property
     def has_labels(self) -> bool:

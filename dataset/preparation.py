@@ -33,13 +33,13 @@ class Job(NamedTuple):
     """What is to be prepared, or only checked.
 
     ``data``: "gta5", "cityscapes-train" or "cityscapes-val"; ``wanted``: only these names, out of the list ``origin``; ``shard`` (I, N):
-    the I-th of N parts; ``lab_images``: store the images in LAB too.
+    the I-th of N parts; ``lab_copies``: store the images in LAB too.
     """
 
     tree: Tree
     data: str
     labels: bool = True
-    lab_images: bool = False
+    lab_copies: bool = False
     wanted: list[str] | None = None
     origin: str = ""
     shard: tuple[int, int] = (1, 1)
@@ -139,7 +139,7 @@ def prepare(job: Job, output: Path, command: str, say: Callable[[str], None] = p
         except OSError as error:
             raise write_error(journal, error) from error
         with file:
-            work = partial(prepare_pair, root=root, output=output, scratch=scratch, lab_image=job.lab_images)
+            work = partial(prepare_pair, root=root, output=output, scratch=scratch, lab_copy=job.lab_copies)
             for result in _with_progress(_results(todo, work, job.workers), f"preparing {job.data}", len(todo), len(done)):
                 if isinstance(result, Record):
                     _append(file, result._asdict())
@@ -211,7 +211,7 @@ def _carry_over(job: Job, output: Path, journal: Path, header: Header, report: R
     sources = {tree.name(key): [image, tree.labels.get(key) if job.labels else None] for key, image in tree.images.items()}
 
     def valid(record: Record) -> bool:
-        has_all = (record.label or not job.labels) and (record.lab_image or not job.lab_images)
+        has_all = (record.label or not job.labels) and (record.lab_copy or not job.lab_copies)
         wanted = [path for path in sources.get(record.name, []) if path is not None]
         unchanged = wanted and all(stamp(tree.root / path) == record.source.get(path) for path in wanted)
         return bool(has_all and unchanged and all((stamp(output / path) or [None])[0] == size for path, size in record.files().items()))
@@ -251,14 +251,14 @@ def _append(file: TextIO, line: dict) -> None:
 
 def _require_space(job: Job, pairs: list[Pair], output: Path, say: Callable[[str], None]) -> None:
     """Says how much disk ``pairs`` will take. Raises OSError when there is less."""
-    channels = [3] + [1] * job.labels + [3] * job.lab_images
+    bytes_a_pixel = [3] + [1] * job.labels + [4] * job.lab_copies  # a copy takes 2 or 4
 
     def size(pair: Pair) -> int:
         try:
             height, width = image_size(job.tree.root / pair.image)
         except (OSError, ValueError):
             return 0  # it will be left out, and reported
-        return height * width * sum(channels) + len(channels) * (NPY_HEADER_BYTES + 4096) + 1024  # a block is 4096 bytes, a record 1024
+        return height * width * sum(bytes_a_pixel) + len(bytes_a_pixel) * (NPY_HEADER_BYTES + 4096) + 1024  # a block is 4096 bytes, a record 1024
 
     with ThreadPoolExecutor(16) as pool:
         needed = sum(pool.map(size, pairs))

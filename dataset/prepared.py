@@ -40,7 +40,9 @@ class Record(NamedTuple):
     name: str
     image: str
     label: str | None
-    lab_image: str | None
+    lab_copy: str | None
+    colours: int | None
+    """Those of the LAB copy."""
     size: tuple[int, int]
     lab: list[list[float]]
     """Mean and standard deviation of L, a, b."""
@@ -54,8 +56,13 @@ class Record(NamedTuple):
     def files(self) -> dict[str, int]:
         """{file of the prepared root: its size in bytes}."""
         pixels = self.size[0] * self.size[1]
-        sizes = {self.image: 3 * pixels, self.label: pixels, self.lab_image: 3 * pixels}
-        return {path: size + NPY_HEADER_BYTES for path, size in sizes.items() if path is not None}
+        sizes = {self.image: 3 * pixels}
+        if self.label is not None:
+            sizes[self.label] = pixels
+        if self.lab_copy is not None:
+            sizes[self.lab_copy] = (2 if self.colours <= 1 << 16 else 4) * pixels
+            sizes[f"{self.lab_copy.removesuffix('.npy')}_colours.npy"] = 3 * self.colours
+        return {path: size + NPY_HEADER_BYTES for path, size in sizes.items()}
 
 
 def part_path(root: Path, data: str, shard: tuple[int, int]) -> Path:
@@ -114,14 +121,14 @@ def prepared_listing(root: Path, data: str, labels: bool = True, ending: str = "
     """
     if not (root / FOLDER).is_dir():
         return None
-    names, images, label_files, lab_images = [], [], [], []
+    names, images, label_files, lab_copies = [], [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")
     for record in _complete_records(root, data):  # one by one into arrays: as objects, 25,000 of them would be 75 MB
         names.append(record.name)
         images.append(record.image)
         lab.extend(itertools.chain(*record.lab))
-        if record.lab_image is not None:
-            lab_images.append(record.lab_image)
+        if record.lab_copy is not None:
+            lab_copies.append(record.lab_copy)
         if not labels:
             continue
         if record.label is None:
@@ -135,7 +142,7 @@ def prepared_listing(root: Path, data: str, labels: bool = True, ending: str = "
         np.array(lab).reshape(-1, 2, 3),
         np.array(classes).reshape(-1, NUM_CLASSES + 1) if labels else None,
         np.array(values) if labels else None,
-        np.array([path.encode() for path in lab_images]) if len(lab_images) == len(names) else None,
+        np.array([path.encode() for path in lab_copies]) if len(lab_copies) == len(names) else None,
     )
     listing = Listing(root, names, images, label_files if labels else None, facts)
     # As the raw listing is sorted: by what the paths of an image and its label have in common.

@@ -83,11 +83,10 @@ class Window:
             content = cv2.flip(content, 1)
         if content.shape[:2] == self.size:
             return np.require(content, requirements=["C", "W"])  # a tensor shares its memory: a mapped file, which is read-only, is copied
-        canvas = np.empty((*self.size, *content.shape[2:]), np.uint8)
-        canvas[...] = padding
-        left = self.size[1] - self.left - content.shape[1] if self.flip else self.left
-        canvas[self.top : self.top + content.shape[0], left : left + content.shape[1]] = content
-        return canvas
+        height, width = content.shape[:2]
+        left = self.size[1] - self.left - width if self.flip else self.left
+        bottom, right = self.size[0] - self.top - height, self.size[1] - left - width
+        return cv2.copyMakeBorder(content, self.top, bottom, left, right, cv2.BORDER_CONSTANT, value=padding)
 
 
 class Origin(NamedTuple):

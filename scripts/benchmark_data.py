@@ -1,7 +1,7 @@
 """Time of one training sample on one core: raw and prepared, with and without LAB, against decoding and transforming whole images.
 
 Every scale counts the same. What is compared is measured in turns, and the fastest of the rounds counts, image by image: other load on
-the machine falls on all alike, and can only add. Prepared files come from the page cache, raw ones too: docs/scale.md says what happens when they do not fit.
+the machine falls on all alike, and can only add. All files come from the page cache: docs/scale.md says what happens when they do not.
 """
 
 import argparse
@@ -13,15 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
-import cv2
 import numpy as np
-import torch
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.colour_transfer import LabStatistics, LabTransfer
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import Listing, Tree
-from dataset.loader import training_loader
+from dataset.loader import training_loader, use_one_core
 from dataset.preparation import Job, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.transforms import RandomScaleCropFlip
@@ -55,8 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> None:
-    cv2.setNumThreads(0)
-    torch.set_num_threads(1)
+    use_one_core()
     crop = tuple(args.crop_size)
     with tempfile.TemporaryDirectory(dir=args.temporary, prefix="benchmark-data-") as folder:
         listings = _listings(args.gta5, args.cityscapes, args.images, Path(folder))
@@ -76,7 +73,7 @@ WAYS = {
     "gta5_lab_raw": ("gta5_lab_baseline", "gta5_raw", True),
     "gta5_lab_raw_first_epoch": ("gta5_lab_baseline", "gta5_raw", True),
     "gta5_lab_prepared": ("gta5_lab_baseline", "gta5_prepared", True),
-    "gta5_lab_prepared_lab_images": ("gta5_lab_baseline", "gta5_lab_images", True),
+    "gta5_lab_prepared_lab_copies": ("gta5_lab_baseline", "gta5_lab_copies", True),
     "gta5_baseline": (None, "gta5_raw", False),
     "gta5_raw": ("gta5_baseline", "gta5_raw", False),
     "gta5_prepared": ("gta5_baseline", "gta5_prepared", False),
@@ -95,18 +92,18 @@ def _listings(gta5_root: Path, cityscapes_root: Path, images: int, folder: Path)
 
     source, target = gta5_tree(gta5_root), cityscapes_tree(cityscapes_root, "train")
     sources, targets = some(source), some(target)
-    for tree, data, names, lab_images, name in (
+    for tree, data, names, lab_copies, name in (
         (source, "gta5", sources, False, "gta5"),
         (source, "gta5", sources, True, "gta5_lab"),
         (target, "cityscapes-train", targets, False, "cityscapes"),
     ):
-        report = prepare(Job(tree, data, True, lab_images, names), folder / name, "python -m scripts.benchmark data")
+        report = prepare(Job(tree, data, True, lab_copies, names), folder / name, "python -m scripts.benchmark data")
         if report.problems:
             raise ValueError(f"{report.problems[0].text} Look for more with: python -m scripts.prepare --check")
     return {
         "gta5_raw": source.listing(labels=True).subset(sources, gta5_root),
         "gta5_prepared": gta5(folder / "gta5"),
-        "gta5_lab_images": gta5(folder / "gta5_lab"),
+        "gta5_lab_copies": gta5(folder / "gta5_lab"),
         "cityscapes_raw": target.listing(labels=True).subset(targets, cityscapes_root),
         "cityscapes_prepared": cityscapes(folder / "cityscapes", "train"),
     }

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -232,6 +233,10 @@ def clear_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
         frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
-        if not Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1]) or ".venv" in frame.f_code.co_filename:
+        place, message = frame.f_code.co_filename, str(error)
+        if message.startswith("Caught ") and "DataLoader worker" in message:  # the worker's own traceback is the message
+            places = re.findall(r'^  File "(.+)", line \d+, in ', message, re.MULTILINE)
+            place, message = places[-1], message.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+        if not Path(place).is_relative_to(Path(__file__).parents[1]) or ".venv" in place:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message}")
