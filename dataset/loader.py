@@ -81,7 +81,13 @@ def _options(workers: int, pin_memory: bool) -> dict:
 @functools.cache
 def _end_workers_at_exit() -> None:
     """Workers do not heed SIGTERM, by which multiprocessing ends those that are left when the process exits: it would wait for ever."""
-    atexit.register(lambda: [child.kill() for child in multiprocessing.active_children()])
+
+    def end() -> None:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler takes every killed worker for a failure
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    atexit.register(end)
 
 
 def use_one_core() -> None:
