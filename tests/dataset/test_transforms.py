@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dataset.files import read_image, read_label
+from dataset.labels import TRAIN_ID_OF
 from dataset.transforms import RandomScaleCropFlip, Span, WholeImage
 
 SIZES = [(97, 201), (64, 128), (70, 75)]
@@ -35,6 +37,22 @@ def test_a_region_read_alone_equals_the_whole_resized_and_cropped(size, scale):
         found = window.apply_to_image(image[window.source()], (1, 2, 3))
         assert np.array_equal(found[:height, :width], whole_image[y : y + height, x : x + width])
         assert np.array_equal(window.apply_to_label(label[window.source()])[:height, :width], whole_label[y : y + height, x : x + width])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_region_of_a_real_frame_equals_the_whole_resized_and_cropped(real_data, scale):
+    for root, image_path in (("gta5", "images/08688.png"), ("cityscapes", "leftImg8bit/train/zurich/zurich_000066_000019_leftImg8bit.png")):
+        label_path = image_path.replace("images/", "labels/").replace("leftImg8bit/", "gtFine/").replace("leftImg8bit.", "gtFine_labelIds.")
+        image, label = read_image(real_data / "frames" / root / image_path), read_label(real_data / "frames" / root / label_path)
+        whole_image, whole_label = scaled_whole(image, TRAIN_ID_OF[label], scale)
+        for seed in range(4):
+            window = RandomScaleCropFlip((scale,), (512, 1024), flip=0.0).draw(np.random.default_rng(seed), label.shape)
+            inside = np.s_[: window.rows.length, : window.columns.length]
+            there = np.s_[window.rows.start :, window.columns.start :]
+            found_image = window.apply_to_image(image[window.source()], (0, 0, 0))[inside]
+            found_label = window.apply_to_label(label[window.source()], TRAIN_ID_OF)[inside]
+            assert np.array_equal(found_image, whole_image[there][inside])
+            assert np.array_equal(found_label, whole_label[there][inside])
 
 
 def test_the_region_is_no_larger_than_needed():
