@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from dataset.files import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
@@ -84,6 +84,6 @@ class SegmentationDataset(Dataset):
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stacks samples to a batch; labels stay None where there are none."""
+    """Stacks samples to a batch, in a worker directly in the memory that it shares; labels stay None where there are none."""
     images, labels, indices = zip(*samples, strict=True)
-    return Sample(torch.stack(images), None if labels[0] is None else torch.stack(labels), torch.stack(indices))
+    return Sample(default_collate(images), None if labels[0] is None else default_collate(labels), default_collate(indices))

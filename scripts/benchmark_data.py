@@ -7,6 +7,9 @@ the machine falls on all alike, and can only add. All files come from the page c
 import argparse
 import json
 import math
+import os
+import re
+import resource
 import tempfile
 import time
 from collections.abc import Callable
@@ -16,7 +19,7 @@ from statistics import mean
 import numpy as np
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
-from dataset.colour_transfer import LabStatistics, LabTransfer
+from dataset.colour_transfer import LabCopy, LabStatistics, LabTransfer
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import Listing, Tree
 from dataset.loader import training_loader, use_one_core
@@ -59,13 +62,22 @@ def run(args: argparse.Namespace) -> None:
         listings = _listings(args.gta5, args.cityscapes, args.images, Path(folder))
         ways = {name: {scale: _way(listings, name, scale, crop) for scale in SCALES} for name in WAYS}
         times = _measure(ways, {name: len(listings[WAYS[name][1]]) for name in WAYS}, args.rounds)
-        loader_ms = {name: _loader_ms(_dataset(listings, name, SCALES, crop)) for name in ("gta5_lab_prepared", "cityscapes_prepared")}
+        cold = {name: _cold(listings[WAYS[name][1]], ways[name]) for name in WAYS if "prepared" in name} if COLD else {}
+        loader_ms = {name: _loader_ms(_dataset(listings, name, SCALES, crop)) for name in LOADED}
     result = _result(times, loader_ms, args.steps_per_second)
-    result |= {"images": {name: len(listing) for name, listing in listings.items()}, "rounds": args.rounds, "crop_size": crop} | circumstances()
+    result |= {
+        "cold": cold,
+        "images": {name: len(listing) for name, listing in listings.items()},
+        "rounds": args.rounds,
+        "crop_size": crop,
+    } | circumstances()
     _print(result)
     if args.json:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
+
+LOADED = ("gta5_lab_prepared", "gta5_lab_prepared_lab_copies", "cityscapes_prepared")
+"""What is also read through a loader."""
 
 # name: (what it is compared with, listing, LAB)
 WAYS = {
@@ -156,15 +168,47 @@ def _measure(ways: dict[str, dict[float, Callable]], images: dict[str, int], rou
     return {name: {scale: float(found.mean()) for scale, found in by_scale.items()} for name, by_scale in times.items()}
 
 
+COLD = hasattr(os, "posix_fadvise") and Path("/proc/self/io").exists()
+"""Whether this system can be asked to forget what it has of a file, and tells what it reads from disk."""
+
+
+def _cold(listing: Listing, way: dict[float, Callable[[int], object]]) -> dict[str, float]:
+    """The same samples read from disk: milliseconds of waiting included, and megabytes, which read-ahead makes more than are used."""
+
+    def read_bytes() -> int:
+        return int(re.search(r"read_bytes: (\d+)", Path("/proc/self/io").read_text())[1])
+
+    milliseconds, megabytes = [], []
+    for image in range(len(listing)):
+        for read in way.values():
+            for path in (*listing[image][1:], *_lab_copy(listing, image)):
+                with open(path, "rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+            before, start = read_bytes(), time.perf_counter()
+            read(image)
+            milliseconds.append(1000 * (time.perf_counter() - start))
+            megabytes.append((read_bytes() - before) / 1e6)
+    return {"ms_per_sample": mean(milliseconds), "mb_per_sample": mean(megabytes)}
+
+
+def _lab_copy(listing: Listing, index: int) -> tuple[Path, ...]:
+    path = listing.lab_copy(index)
+    return () if path is None else (path, LabCopy.colours_path(path))
+
+
 def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int = 40) -> float:
-    """Milliseconds from one sample to the next out of a loader with one worker: batches and their way to the main process included."""
-    loader = iter(training_loader(dataset, batch_size, 0, batches + 10, workers=1, pin_memory=False))
-    for _ in range(9):  # more than are prefetched
-        next(loader)
-    start = time.perf_counter()
-    for _ in range(batches):
-        next(loader)
-    return 1000 * (time.perf_counter() - start) / (batches * batch_size)
+    """Milliseconds of processor time that a worker spends on a sample, with making batches and handing them over."""
+
+    def of_children() -> float:
+        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return usage.ru_utime + usage.ru_stime
+
+    before = of_children()
+    loader = iter(training_loader(dataset, batch_size, 0, batches, workers=1, pin_memory=False))
+    for _ in loader:
+        pass
+    del loader  # waits for the worker, whose time counts only then
+    return 1000 * (of_children() - before) / (batches * batch_size)
 
 
 def _result(times: dict[str, dict[float, float]], loader_ms: dict[str, float], speeds: tuple[float, ...]) -> dict:
@@ -185,7 +229,10 @@ def _print(result: dict) -> None:
         scales = (f"{value:.2f}" for value in result["ms_by_scale"][name].values())
         rows.append([name, f"{ms:.2f}", *scales, f"{1000 / ms:.1f}", "" if ratio is None else f"{ratio:.1f}"])
     print("\n" + markdown_table(["", "ms a sample", *(f"at {scale}" for scale in SCALES), "samples/s and core", "times the baseline's speed"], rows))
-    print("\nOut of a loader with one worker, ms a sample: ", ", ".join(f"{name} {ms:.2f}" for name, ms in result["loader_ms_per_sample"].items()))
-    rows = [[speed, str(need["prepared"]), str(need["baseline"])] for speed, need in result["workers_by_steps_per_second"].items()]
+    print("\nA worker's processor time for a sample, ms: ", ", ".join(f"{name} {ms:.2f}" for name, ms in result["loader_ms_per_sample"].items()))
+    for name, found in result["cold"].items():
+        print(f"From disk, nothing in the page cache: {name} {found['ms_per_sample']:.1f} ms and {found['mb_per_sample']:.1f} MB a sample")
+    need = result["workers_by_steps_per_second"]
     print("\nWorkers for adaptation with LAB, 4 source and 4 target crops a step (worked out from the times above)")
-    print(markdown_table(["steps/s of the GPU", "prepared", "baseline"], rows))
+    rows = [[speed, *(str(count) for count in counts.values())] for speed, counts in need.items()]
+    print(markdown_table(["steps/s of the GPU", *next(iter(need.values()))], rows))
