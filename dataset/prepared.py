@@ -104,7 +104,7 @@ def read_part(path: Path) -> Iterator[Header | Record | int]:
                 ) from error
 
 
-def stamp(path: Path) -> list[int] | None:
+def stamp(path: Path | str) -> list[int] | None:
     """[bytes, time of last change in ns] of a file, None where there is none."""
     try:
         status = os.stat(path)
@@ -182,16 +182,19 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
     source = Path(header.source)
     has_source = source.is_dir()
 
-    def damaged_and_stale(record: Record) -> tuple[list[str], list[str]]:
-        damaged = [file for file, size in record.files().items() if (stamp(root / file) or [None])[0] != size]
-        stale = [file for file, was in record.source.items() if has_source and stamp(source / file) not in (None, was)]
+    def damaged_and_stale(records: list[Record]) -> tuple[list[str], list[str]]:
+        damaged, stale = [], []
+        for record in records:
+            damaged += [file for file, size in record.files().items() if (stamp(f"{root}/{file}") or [None])[0] != size]
+            if has_source:
+                stale += [file for file, was in record.source.items() if stamp(f"{source}/{file}") not in (None, was)]
         return damaged, stale
 
     count, damaged, stale, complete = 0, [], [], False
     while batch := list(itertools.islice(lines, 2048)):
         complete = not isinstance(batch[-1], Record)
         records = [line for line in batch if isinstance(line, Record)]
-        for some_damaged, some_stale in pool.map(damaged_and_stale, records):
+        for some_damaged, some_stale in pool.map(damaged_and_stale, (records[start : start + 128] for start in range(0, len(records), 128))):
             damaged += some_damaged
             stale += some_stale
         count += len(records)
