@@ -128,17 +128,28 @@ class BiSeNet(nn.Module):
         self._check(image)
         with_aux = self.training if with_aux is None else with_aux
         size = image.shape[-2:]
-        spatial = self.spatial_path(image)  # (N, 256, H/8, W/8)
-        context16, context32 = self.context_path(image)
-        size8 = spatial.shape[-2:]
-        paths = torch.cat([spatial, resize(context16, size8), resize(context32, size8)], 1)  # (N, 256 + c16 + c32, H/8, W/8)
-        logits = resize(self.head(self.fusion(paths)), size)  # (N, num_classes, H, W)
+        logits8, context16, context32 = self._stride8(image)
+        size8 = logits8.shape[-2:]
+        logits = resize(logits8, size)  # (N, num_classes, H, W)
         if not with_aux:
             return SegmentationOutput(logits, ())
         # Two bilinear steps, as published: one step straight to the input's size would be another function.
         aux16 = resize(resize(self.aux16(context16), size8), size)
         aux32 = resize(resize(self.aux32(context32), size8), size)
         return SegmentationOutput(logits, (aux16, aux32))
+
+    def low_resolution_logits(self, image: Tensor) -> Tensor:
+        """The logits before their upsampling by ``resize``: (N, 3, H, W) -> (N, num_classes, H/8, W/8), sides rounded up."""
+        self._check(image)
+        return self._stride8(image)[0]
+
+    def _stride8(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits at stride 8, and the context of strides 16 and 32 that the auxiliary heads look at."""
+        spatial = self.spatial_path(image)  # (N, 256, H/8, W/8)
+        context16, context32 = self.context_path(image)
+        size8 = spatial.shape[-2:]
+        paths = torch.cat([spatial, resize(context16, size8), resize(context32, size8)], 1)  # (N, 256 + c16 + c32, H/8, W/8)
+        return self.head(self.fusion(paths)), context16, context32
 
     def _check(self, image: Tensor) -> None:
         if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 32:
