@@ -1,6 +1,7 @@
 """A trained network made ready to be used: BatchNorm folded into the convolutions before it, one precision throughout."""
 
 import copy
+import itertools
 
 import torch
 from torch import nn
@@ -17,7 +18,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     network = copy.deepcopy(network).eval()
     for module in list(network.modules()):
         members = list(module.named_children())
-        for (name, conv), (bn_name, bn) in zip(members, members[1:], strict=False):
+        for (name, conv), (bn_name, bn) in itertools.pairwise(members):
             if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
                 setattr(module, name, fuse_conv_bn_eval(conv, bn))
                 setattr(module, bn_name, nn.Identity())
