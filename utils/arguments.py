@@ -131,7 +131,8 @@ def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+def add_device_arguments(parser: argparse.ArgumentParser, workers: bool = True) -> None:
+    """``workers`` False: for a script that reads its images itself."""
     group = parser.add_argument_group("machine")
     group.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto takes CUDA where there is a GPU")
     group.add_argument(
@@ -140,6 +141,8 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="arithmetic of the network; losses are always float32. auto: bf16 where the hardware has it, else fp16 on CUDA, fp32 on a CPU",
     )
+    if not workers:
+        return
     group.add_argument(
         "--workers",
         type=count,
