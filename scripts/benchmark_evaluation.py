@@ -39,7 +39,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--cityscapes", type=Path, metavar="ROOT", help="score these images; by default streets are drawn at 1024x2048")
     parser.add_argument("--split", choices=("train", "val"), default="val", help="of --cityscapes")
     parser.add_argument("--checkpoint", type=Path, metavar="FILE", help="score this network (ResNet-18, ImageNet input); by default random weights")
-    parser.add_argument("--images", type=positive, default=10, help="number of images; more make the start of the workers matter less")
+    parser.add_argument("--images", type=positive, default=6, help="number of images; more make the start of the workers matter less")
     parser.add_argument("--repeats", type=positive, default=3, help="turns that each side takes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result, with the key ratio_evaluation")
     add_device_arguments(parser)
