@@ -25,6 +25,7 @@ from utils.arguments import (
     add_optimisation_arguments,
     add_recipe_argument,
     add_run_arguments,
+    add_workers_argument,
     clear_errors,
     count,
     new_parser,
@@ -33,11 +34,11 @@ from utils.arguments import (
     require_training_sizes,
 )
 from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.drawing import panel
 from utils.evaluation import evaluate, predict
 from utils.losses import segmentation_loss
 from utils.metrics import scores
 from utils.optim import poly_decay, scale_learning_rate
-from utils.panels import panel
 from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import LossMeter, RunFolder, StopRequest
 
@@ -71,6 +72,7 @@ def parse_arguments(argv: list[str] | None = None):
     optimisation.add_argument("--schedule-steps", type=positive, help="the step at which the learning rate would reach 0; default: the last step")
     optimisation.add_argument("--poly-per", choices=("iteration", "epoch"), help="how often the learning rate falls")
     add_device_arguments(parser)
+    add_workers_argument(parser)
     add_run_arguments(parser)
     parser.add_argument(
         "--validate-every",

@@ -33,6 +33,7 @@ from utils.arguments import (
     add_optimisation_arguments,
     add_recipe_argument,
     add_run_arguments,
+    add_workers_argument,
     clear_errors,
     count,
     new_parser,
@@ -42,10 +43,10 @@ from utils.arguments import (
     require_training_sizes,
 )
 from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.drawing import panel
 from utils.evaluation import evaluate, predict
 from utils.metrics import scores
 from utils.optim import poly_decay, scale_learning_rate
-from utils.panels import panel
 from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import LossMeter, RunFolder, StopRequest
 
@@ -94,6 +95,7 @@ def parse_arguments(argv: list[str] | None = None):
     optimisation.add_argument("--max-steps", type=positive, help="stop after so many steps")
     optimisation.add_argument("--schedule-steps", type=positive, help="the step at which both learning rates would reach 0")
     add_device_arguments(parser)
+    add_workers_argument(parser)
     add_run_arguments(parser)
     parser.add_argument(
         "--validate-every",
