@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +15,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from dataset.cityscapes import cityscapes
+from dataset.files import read_image, read_label
+from dataset.labels import TRAIN_ID_OF
 from dataset.loader import evaluation_loader
 from model.bisenet import BiSeNet
 from model.loading import load_network
@@ -111,20 +114,31 @@ def test_the_network_can_learn(tmp_path):
     assert read_checkpoint(folder / "last.pt")["best"]["miou"] > 0.8
 
 
+def varied_window(label: np.ndarray, size: tuple[int, int] = (128, 256), least: int = 300) -> tuple[slice, slice]:
+    """The window of labelIds with the most classes, none of them smaller than ``least`` pixels."""
+    best = (0, None)
+    for top in range(0, label.shape[0] - size[0] + 1, 64):
+        for left in range(0, label.shape[1] - size[1] + 1, 64):
+            window = (slice(top, top + size[0]), slice(left, left + size[1]))
+            counts = np.bincount(TRAIN_ID_OF[label[window]].ravel(), minlength=256)[:19]
+            counts = counts[counts > 0]
+            if len(counts) > best[0] and counts.min() >= least:
+                best = (len(counts), window)
+    return best[1]
+
+
 @pytest.mark.slow
 def test_the_network_overfits_four_real_frames(real_data, tmp_path):
-    """mIoU above 0.8 over the classes present in them; the frames at a quarter of their sides, for a CPU's sake."""
-    originals = [cityscapes(real_data / "frames/cityscapes", split)[index] for split, index in (("train", 0), ("train", 1), ("train", 2), ("val", 0))]
-    for number, frame in enumerate(originals):
-        for source, folder, ending, resampling in (
-            (frame.image, "leftImg8bit", "leftImg8bit", Image.Resampling.BILINEAR),
-            (frame.label, "gtFine", "gtFine_labelIds", Image.Resampling.NEAREST),
-        ):
+    """mIoU above 0.8 over the classes present, on a window of each frame, for a CPU's sake."""
+    frames = [cityscapes(real_data / "frames/cityscapes", split)[index] for split, index in (("train", 0), ("train", 1), ("train", 2), ("val", 0))]
+    for number, frame in enumerate(frames):
+        image, label = read_image(frame.image), read_label(frame.label)
+        for pixels, folder, ending in ((image, "leftImg8bit", "leftImg8bit"), (label, "gtFine", "gtFine_labelIds")):
             path = tmp_path / f"four/{folder}/train/city/city_{number:06}_000019_{ending}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.open(source).resize((512, 256), resampling).save(path)
+            Image.fromarray(np.ascontiguousarray(pixels[varied_window(label)])).save(path)
     arguments = ["--train-on", "cityscapes", "--cityscapes", tmp_path / "four", "--scales", 1.0, "--flip", 0, "--precision", "auto"]
-    arguments += ["--crop-size", 256, 512, "--batch-size", 4, "--lr", 0.05, "--max-steps", 250, "--validate-every", 0, "--log-every", 50]
+    arguments += ["--crop-size", 128, 256, "--batch-size", 4, "--lr", 0.03, "--max-steps", 300, "--validate-every", 0, "--log-every", 50]
     folder = run(tmp_path, *arguments)
     model, normalize = load_network(read_checkpoint(folder / "last.pt"))
     batches = evaluation_loader(cityscapes(tmp_path / "four", "train"), workers=0, pin_memory=False)
