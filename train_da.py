@@ -218,7 +218,7 @@ def adapt(args) -> None:
                 run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
-                state.save(run.last, done)
+                state.save(run.last, done, finished=done == args.max_steps)
             if stopping:
                 run.say(f"Stopped by {stop} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break

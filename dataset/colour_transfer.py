@@ -4,13 +4,16 @@
 transforming a crop with the statistics of the whole image equals cropping the transformed image.
 """
 
+import multiprocessing
+from pathlib import Path
 from typing import NamedTuple
 
 import cv2
 import numpy as np
 
-from dataset.files import read_image
+from dataset.files import map_array, read_image
 from dataset.listing import Listing
+from dataset.transforms import Origin
 
 
 class ChannelStatistics(NamedTuple):
@@ -59,29 +62,86 @@ def rgb_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target
     return apply_table(image, transfer_table(source_statistics, target_statistics))
 
 
+class LabCopy(NamedTuple):
+    """An image in LAB, as (H, W) numbers of colours and the (K, 3) uint8 colours.
+
+    A picture of two million pixels has 20,000 to 100,000 LAB colours. Eq. 6 maps these, and the pixels are looked up: the same result as
+    transforming every pixel, bit for bit, in a quarter of the time.
+    """
+
+    index: np.ndarray
+    """uint16 where that is enough, else uint32."""
+    colours: np.ndarray
+
+    @classmethod
+    def of(cls, lab: np.ndarray) -> "LabCopy":
+        """The copy of an (H, W, 3) uint8 LAB image."""
+        keys = lab[..., 0].astype(np.uint32) << 16 | lab[..., 1].astype(np.uint32) << 8 | lab[..., 2]
+        present = np.zeros(1 << 24, bool)  # one entry for each possible colour: much faster than sorting the pixels
+        present[keys] = True
+        found = np.flatnonzero(present).astype(np.uint32)
+        number = np.empty(1 << 24, np.uint32)
+        number[found] = np.arange(len(found), dtype=np.uint32)
+        colours = np.stack([found >> 16, found >> 8 & 255, found & 255], -1).astype(np.uint8)
+        return cls(number[keys].astype(cls.index_type(len(found))), colours)
+
+    @classmethod
+    def read(cls, path: Path) -> "LabCopy":
+        """Maps ``path`` and the colours beside it. Raises FileNotFoundError or ValueError."""
+        return cls(map_array(path, 2, (np.uint16, np.uint32)), map_array(cls.colours_path(path), 2))
+
+    @staticmethod
+    def colours_path(path: Path) -> Path:
+        return path.with_name(f"{path.stem}_colours.npy")
+
+    @staticmethod
+    def index_type(colours: int) -> type:
+        return np.uint16 if colours <= 1 << 16 else np.uint32
+
+    def transfer(self, where: tuple[slice, slice], source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
+        """``lab_transfer`` of the region ``where`` of the image: (h, w, 3) uint8 RGB."""
+        mapped = apply_table(self.colours[None], transfer_table(source_statistics, target_statistics))  # (1, K, 3)
+        packed = cv2.cvtColor(cv2.cvtColor(mapped, cv2.COLOR_LAB2RGB), cv2.COLOR_RGB2RGBA).view(np.uint32).ravel()  # (K,), one word a colour
+        pixels = packed.take(self.index[where])  # (h, w)
+        return cv2.cvtColor(pixels.view(np.uint8).reshape(*pixels.shape, 4), cv2.COLOR_RGBA2RGB)
+
+
 class LabStatistics:
-    """The LAB statistics of every image of a listing, each measured when first asked for and kept (48 bytes an image)."""
+    """The LAB statistics of every image of a listing (48 bytes an image).
+
+    Those of a prepared root are known; of a raw one each is measured when first asked for, by one process for all of them.
+    """
 
     def __init__(self, listing: Listing):
         self.listing = listing
-        self._known = np.full((len(listing), 2, 3), np.nan)
+        self._shared = multiprocessing.RawArray("d", 6 * len(listing))  # workers see what the others have measured
+        self._known[:] = np.nan if listing.facts is None else listing.facts.lab
+
+    @property
+    def _known(self) -> np.ndarray:
+        return np.frombuffer(self._shared).reshape(-1, 2, 3)
 
     def __len__(self) -> int:
         return len(self.listing)
 
     def of(self, index: int, image: np.ndarray | None = None) -> ChannelStatistics:
         """The statistics of image ``index``; ``image`` spares reading it where the caller already has it, whole."""
-        if np.isnan(self._known[index, 0, 0]):
-            self._known[index] = lab_statistics(read_image(self.listing[index].image) if image is None else image)
-        return ChannelStatistics(*self._known[index])
+        known = self._known[index]
+        if np.isnan(known).any():  # also where another process is writing at this moment
+            known[:] = lab_statistics(read_image(self.listing[index].image) if image is None else image)
+        return ChannelStatistics(*known.copy())
 
 
 class LabTransfer:
-    """A style step: gives a source image the colours of a target image drawn at random."""
+    """A style step: gives a source image the colours of a target image drawn at random. Wants to be the first of the steps."""
 
     def __init__(self, source: Listing, target: Listing):
         self.source, self.target = LabStatistics(source), LabStatistics(target)
 
-    def __call__(self, region: np.ndarray, whole: np.ndarray, index: int, rng: np.random.Generator) -> np.ndarray:
+    def __call__(self, region: np.ndarray, origin: Origin, rng: np.random.Generator) -> np.ndarray:
         target = self.target.of(int(rng.integers(len(self.target))))
-        return lab_transfer(region, self.source.of(index, whole), target)
+        source = self.source.of(origin.index, origin.whole)
+        copy = self.source.listing.lab_copy(origin.index)
+        if copy is not None and np.may_share_memory(region, origin.whole):  # no other step has changed the region
+            return LabCopy.read(copy).transfer(origin.where, source, target)
+        return lab_transfer(region, source, target)

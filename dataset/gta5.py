@@ -2,20 +2,29 @@
 
 from pathlib import Path
 
-from dataset.listing import Listing, find_files, require_pairs
+from dataset.listing import Listing, Tree, find_files
+from dataset.prepared import prepared_listing
 
 
 def gta5(root: Path) -> Listing:
-    """All frames, sorted, with labels; names are "NNNNN". Raises FileNotFoundError with what is missing and where to get it."""
+    """All frames of a raw or prepared root, sorted, with labels; names are "NNNNN".
+
+    Raises FileNotFoundError with what is missing and where to get it, ValueError for a prepared root that is incomplete or stale.
+    """
+    prepared = prepared_listing(Path(root), "gta5")
+    return gta5_tree(root).listing(labels=True) if prepared is None else prepared
+
+
+def gta5_tree(root: Path, labels: bool = True) -> Tree:
+    """The files of a raw root. Raises FileNotFoundError where there is no image, or no label though ``labels`` are wanted."""
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"No folder {root}. --gta5 expects the folder that holds images/ and labels/.")
-    images, labels = find_files(root / "images", ""), find_files(root / "labels", "", suffixes=(".png",))
-    for found, folder in ((images, "images"), (labels, "labels")):
-        if not found:
+    tree = Tree(root, "images", "labels", find_files(root, "images", ""), find_files(root, "labels", "", suffixes=(".png",)))
+    for found, folder in ((tree.images, "images"), (tree.labels, "labels")):
+        if not found and (folder == "images" or labels):
             raise FileNotFoundError(
                 f"No {folder} under {root / folder}. GTA5 needs images/NNNNN.png and labels/NNNNN.png: "
                 f"unpack the ten parts 01_{folder}.zip to 10_{folder}.zip into {root}."
             )
-    require_pairs(images, labels, root / "images", root / "labels")
-    return Listing(root, list(images), [f"images/{path}" for path in images.values()], [f"labels/{labels[key]}" for key in images])
+    return tree

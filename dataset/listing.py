@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.files import IMAGE_SUFFIXES, image_size, read_label
-from dataset.labels import looks_like_train_ids
+from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, looks_like_train_ids
 
 
 class Frame(NamedTuple):
@@ -21,15 +21,32 @@ class Frame(NamedTuple):
     label: Path | None
 
 
-class Listing:
-    """A sequence of Frames. Kept as three arrays of bytes, not as objects: 25,000 of them cost a few MB, shared by all workers."""
+class Facts(NamedTuple):
+    """What scripts/prepare.py measured of the n images of a listing, one row each."""
 
-    def __init__(self, root: Path, names: list[str], images: list[str], labels: list[str] | None = None):
+    lab: np.ndarray
+    """(n, 2, 3) float64: mean and standard deviation of L, a and b over the whole image."""
+    classes: np.ndarray | None = None
+    """(n, 20) int64: pixels of each trainId, then of none; None where the listing has no labels."""
+    values: np.ndarray | None = None
+    """(n,) uint64: bit v is set where the label holds labelId v, the last bit where it holds 255."""
+    lab_copies: np.ndarray | None = None
+    """(n,) bytes: the LAB copies (colour_transfer.LabCopy), relative to the root; None where there are none."""
+
+
+class Listing:
+    """A sequence of Frames. Kept as arrays of bytes, not as objects: 25,000 of them cost a few MB, shared by all workers.
+
+    ``facts``: what is known of the images of a prepared root; None for a raw one.
+    """
+
+    def __init__(self, root: Path, names: list[str], images: list[str], labels: list[str] | None = None, facts: Facts | None = None):
         """``images`` and ``labels`` are relative to ``root``; ``labels`` None: the listing has none, and no label is ever opened."""
         self.root = Path(root)
         self._names = np.array([name.encode() for name in names])
         self._images = np.array([image.encode() for image in images])
         self._labels = None if labels is None else np.array([label.encode() for label in labels])
+        self.facts = facts
 
     def __len__(self) -> int:
         return len(self._names)
@@ -37,6 +54,12 @@ class Listing:
     def __getitem__(self, index: int) -> Frame:
         label = None if self._labels is None else self.root / self._labels[index].decode()
         return Frame(self._names[index].decode(), self.root / self._images[index].decode(), label)
+
+    def lab_copy(self, index: int) -> Path | None:
+        """The file of the image's LAB copy, where the prepared root holds such copies."""
+        if self.facts is None or self.facts.lab_copies is None:
+            return None
+        return self.root / self.facts.lab_copies[index].decode()
 
     @property
     def has_labels(self) -> bool:
@@ -62,12 +85,41 @@ class Listing:
             raise FileNotFoundError(
                 f"{origin} names {len(absent)} of {len(wanted)} images that are not under {self.root}, the first {absent[0]!r}. "
                 "Complete the data set, or remove the names from the list."
+                + ("" if self.facts is None else " It is a prepared root: what was left out of it, and why, is in prepared/*.txt there.")
             )
-        chosen = np.array([place[name] for name in wanted])
+        return self.take([place[name] for name in wanted])
+
+    def take(self, indices: Iterable[int]) -> "Listing":
+        """The frames at ``indices``, in that order."""
+        chosen = np.array(list(indices))
         part = copy.copy(self)
         part._names, part._images = self._names[chosen], self._images[chosen]
         part._labels = None if self._labels is None else self._labels[chosen]
+        part.facts = None if self.facts is None else Facts(*(None if fact is None else fact[chosen] for fact in self.facts))
         return part
+
+
+class Tree(NamedTuple):
+    """The files of one raw data set, or of one split of it, whether they belong together or not. All paths are relative to ``root``."""
+
+    root: Path
+    image_folder: str
+    label_folder: str
+    images: dict[str, str]
+    """{what an image and its label have in common: the image}, sorted."""
+    labels: dict[str, str]
+    ending: str = ""
+    """An image's name in lists is its key with this ending."""
+
+    def name(self, key: str) -> str:
+        return key + self.ending
+
+    def listing(self, labels: bool) -> Listing:
+        """All of it. Raises FileNotFoundError, where ``labels`` are wanted, unless every image has a label and every label an image."""
+        if labels:
+            require_pairs(self.images, self.labels, self.root / self.image_folder, self.root / self.label_folder)
+        names = [self.name(key) for key in self.images]
+        return Listing(self.root, names, list(self.images.values()), [self.labels[key] for key in self.images] if labels else None)
 
 
 def restrict(listing: Listing, list_file: Path | None) -> Listing:
@@ -89,13 +141,13 @@ def read_name_list(path: Path) -> list[str]:
     return names
 
 
-def find_files(folder: Path, ending: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, str]:
-    """Files below ``folder`` called ``*{ending}{suffix}``: {path below folder without ending and suffix: path below folder}, sorted."""
+def find_files(root: Path, folder: str, ending: str, suffixes: Iterable[str] = IMAGE_SUFFIXES) -> dict[str, str]:
+    """Files below ``root/folder`` called ``*{ending}{suffix}``: {path below folder without ending and suffix: path below root}, sorted."""
     found = {}
     for suffix in suffixes:
-        for path in folder.rglob(f"*{ending}{suffix}"):
-            relative = path.relative_to(folder).as_posix()
-            found[relative[: -len(ending + suffix)]] = relative
+        for path in (root / folder).rglob(f"*{ending}{suffix}"):
+            relative = path.relative_to(root / folder).as_posix()
+            found[relative[: -len(ending + suffix)]] = f"{folder}/{relative}"
     return dict(sorted(found.items()))
 
 
@@ -117,9 +169,13 @@ def require_pairs(images: dict[str, str], labels: dict[str, str], image_folder: 
 def check_listing(listing: Listing, samples: int = 16) -> None:
     """Finds at the start what would stop a run in the middle: pairs of different sizes, trainIds instead of labelIds.
 
-    Reads the header of every file and ``samples`` labels, evenly spaced. Raises ValueError or FileNotFoundError.
+    Reads the header of every file and ``samples`` labels, evenly spaced; of a prepared root, where every pair was looked at already,
+    only the stored facts. Raises ValueError or FileNotFoundError.
     """
     if not listing.has_labels:
+        return
+    if listing.facts is not None:
+        refuse_train_ids(values_of(int(np.bitwise_or.reduce(listing.facts.values))), listing.root)
         return
     with ThreadPoolExecutor(16) as pool:
         frames = [listing[index] for index in range(len(listing))]
@@ -134,8 +190,23 @@ def check_listing(listing: Listing, samples: int = 16) -> None:
     values = set()
     for index in np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int):
         values.update(np.unique(read_label(listing[index].label)).tolist())
+    refuse_train_ids(values, listing.root)
+
+
+def mask_of(values: Iterable[int]) -> int:
+    """Label values as the bits of one integer: bit v for labelId v, bit 63 for 255."""
+    return sum(1 << (63 if value == IGNORE_INDEX else value) for value in set(values))
+
+
+def values_of(mask: int) -> set[int]:
+    """The inverse of ``mask_of``."""
+    return {value for value in (*range(LAST_LABEL_ID + 1), IGNORE_INDEX) if mask & mask_of([value])}
+
+
+def refuse_train_ids(values: set[int], root: Path) -> None:
+    """Raises ValueError when the ``values`` of many labels can only be trainIds."""
     if looks_like_train_ids(values):
         raise ValueError(
-            f"The labels under {listing.root} hold the values {sorted(values)}: these are trainIds, labelIds (0-33) are expected. "
+            f"The labels under {root} hold the values {sorted(values)}: these are trainIds, labelIds (0-33) are expected. "
             "Use the *_gtFine_labelIds.png files of Cityscapes, or the original label PNGs of GTA5."
         )

@@ -6,12 +6,12 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, default_collate
 
 from dataset.files import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
 from dataset.listing import Listing
-from dataset.transforms import Window
+from dataset.transforms import Origin, Window
 
 
 class Geometry(Protocol):
@@ -20,8 +20,8 @@ class Geometry(Protocol):
     def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> Window: ...
 
 
-Style = Callable[[np.ndarray, np.ndarray, int, np.random.Generator], np.ndarray]
-"""(region, whole image, index in the listing, rng) -> region: a change of look, before any resize. All images (h, w, 3) uint8 RGB."""
+Style = Callable[[np.ndarray, Origin, np.random.Generator], np.ndarray]
+"""(region, where it comes from, rng) -> region: a change of look, before any resize. Regions are (h, w, 3) uint8 RGB."""
 
 
 class Sample(NamedTuple):
@@ -64,9 +64,10 @@ class SegmentationDataset(Dataset):
         frame = self.listing[index]
         whole = read_image(frame.image)
         window = self.geometry.draw(rng, whole.shape[:2])
-        region = whole[window.source()]
+        origin = Origin(index, whole, window.source())
+        region = whole[origin.where]
         for style in self.styles:
-            region = style(region, whole, index, rng)
+            region = style(region, origin, rng)
         image = window.apply_to_image(region, self.padding)
         return Sample(torch.from_numpy(image), self._label(frame, whole.shape[:2], window), torch.tensor(index))
 
@@ -79,10 +80,10 @@ class SegmentationDataset(Dataset):
                 f"{frame.image} is {image_size} and {frame.label} is {label.shape} (height, width); expected equal sizes. "
                 "Remove the pair, or leave it out with a list."
             )
-        return torch.from_numpy(window.apply_to_label(TRAIN_ID_OF[label]))
+        return torch.from_numpy(window.apply_to_label(label[window.source()], TRAIN_ID_OF))
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stacks samples to a batch; labels stay None where there are none."""
+    """Stacks samples to a batch, in a worker directly in the memory that it shares; labels stay None where there are none."""
     images, labels, indices = zip(*samples, strict=True)
-    return Sample(torch.stack(images), None if labels[0] is None else torch.stack(labels), torch.stack(indices))
+    return Sample(default_collate(images), None if labels[0] is None else default_collate(labels), default_collate(indices))

@@ -6,6 +6,7 @@ interpolated bilinearly, labels take the nearest pixel. Sizes are (height, width
 
 from dataclasses import dataclass
 from fractions import Fraction
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -34,7 +35,7 @@ class Span:
         return slice(first * q // p, min(self.full, last_tap + 1)), self.start - first
 
     def nearest(self) -> np.ndarray:
-        """(length,) int64: the source pixel under the centre of each output pixel."""
+        """(length,) int64: the source pixel under the centre of each output pixel; all lie within ``source``."""
         p, q = self.scale.numerator, self.scale.denominator
         centres = 2 * np.arange(self.start, self.start + self.length, dtype=np.int64) + 1
         return np.minimum(centres * q // (2 * p), self.full - 1)
@@ -52,7 +53,7 @@ class Window:
     flip: bool
 
     def source(self) -> tuple[slice, slice]:
-        """The region of the source image that ``apply`` needs."""
+        """The region of the source that the image and the label of the window are made from."""
         return self.rows.source()[0], self.columns.source()[0]
 
     def apply_to_image(self, region: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
@@ -63,20 +64,37 @@ class Window:
         y, x = self.rows.source()[1], self.columns.source()[1]
         return self._place(region[y : y + self.rows.length, x : x + self.columns.length], padding)
 
-    def apply_to_label(self, label: np.ndarray) -> np.ndarray:
-        """The whole label (H, W) uint8 -> (*size,) uint8, padded with 255."""
-        return self._place(label[self.rows.nearest()][:, self.columns.nearest()], IGNORE_INDEX)
+    def apply_to_label(self, region: np.ndarray, train_id_of: np.ndarray | None = None) -> np.ndarray:
+        """``region`` = label[window.source()], (h, w) uint8 -> (*size,) uint8, padded with 255.
+
+        ``train_id_of``: a (256,) uint8 table that every pixel taken goes through; None leaves them as they are.
+        """
+        if self.rows.scale == 1:
+            region = region[: self.rows.length, : self.columns.length]
+        else:
+            rows, columns = (span.nearest() - span.source()[0].start for span in (self.rows, self.columns))
+            # The axis first that leaves less for the other. (region[rows][:, columns] would leave the columns together, not the rows.)
+            for axis in (0, 1) if self.rows.scale < 1 else (1, 0):
+                region = region.take((rows, columns)[axis], axis=axis)
+        return self._place(region if train_id_of is None else cv2.LUT(region, train_id_of), IGNORE_INDEX)
 
     def _place(self, content: np.ndarray, padding: int | tuple[int, int, int]) -> np.ndarray:
         if self.flip:
-            content = content[:, ::-1]
+            content = cv2.flip(content, 1)
         if content.shape[:2] == self.size:
-            return np.require(content, requirements=["C", "W"])  # a tensor shares its memory, and must own it
-        canvas = np.empty((*self.size, *content.shape[2:]), np.uint8)
-        canvas[...] = padding
-        left = self.size[1] - self.left - content.shape[1] if self.flip else self.left
-        canvas[self.top : self.top + content.shape[0], left : left + content.shape[1]] = content
-        return canvas
+            return np.require(content, requirements=["C", "W"])  # a tensor shares its memory: a mapped file, which is read-only, is copied
+        height, width = content.shape[:2]
+        left = self.size[1] - self.left - width if self.flip else self.left
+        bottom, right = self.size[0] - self.top - height, self.size[1] - left - width
+        return cv2.copyMakeBorder(content, self.top, bottom, left, right, cv2.BORDER_CONSTANT, value=padding)
+
+
+class Origin(NamedTuple):
+    """Where a region comes from: image number ``index`` of the listing, ``whole`` (H, W, 3) uint8 RGB, and ``where`` in it."""
+
+    index: int
+    whole: np.ndarray
+    where: tuple[slice, slice]
 
 
 @dataclass(frozen=True)

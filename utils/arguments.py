@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 import traceback
 from collections.abc import Iterator
@@ -124,6 +125,11 @@ def share(text: str) -> float:
     return value
 
 
+def available_cores() -> int:
+    """The cores that this process may use: fewer than the machine has where a scheduler says so."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe",
@@ -145,7 +151,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--workers",
         type=count,
-        default=min(8, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1),
+        default=min(8, available_cores()),
         help="processes that read images; 0 reads in the main process. Samples do not depend on it",
     )
 
@@ -261,6 +267,10 @@ def clear_errors() -> Iterator[None]:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
         frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
-        if not Path(frame.f_code.co_filename).is_relative_to(Path(__file__).parents[1]) or ".venv" in frame.f_code.co_filename:
+        place, message = frame.f_code.co_filename, str(error)
+        if message.startswith("Caught ") and "DataLoader worker" in message:  # the worker's own traceback is the message
+            places = re.findall(r'^  File "(.+)", line \d+, in ', message, re.MULTILINE)
+            place, message = places[-1], message.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+        if not Path(place).is_relative_to(Path(__file__).parents[1]) or ".venv" in place:
             raise
-        sys.exit(f"error: {error}")
+        sys.exit(f"error: {message}")

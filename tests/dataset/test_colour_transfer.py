@@ -5,6 +5,7 @@ import pytest
 from dataset.colour_transfer import ChannelStatistics, LabStatistics, LabTransfer, channel_statistics, lab_statistics, lab_transfer, rgb_transfer
 from dataset.files import read_image
 from dataset.gta5 import gta5
+from dataset.transforms import Origin
 from scripts.baselines import whole_image_lab
 
 
@@ -85,7 +86,7 @@ def test_the_style_draws_every_target_and_measures_each_once(gta5_root, monkeypa
     monkeypatch.setattr("dataset.colour_transfer.read_image", lambda path: reads.append(path) or read_image(path))
     style, rng = LabTransfer(listing, listing), np.random.default_rng(0)
     image = read_image(listing[2].image)
-    looks = {style(image[:8, :8], image, 2, rng).tobytes() for _ in range(60)}
+    looks = {style(image[:8, :8], Origin(2, image, np.s_[:8, :8]), rng).tobytes() for _ in range(60)}
     assert len(looks) == len(listing)
     assert len(reads) == len(set(reads)) <= len(listing)
     assert LabStatistics(listing).of(1).mean == pytest.approx(lab_statistics(read_image(listing[1].image)).mean)

@@ -4,6 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
+from dataset.files import read_image, read_label
+from dataset.labels import TRAIN_ID_OF
 from dataset.transforms import RandomScaleCropFlip, Span, WholeImage
 
 SIZES = [(97, 201), (64, 128), (70, 75)]
@@ -34,7 +36,23 @@ def test_a_region_read_alone_equals_the_whole_resized_and_cropped(size, scale):
         height, width = window.rows.length, window.columns.length
         found = window.apply_to_image(image[window.source()], (1, 2, 3))
         assert np.array_equal(found[:height, :width], whole_image[y : y + height, x : x + width])
-        assert np.array_equal(window.apply_to_label(label)[:height, :width], whole_label[y : y + height, x : x + width])
+        assert np.array_equal(window.apply_to_label(label[window.source()])[:height, :width], whole_label[y : y + height, x : x + width])
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_a_region_of_a_real_frame_equals_the_whole_resized_and_cropped(real_data, scale):
+    for root, image_path in (("gta5", "images/08688.png"), ("cityscapes", "leftImg8bit/train/zurich/zurich_000066_000019_leftImg8bit.png")):
+        label_path = image_path.replace("images/", "labels/").replace("leftImg8bit/", "gtFine/").replace("leftImg8bit.", "gtFine_labelIds.")
+        image, label = read_image(real_data / "frames" / root / image_path), read_label(real_data / "frames" / root / label_path)
+        whole_image, whole_label = scaled_whole(image, TRAIN_ID_OF[label], scale)
+        for seed in range(2):
+            window = RandomScaleCropFlip((scale,), (512, 1024), flip=0.0).draw(np.random.default_rng(seed), label.shape)
+            inside = np.s_[: window.rows.length, : window.columns.length]
+            there = np.s_[window.rows.start :, window.columns.start :]
+            found_image = window.apply_to_image(image[window.source()], (0, 0, 0))[inside]
+            found_label = window.apply_to_label(label[window.source()], TRAIN_ID_OF)[inside]
+            assert np.array_equal(found_image, whole_image[there][inside])
+            assert np.array_equal(found_label, whole_label[there][inside])
 
 
 def test_the_region_is_no_larger_than_needed():
@@ -57,13 +75,13 @@ def test_a_flip_mirrors_image_and_label():
     straight, mirrored = (RandomScaleCropFlip((0.75,), (80, 110), flip=p).draw(np.random.default_rng(1), (64, 128)) for p in (0.0, 1.0))
     pad = (9, 9, 9)
     assert np.array_equal(mirrored.apply_to_image(image[mirrored.source()], pad), straight.apply_to_image(image[straight.source()], pad)[:, ::-1])
-    assert np.array_equal(mirrored.apply_to_label(label), straight.apply_to_label(label)[:, ::-1])
+    assert np.array_equal(mirrored.apply_to_label(label[mirrored.source()]), straight.apply_to_label(label[straight.source()])[:, ::-1])
 
 
 def test_an_image_smaller_than_the_crop_is_padded_and_its_label_ignored_there():
     image, label = data((40, 50))
     window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).draw(np.random.default_rng(0), (40, 50))
-    padded, ignored = window.apply_to_image(image[window.source()], (124, 116, 104)), window.apply_to_label(label)
+    padded, ignored = window.apply_to_image(image[window.source()], (124, 116, 104)), window.apply_to_label(label[window.source()])
     assert padded.shape == (64, 96, 3)
     assert (padded[20:] == (124, 116, 104)).all()
     assert (padded[:, 25:] == (124, 116, 104)).all()
@@ -78,18 +96,18 @@ def test_centre_crop():
     found = window.apply_to_image(image[window.source()], (0, 0, 0))
     assert np.array_equal(found[:, 10:60], image[10:30])
     assert (found[:, :10] == 0).all()
-    assert (window.apply_to_label(label)[:, 60:] == 255).all()
+    assert (window.apply_to_label(label[window.source()])[:, 60:] == 255).all()
 
 
 def test_labels_keep_their_values():
     label = np.where(np.indices((61, 83)).sum(0) % 2, 3, 17).astype(np.uint8)
     for scale in SCALES:
         window = RandomScaleCropFlip((scale,), (40, 40), flip=0.0).draw(np.random.default_rng(0), label.shape)
-        assert set(np.unique(window.apply_to_label(label))) <= {3, 17, 255}
+        assert set(np.unique(window.apply_to_label(label[window.source()]))) <= {3, 17, 255}
 
 
 def test_whole_image_is_unchanged():
     image, label = data((33, 47))
     window = WholeImage().draw(np.random.default_rng(0), (33, 47))
     assert np.array_equal(window.apply_to_image(image[window.source()], (0, 0, 0)), image)
-    assert np.array_equal(window.apply_to_label(label), label)
+    assert np.array_equal(window.apply_to_label(label[window.source()]), label)

@@ -1,0 +1,185 @@
+"""Trains and scores every row of a comparison, for several seeds, and writes its tables. Run again, it goes on where it was stopped.
+
+Presets: 'paper' is Tables I and II on GTA5 and Cityscapes, with the paper's lists (a GPU's work of days). 'small' is the same ladder on a
+small pair of data sets, BiSeNet-18 from scratch, 1,000 steps at 128x256 (docs/results.md). 'demo' is shorter still, for generated streets.
+Each row is a command of train.py or train_da.py and one of eval.py; --dry-run prints them and does nothing.
+"""
+
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from utils.arguments import clear_errors, count, new_parser, positive
+from utils.checkpoint import read_checkpoint
+from utils.comparison import comparison_tables, read_rows
+
+EPILOG = """examples:
+  python -m scripts.reproduce --preset paper --gta5 $GTA5 --cityscapes $CITYSCAPES --seeds 0 1 2 --output checkpoints/paper
+  python -m scripts.reproduce --preset small --gta5 $CARLA --cityscapes $CITYSCAPES_SMALL --classes carla13 --output checkpoints/carla
+  what follows -- goes to every training command:
+  python -m scripts.reproduce --preset demo --gta5 demo_data/gta5 --cityscapes demo_data/cityscapes -- --device cpu --workers 1
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a training command, as words after the common ones. A row that is not ``scored`` is a start for others."""
+
+    name: str
+    command: str
+    scored: bool = True
+
+
+@dataclass(frozen=True)
+class Preset:
+    """The rows of a comparison, what their commands share, and the lists of images they are trained and scored on."""
+
+    common: str
+    rows: tuple[Row, ...]
+    evaluation: str = ""
+    published: bool = False
+
+
+_SOURCE = "train.py --train-on gta5 --gta5 {gta5}"
+_TARGET = "train.py --train-on cityscapes --cityscapes {cityscapes}"
+_ADAPT = "train_da.py --gta5 {gta5} --cityscapes {cityscapes}"
+_LISTS = "--source-list dataset/splits/gta5_train_500.txt --target-list dataset/splits/cityscapes_train_500.txt"
+_PAPER_TARGET = f"{_TARGET} --list dataset/splits/cityscapes_train_500.txt"
+_FROM_START = "--init {output}/start/last.pt --max-steps {steps} --schedule-steps {steps}"
+_SMALL = "--backbone resnet18 --backbone-weights none --lr 2e-2 --batch-size 4 --crop-size 128 256"
+_SCRATCH = "--max-steps {steps} --schedule-steps {steps} --validate-every 100 --cityscapes {cityscapes}"
+
+PRESETS = {
+    "paper": Preset(
+        "",
+        (
+            Row("BiSeNet-18", f"{_PAPER_TARGET} --backbone resnet18"),
+            Row("BiSeNet-101", f"{_PAPER_TARGET} --backbone resnet101"),
+            Row(
+                "source-only",
+                f"{_SOURCE} --list dataset/splits/gta5_train_500.txt --backbone resnet101 --max-steps 25000 --schedule-steps 250000",
+            ),
+            Row("ADA", f"{_ADAPT} {_LISTS} --discriminator full"),
+            Row("light ADA", f"{_ADAPT} {_LISTS} --discriminator light"),
+            Row("light LAB-ADA", f"{_ADAPT} {_LISTS} --discriminator light --lab"),
+        ),
+        "--list dataset/splits/cityscapes_val_250.txt",
+        published=True,
+    ),
+    "small": Preset(
+        _SMALL,
+        (
+            Row("source-only", f"{_SOURCE} {_SCRATCH}"),
+            Row("source-only + LAB", f"{_SOURCE} --lab {_SCRATCH}"),
+            Row("ADA", f"{_ADAPT} --discriminator full {_SCRATCH}"),
+            Row("light ADA", f"{_ADAPT} --discriminator light {_SCRATCH}"),
+            Row("light LAB-ADA", f"{_ADAPT} --discriminator light --lab {_SCRATCH}"),
+            Row("oracle", f"{_TARGET} {_SCRATCH}"),
+        ),
+    ),
+    "demo": Preset(
+        f"{_SMALL} --scales 0.75 1.0 1.5 --save-every 100 --log-every 50",
+        (
+            Row("start", f"{_SOURCE} --max-steps {{steps}} --schedule-steps {{twice}}", scored=False),
+            Row("source-only", f"{_SOURCE} {_FROM_START}"),
+            Row("ADA", f"{_ADAPT} --discriminator full {_FROM_START}"),
+            Row("light ADA", f"{_ADAPT} --discriminator light {_FROM_START}"),
+            Row("light LAB-ADA", f"{_ADAPT} --discriminator light --lab {_FROM_START}"),
+            Row("oracle", f"{_TARGET} --max-steps {{twice}} --validate-every 0"),
+        ),
+    ),
+}
+DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 240}
+
+
+def parse_arguments(argv: list[str] | None = None):
+    parser = new_parser(__doc__, EPILOG)
+    parser.add_argument("--preset", choices=tuple(PRESETS), default="demo", help="which comparison")
+    parser.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="the source, in the GTA5 tree")
+    parser.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="the target, in the Cityscapes tree")
+    parser.add_argument("--seeds", type=count, nargs="+", default=[0], metavar="SEED", help="every row is trained once with each")
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, by name")
+    parser.add_argument(
+        "--steps",
+        type=positive,
+        help=f"steps of a row; default: {DEFAULT_STEPS['small']} (small), {DEFAULT_STEPS['demo']} after a start of as many (demo). "
+        "'paper' has the recipe's own",
+    )
+    parser.add_argument("--classes", nargs="+", default=["19"], metavar="SUBSET|NAME", help="classes that the means are taken over, as in eval.py")
+    parser.add_argument(
+        "--output", type=Path, default=Path("checkpoints/reproduce"), metavar="FOLDER", help="receives FOLDER/seedN/ROW and the tables"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
+    parser.add_argument("training", nargs="*", metavar="-- ARGUMENT", help="further arguments of every training command, after --")
+    args = parser.parse_args(argv)
+    names = [row.name for row in PRESETS[args.preset].rows]
+    unknown = [name for name in args.rows or () if name not in names]
+    if unknown:
+        parser.error(f"the preset {args.preset!r} has no row {unknown[0]!r}; its rows are: {', '.join(names)}")
+    return args
+
+
+def folder_name(row: str) -> str:
+    """A row's name as a folder: "source-only + LAB" -> "source-only-lab"."""
+    return row.lower().replace(" + ", "-").replace(" ", "-")
+
+
+def row_commands(preset: Preset, row: Row, output: Path, values: dict[str, object], classes: list[str], more: list[str]) -> list[list[str]]:
+    """The training command of a row, and the evaluation command where it is scored, as words. ``output``: the folder of the seed."""
+    fill = {name: shlex.quote(str(value)) for name, value in {**values, "output": output}.items()}
+    words = shlex.split(f"{row.command} {preset.common}".format(**fill))
+    run = output / folder_name(row.name)
+    train = [*words, "--seed", str(values["seed"]), "--output", str(output), "--name", run.name, *more]
+    if not row.scored:
+        return [train]
+    evaluate = ["eval.py", str(run / "last.pt"), "--cityscapes", str(values["cityscapes"]), *shlex.split(preset.evaluation)]
+    return [train, [*evaluate, "--classes", *classes, "--json", str(run.with_suffix(".json"))]]
+
+
+def run_command(command: list[str]) -> None:
+    """Raises ChildProcessError where the command fails."""
+    print(f"\n$ python {shlex.join(command)}", flush=True)
+    code = subprocess.run([sys.executable, *command], check=False).returncode
+    if code:
+        raise ChildProcessError(f"The command above ended with {code}. Mend its cause and run this again: what is finished is kept.")
+
+
+def run_row(commands: list[list[str]], run: Path) -> None:
+    """Trains one row, on from where it was, and scores it; what is finished is left alone. Raises ChildProcessError."""
+    train, *evaluation = commands
+    last = run / "last.pt"
+    if not (last.exists() and read_checkpoint(last).get("finished")):
+        run_command([*train, "--resume"] if last.exists() else train)
+        if not read_checkpoint(last).get("finished"):
+            raise ChildProcessError(f"{run} was stopped before its end. Run this again to go on.")
+    for command in evaluation:
+        if not run.with_suffix(".json").exists():
+            run_command(command)
+
+
+def main(args) -> None:
+    preset = PRESETS[args.preset]
+    steps = args.steps or DEFAULT_STEPS[args.preset]
+    for seed in args.seeds:
+        values = {"gta5": args.gta5, "cityscapes": args.cityscapes, "seed": seed, "steps": steps, "twice": 2 * steps}
+        output = args.output / f"seed{seed}"
+        for row in preset.rows:
+            if args.rows and row.name not in args.rows:
+                continue
+            commands = row_commands(preset, row, output, values, args.classes, args.training)
+            if args.dry_run:
+                print(*(f"python {shlex.join(command)}" for command in commands), sep="\n")
+            else:
+                run_row(commands, output / folder_name(row.name))
+    if not args.dry_run:
+        rows = read_rows(args.output, {folder_name(row.name): row.name for row in preset.rows if row.scored})
+        for suffix, text in comparison_tables(rows, preset.published).items():
+            (args.output / f"tables.{suffix}").write_text(text)
+        print(f"\n{(args.output / 'tables.md').read_text()}\nWritten: {args.output}/tables.md, tables.csv, tables.tex")
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        main(parse_arguments())
