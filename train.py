@@ -3,15 +3,14 @@
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dataset.cityscapes import cityscapes
 from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
-from dataset.labels import COLOURS, IGNORE_INDEX, NUM_CLASSES
+from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import ShuffledOrder, evaluation_loader, split, training_loader
-from dataset.segmentation import SegmentationDataset
+from dataset.segmentation import Sample, SegmentationDataset
 from dataset.transforms import RandomScaleCropFlip
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
@@ -38,11 +37,11 @@ from utils.checkpoint import TrainingState, plain, read_checkpoint
 from utils.distributed import Processes, world_size
 from utils.evaluation import evaluate, predict
 from utils.losses import segmentation_loss
-from utils.metrics import scores
-from utils.monitor import LossMeter
-from utils.optim import poly_decay, scale_learning_rate
-from utils.panels import panel
-from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
+from utils.metrics import Scores, scores
+from utils.monitor import LossMeter, StepClock
+from utils.optim import gradient_norm, poly_decay, scale_learning_rate
+from utils.panels import panel, panel_interval
+from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import RunFolder, StopRequest
 
 EPILOG = """examples:
@@ -124,6 +123,8 @@ def train(args) -> None:
     if args.init:
         initialise_from(model, read_checkpoint(args.init))
     model = with_batch_norm(model.to(device, memory_format=torch.channels_last).train(), args.bn, device)
+    if args.compile:
+        model.low_resolution = torch.compile(model.low_resolution)
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     together = images_normalised_together([args.batch_size], args.accumulate, processes.world, args.bn)
@@ -134,6 +135,19 @@ def train(args) -> None:
         "settings": plain(vars(args)) | {"data": listing.fingerprint(), "images_normalised_together": together},
         "cityscapes_images": listing.names if args.train_on == "cityscapes" else target_listing.names if args.lab else [],
     }
+
+    def validate() -> Scores:
+        """The scores on Cityscapes val, whose images the processes share."""
+        processes.broadcast(model)  # with --bn local each process has its own running statistics
+        matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
+        return scores(processes.total(matrix), processes.total(ignored))
+
+    def show_prediction(run: RunFolder, step: int, batch: Sample) -> None:
+        prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+        run.picture(step, "train/image_prediction_truth", panel(batch.image[0].numpy(), [prediction, batch.label[0].numpy()], COLOURS))
+
+    panel_every = args.panel_every and panel_interval(args.panel_every, max_steps, pictures=1)
+    compared = ["loss/segmentation"] + (["val/miou"] if args.validate_every else [])
     with processes, RunFolder(args.output / name, args.resume, processes.is_first) as run, StopRequest() as stop:
         meter = LossMeter(processes)
         state = TrainingState({"model": model, "optimizer": optimizer, "scaler": scaler}, facts, device, meter, run.writes)
@@ -143,12 +157,13 @@ def train(args) -> None:
         first_step = state.step
         run.record(settings=facts["settings"], device=str(device), processes=processes.world, seed=args.seed, first_step=first_step)
         run.open_events(first_step)
-        where = f"{device}, {args.precision}" + (f", {processes.world} processes" if processes.world > 1 else "")
+        run.compare_by(facts["settings"], compared)
+        where = arithmetic(device, args.precision) + (f", {processes.world} processes" if processes.world > 1 else "")
         run.say(f"{name}: {len(listing)} images, steps {first_step} to {max_steps}, {where}, into {run.folder}")
 
         loader = training_loader(dataset, args.batch_size, first_step, max_steps, args.workers, on_gpu, *place)
-        bar = tqdm(loader, initial=first_step, total=max_steps, disable=None if run.writes else True, unit="step", dynamic_ncols=True)
-        for step, batch in enumerate(bar, start=first_step):
+        clock = StepClock(loader, first_step, max_steps, args.batch_size, show=run.writes)
+        for step, batch in clock:
             per = steps_per_epoch if args.poly_per == "epoch" else 1
             scale_learning_rate(optimizer, poly_decay(step, args.schedule_steps, per=per))
             optimizer.zero_grad()
@@ -171,15 +186,13 @@ def train(args) -> None:
             stopping = processes.any(bool(stop))  # asked once: a signal may come at any moment
             last = done == max_steps or stopping
             if done % args.log_every == 0 or last:
-                run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
-            if args.panel_every and (step == 0 or done % args.panel_every == 0):
-                prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
-                run.picture(done, "train/image_prediction_truth", panel(batch.image[0].numpy(), [prediction, batch.label[0].numpy()], COLOURS))
+                rates = {"learning_rate": optimizer.param_groups[0]["lr"], "gradient_norm/model": gradient_norm(model).item()}
+                run.log(done, meter.read() | rates | clock.read(done), clock.bar)
+            if panel_every and (step == 0 or done % panel_every == 0):
+                show_prediction(run, done, batch)
             if args.validate_every and (done % args.validate_every == 0 or done == max_steps):
-                processes.broadcast(model)  # with --bn local each process has its own running statistics
-                matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
-                result = scores(processes.total(matrix), processes.total(ignored))
-                run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
+                result = validate()
+                run.log_scores(done, result.miou, result.pixel_accuracy, dict(zip(CLASS_NAMES, result.iou, strict=True)), clock.bar)
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
                 state.save(run.last, done, finished=done == max_steps)

@@ -9,15 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dataset.cityscapes import cityscapes
 from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
-from dataset.labels import COLOURS, IGNORE_INDEX, NUM_CLASSES
+from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
-from dataset.segmentation import SegmentationDataset
+from dataset.segmentation import Sample, SegmentationDataset
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
@@ -46,11 +45,11 @@ from utils.arguments import (
 from utils.checkpoint import TrainingState, plain, read_checkpoint
 from utils.distributed import Processes, world_size
 from utils.evaluation import evaluate, predict
-from utils.metrics import scores
-from utils.monitor import LossMeter
-from utils.optim import poly_decay, scale_learning_rate
-from utils.panels import panel
-from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
+from utils.metrics import Scores, scores
+from utils.monitor import DiscriminatorWatch, LossMeter, StepClock
+from utils.optim import gradient_norm, poly_decay, scale_learning_rate
+from utils.panels import panel, panel_interval
+from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import RunFolder, StopRequest
 
 EPILOG = """examples:
@@ -147,6 +146,8 @@ def adapt(args) -> None:
     discriminator = build_discriminator(args.discriminator, NUM_CLASSES)
     model, discriminator = (network.to(device, memory_format=torch.channels_last).train() for network in (model, discriminator))
     model = with_batch_norm(model, args.bn, device)
+    if args.compile:
+        model.low_resolution = torch.compile(model.low_resolution)
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
     d_optimizer = torch.optim.Adam(discriminator.parameters(), args.d_lr, betas=(0.9, 0.99))
     share = 1 / (args.accumulate * processes.world)
@@ -164,8 +165,22 @@ def adapt(args) -> None:
         "cityscapes_images": target_listing.names,
     }
     parts = {"model": model, "discriminator": discriminator, "optimizer": optimizer, "d_optimizer": d_optimizer, "scaler": scaler}
+
+    def validate() -> Scores:
+        """The scores on Cityscapes val, whose images the processes share."""
+        processes.broadcast(model)  # with --bn local each process has its own running statistics
+        matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
+        return scores(processes.total(matrix), processes.total(ignored))
+
+    def show_prediction(run: RunFolder, step: int, domain: str, batch: Sample) -> None:
+        prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+        maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
+        run.picture(step, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
+
+    panel_every = args.panel_every and panel_interval(args.panel_every, args.max_steps, pictures=2)
+    compared = ["loss/segmentation", "loss/adversarial"] + (["val/miou"] if args.validate_every else [])
     with processes, RunFolder(args.output / name, args.resume, processes.is_first) as run, StopRequest() as stop:
-        meter = LossMeter(processes)
+        meter, watch = LossMeter(processes), DiscriminatorWatch()
         state = TrainingState(parts, facts, device, meter, run.writes)
         if args.resume:
             state.resume(run.last, HARMLESS)
@@ -175,15 +190,16 @@ def adapt(args) -> None:
         circumstances = {"device": str(device), "processes": processes.world, "warnings": warnings}
         run.record(settings=facts["settings"], seed=args.seed, first_step=first_step, **circumstances)
         run.open_events(first_step)
-        where = f"{device}, {args.precision}" + (f", {processes.world} processes" if processes.world > 1 else "")
+        run.compare_by(facts["settings"], compared)
+        where = arithmetic(device, args.precision) + (f", {processes.world} processes" if processes.world > 1 else "")
         images = f"{len(source_listing)} source and {len(target_listing)} target images"
         run.say(f"{name}: {images}, steps {first_step} to {args.max_steps}, {where}, into {run.folder}", *warnings)
 
         source_batches = training_loader(source, args.batch_size, first_step, args.max_steps, args.workers, on_gpu, *place)
         target_batches = training_loader(target, args.target_batch_size, first_step, args.max_steps, args.workers, on_gpu, *place)
         batches = zip(source_batches, target_batches, strict=True)
-        bar = tqdm(batches, initial=first_step, total=args.max_steps, disable=None if run.writes else True, unit="step", dynamic_ncols=True)
-        for step, (source_batch, target_batch) in enumerate(bar, start=first_step):
+        clock = StepClock(batches, first_step, args.max_steps, args.batch_size + args.target_batch_size, show=run.writes)
+        for step, (source_batch, target_batch) in clock:
             factor = poly_decay(step, args.schedule_steps)
             for each in (optimizer, d_optimizer):
                 scale_learning_rate(each, factor)
@@ -205,17 +221,17 @@ def adapt(args) -> None:
             stopping = processes.any(bool(stop))  # asked once: a signal may come at any moment
             last = done == args.max_steps or stopping
             if done % args.log_every == 0 or last:
-                run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
-            if args.panel_every and (step == 0 or done % args.panel_every == 0):
-                for domain, batch in (("source", source_batch), ("target", target_batch)):
-                    prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
-                    maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
-                    run.picture(done, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
+                rates = {"learning_rate": optimizer.param_groups[0]["lr"], "learning_rate/discriminator": d_optimizer.param_groups[0]["lr"]}
+                norms = {"gradient_norm/model": gradient_norm(model).item(), "gradient_norm/discriminator": gradient_norm(discriminator).item()}
+                losses = meter.read()
+                run.log(done, losses | rates | norms | clock.read(done), clock.bar)
+                run.warn(done, watch(done, losses))
+            if panel_every and (step == 0 or done % panel_every == 0):
+                show_prediction(run, done, "source", source_batch)
+                show_prediction(run, done, "target", target_batch)
             if args.validate_every and (done % args.validate_every == 0 or done == args.max_steps):
-                processes.broadcast(model)  # with --bn local each process has its own running statistics
-                matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
-                result = scores(processes.total(matrix), processes.total(ignored))
-                run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
+                result = validate()
+                run.log_scores(done, result.miou, result.pixel_accuracy, dict(zip(CLASS_NAMES, result.iou, strict=True)), clock.bar)
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
                 state.save(run.last, done, finished=done == args.max_steps)

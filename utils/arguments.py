@@ -70,7 +70,7 @@ RECIPES = {
 HARMLESS = frozenset(
     ("resume", "device", "workers", "max_steps", "epochs", "log_every", "save_every", "validate_every", "panel_every", "name", "output")
     # Into how many parts a batch is split matters through BatchNorm alone, which is recorded: see images_normalised_together.
-    + ("accumulate",)
+    + ("accumulate", "compile")
     # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
     + ("gta5", "cityscapes", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
 )
@@ -165,6 +165,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         default="imagenet",
         help="what the backbone starts from: random weights, torchvision's ImageNet weights (downloaded once), or a torchvision state dict",
     )
+    group.add_argument("--compile", action="store_true", help="compile the network with torch.compile: a slow start, then perhaps faster steps")
     group.add_argument("--init", type=Path, metavar="FILE", help="start from the network of another run's checkpoint; steps and optimiser begin anew")
 
 

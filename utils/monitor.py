@@ -1,7 +1,12 @@
-"""What a run is doing: its losses and whether they are still numbers."""
+"""What a run is doing: its losses and whether they are still numbers, where its time goes, how the two networks stand."""
+
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from tqdm import tqdm
 
 from utils.distributed import Processes
 
@@ -76,3 +81,63 @@ def _tensors(name: str, value: object):
     elif isinstance(value, dict | list | tuple):
         for key, item in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _tensors(f"{name}.{key}", item)
+
+
+class StepClock:
+    """Iterates over (step, batch) behind a progress bar, and tells how long steps wait for their data and how long they compute.
+
+    ``show``: False for a process that is to stay silent. Time between a ``read`` and the next step, which saves and validates, counts
+    as neither. On a GPU the figures are right at a read that follows a look at the losses: the host runs ahead in between.
+    """
+
+    def __init__(self, batches: Iterable, first_step: int, last_step: int, images_per_step: int, show: bool):
+        self._first_step, self._last_step, self._images = first_step, last_step, images_per_step
+        options = {"initial": first_step, "total": last_step, "unit": "step", "dynamic_ncols": True}
+        self.bar = tqdm(batches, disable=None if show else True, **options)
+        self._steps, self._waited, self._start = 0, 0.0, time.perf_counter()
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        begin = self._start = time.perf_counter()
+        for step, batch in enumerate(self.bar, start=self._first_step):
+            self._waited += time.perf_counter() - begin
+            self._steps += 1
+            yield step, batch
+            begin = time.perf_counter()
+            if self._steps == 0:  # read in this step
+                self._start = begin
+
+    def read(self, done: int) -> dict[str, float]:
+        """Means since the last read: seconds a step waiting and computing, images per second; and the hours left after ``done`` steps."""
+        steps, seconds = max(1, self._steps), time.perf_counter() - self._start
+        waited, self._waited, self._steps = self._waited, 0.0, 0
+        return {
+            "time/data_wait_s": waited / steps,
+            "time/compute_s": (seconds - waited) / steps,
+            "time/images_per_second": self._images * steps / seconds,
+            "time/hours_left": (self._last_step - done) * seconds / steps / 3600,
+        }
+
+
+class DiscriminatorWatch:
+    """Notices when the game between the networks has come to a standstill for ``patience`` steps; says so once."""
+
+    def __init__(self, patience: int = 1000):
+        self._patience = patience
+        self._since: dict[str, int] = {}
+        self._said: set[str] = set()
+
+    def __call__(self, step: int, values: dict[str, float]) -> list[str]:
+        """Warnings for the ``discriminator_accuracy/...`` of both domains among the values logged at ``step``."""
+        source, target = (values[f"discriminator_accuracy/{domain}"] for domain in ("source", "target"))
+        states = {
+            "WARNING: the discriminator has been at chance": abs((source + target) / 2 - 0.5) < 0.02,
+            "WARNING: the discriminator has been right on both domains": min(source, target) > 0.98,
+        }
+        remedies = ("Its gradient says little: raise --d-lr.", "The segmenter has stopped deceiving it: lower --d-lr or raise --lambda-adv.")
+        warnings = []
+        for (text, holds), remedy in zip(states.items(), remedies, strict=True):
+            since = self._since.setdefault(text, step) if holds else self._since.pop(text, step)
+            if holds and step - since >= self._patience and text not in self._said:
+                self._said.add(text)
+                warnings.append(f"{text} since step {since}, accuracy {source:.3f} on the source and {target:.3f} on the target. {remedy}")
+        return warnings

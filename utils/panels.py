@@ -1,7 +1,17 @@
 """Pictures for people: label maps in colour, images side by side."""
 
+import math
+
 import cv2
 import numpy as np
+
+MOST_PANELS = 40
+"""Pictures that a run leaves in TensorBoard: about 15 MB."""
+
+
+def panel_interval(every: int, steps: int, pictures: int) -> int:
+    """The interval in steps, at least ``every``, at which ``pictures`` each time and at step 0 make no more than MOST_PANELS a run."""
+    return max(every, math.ceil(steps / (MOST_PANELS // pictures - 1)))
 
 
 def panel(image: np.ndarray, label_maps: list[np.ndarray], colours: np.ndarray, width: int = 512) -> np.ndarray:

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 
@@ -75,6 +76,27 @@ class RunFolder:
             print(f"step {step}: {text}", flush=True)
         else:
             bar.set_postfix_str(text)
+
+    def log_scores(self, step: int, miou: float, pixel_accuracy: float, iou: dict[str, float], bar: tqdm) -> None:
+        """Validation scores as fractions of 1; those of single classes to TensorBoard only, where they are defined."""
+        self.log(step, {"val/miou": miou, "val/pixel_accuracy": pixel_accuracy}, bar)
+        for name, value in iou.items():
+            if self.writes and value == value:  # NaN: the class does not occur
+                self._writer.add_scalar(f"val_iou/{name}", value, step)
+
+    def warn(self, step: int, warnings: list[str]) -> None:
+        """To the screen and to TensorBoard."""
+        for warning in warnings:
+            self.say(warning)
+            if self.writes:
+                self._writer.add_text("warning", warning, step)
+
+    def compare_by(self, settings: dict[str, Any], scalars: list[str]) -> None:
+        """Enters the run into TensorBoard's table of hyper-parameters, with the last values of the ``scalars`` that it logs."""
+        if self.writes:
+            plain = {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()}
+            for summary in hparams(plain, dict.fromkeys(scalars, 0.0)):
+                self._writer.file_writer.add_summary(summary)
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """An (H, W, 3) uint8 RGB picture to TensorBoard."""

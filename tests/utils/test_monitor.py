@@ -1,8 +1,10 @@
+import time
+
 import pytest
 import torch
 
 from utils.distributed import Processes
-from utils.monitor import LossMeter, not_finite
+from utils.monitor import DiscriminatorWatch, LossMeter, StepClock, not_finite
 
 
 @pytest.fixture
@@ -39,3 +41,45 @@ def test_not_finite_names_the_tensors():
     state = {"a": {"x": torch.tensor([1.0, float("inf")]), "y": [torch.ones(2), torch.tensor([float("nan")])], "n": 3, "i": torch.ones(1).long()}}
     assert not_finite(state) == ["a.x", "a.y.1"]
     assert not_finite({"a": {"x": torch.tensor([3e38, -3e38, 3e38])}}) == []
+
+
+def test_the_clock_tells_waiting_from_computing_and_leaves_out_what_follows_a_read():
+    def slow(count):
+        for number in range(count):
+            time.sleep(0.02)
+            yield number
+
+    clock = StepClock(slow(4), first_step=10, last_step=14, images_per_step=8, show=False)
+    steps = []
+    for step, batch in clock:
+        steps.append((step, batch))
+        time.sleep(0.05)
+        if step in (11, 13):
+            found = clock.read(step + 1)
+            time.sleep(0.3)  # a validation
+    assert steps == [(10, 0), (11, 1), (12, 2), (13, 3)]
+    assert 0.02 <= found["time/data_wait_s"] < 0.05
+    assert 0.05 <= found["time/compute_s"] < 0.15
+    assert found["time/hours_left"] == 0
+    total = found["time/data_wait_s"] + found["time/compute_s"]
+    assert found["time/images_per_second"] == pytest.approx(8 / total)
+
+
+class TestDiscriminatorWatch:
+    def warnings(self, accuracies):
+        watch = DiscriminatorWatch(patience=100)
+        found = []
+        for number, (source, target) in enumerate(accuracies):
+            found += watch(number * 20, {"discriminator_accuracy/source": source, "discriminator_accuracy/target": target})
+        return found
+
+    def test_chance_is_said_once(self):
+        (warning,) = self.warnings([(0.8, 0.7)] + [(0.95, 0.04)] * 20)
+        assert warning.startswith("WARNING: the discriminator has been at chance since step 20")
+
+    def test_victory_is_said_once(self):
+        (warning,) = self.warnings([(0.999, 0.99)] * 20)
+        assert "right on both domains since step 0" in warning
+
+    def test_a_game_that_moves_gives_no_warning(self):
+        assert self.warnings([(0.5, 0.5), (0.9, 0.8), (0.99, 0.99), (0.7, 0.7)] * 10) == []
