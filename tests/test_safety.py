@@ -82,6 +82,7 @@ def test_weights_that_are_not_finite_are_not_saved_though_the_loss_is(script, gt
     assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
 
 
+@pytest.mark.slow
 def test_the_run_ends_with_the_message_and_goes_on_from_the_last_good_checkpoint(gta5_root, cityscapes_root, tmp_path):
     roots = (gta5_root, cityscapes_root, tmp_path)
     common = ["--batch-size", 2, "--save-every", 1, "--schedule-steps", 9, "--log-every", 9]

@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,8 @@ class RunFolder:
             return
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.startswith("time/"))
+        text += _pace(values) if "time/compute_s" in values else ""
         if bar.disable:
             print(f"step {step}: {text}", flush=True)
         else:
@@ -114,6 +116,13 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pace(values: dict[str, float]) -> str:
+    """What utils.monitor.StepClock measured, for people."""
+    wait, left = values["time/data_wait_s"], timedelta(hours=values["time/hours_left"])
+    seconds = wait + values["time/compute_s"]
+    return f", {seconds:.3g} s a step ({wait:.2g} waiting for data), {values['time/images_per_second']:.3g} images/s, {str(left).split('.')[0]} left"
 
 
 def circumstances() -> dict[str, Any]:
