@@ -1,34 +1,43 @@
 """Scores checkpoints on a labelled split at full resolution: the paper's Tables I and II, the published rows beside ours.
 
 A checkpoint is enough: it knows its backbone, its classes and its input. One confusion matrix is gathered over the whole split.
+Predictions can be saved for the official evaluation and the benchmark server, pictures show where a network fails.
 """
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
 from tqdm import tqdm
 
 from dataset.cityscapes import cityscapes
+from dataset.files import read_image, read_label
 from dataset.gta5 import gta5
-from dataset.labels import CLASS_NAMES, CLASS_SUBSETS, NUM_CLASSES, class_subset
+from dataset.labels import CLASS_NAMES, CLASS_SUBSETS, COLOURS, IGNORE_INDEX, LABEL_ID_OF, NUM_CLASSES, TRAIN_ID_OF, class_subset
 from dataset.listing import Listing, check_listing, restrict
 from dataset.loader import evaluation_loader
 from model.discriminator import build_discriminator
+from model.folding import for_inference
 from model.loading import load_network
-from utils.arguments import add_device_arguments, clear_errors, new_parser
+from utils.arguments import add_device_arguments, add_workers_argument, clear_errors, new_parser
 from utils.checkpoint import read_checkpoint
 from utils.cost import parameters, ptflops_macs
-from utils.evaluation import evaluate
+from utils.drawing import confusion_picture, sheet, with_legend
+from utils.evaluation import VIEWS, evaluate, predict
 from utils.metrics import scores
-from utils.precision import autocast_for, choose_device, choose_precision
+from utils.output import output_folder, write_json, write_png
+from utils.precision import PRECISIONS, autocast_for, choose_device, choose_precision
 from utils.published import TABLE_1, TABLE_2
 from utils.tables import markdown_table, percent
 
 EPILOG = """examples:
   python eval.py checkpoints/*/last.pt --cityscapes $CITYSCAPES
   python eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES --list dataset/splits/cityscapes_val_250.txt --json ada.json
+  where it fails:      python eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES --pictures ada-pictures
+  for the server:      python eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES --split test --save-predictions ada-test
 """
+WORST = 8
+"""Images on the contact sheet of the worst."""
 SIZE = (512, 1024)
 """The input that costs are stated for, as in Table II."""
 
@@ -39,7 +48,9 @@ def parse_arguments(argv: list[str] | None = None):
     data = parser.add_argument_group("data").add_mutually_exclusive_group(required=True)
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="score on Cityscapes: folder with leftImg8bit/ and gtFine/")
     data.add_argument("--gta5", type=Path, metavar="ROOT", help="score on the source instead: folder with images/ and labels/")
-    parser.add_argument("--split", choices=("train", "val"), default="val", help="of Cityscapes")
+    parser.add_argument(
+        "--split", choices=("train", "val", "test"), default="val", help="of Cityscapes; the labels of test are hidden: predictions only, no scores"
+    )
     parser.add_argument("--list", type=Path, metavar="FILE", help="score only the images that this file names, one a line")
     parser.add_argument(
         "--classes",
@@ -48,20 +59,85 @@ def parse_arguments(argv: list[str] | None = None):
         metavar="SUBSET|NAME",
         help=f"classes that the means are taken over: one of {', '.join(CLASS_SUBSETS)}, or class names. IoUs come from the full matrix",
     )
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write all scores and the confusion matrices, as fractions of 1")
+    parser.add_argument(
+        "--tta",
+        choices=tuple(VIEWS),
+        help="test-time augmentation: average the probabilities of the image and its mirror image, or of both at six scales. "
+        "Named in the tables: not to be compared with scores without it",
+    )
+    results = parser.add_argument_group("results")
+    results.add_argument("--json", type=Path, metavar="FILE", help="write all scores and the confusion matrices, as fractions of 1")
+    results.add_argument(
+        "--save-predictions",
+        type=Path,
+        metavar="DIR",
+        help="write each prediction as a PNG of labelIds, named and sized as Cityscapes' evaluation script and benchmark server expect",
+    )
+    results.add_argument(
+        "--pictures",
+        type=Path,
+        metavar="DIR",
+        help=f"draw the confusion matrix, and the {WORST} images with the lowest IoU beside their ground truth",
+    )
     add_device_arguments(parser)
-    return parser.parse_args(argv)
+    add_workers_argument(parser)
+    args = parser.parse_args(argv)
+    if args.split == "test" and args.cityscapes:
+        if not args.save_predictions:
+            parser.error("--split test has no public labels to score with. Add --save-predictions DIR, and submit DIR to the benchmark server")
+        if args.pictures or args.json:
+            parser.error("--split test has no public labels: --pictures and --json, which need scores, are not available for it")
+    return args
+
+
+class Network:
+    """A checkpoint's network, ready to be used, with its name and where its files go."""
+
+    def __init__(self, path: Path, args):
+        self.path, self.checkpoint = path, read_checkpoint(path)
+        self.model, self.normalize = load_network(self.checkpoint, NUM_CLASSES)
+        self.name = self.checkpoint["name"] + (f" ({args.tta})" if args.tta else "")
+        self.views = VIEWS.get(args.tta, ())
+        self.device = choose_device(args.device)
+        self.precision = choose_precision(args.precision, self.device)
+        # Folded and converted once; autocast has nothing left to do.
+        self.inference = (for_inference(self.model, self.device, PRECISIONS[self.precision]), autocast_for(self.device, "fp32"))
+        # The official script wants one prediction an image below its folder, so several checkpoints get a folder each.
+        subfolder = "" if len(args.checkpoints) == 1 else f"{self.checkpoint['name']}-{path.stem}"
+        self.predictions, self.pictures = (output_folder(folder / subfolder) if folder else None for folder in (args.save_predictions, args.pictures))
+
+    def batches(self, listing: Listing, workers: int) -> tqdm:
+        """The images of ``listing``, read ahead by ``workers`` while the network computes, behind a progress bar."""
+        loader = evaluation_loader(listing, workers, pin_memory=self.device.type == "cuda")
+        return tqdm(loader, desc=self.name, unit="image", disable=None, dynamic_ncols=True)
+
+    def save(self, frame_name: str, prediction: Tensor) -> None:
+        """One PNG of labelIds. The official script looks for CITY_000000_000000*.png anywhere below the folder."""
+        stem = Path(frame_name).name.removesuffix("_leftImg8bit")
+        write_png(self.predictions / f"{stem}_pred_labelIds.png", LABEL_ID_OF[prediction.numpy()])
 
 
 def score_checkpoint(path: Path, listing: Listing, classes: tuple[int, ...], args) -> dict:
-    """One row: what the checkpoint is, its scores, its cost."""
-    checkpoint = read_checkpoint(path)
-    model, normalize = load_network(checkpoint, NUM_CLASSES)
-    device = choose_device(args.device)
-    precision = choose_precision(args.precision, device)
-    loader = evaluation_loader(listing, args.workers, pin_memory=device.type == "cuda")
-    bar = tqdm(loader, desc=checkpoint["name"], unit="image", disable=None, dynamic_ncols=True)
-    result = evaluate(model.to(device), bar, normalize, NUM_CLASSES, device, autocast_for(device, precision))
+    """One row: what the checkpoint is, its scores, its cost. Saves predictions and pictures where they are asked for."""
+    network = Network(path, args)
+    checkpoint, (model, autocast) = network.checkpoint, network.inference
+    worst: list[tuple[float, int, Tensor]] = []  # the lowest mean IoUs of single images
+
+    def each(batch, prediction: Tensor, matrix: Tensor) -> None:
+        index = int(batch.index[0])
+        if network.predictions:
+            network.save(listing[index].name, prediction[0])
+        if network.pictures and matrix.any():
+            worst.append((scores(matrix).miou, index, prediction[0]))
+            worst.sort(key=lambda entry: entry[:2])
+            del worst[WORST:]
+
+    batches = network.batches(listing, args.workers)
+    result = evaluate(model, batches, network.normalize, NUM_CLASSES, network.device, autocast, IGNORE_INDEX, network.views, each)
+    if network.pictures:
+        title = f"{network.name}: mIoU {percent(scores(result.matrix).miou)} % on {len(listing)} images"
+        write_png(network.pictures / "confusion_matrix.png", confusion_picture(result.matrix.numpy(), CLASS_NAMES, title))
+        write_png(network.pictures / "worst_images.png", worst_images(listing, worst))
 
     warnings = []
     seen = set(checkpoint["cityscapes_images"]) & set(listing.names)
@@ -69,15 +145,41 @@ def score_checkpoint(path: Path, listing: Listing, classes: tuple[int, ...], arg
         warnings.append(f"{checkpoint['name']} was trained or adapted on {len(seen)} of the {len(listing)} images it is scored on.")
     if checkpoint.get("chosen_with_labels"):
         warnings.append(f"{checkpoint['name']} ({path.name}) was chosen by its score on labelled validation images: report last.pt.")
-    row = {"name": checkpoint["name"], "checkpoint": str(path), "step": checkpoint["step"], "precision": precision, "warnings": warnings}
-    deployed = parameters(model) - parameters(model.aux16) - parameters(model.aux32)  # these heads serve training only
-    row |= {"architecture": checkpoint["architecture"], "model_parameters": deployed}
-    row |= {"model_gmac": ptflops_macs(model.cpu(), (3, *SIZE)) / 1e9}
+    if args.tta:
+        warnings.append(f"{network.name} was scored with test-time augmentation: compare it only with scores that were, too.")
+    row = {"name": network.name, "checkpoint": str(path), "step": checkpoint["step"], "precision": network.precision, "tta": args.tta}
+    deployed = parameters(network.model) - parameters(network.model.aux16) - parameters(network.model.aux32)  # these heads serve training only
+    row |= {"warnings": warnings, "architecture": checkpoint["architecture"], "model_parameters": deployed}
+    row |= {"model_gmac": ptflops_macs(network.model, (3, *SIZE)) / 1e9}
     if "discriminator" in checkpoint:
         discriminator = build_discriminator(checkpoint["discriminator"], NUM_CLASSES)
         row |= {"discriminator": checkpoint["discriminator"], "discriminator_parameters": parameters(discriminator)}
         row |= {"discriminator_gmac": ptflops_macs(discriminator, (NUM_CLASSES, *SIZE)) / 1e9}
     return row | asdict(scores(result.matrix, result.ignored, classes)) | {"ignored": result.ignored, "matrix": result.matrix.tolist()}
+
+
+def worst_images(listing: Listing, worst: list[tuple[float, int, Tensor]]):
+    """The images of ``worst`` (mean IoU, index, prediction), a row each: image, prediction, ground truth, and the mistakes alone."""
+    rows, titles = [], []
+    for miou, index, prediction in worst:
+        frame, train_ids = listing[index], prediction.numpy()
+        image, truth = read_image(frame.image), TRAIN_ID_OF[read_label(frame.label)]
+        grey = (image.mean(2, keepdims=True) * 0.3 + 170).astype("uint8").repeat(3, 2)
+        wrong = (train_ids != truth) & (truth != IGNORE_INDEX)
+        grey[wrong] = COLOURS[train_ids[wrong]]
+        rows.append([image, COLOURS[train_ids], COLOURS[truth], grey])
+        titles.append(f"{frame.name}: mean IoU {percent(miou)} %, {percent(wrong.mean())} % of the pixels wrong")
+    return with_legend(sheet(rows, ["image", "prediction", "ground truth", "mistakes"], titles), CLASS_NAMES, COLOURS)
+
+
+def save_without_scores(path: Path, listing: Listing, args) -> None:
+    """Predictions for a split whose labels are hidden."""
+    network = Network(path, args)
+    model, autocast = network.inference
+    for batch in network.batches(listing, args.workers):
+        prediction = predict(model, batch.image, network.normalize, network.device, autocast, network.views)
+        network.save(listing[int(batch.index[0])].name, prediction[0].cpu())
+    print(f"{network.name}: {len(listing)} predictions in {network.predictions}; zip this folder for the benchmark server. No scores: no labels.")
 
 
 def table_1(rows: list[dict], classes: tuple[int, ...]) -> str:
@@ -107,19 +209,31 @@ def table_2(rows: list[dict], classes: tuple[int, ...]) -> str:
 
 
 def main(args) -> None:
+    names = [f"{read_checkpoint(path)['name']}-{path.stem}" for path in args.checkpoints]
+    if (args.save_predictions or args.pictures) and len(set(names)) < len(names):
+        raise ValueError(
+            f"Two of the checkpoints are called the same, {sorted(names)}: their files would overwrite each other. Score them one by one."
+        )
     classes = class_subset(args.classes)
+    if args.json:
+        output_folder(args.json.absolute().parent)  # a place that cannot be written to shows now, not after the scoring
+    if args.split == "test" and args.cityscapes:
+        listing = restrict(cityscapes(args.cityscapes, "test", labels=False), args.list)
+        for path in args.checkpoints:
+            save_without_scores(path, listing, args)
+        return
     listing = restrict(gta5(args.gta5) if args.gta5 else cityscapes(args.cityscapes, args.split), args.list)
     check_listing(listing)
     rows = [score_checkpoint(path, listing, classes, args) for path in args.checkpoints]
     place = f"{listing.root}" + ("" if args.gta5 else f", split {args.split}")
-    print(f"\n{len(listing)} images of {place}, full resolution, {rows[0]['precision']}. Rows marked (published) are the paper's, not ours.")
+    augmented = f", test-time augmentation {args.tta}" if args.tta else ""
+    print(f"\n{len(listing)} images of {place}, full resolution, {rows[0]['precision']}{augmented}.", end=" ")
+    print("Rows marked (published) are the paper's, not ours.")
     print("\nTable I", table_1(rows, classes), "\nTable II (MACs at 512x1024 by ptflops)", table_2(rows, classes), sep="\n")
     for warning in [warning for row in rows for warning in row["warnings"]]:
         print(f"WARNING: {warning}")
     if args.json:
-        args.json.write_text(
-            json.dumps({"images": len(listing), "split": args.split, "classes": [CLASS_NAMES[c] for c in classes], "rows": rows}) + "\n"
-        )
+        write_json(args.json, {"images": len(listing), "split": args.split, "classes": [CLASS_NAMES[c] for c in classes], "rows": rows})
 
 
 if __name__ == "__main__":

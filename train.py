@@ -25,6 +25,7 @@ from utils.arguments import (
     add_optimisation_arguments,
     add_recipe_argument,
     add_run_arguments,
+    add_workers_argument,
     clear_errors,
     count,
     images_normalised_together,
@@ -35,12 +36,12 @@ from utils.arguments import (
 )
 from utils.checkpoint import TrainingState, plain, read_checkpoint
 from utils.distributed import Processes, world_size
+from utils.drawing import panel
 from utils.evaluation import evaluate, predict
 from utils.losses import segmentation_loss
 from utils.metrics import Scores, scores
-from utils.monitor import LossMeter, StepClock
+from utils.monitor import LossMeter, StepClock, panel_interval
 from utils.optim import gradient_norm, poly_decay, scale_learning_rate
-from utils.panels import panel, panel_interval
 from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import RunFolder, StopRequest
 
@@ -74,6 +75,7 @@ def parse_arguments(argv: list[str] | None = None):
     optimisation.add_argument("--schedule-steps", type=positive, help="the step at which the learning rate would reach 0; default: the last step")
     optimisation.add_argument("--poly-per", choices=("iteration", "epoch"), help="how often the learning rate falls")
     add_device_arguments(parser)
+    add_workers_argument(parser)
     add_run_arguments(parser)
     parser.add_argument(
         "--validate-every",

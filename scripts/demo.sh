@@ -13,13 +13,14 @@ data=$folder/data
 # Every row has the same number of steps: a common start on the source, then as many again of source-only or of adaptation.
 "$python" -m scripts.reproduce --preset demo --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder"
 rows=("$folder"/seed0/{source-only,ada,light-ada,light-lab-ada,oracle}/last.pt)
-"$python" -m scripts.predict "$data/cityscapes/leftImg8bit/val" --compare "${rows[@]}" --output "$folder/pictures"
+streets=("$data"/cityscapes/leftImg8bit/val/*/*.png)
+"$python" -m scripts.predict "${streets[@]:0:5}" --labels "$data/cityscapes/gtFine" --compare "${rows[@]}" --output "$folder/pictures"
 "$python" -m scripts.preview_transfer --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder/transfer.png"
 
 cat <<END
 
 An illustration: a few hundred steps a row, one seed, generated streets. docs/results.md has what was measured with more.
-  image | ground truth | each method   $folder/pictures
+  image | ground truth | each method   $folder/pictures/comparison.png
   the LAB colour transfer              $folder/transfer.png
   the table, also as CSV and LaTeX     $folder/tables.md
   learning curves                      $python -m tensorboard.main --logdir $folder/seed0

@@ -13,7 +13,8 @@ from dataset.colour_transfer import channel_statistics, lab_statistics, lab_tran
 from dataset.files import read_image
 from dataset.gta5 import gta5
 from utils.arguments import clear_errors, count, new_parser, positive
-from utils.panels import captioned, write_png
+from utils.drawing import stack, text_line
+from utils.output import write_png
 
 EPILOG = """example:
   python -m scripts.preview_transfer --gta5 $GTA5 --cityscapes $CITYSCAPES --output transfer.png
@@ -33,12 +34,13 @@ def parse_arguments(argv: list[str] | None = None):
 
 
 def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarray:
-    """One row of the picture from two (H, W, 3) uint8 RGB images: (h, 4 * width, 3) uint8."""
+    """One row of the picture from two (H, W, 3) uint8 RGB images: a caption and a picture, (h, 4 * width, 3) uint8."""
     in_lab = lab_transfer(source, lab_statistics(source), lab_statistics(target))
     in_rgb = rgb_transfer(source, channel_statistics(source), channel_statistics(target))
     size = (width, round(source.shape[0] * width / source.shape[1]))  # OpenCV: (width, height)
     pictures = {"source": source, "source in the target's colours, LAB": in_lab, "the same in RGB": in_rgb, "target": target}
-    return np.concatenate([captioned(cv2.resize(p, size, interpolation=cv2.INTER_AREA), name) for name, p in pictures.items()], axis=1)
+    captioned = [stack([text_line(name, width, 13), cv2.resize(p, size, interpolation=cv2.INTER_AREA)]) for name, p in pictures.items()]
+    return np.concatenate(captioned, axis=1)
 
 
 def main(args) -> None:

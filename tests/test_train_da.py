@@ -1,12 +1,12 @@
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_da
-from dataset import files
 from tests.checkpoints import same_state
 from tests.conftest import write_cityscapes
 from utils.checkpoint import read_checkpoint
@@ -42,12 +42,25 @@ def test_adaptation_works_without_target_labels_on_disk(gta5_root, unlabelled_ro
     assert len(events.Tags()["images"]) == 2
 
 
-def test_target_labels_are_never_opened(gta5_root, cityscapes_root, tmp_path, monkeypatch):
-    opened, decode = [], files._decode
-    monkeypatch.setattr(files, "_decode", lambda path: opened.append(path) or decode(path))
+@pytest.fixture
+def opened():
+    """The paths of all files that this process opens from here on."""
+    paths, active = [], [True]
+
+    def note(event: str, arguments: tuple) -> None:
+        if event == "open" and active:
+            paths.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # cannot be taken back, only told to be quiet
+    yield paths
+    active.clear()
+
+
+def test_target_labels_are_never_opened(gta5_root, cityscapes_root, tmp_path, opened):
     run(tmp_path, gta5_root, cityscapes_root, "--lab", "--max-steps", 2)
-    assert any("leftImg8bit" in str(path) for path in opened)
-    assert not [path for path in opened if "gtFine" in str(path)]
+    assert [path for path in opened if "leftImg8bit/train" in path]
+    assert [path for path in opened if str(gta5_root / "labels") in path]
+    assert not [path for path in opened if "gtFine" in path or "leftImg8bit/val" in path]
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -148,7 +148,10 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="arithmetic of the network; losses are always float32. auto: bf16 where the hardware has it, else fp16 on CUDA, fp32 on a CPU",
     )
-    group.add_argument(
+
+
+def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--workers",
         type=count,
         default=min(8, available_cores()),

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.metrics import confusion_matrix
@@ -17,6 +18,20 @@ class Evaluation(NamedTuple):
     ignored: int
 
 
+class View(NamedTuple):
+    """One look at an image: resized by ``scale``, perhaps mirrored."""
+
+    scale: float
+    flip: bool
+
+
+VIEWS = {
+    "flip": (View(1.0, False), View(1.0, True)),
+    "multiscale": tuple(View(scale, flip) for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75) for flip in (False, True)),
+}
+"""Test-time augmentation: the views whose class probabilities are averaged. Scores with it are never to be compared with scores without."""
+
+
 @torch.inference_mode()
 def predict(
     model: nn.Module,
@@ -24,17 +39,37 @@ def predict(
     normalize: Callable[[Tensor], Tensor],
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
+    views: tuple[View, ...] = (),
 ) -> Tensor:
     """The most likely class of every pixel: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds, on ``device``.
 
-    The model is put into evaluation mode and back.
+    ``model`` offers ``low_resolution``; it is put into evaluation mode and back. A model whose weights are in half precision is
+    fed it. ``views``: average the probabilities over these instead of taking the image as it is.
     """
     training = model.training
     model.eval()
+    x = normalize(image.to(device, non_blocking=True)).to(next(model.parameters()).dtype)  # (N, 3, H, W)
     with autocast():
-        logits = model(normalize(image.to(device, non_blocking=True))).logits
+        scores = _mean_probabilities(model, x, views) if views else _upsample(model.low_resolution(x).logits, x.shape[-2:])
     model.train(training)
-    return logits.argmax(1).to(torch.uint8)
+    # max() rather than argmax(), which is several times slower on a CPU. Softmax would not change the order.
+    return scores.max(1).indices.to(torch.uint8)
+
+
+def _upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
+    """(N, C, h, w) -> (N, C, *size) float32: interpolated in half precision, neighbouring classes would tie."""
+    return F.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False)
+
+
+def _mean_probabilities(model: nn.Module, x: Tensor, views: tuple[View, ...]) -> Tensor:
+    """The mean over the ``views`` of the softmax at the size of ``x``: (N, 3, H, W) -> (N, C, H, W) float32."""
+    size, total = x.shape[-2:], 0
+    for view in views:
+        # The network takes 32 pixels at the least.
+        seen = x if view.scale == 1 else F.interpolate(x, size=[max(32, round(side * view.scale)) for side in size], mode="bilinear")
+        probabilities = _upsample(model.low_resolution(seen.flip(3) if view.flip else seen).logits, size).softmax(1)
+        total = total + (probabilities.flip(3) if view.flip else probabilities)
+    return total / len(views)
 
 
 def evaluate(
@@ -45,13 +80,22 @@ def evaluate(
     device: torch.device,
     autocast: Callable[[], AbstractContextManager],
     ignore_index: int = 255,
+    views: tuple[View, ...] = (),
+    each: Callable[[object, Tensor, Tensor], None] | None = None,
 ) -> Evaluation:
-    """The confusion matrix over all ``batches`` of ``.image`` (N, H, W, 3) uint8 and ``.label`` (N, H, W) uint8, neither resized."""
+    """The confusion matrix over all ``batches`` of ``.image`` (N, H, W, 3) uint8 and ``.label`` (N, H, W) uint8, neither resized.
+
+    ``each(batch, prediction, matrix)`` is called after every batch, with its (N, H, W) uint8 trainIds and its own confusion matrix,
+    both on the CPU.
+    """
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     ignored = 0
     for batch in batches:
-        prediction = predict(model, batch.image, normalize, device, autocast)
+        prediction = predict(model, batch.image, normalize, device, autocast, views)
         label = batch.label.to(device, non_blocking=True)
-        matrix += confusion_matrix(label, prediction, num_classes, ignore_index).cpu()
-        ignored += int((label == ignore_index).sum())
+        counts = confusion_matrix(label, prediction, num_classes, ignore_index).cpu()
+        matrix += counts
+        ignored += label.numel() - int(counts.sum())
+        if each is not None:
+            each(batch, prediction.cpu(), counts)
     return Evaluation(matrix, ignored)

@@ -12,17 +12,24 @@ def confusion_matrix(label: Tensor, prediction: Tensor, num_classes: int = 19, i
     """Counts of pixels: rows are the ground truth, columns the prediction. (num_classes, num_classes) int64 on the label's device.
 
     Args: label and prediction of equal shape, any integer type (arrays are accepted too); pixels labelled ``ignore_index`` are left
-    out. Raises ValueError for other values outside the classes or unequal shapes.
+    out, whatever is predicted there. At most 254 classes. Raises ValueError for other values outside the classes or unequal shapes.
     """
-    label, prediction = torch.as_tensor(label).long().flatten(), torch.as_tensor(prediction).long().flatten()
+    label, prediction = torch.as_tensor(label).flatten(), torch.as_tensor(prediction).flatten()
     if label.shape != prediction.shape:
         raise ValueError(f"Label and prediction must have the same number of pixels; found {len(label)} and {len(prediction)}.")
-    valid = label != ignore_index
-    pairs = (label * num_classes + prediction)[valid]
-    legal = (label < num_classes) & (label >= 0) & (prediction < num_classes) & (prediction >= 0)
-    if not bool((legal | ~valid).all()):
+    # Bytes are counted as pairs in one pass, the ignored ones too; what is legal is then seen in the few counts, not in the pixels.
+    pairs = torch.bincount(_bytes(label) * 256 + _bytes(prediction), minlength=256 * 256).reshape(256, 256)
+    matrix = pairs[:num_classes, :num_classes].clone()
+    if int(matrix.sum() + pairs[ignore_index].sum()) != len(label):
         raise ValueError(f"Found classes outside 0-{num_classes - 1} (and not {ignore_index}) in the label or the prediction.")
-    return torch.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    return matrix
+
+
+def _bytes(values: Tensor) -> Tensor:
+    """int32 values of 0-255. Others, which no class has, become 254: as illegal, and in range."""
+    if values.dtype == torch.uint8:
+        return values.int()
+    return torch.where((values >= 0) & (values <= 255), values, 254).int()
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
 """What a run is doing: its losses and whether they are still numbers, where its time goes, how the two networks stand."""
 
+import math
 import time
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -116,6 +117,15 @@ class StepClock:
             "time/images_per_second": self._images * steps / seconds,
             "time/hours_left": (self._last_step - done) * seconds / steps / 3600,
         }
+
+
+MOST_PANELS = 40
+"""Pictures that a run leaves in TensorBoard, each at most some hundred kB."""
+
+
+def panel_interval(every: int, steps: int, pictures: int) -> int:
+    """The interval in steps, at least ``every``, at which ``pictures`` each time and at step 0 make no more than MOST_PANELS a run."""
+    return max(every, math.ceil(steps / (MOST_PANELS // pictures - 1)))
 
 
 class DiscriminatorWatch:

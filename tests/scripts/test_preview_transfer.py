@@ -12,7 +12,7 @@ def test_four_pictures_a_row(gta5_root, cityscapes_root, tmp_path):
     arguments = ["--gta5", str(gta5_root), "--cityscapes", str(cityscapes_root), "--output", str(tmp_path / "t.png"), "--rows", "3", "--width", "136"]
     preview_transfer.main(preview_transfer.parse_arguments(arguments))
     picture = read_image(tmp_path / "t.png")
-    assert picture.shape == (3 * (72 + 22), 4 * 136, 3)
+    assert picture.shape == (3 * (22 + 72), 4 * 136, 3)
     sources = [read_image(frame.image) for frame in map(gta5(gta5_root).__getitem__, range(6))]
     targets = [read_image(frame.image) for frame in map(cityscapes(cityscapes_root, "train").__getitem__, range(5))]
     transfers = [lab_transfer(s, lab_statistics(s), lab_statistics(t)) for s in sources for t in targets]

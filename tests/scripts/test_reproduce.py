@@ -55,18 +55,18 @@ def test_rows_share_everything_but_the_method():
 
 
 def test_a_comparison_is_trained_scored_and_not_repeated(gta5_root, cityscapes_root, tmp_path, capfd):
-    command = ["--preset", "demo", "--steps", 2, "--seeds", 0, 1, "--rows", "start", "source-only", "light LAB-ADA", "--", *TINY]
+    command = ["--preset", "demo", "--steps", 1, "--seeds", 0, 1, "--rows", "start", "source-only", "--", *TINY]
     args = arguments(gta5_root, cityscapes_root, tmp_path / "out", *command)
     reproduce.main(args)
     for seed in (0, 1):
-        assert read_checkpoint(tmp_path / f"out/seed{seed}/light-lab-ada/last.pt")["step"] == 2
         assert read_checkpoint(tmp_path / f"out/seed{seed}/start/last.pt")["finished"]
     table = (tmp_path / "out/tables.md").read_text()
-    assert table.count("\n| ") == 3 - 1 + 1  # rule, two rows
-    assert "train_da.py --gta5" in table
+    assert "| source-only |" in table
+    assert "start" not in table.split("\n\n")[0]
+    assert "--init" in table
     rows = list(csv.DictReader((tmp_path / "out/tables.csv").open()))
     scores = json.loads((tmp_path / "out/seed1/source-only.json").read_text())["rows"][0]
-    assert [(row["row"], row["seed"]) for row in rows] == [("source-only", "0"), ("source-only", "1"), ("light LAB-ADA", "0"), ("light LAB-ADA", "1")]
+    assert [(row["row"], row["seed"]) for row in rows] == [("source-only", "0"), ("source-only", "1")]
     assert float(rows[1]["miou"]) == scores["miou"]
     before = (tmp_path / "out/seed0/source-only/last.pt").stat().st_mtime_ns
     capfd.readouterr()

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from utils.distributed import Processes
-from utils.monitor import DiscriminatorWatch, LossMeter, StepClock, not_finite
+from utils.monitor import MOST_PANELS, DiscriminatorWatch, LossMeter, StepClock, not_finite, panel_interval
 
 
 @pytest.fixture
@@ -83,3 +83,12 @@ class TestDiscriminatorWatch:
 
     def test_a_game_that_moves_gives_no_warning(self):
         assert self.warnings([(0.5, 0.5), (0.9, 0.8), (0.99, 0.99), (0.7, 0.7)] * 10) == []
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("steps", [1, 39, 40, 41, 25_000, 250_001])
+def test_a_run_draws_no_more_panels_than_it_may(steps, pictures):
+    interval = panel_interval(1, steps, pictures)
+    moments = [step for step in range(steps) if step == 0 or (step + 1) % interval == 0]
+    assert len(moments) * pictures <= MOST_PANELS
+    assert panel_interval(10**9, steps, pictures) == 10**9

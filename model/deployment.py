@@ -1,0 +1,131 @@
+"""The network as it is deployed: from camera bytes to a map of classes in one graph, in PyTorch or as an ONNX file."""
+
+import importlib.util
+import json
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from model.folding import fold_batch_norms
+from model.normalization import Normalization
+
+METADATA_KEY = "bisenet"
+"""Under this key an exported file says, as JSON, what it is: name, classes, input convention, what is inside the graph."""
+
+
+class DeployedNetwork(nn.Module):
+    """The segmentation network, folded, with normalisation and argmax inside or left to the caller.
+
+    Input: with ``normalize_inside`` uint8 RGB images (N, H, W, 3), else float32 (N, 3, H, W), normalised already. Output: with
+    ``argmax_inside`` uint8 trainIds (N, H, W), else float32 logits (N, num_classes, H, W).
+    """
+
+    def __init__(self, network: nn.Module, normalization: Normalization, normalize_inside: bool = True, argmax_inside: bool = True):
+        super().__init__()
+        self.network = fold_batch_norms(network)
+        self.channel_order, self.normalize_inside, self.argmax_inside = normalization.channel_order, normalize_inside, argmax_inside
+        for name in ("mean", "std"):
+            self.register_buffer(name, torch.tensor(getattr(normalization, name)).view(3, 1, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = image
+        if self.normalize_inside:
+            x = image.permute(0, 3, 1, 2)  # (N, 3, H, W)
+            x = x.flip(1) if self.channel_order == "bgr" else x
+            x = (x.float() - self.mean) / self.std
+        logits = self.network(x).logits  # (N, num_classes, H, W)
+        return logits.argmax(1).to(torch.uint8) if self.argmax_inside else logits
+
+    def example(self, size: tuple[int, int] = (128, 160), batch: int = 2) -> Tensor:
+        """An input of the right type and layout: noise."""
+        if self.normalize_inside:
+            return torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8)
+        return torch.randn(batch, 3, *size)
+
+
+def require_onnx(*packages: str) -> None:
+    """Raises ValueError with the remedy where one of the optional packages is not installed."""
+    absent = [name for name in packages if importlib.util.find_spec(name) is None]
+    if absent:
+        raise ValueError(f"ONNX needs {', '.join(absent)}, which is not installed: pip install -r requirements-export.txt")
+
+
+def export_onnx(deployed: DeployedNetwork, path: Path, facts: dict[str, Any]) -> None:
+    """Writes ``deployed`` as an ONNX file of any batch and size (at least 32x32). Raises ValueError where ONNX is not installed.
+
+    ``facts`` (plain values) are stored in the file beside what the graph does: see METADATA_KEY.
+    """
+    require_onnx("onnx", "onnxscript")
+    import onnx
+
+    batch, height, width = torch.export.Dim("batch"), torch.export.Dim("height", min=32), torch.export.Dim("width", min=32)
+    axes = (batch, height, width) if deployed.normalize_inside else (batch, None, height, width)
+    level = logging.getLogger("torch.onnx").level
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), torch.no_grad():
+            warnings.simplefilter("ignore")  # the exporter's remarks to its own developers
+            program = torch.onnx.export(
+                deployed.eval(),
+                (deployed.example(),),
+                dynamo=True,
+                dynamic_shapes=({place: axis for place, axis in enumerate(axes) if axis is not None},),
+                input_names=["image"],
+                output_names=["train_ids" if deployed.argmax_inside else "logits"],
+                verbose=False,
+            )
+    finally:
+        logging.getLogger("torch.onnx").setLevel(level)
+    proto = program.model_proto
+    facts = facts | {"normalize_inside": deployed.normalize_inside, "argmax_inside": deployed.argmax_inside}
+    proto.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=json.dumps(facts)))
+    with open(path, "wb") as file:
+        file.write(proto.SerializeToString())
+
+
+class OnnxNetwork:
+    """An exported file in ONNX Runtime: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W), whatever its graph holds.
+
+    Raises FileNotFoundError; ValueError for a damaged file, one that was not exported here, or another number of classes.
+    """
+
+    def __init__(self, path: Path, num_classes: int, device: torch.device, threads: int | None = None):
+        require_onnx("onnxruntime")
+        import onnxruntime
+
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"No ONNX file at {path}. Make one with: python -m scripts.export CHECKPOINT --output {path}")
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads or torch.get_num_threads()
+        providers = ["CPUExecutionProvider"]
+        if device.type == "cuda":
+            if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+                raise ValueError("--device cuda: this onnxruntime computes on the CPU only. Install onnxruntime-gpu, or use --device cpu.")
+            providers.insert(0, "CUDAExecutionProvider")
+        try:
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
+        except Exception as error:  # onnxruntime's own errors have no common base but this
+            raise ValueError(f"{path} cannot be loaded by ONNX Runtime ({str(error).splitlines()[0]}). Export it again.") from error
+        recorded = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        if recorded is None:
+            raise ValueError(f"{path} does not say what its input and its classes are. Expected a file made by: python -m scripts.export")
+        self.facts = json.loads(recorded)
+        if self.facts["num_classes"] != num_classes:
+            raise ValueError(f"{path} has {self.facts['num_classes']} classes; {num_classes} are expected here.")
+        self.name, self.normalize = self.facts["name"], Normalization.from_dict(self.facts["input"])
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        """The graph as it is: its own input to its own output."""
+        return self.session.run(None, {"image": image})[0]
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        if not self.facts["normalize_inside"]:
+            images = np.ascontiguousarray(self.normalize(torch.from_numpy(images)).numpy())  # (N, 3, H, W)
+        output = self.run(images)
+        return output if self.facts["argmax_inside"] else output.argmax(1).astype(np.uint8)

@@ -1,0 +1,101 @@
+"""Exports a checkpoint to ONNX, for any batch and any size: by default one graph from uint8 RGB images to a map of trainIds.
+
+The file is compared with the checkpoint on images, in ONNX Runtime, and appears only if they agree.
+Needs: pip install -r requirements-export.txt
+"""
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dataset.demo import CAMERA, street
+from dataset.files import read_image
+from dataset.labels import CLASS_NAMES, NUM_CLASSES
+from model.deployment import DeployedNetwork, OnnxNetwork, export_onnx, require_onnx
+from model.loading import load_network
+from utils.arguments import clear_errors, new_parser
+from utils.checkpoint import read_checkpoint
+from utils.output import output_folder, write_file
+
+EPILOG = """examples:
+  python -m scripts.export checkpoints/ada/last.pt --output ada.onnx --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
+  python -m scripts.predict street.png --model ada.onnx --output out
+"""
+LOGITS_TOLERANCE = 1e-3
+"""Largest difference of two logits, as a share of the spread (standard deviation) of all logits."""
+PIXELS_TOLERANCE = 1e-4
+"""Largest share of pixels with another class: those whose two best classes are a rounding error apart."""
+
+
+def parse_arguments(argv: list[str] | None = None):
+    parser = new_parser(__doc__, EPILOG)
+    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
+    parser.add_argument(
+        "--without-normalization", action="store_true", help="take float32 (N, 3, H, W) normalised by the caller, not uint8 RGB (N, H, W, 3)"
+    )
+    parser.add_argument("--without-argmax", action="store_true", help="give float32 logits (N, 19, H, W), not uint8 trainIds (N, H, W)")
+    parser.add_argument(
+        "--check-on", type=Path, nargs="+", default=(), metavar="IMAGE", help="images to compare on; by default two generated streets of unequal size"
+    )
+    args = parser.parse_args(argv)
+    if args.output.suffix != ".onnx":
+        parser.error(f"--output should end in .onnx, by which other scripts know the file; found {args.output.name}")
+    return args
+
+
+def disagreement(deployed: DeployedNetwork, exported: OnnxNetwork, images: list[np.ndarray]) -> float:
+    """The largest difference over the images (H, W, 3) uint8, each also in a batch of two: of logits, as a share of their spread, or
+    where the graph gives classes the share of pixels that are another class."""
+    worst = 0.0
+    for image in images:
+        for batch in (1, 2):
+            x = torch.from_numpy(np.stack([image, image[:, ::-1]][:batch]))
+            if not deployed.normalize_inside:
+                x = exported.normalize(x).contiguous()
+            with torch.inference_mode():
+                expected = deployed(x).numpy()
+            found = exported.run(x.numpy())
+            if found.shape != expected.shape:
+                return float("inf")
+            if deployed.argmax_inside:
+                worst = max(worst, float((found != expected).mean()))
+            else:
+                worst = max(worst, float(np.abs(found - expected).max() / expected.std()))
+    return worst
+
+
+def main(args) -> None:
+    require_onnx("onnx", "onnxscript", "onnxruntime")
+    output_folder(args.output.absolute().parent)
+    checkpoint = read_checkpoint(args.checkpoint)
+    model, normalization = load_network(checkpoint, NUM_CLASSES)
+    images = [read_image(path) for path in args.check_on]
+    if not images:
+        images = [street(np.random.default_rng(seed), CAMERA, size)[0] for seed, size in enumerate(((128, 256), (150, 231)))]
+    deployed = DeployedNetwork(model, normalization, not args.without_normalization, not args.without_argmax).eval()
+    facts = {"name": checkpoint["name"], "num_classes": NUM_CLASSES, "classes": CLASS_NAMES, "input": normalization.as_dict()}
+    facts |= {"architecture": checkpoint["architecture"], "step": checkpoint["step"]}
+
+    with tempfile.TemporaryDirectory() as folder:
+        unproved = Path(folder) / "unproved.onnx"
+        export_onnx(deployed, unproved, facts)
+        found = disagreement(deployed, OnnxNetwork(unproved, NUM_CLASSES, torch.device("cpu")), images)
+        allowed = LOGITS_TOLERANCE if args.without_argmax else PIXELS_TOLERANCE
+        measure = "of the logits' spread" if args.without_argmax else "of the pixels"
+        if not found <= allowed:  # NaN is no agreement
+            raise ValueError(
+                f"The exported network does not agree with {args.checkpoint}: it differs by {found:.2g} {measure}, at most {allowed} is rounding. "
+                "Nothing was written. Are the weights finite, and do torch and onnxruntime fit each other (requirements-export.txt)?"
+            )
+        write_file(args.output, unproved.read_bytes())
+    size = args.output.stat().st_size / 1e6
+    print(f"{args.output}: {size:.1f} MB, agrees with {checkpoint['name']} on {len(images)} images (differs by {found:.2g} {measure}).")
+    print(f"Run it: python -m scripts.predict IMAGE --model {args.output} --output DIR")
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        main(parse_arguments())

@@ -1,0 +1,257 @@
+"""Segments images, folders of images and videos: pictures to show, or label maps to work with.
+
+Takes a checkpoint (.pt) or an exported network (.onnx), or compares several side by side on the same images.
+"""
+
+import glob
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from dataset.files import IMAGE_SUFFIXES, image_size, read_image, read_label
+from dataset.labels import CLASS_NAMES, COLOURS, LABEL_ID_OF, NUM_CLASSES, TRAIN_ID_OF
+from model.deployment import OnnxNetwork
+from model.folding import for_inference
+from model.loading import load_network
+from utils.arguments import add_device_arguments, clear_errors, new_parser
+from utils.checkpoint import read_checkpoint
+from utils.drawing import fit, overlay, sheet, with_legend
+from utils.evaluation import predict
+from utils.memory import available_memory
+from utils.output import output_folder, write_png
+from utils.precision import PRECISIONS, autocast_for, choose_device, choose_precision
+from utils.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
+
+EPILOG = """examples:
+  python -m scripts.predict street.jpg --model checkpoints/ada/last.pt --output out
+  python -m scripts.predict drive.mp4 --model ada.onnx --output out
+  python -m scripts.predict "frames/*.png" --model checkpoints/ada/last.pt --output out --save overlay colour trainIds
+  the figure of methods side by side:
+    python -m scripts.predict frames --compare checkpoints/source/last.pt checkpoints/ada/last.pt --labels gtFine --output out
+"""
+BYTES_PER_PIXEL = 300
+"""What a pass takes at its peak for each pixel, beside the weights: measured 160 (fp32) to 215 (ONNX) at 1024x2048 and above, and pictures."""
+SHOWN_WIDTH = 640
+"""Pictures with a legend are enlarged by a whole number to about this width at least, or nobody could read the names."""
+
+Segmenter = Callable[[np.ndarray], np.ndarray]
+"""(H, W, 3) uint8 RGB of any size -> (H, W) uint8 trainIds."""
+
+
+def parse_arguments(argv: list[str] | None = None):
+    parser = new_parser(__doc__, EPILOG)
+    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, video, folder, or pattern such as 'frames/*.png' (in quotes)")
+    network = parser.add_mutually_exclusive_group(required=True)
+    network.add_argument("--model", type=Path, metavar="FILE", help="last.pt of a run, or an exported .onnx file")
+    network.add_argument("--compare", type=Path, nargs="+", metavar="FILE", help="draw the predictions of all of these side by side: comparison.png")
+    parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results; INPUT_overlay.png, INPUT_overlay.mp4 ...")
+    parser.add_argument(
+        "--save",
+        nargs="+",
+        choices=("overlay", "colour", "labelIds", "trainIds"),
+        default=["overlay"],
+        help="the classes' colours over the image, or alone; or one grey value a pixel: Cityscapes' labelIds, or trainIds. Videos: overlay, colour",
+    )
+    parser.add_argument("--no-legend", action="store_true", help="pictures in the size of the image, without the names of the classes below")
+    parser.add_argument("--labels", type=Path, metavar="DIR", help="with --compare: ground truth, looked for anywhere below DIR by the image's name")
+    add_device_arguments(parser)
+    args = parser.parse_args(argv)
+    if args.labels and not args.compare:
+        parser.error("--labels is drawn by --compare only. Compare one network with its ground truth as: --compare FILE --labels DIR")
+    return args
+
+
+def load_segmenter(path: Path, device: torch.device, precision: str) -> tuple[str, Segmenter]:
+    """The name of a network and the network; the suffix of its file decides what it is. Raises what reading it raises."""
+    if path.suffix == ".onnx":
+        exported = OnnxNetwork(path, NUM_CLASSES, device)
+        return exported.name, lambda image: _any_size(image, lambda x: exported(x[None])[0])
+    checkpoint = read_checkpoint(path)
+    model, normalize = load_network(checkpoint, NUM_CLASSES)
+    model, autocast = for_inference(model, device, PRECISIONS[precision]), autocast_for(device, "fp32")
+    return checkpoint["name"], lambda image: _any_size(
+        image, lambda x: predict(model, torch.from_numpy(np.array(x))[None], normalize, device, autocast)[0].cpu().numpy()
+    )
+
+
+def _any_size(image: np.ndarray, segment: Segmenter) -> np.ndarray:
+    """The network takes 32 pixels each way at the least: smaller images are continued by their last row and column."""
+    height, width = image.shape[:2]
+    padded = np.pad(image, ((0, max(0, 32 - height)), (0, max(0, 32 - width)), (0, 0)), mode="edge")
+    return segment(padded)[:height, :width]
+
+
+def find_inputs(words: list[str]) -> tuple[list[Path], list[Path]]:
+    """The images and the videos that ``words`` name; other files are skipped with a warning. Raises FileNotFoundError, ValueError."""
+    files: list[Path] = []
+    for word in words:
+        path = Path(word)
+        if path.is_dir():
+            files += sorted(file for file in path.rglob("*") if file.is_file())
+        elif path.is_file():
+            files.append(path)
+        else:
+            matches = sorted(map(Path, glob.glob(word, recursive=True)))
+            if not matches:
+                raise FileNotFoundError(f"Nothing at {word}. Expected an image, a video, a folder, or a pattern in quotes.")
+            files += [file for file in matches if file.is_file()]
+    files = list(dict.fromkeys(files))
+    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
+    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
+    for file in files:
+        if file not in images and file not in videos:
+            print(f"WARNING: {file} skipped: neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video ({', '.join(VIDEO_SUFFIXES)}).")
+    if not images and not videos:
+        raise ValueError(f"No image and no video in {', '.join(words)}. Expected files ending in {', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}.")
+    return images, videos
+
+
+def check_fits(path: Path, size: tuple[int, int], device: torch.device) -> None:
+    """Raises ValueError for an image of (height, width) that would take more memory than there is: the system would end the process."""
+    needed, free = size[0] * size[1] * BYTES_PER_PIXEL, available_memory(device)
+    if free is not None and needed > free:
+        raise ValueError(
+            f"{path} is {size[0]}x{size[1]} (height x width); segmenting it takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. "
+            "Shrink it, or cut it into parts."
+        )
+
+
+def read_images(paths: list[Path], device: torch.device):
+    """Yields (path, image) for each that can be read. One alone that cannot raises its error; among several it is skipped, with a warning."""
+    for path in paths:
+        try:
+            check_fits(path, image_size(path), device)
+            image = read_image(path)
+        except ValueError as error:
+            if len(paths) == 1:
+                raise
+            tqdm.write(f"WARNING: skipped: {error}")
+            continue
+        yield path, image
+
+
+def render(kind: str, image: np.ndarray, train_ids: np.ndarray, legend: bool) -> np.ndarray:
+    """What --save calls ``kind``: an (h, w, 3) picture, or an (H, W) label map."""
+    if kind in ("labelIds", "trainIds"):
+        return train_ids if kind == "trainIds" else LABEL_ID_OF[train_ids]
+    picture = overlay(image, train_ids, COLOURS) if kind == "overlay" else COLOURS[train_ids]
+    if not legend:
+        return picture
+    factor = max(1, round(SHOWN_WIDTH / picture.shape[1]))
+    return with_legend(fit(picture, factor * picture.shape[1]), CLASS_NAMES, COLOURS)
+
+
+def predict_images(segment: Segmenter, paths: list[Path], args, device: torch.device) -> None:
+    """One file for each image and each kind of --save."""
+    seconds = []
+    stems = output_names(paths)
+    for path, image in (
+        read_images(paths, device) if len(paths) == 1 else tqdm(read_images(paths, device), total=len(paths), unit="image", disable=None)
+    ):
+        start = time.perf_counter()
+        train_ids = segment(image)
+        seconds.append(time.perf_counter() - start)
+        for kind in args.save:
+            write_png(args.output / f"{stems[path]}_{kind}.png", render(kind, image, train_ids, not args.no_legend))
+    if not seconds:
+        raise ValueError(f"None of the {len(paths)} images could be read; the warnings above say why.")
+    print(f"{len(seconds)} images into {args.output}: {1 / np.median(seconds):.1f} frames per second, reading and writing not counted.")
+
+
+def output_names(paths: list[Path]) -> dict[Path, str]:
+    """A name for the results of each file: its stem, with as much of its folders before it as keeps them apart."""
+    names = {path: path.stem for path in paths}
+    for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
+        taken = list(names.values())
+        for path, name in names.items():
+            if taken.count(name) > 1:
+                parts = path.absolute().with_suffix("").parts[1:]
+                names[path] = "_".join(parts[-depth - 1 :])
+    taken = list(names.values())
+    return {path: name if taken.count(name) == 1 else f"{name}_{path.suffix[1:]}" for path, name in names.items()}
+
+
+def predict_video(segment: Segmenter, path: Path, stem: str, args, device: torch.device) -> None:
+    """One MP4 for each kind of --save."""
+    kinds = [kind for kind in args.save if kind in ("overlay", "colour")]
+    if not kinds:
+        raise ValueError(f"{path} is a video, whose compression would spoil {' and '.join(args.save)}. Choose --save overlay or colour.")
+    reader = VideoReader(path)
+    check_fits(path, reader.size, device)
+    seconds = []
+    writers = {kind: VideoWriter(args.output / f"{stem}_{kind}.mp4", reader.fps) for kind in kinds}
+    try:
+        for frame in tqdm(reader, total=reader.frames or None, desc=path.name, unit="frame", disable=None):
+            start = time.perf_counter()
+            train_ids = segment(frame)
+            seconds.append(time.perf_counter() - start)
+            for kind, writer in writers.items():
+                writer.write(render(kind, frame, train_ids, not args.no_legend))
+    except BaseException as error:
+        for writer in writers.values():
+            writer.__exit__(type(error))
+        raise
+    for writer in writers.values():
+        writer.__exit__(None)
+    if reader.ended_early:
+        print(f"WARNING: {path} ended after {reader.read} of the {reader.frames} frames that its header promises: it is cut short or damaged.")
+    files = ", ".join(str(writer.path) for writer in writers.values())
+    print(f"{reader.read} frames into {files}: {1 / np.median(seconds):.1f} frames per second, decoding and encoding not counted.")
+
+
+def compare(networks: list[tuple[str, Segmenter]], paths: list[Path], args, device: torch.device) -> None:
+    """comparison.png: a row for each image; the image, its ground truth where there is one, and what each network says."""
+    labels = {} if args.labels is None else {file.name: file for file in sorted(args.labels.rglob("*.png"))}
+    rows, found_labels = [], 0
+    for path, image in tqdm(read_images(paths, device), total=len(paths), unit="image", disable=None):
+        row = [image]
+        if labels:
+            truth = labels.get(path.stem.replace("_leftImg8bit", "_gtFine_labelIds") + ".png")
+            found_labels += truth is not None
+            row.append(np.full_like(image, 255) if truth is None else COLOURS[TRAIN_ID_OF[read_label(truth)]])
+        rows.append([*row, *(COLOURS[segment(image)] for _, segment in networks)])
+    if args.labels is not None and not found_labels:
+        raise ValueError(
+            f"No labels below {args.labels} for these images. Expected NAME_gtFine_labelIds.png for NAME_leftImg8bit.png, else equal names."
+        )
+    if not rows:
+        raise ValueError(f"None of the {len(paths)} images could be read; the warnings above say why.")
+    heads = ["image", *(["ground truth"] if labels else []), *(name for name, _ in networks)]
+    width = int(np.clip(2400 // len(heads), 256, 640))
+    picture = sheet(rows, heads, width=width)
+    write_png(args.output / "comparison.png", picture if args.no_legend else with_legend(picture, CLASS_NAMES, COLOURS))
+    print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
+
+
+def main(args) -> None:
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    output_folder(args.output)
+    images, videos = find_inputs(args.inputs)
+    if args.labels is not None and not args.labels.is_dir():
+        raise FileNotFoundError(f"No folder {args.labels}. --labels expects the folder that holds the ground truth, such as gtFine.")
+    networks = [load_segmenter(path, device, precision) for path in args.compare or [args.model]]
+    if args.compare:
+        if not images:
+            raise ValueError("--compare draws images; found videos only. Segment a video with --model.")
+        names = [name for name, _ in networks]
+        networks = [
+            (name if names.count(name) == 1 else f"{name} ({path.name})", segment)
+            for (name, segment), path in zip(networks, args.compare, strict=True)
+        ]
+        compare(networks, images, args, device)
+        return
+    _, segment = networks[0]
+    if images:
+        predict_images(segment, images, args, device)
+    for video, stem in output_names(videos).items():
+        predict_video(segment, video, stem, args, device)
+
+
+if __name__ == "__main__":
+    with clear_errors():
+        main(parse_arguments())

@@ -1,0 +1,191 @@
+"""scripts/convert.py: a look-alike of the published implementation, under its names, gives the same logits here."""
+
+from pathlib import Path
+
+import pytest
+import torch
+import torch.nn.functional as F
+import torchvision
+from torch import nn
+
+import eval as evaluation
+from model.backbone import build_backbone
+from model.loading import load_network
+from scripts import convert as entry
+from tests.networks import write_checkpoint
+from utils.checkpoint import read_checkpoint
+
+
+class ConvBlock(nn.Module):
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 2):
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, 1, bias=False)
+        self.bn = nn.BatchNorm2d(channels_out)
+
+    def forward(self, x):
+        return F.relu(self.bn(self.conv1(x)))
+
+
+class Refinement(nn.Module):
+    def __init__(self, channels: int):
+        super().__init__()
+        self.conv, self.bn = nn.Conv2d(channels, channels, 1), nn.BatchNorm2d(channels)
+
+    def forward(self, x):
+        return x * torch.sigmoid(self.bn(self.conv(x.mean((2, 3), keepdim=True))))
+
+
+class SpatialPath(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.convblock1, self.convblock2, self.convblock3 = ConvBlock(3, 64), ConvBlock(64, 128), ConvBlock(128, 256)
+
+    def forward(self, x):
+        return self.convblock3(self.convblock2(self.convblock1(x)))
+
+
+class ContextPath(nn.Module):
+    """Holds the ResNet twice: as ``features`` and part by part."""
+
+    def __init__(self, backbone: str):
+        super().__init__()
+        self.features = getattr(torchvision.models, backbone)(weights=None)
+        for part in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, part, getattr(self.features, part))
+
+    def forward(self, x):
+        x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
+        feature3 = self.layer3(self.layer2(self.layer1(x)))
+        feature4 = self.layer4(feature3)
+        return feature3, feature4, feature4.mean((2, 3), keepdim=True)
+
+
+class FeatureFusion(nn.Module):
+    def __init__(self, classes: int, channels: int):
+        super().__init__()
+        self.convblock = ConvBlock(channels, classes, stride=1)
+        self.conv1, self.conv2 = nn.Conv2d(classes, classes, 1), nn.Conv2d(classes, classes, 1)
+
+    def forward(self, spatial, context):
+        feature = self.convblock(torch.cat([spatial, context], 1))
+        return feature + feature * torch.sigmoid(self.conv2(F.relu(self.conv1(feature.mean((2, 3), keepdim=True)))))
+
+
+class Published(nn.Module):
+    """PAPER's network under the names of the published implementation, the 1x1 convolution after the upsampling."""
+
+    def __init__(self, classes: int = 19, backbone: str = "resnet18"):
+        super().__init__()
+        c16, c32 = (256, 512) if backbone == "resnet18" else (1024, 2048)
+        self.saptial_path, self.context_path = SpatialPath(), ContextPath(backbone)
+        self.attention_refinement_module1, self.attention_refinement_module2 = Refinement(c16), Refinement(c32)
+        self.supervision1, self.supervision2 = nn.Conv2d(c16, classes, 1), nn.Conv2d(c32, classes, 1)
+        self.feature_fusion_module = FeatureFusion(classes, 256 + c16 + c32)
+        self.conv = nn.Conv2d(classes, classes, 1)
+
+    def forward(self, x):
+        spatial = self.saptial_path(x)
+        context1, context2, tail = self.context_path(x)
+        context1, context2 = self.attention_refinement_module1(context1), self.attention_refinement_module2(context2) * tail
+        context = torch.cat([F.interpolate(c, size=spatial.shape[-2:], mode="bilinear") for c in (context1, context2)], 1)
+        fused = self.feature_fusion_module(spatial, context)
+        main = self.conv(F.interpolate(fused, scale_factor=8, mode="bilinear"))
+        aux = [
+            supervision(F.interpolate(F.interpolate(c, size=spatial.shape[-2:], mode="bilinear"), scale_factor=8, mode="bilinear"))
+            for supervision, c in ((self.supervision1, context1), (self.supervision2, context2))
+        ]
+        return main, *aux
+
+
+def published(classes: int = 19, backbone: str = "resnet18") -> Published:
+    torch.manual_seed(1)
+    network = Published(classes, backbone)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.weight.data.uniform_(0.5, 1.0)
+            module.bias.data.uniform_(-0.2, 0.2)
+            module.running_mean.uniform_(-0.2, 0.2)
+            module.running_var.uniform_(0.5, 1.5)
+    return network.eval()
+
+
+def run(*words) -> None:
+    entry.main(entry.parse_arguments([*map(str, words)]))
+
+
+@pytest.mark.parametrize(("backbone", "wrapped"), [("resnet18", False), ("resnet101", True)])
+def test_a_published_checkpoint_gives_the_same_logits(tmp_path, backbone, wrapped):
+    theirs = published(backbone=backbone)
+    state = theirs.state_dict()
+    assert "context_path.features.fc.weight" in state
+    assert "context_path.layer1.0.conv1.weight" in state
+    content = {"epoch": 3, "model_state": {f"module.{key}": value for key, value in state.items()}} if wrapped else state
+    torch.save(content, tmp_path / "theirs.pth")
+    run(tmp_path / "theirs.pth", "--input", "step34", "--output", tmp_path / "run/last.pt")
+    checkpoint = read_checkpoint(tmp_path / "run/last.pt")
+    ours, normalize = load_network(checkpoint, 19)
+    assert (normalize.channel_order, normalize.mean) == ("bgr", (73.16, 82.91, 72.39))
+    image = torch.randn(2, 3, 64, 96)
+    with torch.inference_mode():
+        expected, found = theirs(image), ours(image, with_aux=True)
+    assert expected[0].std() > 0.01
+    for a, b in zip((found.logits, *found.aux), expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.std()))
+
+
+def test_the_result_can_be_scored(cityscapes_root, tmp_path, capsys):
+    torch.save(published().state_dict(), tmp_path / "theirs.pth")
+    run(tmp_path / "theirs.pth", "--input", "step2", "--output", tmp_path / "last.pt", "--name", "published-18")
+    evaluation.main(evaluation.parse_arguments([str(tmp_path / "last.pt"), "--cityscapes", str(cityscapes_root), "--workers", "0"]))
+    assert "| published-18" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("beginning", ["", "module.backbone."])
+def test_a_backbone_becomes_a_plain_state_dict(tmp_path, beginning):
+    resnet = torchvision.models.resnet18(weights=None)
+    state = {f"{beginning}{key}": value for key, value in resnet.state_dict().items()} | {"decoder.weight": torch.zeros(3)}
+    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
+    run(tmp_path / "theirs.pth", "--output", tmp_path / "resnet18.pth")
+    backbone, _, _ = build_backbone("resnet18", str(tmp_path / "resnet18.pth"))
+    assert torch.equal(backbone.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
+
+
+def test_a_network_needs_its_input_named(tmp_path):
+    torch.save(published().state_dict(), tmp_path / "theirs.pth")
+    with pytest.raises(ValueError, match="Add --input step2"):
+        run(tmp_path / "theirs.pth", "--output", tmp_path / "last.pt")
+
+
+def test_what_cannot_be_taken_over_is_refused(tmp_path):
+    state = published().state_dict()
+
+    def refused(content, message: str) -> None:
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(ValueError, match=message):
+            run(tmp_path / "x.pth", "--input", "step2", "--output", tmp_path / "last.pt")
+        assert not (tmp_path / "last.pt").exists()
+
+    refused({key: value for key, value in state.items() if "convblock2" not in key}, "tensors missing")
+    refused(state | {"extra.weight": torch.zeros(1)}, r"1 unknown tensors \['extra.weight'\]")
+    refused(state | {"conv.bias": torch.zeros(7)}, "1 of another shape")
+    refused(published(11).state_dict(), "has 11 classes; 19")
+    refused({"encoder.weight": torch.zeros(2)}, "neither the published BiSeNet nor a resnet18 or resnet101")
+    refused({"epoch": 3, "loss": 0.5}, "expected a state dict of tensors")
+    refused([1, 2], "expected a state dict of tensors")
+
+
+def test_damaged_absent_and_own_files_are_refused(tmp_path):
+    (tmp_path / "x.pth").write_bytes(b"no weights")
+    with pytest.raises(ValueError, match=r"x.pth cannot be read"):
+        run(tmp_path / "x.pth", "--output", tmp_path / "y.pth")
+    with pytest.raises(FileNotFoundError, match=r"No file .*absent.pth"):
+        run(tmp_path / "absent.pth", "--output", tmp_path / "y.pth")
+    with pytest.raises(ValueError, match="a checkpoint of this project already"):
+        run(write_checkpoint(tmp_path / "last.pt"), "--output", tmp_path / "y.pth")
+
+
+def test_an_output_below_a_file_is_refused(tmp_path):
+    torch.save(published().state_dict(), tmp_path / "theirs.pth")
+    output: Path = tmp_path / "theirs.pth/last.pt"
+    with pytest.raises(OSError, match="Cannot write into"):
+        run(tmp_path / "theirs.pth", "--input", "step2", "--output", output)

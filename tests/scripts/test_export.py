@@ -1,0 +1,135 @@
+"""scripts/export.py: the exported network is the checkpoint's, or there is no file."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.files import read_image
+from model.deployment import OnnxNetwork, require_onnx
+from model.loading import load_network
+from model.normalization import INPUTS
+from scripts import export as entry
+from scripts import predict
+from tests.conftest import scene
+from tests.networks import write_checkpoint
+from utils.checkpoint import read_checkpoint
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _needs_onnx():
+    for name in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(name, reason="optional: pip install -r requirements-export.txt")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "last.pt")
+
+
+@pytest.fixture(scope="module")
+def exported(checkpoint) -> Path:
+    run(checkpoint, "--output", checkpoint.parent / "net.onnx")
+    return checkpoint.parent / "net.onnx"
+
+
+def run(*words) -> None:
+    entry.main(entry.parse_arguments([*map(str, words)]))
+
+
+def classes(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
+    model, normalize = load_network(read_checkpoint(checkpoint))
+    with torch.inference_mode():
+        return model(normalize(images)).logits.argmax(1).numpy()
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 96), (3, 64, 96), (2, 33, 101)])
+def test_any_batch_and_size(checkpoint, exported, shape):
+    images = torch.tensor(np.stack([scene(seed, shape[1:])[0] for seed in range(shape[0])]))
+    expected = classes(checkpoint, images)
+    assert len(np.unique(expected)) > 3
+    found = OnnxNetwork(exported, 19, CPU)(images.numpy())
+    assert found.dtype == np.uint8
+    assert (found != expected).mean() < 1e-3
+
+
+def test_real_frames(exported, checkpoint, real_data):
+    image = read_image(next((real_data / "frames/cityscapes/leftImg8bit/val").rglob("*.png")))[:512, :512]
+    found = OnnxNetwork(exported, 19, CPU)(image[None])
+    assert (found != classes(checkpoint, torch.tensor(image)[None])).mean() < 1e-3
+
+
+def test_normalisation_left_outside_is_done_by_the_user_of_the_file(checkpoint, exported, tmp_path):
+    run(checkpoint, "--output", tmp_path / "net.onnx", "--without-normalization")
+    images = np.stack([scene(seed, (64, 96))[0] for seed in range(2)])
+    part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
+    assert part.session.get_inputs()[0].type == "tensor(float)"
+    assert (part(images) != OnnxNetwork(exported, 19, CPU)(images)).mean() < 1e-3
+
+
+def test_argmax_left_outside_and_bgr_input(tmp_path):
+    checkpoint = write_checkpoint(tmp_path / "last.pt")
+    content = read_checkpoint(checkpoint)
+    torch.save(content | {"input": INPUTS["step34"].as_dict()}, checkpoint)
+    run(checkpoint, "--output", tmp_path / "net.onnx", "--without-argmax")
+    part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
+    assert part.session.get_outputs()[0].type == "tensor(float)"
+    images = torch.tensor(scene(0, (64, 96))[0])[None]
+    assert (part(images.numpy()) != classes(checkpoint, images)).mean() < 1e-3
+
+
+def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):
+    Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "x.png")
+    for model in (checkpoint, exported):
+        words = [tmp_path / "x.png", "--model", model, "--output", tmp_path / model.suffix, "--save", "trainIds", "--precision", "fp32"]
+        predict.main(predict.parse_arguments([*map(str, words), "--device", "cpu"]))
+    ours, theirs = (np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".onnx"))
+    assert (ours != theirs).mean() < 1e-3
+
+
+def test_a_file_that_disagrees_does_not_appear(exported, tmp_path, monkeypatch):
+    other = write_checkpoint(tmp_path / "other.pt", seed=1)
+    monkeypatch.setattr(entry, "export_onnx", lambda deployed, path, facts: shutil.copy(exported, path))
+    with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
+        run(other, "--output", tmp_path / "net.onnx")
+    assert not list(tmp_path.glob("*.onnx"))
+
+
+def test_another_class_count_is_refused(exported):
+    with pytest.raises(ValueError, match="has 19 classes; 11 are expected"):
+        OnnxNetwork(exported, 11, CPU)
+
+
+def test_files_that_were_not_exported_here_are_refused(tmp_path):
+    import onnx
+
+    (tmp_path / "damaged.onnx").write_bytes(b"no onnx")
+    with pytest.raises(ValueError, match=r"damaged.onnx cannot be loaded"):
+        OnnxNetwork(tmp_path / "damaged.onnx", 19, CPU)
+    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [value], [other])
+    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), tmp_path / "other.onnx")
+    with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
+        OnnxNetwork(tmp_path / "other.onnx", 19, CPU)
+    with pytest.raises(FileNotFoundError, match="No ONNX file"):
+        OnnxNetwork(tmp_path / "absent.onnx", 19, CPU)
+
+
+def test_an_output_below_a_file_and_a_wrong_suffix_are_refused(checkpoint, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="Cannot write into"):
+        run(checkpoint, "--output", tmp_path / "file/net.onnx")
+    with pytest.raises(SystemExit):
+        run(checkpoint, "--output", tmp_path / "net.bin")
+    assert "should end in .onnx" in capsys.readouterr().err
+
+
+def test_missing_packages_are_named():
+    with pytest.raises(ValueError, match=r"ONNX needs absent_package.*requirements-export.txt"):
+        require_onnx("absent_package")

@@ -1,0 +1,230 @@
+"""scripts/predict.py as a command: what comes out of images and videos, and what it does with bad ones."""
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.labels import CLASS_NAMES, COLOURS, LABEL_ID_OF
+from scripts import predict as entry
+from tests.conftest import scene
+from tests.networks import write_checkpoint
+from utils.drawing import legend, with_legend
+from utils.video import VideoReader, VideoWriter
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "last.pt")
+
+
+@pytest.fixture
+def frames(tmp_path) -> Path:
+    (tmp_path / "frames").mkdir()
+    for number in range(3):
+        Image.fromarray(scene(number, (64, 96))[0]).save(tmp_path / f"frames/{number}.png")
+    return tmp_path / "frames"
+
+
+def run(*words) -> None:
+    entry.main(entry.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"]))
+
+
+def read(path: Path) -> np.ndarray:
+    return np.array(Image.open(path))
+
+
+def test_every_kind_of_result_tells_the_same_classes(checkpoint, frames, tmp_path):
+    kinds = ("trainIds", "labelIds", "colour", "overlay")
+    run(frames / "0.png", "--model", checkpoint, "--output", tmp_path / "out", "--no-legend", "--save", *kinds)
+    train_ids, label_ids, colour, overlay = (read(tmp_path / f"out/0_{kind}.png") for kind in kinds)
+    assert train_ids.shape == (64, 96)
+    assert len(np.unique(train_ids)) > 3
+    assert np.array_equal(label_ids, LABEL_ID_OF[train_ids])
+    assert np.array_equal(colour, COLOURS[train_ids])
+    assert np.abs(overlay - (0.45 * read(frames / "0.png") + 0.55 * colour)).max() <= 1
+
+
+def test_a_legend_lies_below_the_picture_and_shows_every_colour():
+    picture = np.zeros((50, 700, 3), np.uint8)
+    found = with_legend(picture, CLASS_NAMES, COLOURS)
+    assert np.array_equal(found[:50, :700], picture)
+    shown = {tuple(colour) for colour in legend(CLASS_NAMES, COLOURS, 700).reshape(-1, 3).tolist()}
+    assert shown >= {tuple(colour) for colour in COLOURS[:19].tolist()}
+
+
+def test_folders_and_patterns_are_read_and_other_files_skipped_with_a_warning(checkpoint, frames, tmp_path, capsys):
+    (frames / "notes.txt").write_text("no image")
+    (frames / "broken.png").write_bytes((frames / "0.png").read_bytes()[:300])
+    run(frames, "--model", checkpoint, "--output", tmp_path / "folder")
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [f"{n}_overlay.png" for n in range(3)]
+    printed = capsys.readouterr()
+    assert "notes.txt skipped" in printed.out
+    assert "broken.png" in printed.out + printed.err
+    assert "frames per second" in printed.out
+    run(str(frames / "[01].png"), "--model", checkpoint, "--output", tmp_path / "pattern")
+    assert len(list((tmp_path / "pattern").iterdir())) == 2
+
+
+def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
+    names = entry.output_names([tmp_path / "a/1.png", tmp_path / "b/1.png", tmp_path / "b/2.png", tmp_path / "b/2.jpg"])
+    assert len(set(names.values())) == 4
+    assert names[tmp_path / "a/1.png"] == "a_1"
+
+
+@pytest.mark.parametrize("kind", ["alpha", "one channel", "one pixel", "thin"])
+def test_unusual_images_are_segmented(checkpoint, tmp_path, kind):
+    image = scene(0, (40, 50))[0]
+    picture = {
+        "alpha": Image.fromarray(np.dstack([image, np.full((40, 50), 99, np.uint8)])),
+        "one channel": Image.fromarray(image[..., 0]),
+        "one pixel": Image.fromarray(image[:1, :1]),
+        "thin": Image.fromarray(image[:3]),
+    }[kind]
+    picture.save(tmp_path / "x.png")
+    run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out", "--save", "trainIds", "overlay")
+    assert read(tmp_path / "out/x_trainIds.png").shape == picture.size[::-1]
+
+
+def test_sixteen_bits_are_refused(checkpoint, tmp_path):
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((40, 50), np.uint16))
+    with pytest.raises(ValueError, match=r"expected 8 bits a channel"):
+        run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out")
+
+
+def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(checkpoint, frames, tmp_path, monkeypatch):
+    monkeypatch.setattr(entry, "available_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(entry, "read_image", lambda path: pytest.fail("was decoded"))
+    with pytest.raises(ValueError, match=r"0.png is 64x96 .*Shrink it"):
+        run(frames / "0.png", "--model", checkpoint, "--output", tmp_path / "out")
+
+
+def test_a_decompression_bomb_is_refused(checkpoint, tmp_path):
+    Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
+    with pytest.raises(ValueError, match=r"bomb.png"):
+        run(tmp_path / "bomb.png", "--model", checkpoint, "--output", tmp_path / "out")
+
+
+def test_nothing_to_read_is_an_error(checkpoint, tmp_path):
+    with pytest.raises(FileNotFoundError, match="Nothing at"):
+        run(tmp_path / "absent.png", "--model", checkpoint, "--output", tmp_path / "out")
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(ValueError, match="No image and no video"):
+        run(tmp_path / "notes.txt", "--model", checkpoint, "--output", tmp_path / "out")
+
+
+def test_a_checkpoint_from_elsewhere_is_refused(frames, tmp_path):
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="no checkpoint of this project"):
+        run(frames, "--model", tmp_path / "other.pt", "--output", tmp_path / "out")
+
+
+# Videos
+
+
+def write_video(path: Path, count: int = 12, size: tuple[int, int] = (64, 96)) -> Path:
+    with VideoWriter(path, fps=10) as writer:
+        for number in range(count):
+            writer.write(scene(number, size)[0])
+    return path
+
+
+def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys):
+    run(write_video(tmp_path / "drive.mp4"), "--model", checkpoint, "--output", tmp_path / "out", "--save", "overlay", "colour")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["drive_colour.mp4", "drive_overlay.mp4"]
+    reader = VideoReader(tmp_path / "out/drive_overlay.mp4")
+    assert len(list(reader)) == 12
+    assert reader.fps == 10
+    assert reader.size[0] > 64  # the legend
+    assert b"vp09" in (tmp_path / "out/drive_overlay.mp4").read_bytes()  # what browsers play
+    assert "12 frames into" in capsys.readouterr().out
+
+
+def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
+    assert VideoReader(write_video(tmp_path / "odd.mp4", size=(63, 95))).size == (62, 94)
+
+
+def test_a_video_that_cannot_be_decoded_is_refused(checkpoint, tmp_path):
+    (tmp_path / "x.mp4").write_bytes(b"no video" * 1000)
+    with pytest.raises(ValueError, match=r"x.mp4 cannot be decoded as a video.*convert it"):
+        run(tmp_path / "x.mp4", "--model", checkpoint, "--output", tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_video_that_ends_in_the_middle_gives_what_there_is_and_says_so(checkpoint, tmp_path, capsys):
+    writer = cv2.VideoWriter(str(tmp_path / "cut.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+    for number in range(20):
+        writer.write(scene(number, (64, 96))[0])
+    writer.release()
+    content = (tmp_path / "cut.avi").read_bytes()
+    (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
+    run(tmp_path / "cut.avi", "--model", checkpoint, "--output", tmp_path / "out")
+    assert "of the 20 frames that its header promises: it is cut short" in capsys.readouterr().out
+    assert 5 < len(list(VideoReader(tmp_path / "out/cut_overlay.mp4"))) < 15
+
+
+def test_label_maps_of_a_video_are_refused(checkpoint, tmp_path):
+    with pytest.raises(ValueError, match="compression would spoil trainIds"):
+        run(write_video(tmp_path / "drive.mp4"), "--model", checkpoint, "--output", tmp_path / "out", "--save", "trainIds")
+
+
+# Places that cannot be written to: also for root, whom permissions do not stop
+
+
+def test_an_output_below_a_file_is_refused_before_the_work(frames, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match=r"Cannot write into .*file/out"):
+        run(frames, "--model", "never-read.pt", "--output", tmp_path / "file/out")
+
+
+@pytest.mark.parametrize("source", ["image", "video"])
+def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
+    """A child that may write files of 2 kB only: OpenCV's video writer would not say a word."""
+    rng = np.random.default_rng(0)
+    if source == "image":
+        Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(tmp_path / "x.png")
+    else:
+        with VideoWriter(tmp_path / "x.mp4", 10) as writer:
+            for _ in range(8):
+                writer.write(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    found = subprocess.run(
+        [sys.executable, "-m", "scripts.predict", *map(str, tmp_path.glob("x.*")), "--model", checkpoint, "--output", tmp_path / "out"],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
+    )
+    assert found.returncode != 0
+    assert "error: " in found.stderr
+    assert str(tmp_path / "out") in found.stderr.splitlines()[-1]
+    assert not list((tmp_path / "out").iterdir())
+
+
+# Methods side by side
+
+
+def test_comparison_has_a_column_for_each_network_and_the_truth(checkpoint, cityscapes_root, tmp_path):
+    other = write_checkpoint(tmp_path / "other.pt", name="other", seed=1)
+    images = cityscapes_root / "leftImg8bit/val"
+    run(images, "--compare", checkpoint, other, "--output", tmp_path / "out", "--labels", cityscapes_root / "gtFine", "--no-legend")
+    with_truth = read(tmp_path / "out/comparison.png")
+    run(images, "--compare", checkpoint, other, "--output", tmp_path / "out", "--no-legend")
+    without = read(tmp_path / "out/comparison.png")
+    width = 2400 // 4
+    assert with_truth.shape[1] // (width + 7) == 3  # four columns with gaps between them
+    assert without.shape[1] // 640 == 3
+    truth = with_truth[-300:, width + 7 : 2 * width + 7].reshape(-1, 3)
+    assert {tuple(colour) for colour in truth.tolist()} <= {tuple(colour) for colour in COLOURS.tolist()} | {(255, 255, 255)}
+
+
+def test_labels_that_fit_no_image_are_an_error(checkpoint, frames, gta5_root, tmp_path):
+    with pytest.raises(ValueError, match="No labels below"):
+        run(frames, "--compare", checkpoint, "--output", tmp_path / "out", "--labels", gta5_root / "labels")
+    with pytest.raises(FileNotFoundError, match="No folder"):
+        run(frames, "--compare", checkpoint, "--output", tmp_path / "out", "--labels", tmp_path / "absent")

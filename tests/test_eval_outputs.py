@@ -1,0 +1,107 @@
+"""eval.py as a command: scores, saved predictions, pictures, and what it refuses."""
+
+import json
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as official
+
+import eval as entry
+from dataset.cityscapes import cityscapes
+from dataset.files import read_image, read_label
+from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
+from model.loading import load_network
+from tests.networks import write_checkpoint
+from utils.checkpoint import read_checkpoint
+from utils.metrics import confusion_matrix, scores
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("run") / "last.pt")
+
+
+def run(*words) -> None:
+    entry.main(entry.parse_arguments([*map(str, words), "--workers", "0", "--device", "cpu"]))
+
+
+def test_the_official_script_finds_our_numbers_in_the_saved_predictions(checkpoint, cityscapes_root, tmp_path, monkeypatch):
+    run(checkpoint, "--cityscapes", cityscapes_root, "--save-predictions", tmp_path / "predictions", "--json", tmp_path / "scores.json")
+    truths = sorted(map(str, cityscapes_root.glob("gtFine/val/*/*_gtFine_labelIds.png")))
+    for name, value in {"evalInstLevelScore": False, "JSONOutput": False, "quiet": True, "predictionWalk": None}.items():
+        monkeypatch.setattr(official.args, name, value)
+    monkeypatch.setattr(official.args, "predictionPath", str(tmp_path / "predictions"))
+    predictions = [official.getPrediction(official.args, truth) for truth in truths]
+    result = official.evaluateImgLists(predictions, truths, official.args)
+    row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
+    theirs = [result["classScores"][name] for name in CLASS_NAMES]
+    assert sum(iou > 0.01 for iou in theirs) > 3
+    np.testing.assert_allclose(row["iou"], theirs, rtol=0, atol=1e-9)
+    assert row["miou"] == pytest.approx(result["averageScoreClasses"], abs=1e-9)
+    assert cv2.imread(predictions[0], cv2.IMREAD_UNCHANGED).shape == (64, 128)
+
+
+def test_scores_are_those_of_the_plain_network(checkpoint, cityscapes_root, tmp_path):
+    """Folding, layout and the way of counting change nothing in float32, and bf16 next to nothing."""
+    matrix = 0
+    model, normalize = load_network(read_checkpoint(checkpoint))
+    listing = cityscapes(cityscapes_root, "val")
+    for frame in listing:
+        with torch.inference_mode():
+            prediction = model(normalize(torch.tensor(read_image(frame.image))[None])).logits.softmax(1).argmax(1)[0]
+        matrix = matrix + confusion_matrix(TRAIN_ID_OF[read_label(frame.label)], prediction)
+    for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.01)):
+        run(checkpoint, "--cityscapes", cityscapes_root, "--precision", precision, "--json", tmp_path / "scores.json")
+        row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
+        assert row["miou"] == pytest.approx(scores(matrix).miou, abs=tolerance)
+        assert abs(np.array(row["matrix"]) - matrix.numpy()).sum() <= tolerance * 10 * int(matrix.sum())
+
+
+def test_pictures_of_where_it_fails(checkpoint, cityscapes_root, tmp_path):
+    run(checkpoint, "--cityscapes", cityscapes_root, "--pictures", tmp_path / "pictures")
+    shapes = {path.name: cv2.imread(str(path)).shape for path in (tmp_path / "pictures").iterdir()}
+    assert shapes.keys() == {"confusion_matrix.png", "worst_images.png"}
+    assert shapes["worst_images.png"][1] > 4 * 500  # image, prediction, ground truth, mistakes
+
+
+def test_augmented_scores_carry_their_name(checkpoint, cityscapes_root, capsys):
+    run(checkpoint, "--cityscapes", cityscapes_root, "--tta", "flip")
+    printed = capsys.readouterr().out
+    assert "| net (flip)" in printed
+    assert "WARNING: net (flip) was scored with test-time augmentation" in printed
+
+
+def test_hidden_labels_give_predictions_and_no_scores(checkpoint, cityscapes_root, tmp_path, capsys):
+    (cityscapes_root / "leftImg8bit/val").rename(cityscapes_root / "leftImg8bit/test")
+    run(checkpoint, "--cityscapes", cityscapes_root, "--split", "test", "--save-predictions", tmp_path / "out")
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"lindau_{n:06}_000019_pred_labelIds.png" for n in range(3)]
+    assert "mIoU" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("words", "message"), [((), "no public labels to score with"), (("--save-predictions", "x", "--json", "y"), "need scores")])
+def test_hidden_labels_refuse_scores(checkpoint, cityscapes_root, words, message, capsys):
+    with pytest.raises(SystemExit):
+        run(checkpoint, "--cityscapes", cityscapes_root, "--split", "test", *words)
+    assert message in capsys.readouterr().err
+
+
+def test_an_unwritable_place_shows_before_the_work(checkpoint, cityscapes_root, tmp_path):
+    (tmp_path / "file").write_text("")
+    for flag in ("--save-predictions", "--pictures"):
+        with pytest.raises(OSError, match="Cannot write into .*choose another"):
+            run(checkpoint, "--cityscapes", cityscapes_root, flag, tmp_path / "file/below")
+    with pytest.raises(OSError, match="Cannot write into"):
+        run(checkpoint, "--cityscapes", cityscapes_root, "--json", tmp_path / "file/scores.json")
+
+
+def test_checkpoints_of_one_name_would_overwrite_each_other(checkpoint, cityscapes_root, tmp_path):
+    with pytest.raises(ValueError, match="one by one"):
+        run(checkpoint, checkpoint, "--cityscapes", cityscapes_root, "--pictures", tmp_path)
+
+
+def test_a_checkpoint_of_other_classes_is_refused(cityscapes_root, tmp_path):
+    with pytest.raises(ValueError, match="has 5 classes; 19 are expected"):
+        run(write_checkpoint(tmp_path / "five.pt", num_classes=5), "--cityscapes", cityscapes_root)
