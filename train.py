@@ -3,16 +3,16 @@
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dataset.cityscapes import cityscapes
 from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
-from dataset.labels import COLOURS, IGNORE_INDEX, NUM_CLASSES
+from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
-from dataset.loader import ShuffledOrder, evaluation_loader, training_loader
-from dataset.segmentation import SegmentationDataset
+from dataset.loader import ShuffledOrder, evaluation_loader, split, training_loader
+from dataset.segmentation import Sample, SegmentationDataset
 from dataset.transforms import RandomScaleCropFlip
+from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.loading import initialise_from
 from model.normalization import INPUTS
@@ -28,19 +28,22 @@ from utils.arguments import (
     add_workers_argument,
     clear_errors,
     count,
+    images_normalised_together,
     new_parser,
     parse_with_recipe,
     positive,
     require_training_sizes,
 )
 from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.distributed import Processes, world_size
 from utils.drawing import panel
 from utils.evaluation import evaluate, predict
 from utils.losses import segmentation_loss
-from utils.metrics import scores
-from utils.optim import poly_decay, scale_learning_rate
-from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
-from utils.run import LossMeter, RunFolder, StopRequest
+from utils.metrics import Scores, scores
+from utils.monitor import LossMeter, StepClock, panel_interval
+from utils.optim import gradient_norm, poly_decay, scale_learning_rate
+from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
+from utils.run import RunFolder, StopRequest
 
 EPILOG = """examples:
   step 2 of the paper:
@@ -81,7 +84,7 @@ def parse_arguments(argv: list[str] | None = None):
         help="score Cityscapes val, also at the end, and keep the best in best.pt; 0: never. Default: 1000 with --train-on cityscapes, else 0",
     )
     args = parse_with_recipe(parser, RECIPES["train"], argv)
-    require_training_sizes(parser, [args.batch_size], args.crop_size)
+    require_training_sizes(parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn)
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "cityscapes" else 0
     if getattr(args, args.train_on) is None:
@@ -94,7 +97,8 @@ def parse_arguments(argv: list[str] | None = None):
 
 
 def train(args) -> None:
-    device = choose_device(args.device)
+    processes = Processes(choose_device(args.device))
+    device = processes.device
     args.precision = choose_precision(args.precision, device)
     autocast, scaler = autocast_for(device, args.precision), scaler_for(device, args.precision)
     normalize = INPUTS[args.input]
@@ -108,9 +112,9 @@ def train(args) -> None:
     target_listing = cityscapes(args.cityscapes, "train", labels=False) if args.lab else None
     styles = [LabTransfer(listing, target_listing)] if args.lab else []
     dataset = SegmentationDataset(listing, geometry, order, styles, normalize.padding(args.padding), args.seed)
-    on_gpu = device.type == "cuda"
+    on_gpu, place = device.type == "cuda", (processes.rank, processes.world)
     if args.validate_every:
-        validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu)
+        validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)
     steps_per_epoch = max(1, len(listing) // args.batch_size)
     max_steps = args.max_steps or args.epochs * steps_per_epoch
     args.schedule_steps = args.schedule_steps or max_steps
@@ -120,62 +124,85 @@ def train(args) -> None:
     model = BiSeNet(NUM_CLASSES, args.backbone, weights)
     if args.init:
         initialise_from(model, read_checkpoint(args.init))
-    model = model.to(device, memory_format=torch.channels_last).train()
+    model = with_batch_norm(model.to(device, memory_format=torch.channels_last).train(), args.bn, device)
+    if args.compile:
+        model.low_resolution = torch.compile(model.low_resolution)
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
+    together = images_normalised_together([args.batch_size], args.accumulate, processes.world, args.bn)
     facts = {
         "name": name,
         "architecture": model.architecture,
         "input": normalize.as_dict(),
-        "settings": plain(vars(args)) | {"data": listing.fingerprint()},
+        "settings": plain(vars(args)) | {"data": listing.fingerprint(), "images_normalised_together": together},
         "cityscapes_images": listing.names if args.train_on == "cityscapes" else target_listing.names if args.lab else [],
     }
-    with RunFolder(args.output / name, args.resume) as run, StopRequest() as stop:
-        state = TrainingState({"model": model, "optimizer": optimizer, "scaler": scaler}, facts, device)
+
+    def validate() -> Scores:
+        """The scores on Cityscapes val, whose images the processes share."""
+        processes.broadcast(model)  # with --bn local each process has its own running statistics
+        matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
+        return scores(processes.total(matrix), processes.total(ignored))
+
+    def show_prediction(run: RunFolder, step: int, batch: Sample) -> None:
+        prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+        run.picture(step, "train/image_prediction_truth", panel(batch.image[0].numpy(), [prediction, batch.label[0].numpy()], COLOURS))
+
+    panel_every = args.panel_every and panel_interval(args.panel_every, max_steps, pictures=1)
+    compared = ["loss/segmentation"] + (["val/miou"] if args.validate_every else [])
+    with processes, RunFolder(args.output / name, args.resume, processes.is_first) as run, StopRequest() as stop:
+        meter = LossMeter(processes)
+        state = TrainingState({"model": model, "optimizer": optimizer, "scaler": scaler}, facts, device, meter, run.writes)
         if args.resume:
             state.resume(run.last, HARMLESS)
+        processes.broadcast(model)
         first_step = state.step
-        run.record(settings=facts["settings"], device=str(device), seed=args.seed, first_step=first_step)
+        run.record(settings=facts["settings"], device=str(device), processes=processes.world, seed=args.seed, first_step=first_step)
         run.open_events(first_step)
-        print(f"{name}: {len(listing)} images, steps {first_step} to {max_steps}, {device}, {args.precision}, into {run.folder}")
+        run.compare_by(facts["settings"], compared)
+        where = arithmetic(device, args.precision) + (f", {processes.world} processes" if processes.world > 1 else "")
+        run.say(f"{name}: {len(listing)} images, steps {first_step} to {max_steps}, {where}, into {run.folder}")
 
-        meter = LossMeter()
-        loader = training_loader(dataset, args.batch_size, first_step, max_steps, args.workers, on_gpu)
-        bar = tqdm(loader, initial=first_step, total=max_steps, disable=None, unit="step", dynamic_ncols=True)
-        for step, batch in enumerate(bar, start=first_step):
+        loader = training_loader(dataset, args.batch_size, first_step, max_steps, args.workers, on_gpu, *place)
+        clock = StepClock(loader, first_step, max_steps, args.batch_size, show=run.writes)
+        for step, batch in clock:
             per = steps_per_epoch if args.poly_per == "epoch" else 1
             scale_learning_rate(optimizer, poly_decay(step, args.schedule_steps, per=per))
-            image = normalize(batch.image.to(device, non_blocking=True))  # (N, 3, H, W)
-            label = batch.label.to(device, non_blocking=True)  # (N, H, W)
-
             optimizer.zero_grad()
-            with autocast():
-                output = model.low_resolution(image)
-            loss = segmentation_loss(output, label, IGNORE_INDEX)
-            scaler.scale(loss).backward()
+
+            # The batch in parts, here and in other processes: every loss is divided by what the whole batch holds, so gradients add up.
+            valid_pixels = processes.total(int((batch.label != IGNORE_INDEX).sum()))
+            for part in split(batch, args.accumulate):
+                image = normalize(part.image.to(device, non_blocking=True))  # (N, 3, H, W)
+                label = part.label.to(device, non_blocking=True)  # (N, H, W)
+                with autocast():
+                    output = model.low_resolution(image)
+                loss = segmentation_loss(output, label, IGNORE_INDEX, valid_pixels)
+                scaler.scale(loss).backward()
+                meter.add(step, {"loss/segmentation": loss.detach()}, listing.names_of(part.index))
+            processes.sum_gradients(model)
             scaler.step(optimizer)
             scaler.update()
 
             done = step + 1
-            stopping = bool(stop)  # asked once: a signal may come at any moment
+            stopping = processes.any(bool(stop))  # asked once: a signal may come at any moment
             last = done == max_steps or stopping
-            meter.add(step, {"loss/segmentation": loss.detach()}, listing.names_of(batch.index))
             if done % args.log_every == 0 or last:
-                run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
-            if args.panel_every and (step == 0 or done % args.panel_every == 0):
-                prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
-                run.picture(done, "train/image_prediction_truth", panel(batch.image[0].numpy(), [prediction, batch.label[0].numpy()], COLOURS))
+                rates = {"learning_rate": optimizer.param_groups[0]["lr"], "gradient_norm/model": gradient_norm(model).item()}
+                run.log(done, meter.read() | rates | clock.read(done), clock.bar)
+            if panel_every and (step == 0 or done % panel_every == 0):
+                show_prediction(run, done, batch)
             if args.validate_every and (done % args.validate_every == 0 or done == max_steps):
-                result = scores(*evaluate(model, validation, normalize, NUM_CLASSES, device, autocast))
-                run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
+                result = validate()
+                run.log_scores(done, result.miou, result.pixel_accuracy, dict(zip(CLASS_NAMES, result.iou, strict=True)), clock.bar)
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
                 state.save(run.last, done, finished=done == max_steps)
             if stopping:
-                print(f"Stopped by {stop.signal} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
+                run.say(f"Stopped by {stop} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break
         else:
-            print(f"Done. Score it with: python eval.py {run.last} --cityscapes ROOT")
+            run.say(f"Done. Score it with: python eval.py {run.last} --cityscapes ROOT")
 
 
 if __name__ == "__main__":

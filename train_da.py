@@ -9,16 +9,16 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
 from dataset.cityscapes import cityscapes
 from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
-from dataset.labels import COLOURS, NUM_CLASSES
+from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
-from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
-from dataset.segmentation import SegmentationDataset
+from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
+from dataset.segmentation import Sample, SegmentationDataset
 from dataset.transforms import RandomScaleCropFlip, WholeImage
+from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.discriminator import CONVS, build_discriminator
 from model.loading import initialise_from
@@ -36,6 +36,7 @@ from utils.arguments import (
     add_workers_argument,
     clear_errors,
     count,
+    images_normalised_together,
     new_parser,
     parse_with_recipe,
     positive,
@@ -43,12 +44,14 @@ from utils.arguments import (
     require_training_sizes,
 )
 from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.distributed import Processes, world_size
 from utils.drawing import panel
 from utils.evaluation import evaluate, predict
-from utils.metrics import scores
-from utils.optim import poly_decay, scale_learning_rate
-from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
-from utils.run import LossMeter, RunFolder, StopRequest
+from utils.metrics import Scores, scores
+from utils.monitor import DiscriminatorWatch, LossMeter, StepClock, panel_interval
+from utils.optim import gradient_norm, poly_decay, scale_learning_rate
+from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
+from utils.run import RunFolder, StopRequest
 
 EPILOG = """examples:
   ADA (step 3):            python train_da.py --discriminator full  --gta5 $GTA5 --cityscapes $CITYSCAPES
@@ -106,12 +109,14 @@ def parse_arguments(argv: list[str] | None = None):
     )
     args = parse_with_recipe(parser, RECIPES["train_da"], argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
-    require_training_sizes(parser, [args.batch_size, args.target_batch_size], args.crop_size)
+    batch_sizes = [args.batch_size, args.target_batch_size]
+    require_training_sizes(parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn)
     return args
 
 
 def adapt(args) -> None:
-    device = choose_device(args.device)
+    processes = Processes(choose_device(args.device))
+    device, place = processes.device, (processes.rank, processes.world)
     on_gpu = device.type == "cuda"
     args.precision = choose_precision(args.precision, device)
     autocast, scaler = autocast_for(device, args.precision), scaler_for(device, args.precision)
@@ -123,7 +128,7 @@ def adapt(args) -> None:
     target_listing = restrict(cityscapes(args.cityscapes, args.target_split, labels=False), args.target_list)
     check_listing(source_listing)
     if args.validate_every:
-        validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu)
+        validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)
     crops = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
     styles = [LabTransfer(source_listing, target_listing)] if args.lab else []
     padding = normalize.padding(args.padding)
@@ -142,72 +147,101 @@ def adapt(args) -> None:
         initialise_from(model, read_checkpoint(args.init))
     discriminator = build_discriminator(args.discriminator, NUM_CLASSES)
     model, discriminator = (network.to(device, memory_format=torch.channels_last).train() for network in (model, discriminator))
+    model = with_batch_norm(model, args.bn, device)
+    if args.compile:
+        model.low_resolution = torch.compile(model.low_resolution)
     optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
     d_optimizer = torch.optim.Adam(discriminator.parameters(), args.d_lr, betas=(0.9, 0.99))
-    adaptation_step = partial(adversarial_step, model, discriminator, lambda_adv=args.lambda_adv, autocast=autocast, scaler=scaler)
+    share = 1 / (args.accumulate * processes.world)
+    adaptation_step = partial(adversarial_step, model, discriminator, lambda_adv=args.lambda_adv, autocast=autocast, scaler=scaler, share=share)
 
     name = args.name or f"{args.discriminator}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
+    fingerprints = {"source": source_listing.fingerprint(), "target": target_listing.fingerprint()}
+    together = images_normalised_together([args.batch_size, args.target_batch_size], args.accumulate, processes.world, args.bn)
     facts = {
         "name": name,
         "architecture": model.architecture,
         "input": normalize.as_dict(),
         "discriminator": args.discriminator,
-        "settings": plain(vars(args)) | {"source": source_listing.fingerprint(), "target": target_listing.fingerprint()},
+        "settings": plain(vars(args)) | fingerprints | {"images_normalised_together": together},
         "cityscapes_images": target_listing.names,
     }
     parts = {"model": model, "discriminator": discriminator, "optimizer": optimizer, "d_optimizer": d_optimizer, "scaler": scaler}
-    with RunFolder(args.output / name, args.resume) as run, StopRequest() as stop:
-        state = TrainingState(parts, facts, device)
+
+    def validate() -> Scores:
+        """The scores on Cityscapes val, whose images the processes share."""
+        processes.broadcast(model)  # with --bn local each process has its own running statistics
+        matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
+        return scores(processes.total(matrix), processes.total(ignored))
+
+    def show_prediction(run: RunFolder, step: int, domain: str, batch: Sample) -> None:
+        prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+        maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
+        run.picture(step, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
+
+    panel_every = args.panel_every and panel_interval(args.panel_every, args.max_steps, pictures=2)
+    compared = ["loss/segmentation", "loss/adversarial"] + (["val/miou"] if args.validate_every else [])
+    with processes, RunFolder(args.output / name, args.resume, processes.is_first) as run, StopRequest() as stop:
+        meter, watch = LossMeter(processes), DiscriminatorWatch()
+        state = TrainingState(parts, facts, device, meter, run.writes)
         if args.resume:
             state.resume(run.last, HARMLESS)
+        processes.broadcast(model, discriminator)
         first_step = state.step
         warnings = [OVERLAP_WARNING] if args.target_split == "val" else []
-        run.record(settings=facts["settings"], device=str(device), seed=args.seed, first_step=first_step, warnings=warnings)
+        circumstances = {"device": str(device), "processes": processes.world, "warnings": warnings}
+        run.record(settings=facts["settings"], seed=args.seed, first_step=first_step, **circumstances)
         run.open_events(first_step)
-        print(f"{name}: {len(source_listing)} source and {len(target_listing)} target images, steps {first_step} to {args.max_steps}", end="")
-        print(f", {device}, {args.precision}, into {run.folder}", *warnings, sep="\n")
+        run.compare_by(facts["settings"], compared)
+        where = arithmetic(device, args.precision) + (f", {processes.world} processes" if processes.world > 1 else "")
+        images = f"{len(source_listing)} source and {len(target_listing)} target images"
+        run.say(f"{name}: {images}, steps {first_step} to {args.max_steps}, {where}, into {run.folder}", *warnings)
 
-        meter = LossMeter()
-        source_batches = training_loader(source, args.batch_size, first_step, args.max_steps, args.workers, on_gpu)
-        target_batches = training_loader(target, args.target_batch_size, first_step, args.max_steps, args.workers, on_gpu)
+        source_batches = training_loader(source, args.batch_size, first_step, args.max_steps, args.workers, on_gpu, *place)
+        target_batches = training_loader(target, args.target_batch_size, first_step, args.max_steps, args.workers, on_gpu, *place)
         batches = zip(source_batches, target_batches, strict=True)
-        bar = tqdm(batches, initial=first_step, total=args.max_steps, disable=None, unit="step", dynamic_ncols=True)
-        for step, (source_batch, target_batch) in enumerate(bar, start=first_step):
+        clock = StepClock(batches, first_step, args.max_steps, args.batch_size + args.target_batch_size, show=run.writes)
+        for step, (source_batch, target_batch) in clock:
             factor = poly_decay(step, args.schedule_steps)
             for each in (optimizer, d_optimizer):
                 scale_learning_rate(each, factor)
                 each.zero_grad()
-            source_image, target_image = (normalize(batch.image.to(device, non_blocking=True)) for batch in (source_batch, target_batch))
-            label = source_batch.label.to(device, non_blocking=True)  # (N, H, W)
 
-            losses = adaptation_step(source_image, label, target_image)
+            # The batch in parts, here and in other processes: every loss is divided by what the whole batch holds, so gradients add up.
+            valid_pixels = processes.total(int((source_batch.label != IGNORE_INDEX).sum()))
+            for source_part, target_part in zip(split(source_batch, args.accumulate), split(target_batch, args.accumulate), strict=True):
+                source_image, target_image = (normalize(part.image.to(device, non_blocking=True)) for part in (source_part, target_part))
+                label = source_part.label.to(device, non_blocking=True)  # (N, H, W)
+                losses = adaptation_step(source_image, label, target_image, valid_pixels=valid_pixels)
+                meter.add(step, losses, source_listing.names_of(source_part.index) + target_listing.names_of(target_part.index))
+            processes.sum_gradients(model, discriminator)
             for each in (optimizer, d_optimizer):
                 scaler.step(each)
             scaler.update()
 
             done = step + 1
-            stopping = bool(stop)  # asked once: a signal may come at any moment
+            stopping = processes.any(bool(stop))  # asked once: a signal may come at any moment
             last = done == args.max_steps or stopping
-            seen = source_listing.names_of(source_batch.index) + target_listing.names_of(target_batch.index)
-            meter.add(step, losses, seen)
             if done % args.log_every == 0 or last:
-                run.log(done, meter.read() | {"learning_rate": optimizer.param_groups[0]["lr"]}, bar)
-            if args.panel_every and (step == 0 or done % args.panel_every == 0):
-                for domain, batch in (("source", source_batch), ("target", target_batch)):
-                    prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
-                    maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
-                    run.picture(done, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
+                rates = {"learning_rate": optimizer.param_groups[0]["lr"], "learning_rate/discriminator": d_optimizer.param_groups[0]["lr"]}
+                norms = {"gradient_norm/model": gradient_norm(model).item(), "gradient_norm/discriminator": gradient_norm(discriminator).item()}
+                losses = meter.read()
+                run.log(done, losses | rates | norms | clock.read(done), clock.bar)
+                run.warn(done, watch(done, losses))
+            if panel_every and (step == 0 or done % panel_every == 0):
+                show_prediction(run, done, "source", source_batch)
+                show_prediction(run, done, "target", target_batch)
             if args.validate_every and (done % args.validate_every == 0 or done == args.max_steps):
-                result = scores(*evaluate(model, validation, normalize, NUM_CLASSES, device, autocast))
-                run.log(done, {"val/miou": result.miou, "val/pixel_accuracy": result.pixel_accuracy}, bar)
+                result = validate()
+                run.log_scores(done, result.miou, result.pixel_accuracy, dict(zip(CLASS_NAMES, result.iou, strict=True)), clock.bar)
                 state.save_if_best(run.best, done, result.miou)
             if done % args.save_every == 0 or last:
                 state.save(run.last, done, finished=done == args.max_steps)
             if stopping:
-                print(f"Stopped by {stop.signal} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
+                run.say(f"Stopped by {stop} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break
         else:
-            print(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes}")
+            run.say(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes}")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dataset.listing import Listing
-from dataset.segmentation import SegmentationDataset, collate
+from dataset.segmentation import Sample, SegmentationDataset, collate
 from dataset.transforms import WholeImage
 
 
@@ -45,29 +45,43 @@ class CyclicOrder:
 class StepBatches(Sampler):
     """The positions of each step from ``first_step`` to ``last_step`` (exclusive): step k takes k * batch_size onwards.
 
-    Positions never end, so every batch is full and two loaders of different length never stop at the shorter one.
+    Positions never end, so every batch is full and two loaders of different length never stop at the shorter one. Of several processes
+    number ``rank`` of ``world`` takes its part of every batch, which ``world`` must divide.
     """
 
-    def __init__(self, batch_size: int, first_step: int, last_step: int):
+    def __init__(self, batch_size: int, first_step: int, last_step: int, rank: int = 0, world: int = 1):
         self.batch_size, self.first_step, self.last_step = batch_size, first_step, last_step
+        self.part = range(batch_size)[rank * batch_size // world : (rank + 1) * batch_size // world]
 
     def __len__(self) -> int:
         return max(0, self.last_step - self.first_step)
 
     def __iter__(self) -> Iterator[list[int]]:
         for step in range(self.first_step, self.last_step):
-            yield list(range(step * self.batch_size, (step + 1) * self.batch_size))
+            yield [step * self.batch_size + place for place in self.part]
 
 
-def training_loader(dataset: SegmentationDataset, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool) -> DataLoader:
-    """Batches for the steps ``first_step`` .. ``last_step - 1``, one each. Workers hand over uint8."""
-    return DataLoader(dataset, batch_sampler=StepBatches(batch_size, first_step, last_step), **_options(workers, pin_memory))
+def training_loader(
+    dataset: SegmentationDataset, batch_size: int, first_step: int, last_step: int, workers: int, pin_memory: bool, rank: int = 0, world: int = 1
+) -> DataLoader:
+    """Batches for the steps ``first_step`` .. ``last_step - 1``, one each, or the part of process ``rank`` of ``world``. Workers hand over uint8."""
+    return DataLoader(dataset, batch_sampler=StepBatches(batch_size, first_step, last_step, rank, world), **_options(workers, pin_memory))
 
 
-def evaluation_loader(listing: Listing, workers: int, pin_memory: bool) -> DataLoader:
-    """Every frame whole, once, in order, one at a time: they may differ in size. The workers stay for the next pass."""
+def split(batch: Sample, parts: int) -> Iterator[Sample]:
+    """The batch in ``parts`` equal parts, views of it. Raises ValueError when they cannot be equal."""
+    if len(batch.image) % parts:
+        raise ValueError(f"A batch of {len(batch.image)} images cannot be split into {parts} equal parts. Choose a multiple as --batch-size.")
+    return map(Sample._make, zip(*([None] * parts if field is None else field.chunk(parts) for field in batch), strict=True))
+
+
+def evaluation_loader(listing: Listing, workers: int, pin_memory: bool, rank: int = 0, world: int = 1) -> DataLoader:
+    """Every frame whole, once, in order, one at a time: they may differ in size. The workers stay for the next pass.
+
+    Of several processes number ``rank`` of ``world`` takes each ``world``-th frame.
+    """
     options = _options(workers, pin_memory) | {"persistent_workers": workers > 0}
-    return DataLoader(SegmentationDataset(listing, WholeImage()), batch_size=1, shuffle=False, **options)
+    return DataLoader(SegmentationDataset(listing, WholeImage()), batch_size=1, sampler=range(len(listing))[rank::world], **options)
 
 
 def _options(workers: int, pin_memory: bool) -> dict:

@@ -103,7 +103,8 @@ class BiSeNet(nn.Module):
         backbone_weights: None (random), "imagenet" (torchvision's, downloaded once) or a file with a torchvision ResNet state dict.
 
     Calling it with images (N, 3, H, W), H and W at least 32 and otherwise any, normalised as the run's input convention says,
-    returns a SegmentationOutput. In training N must be at least 2: the ARM normalises one value per image and channel.
+    returns a SegmentationOutput. In training N must be at least 2, since the ARM normalises one value per image and channel, unless
+    BatchNorm is frozen or synchronised (model/batch_norm.py).
 
     The 1x1 heads run before their upsampling: a 1x1 convolution commutes with bilinear interpolation, so it is the same function as
     the published order, 64 times cheaper.
@@ -111,6 +112,7 @@ class BiSeNet(nn.Module):
 
     def __init__(self, num_classes: int = 19, backbone: str = "resnet18", backbone_weights: str | None = None):
         super().__init__()
+        self.frozen_batch_norm = False
         self.architecture = {"num_classes": num_classes, "backbone": backbone}
         self.spatial_path = SpatialPath()
         self.context_path = ContextPath(backbone, backbone_weights)
@@ -122,6 +124,15 @@ class BiSeNet(nn.Module):
         for name, module in self.named_modules():
             if not name.startswith("context_path.backbone"):
                 _kaiming(module)
+
+    def train(self, mode: bool = True) -> "BiSeNet":
+        """As ever; frozen BatchNorms stay in evaluation mode, which alone keeps their running statistics still."""
+        super().train(mode)
+        if self.frozen_batch_norm:
+            for module in self.modules():
+                if isinstance(module, nn.BatchNorm2d):
+                    module.eval()
+        return self
 
     def forward(self, image: Tensor, with_aux: bool | None = None) -> SegmentationOutput:
         """``with_aux``: compute the auxiliary logits; by default in training only."""
@@ -147,7 +158,8 @@ class BiSeNet(nn.Module):
     def _check(self, image: Tensor) -> None:
         if image.ndim != 4 or image.shape[1] != 3 or min(image.shape[-2:]) < 32:
             raise ValueError(f"BiSeNet takes images (N, 3, H, W) with H and W at least 32; found {tuple(image.shape)}.")
-        if self.training and image.shape[0] < 2:
+        attention = self.context_path.arm16.bn
+        if attention.training and image.shape[0] < 2 and not isinstance(attention, nn.SyncBatchNorm):
             raise ValueError(
                 "BiSeNet trains on batches of at least 2 images: its attention normalises one value per image and channel. Found batch 1."
             )

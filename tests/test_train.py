@@ -49,6 +49,9 @@ def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
     events = EventAccumulator(str(folder)).Reload()
     assert {"loss/segmentation", "learning_rate", "val/miou"} <= set(events.Tags()["scalars"])
     assert [event.step for event in events.Scalars("loss/segmentation")] == [1, 2, 3]
+    assert {"gradient_norm/model", "time/data_wait_s", "time/compute_s", "time/images_per_second", "val_iou/road"} <= set(events.Tags()["scalars"])
+    assert any("hparams" in tag for tag in events.summary_metadata)
+    assert len(list(folder.rglob("events*"))) == 1
     assert events.Tags()["images"] == ["train/image_prediction_truth"]
 
 
@@ -208,6 +211,9 @@ class TestBadInput:
         ("arguments", "message"),
         [
             (["--batch-size", "1"], "at least 2 images"),
+            (["--batch-size", "4", "--accumulate", "4"], "Give a larger batch (with 1 processes x 4 parts a batch of 8), --bn sync"),
+            (["--batch-size", "4", "--accumulate", "3"], "choose a multiple of 3"),
+            (["--batch-size", "4", "--accumulate", "4", "--bn", "sync"], "at least 2 images"),
             (["--crop-size", "16", "64"], "at least 32 pixels"),
             (["--lr", "-1"], "finite number above 0"),
             (["--lr", "nan"], "finite number above 0"),
@@ -221,6 +227,9 @@ class TestBadInput:
             train.parse_arguments([*SMALL, "--train-on", "cityscapes", "--cityscapes", "x", *arguments])
         assert stop.value.code == 2
         assert message in capsys.readouterr().err
+
+    def test_synchronised_batch_norm_without_cuda(self, cityscapes_root, tmp_path):
+        self.refuse(tmp_path, "--bn sync needs CUDA", "--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--bn", "sync")
 
     def test_a_data_set_without_its_root(self, capsys):
         with pytest.raises(SystemExit):

@@ -38,6 +38,7 @@ def test_adaptation_works_without_target_labels_on_disk(gta5_root, unlabelled_ro
     events = EventAccumulator(str(folder)).Reload()
     scalars = {"loss/segmentation", "loss/adversarial", "loss/discriminator", "discriminator_accuracy/source", "discriminator_accuracy/target"}
     assert scalars <= set(events.Tags()["scalars"])
+    assert {"gradient_norm/discriminator", "learning_rate/discriminator", "time/hours_left"} <= set(events.Tags()["scalars"])
     assert len(events.Tags()["images"]) == 2
 
 

@@ -69,6 +69,8 @@ RECIPES = {
 # Settings that may differ when a run is continued: they change where and how it is watched, not what it learns.
 HARMLESS = frozenset(
     ("resume", "device", "workers", "max_steps", "epochs", "log_every", "save_every", "validate_every", "panel_every", "name", "output")
+    # Into how many parts a batch is split matters through BatchNorm alone, which is recorded: see images_normalised_together.
+    + ("accumulate", "compile")
     # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
     + ("gta5", "cityscapes", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
 )
@@ -166,6 +168,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         default="imagenet",
         help="what the backbone starts from: random weights, torchvision's ImageNet weights (downloaded once), or a torchvision state dict",
     )
+    group.add_argument("--compile", action="store_true", help="compile the network with torch.compile: a slow start, then perhaps faster steps")
     group.add_argument("--init", type=Path, metavar="FILE", help="start from the network of another run's checkpoint; steps and optimiser begin anew")
 
 
@@ -199,7 +202,21 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_optimisation_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("optimisation")
-    group.add_argument("--batch-size", type=positive, help="images per step and domain, at least 2")
+    group.add_argument("--batch-size", type=positive, help="images per step and domain, over all processes and parts")
+    group.add_argument(
+        "--accumulate",
+        type=positive,
+        default=1,
+        metavar="PARTS",
+        help="compute every batch in so many parts and add up their gradients, for less memory. With --bn frozen the result is the same",
+    )
+    group.add_argument(
+        "--bn",
+        choices=("local", "sync", "frozen"),
+        default="local",
+        help="BatchNorm over the images of one part in one process; over those of all processes (CUDA only); or frozen at the statistics of "
+        "--backbone-weights or --init, while its weights still learn. One image a part needs sync or frozen",
+    )
     group.add_argument(
         "--lr", type=rate, help="of SGD, at the start. The default suits ImageNet weights; from random weights about 1e-2 is better (docs/results.md)"
     )
@@ -221,12 +238,30 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--panel-every", type=count, default=1000, metavar="STEPS", help="pictures to TensorBoard, at most 40 a run; 0: none")
 
 
-def require_training_sizes(parser: argparse.ArgumentParser, batch_sizes: list[int], crop_size: tuple[int, int]) -> None:
-    """Ends with a message where the network could not train: fewer than two images a step, or a crop under 32 pixels."""
-    if min(batch_sizes) < 2:
-        parser.error(f"a batch needs at least 2 images, found {min(batch_sizes)}: the attention's BatchNorm cannot normalise a single 1x1 map")
+def require_training_sizes(
+    parser: argparse.ArgumentParser, batch_sizes: list[int], crop_size: tuple[int, int], accumulate: int, processes: int, bn: str
+) -> None:
+    """Ends with a message where the network could not train: unequal parts, one image a part, or a crop under 32 pixels."""
+    parts = accumulate * processes
+    for size in batch_sizes:
+        if size % parts:
+            parser.error(f"a batch of {size} images cannot be shared by {processes} processes x {accumulate} parts; choose a multiple of {parts}")
+    smallest = min(batch_sizes) // parts
+    if smallest * (processes if bn == "sync" else 1) < 2 and bn != "frozen":
+        remedy = "" if parts == 1 else f" (with {processes} processes x {accumulate} parts a batch of {2 * parts})"
+        parser.error(
+            f"BatchNorm needs at least 2 images, found {smallest} in a part: the attention's BatchNorm cannot normalise a single 1x1 map. "
+            f"Give a larger batch{remedy}, --bn sync with several GPUs, or --bn frozen"
+        )
     if min(crop_size) < 32:
         parser.error(f"--crop-size needs at least 32 pixels each way, found {crop_size[0]} {crop_size[1]}: the network halves its input five times")
+
+
+def images_normalised_together(batch_sizes: list[int], accumulate: int, processes: int, bn: str) -> list[int] | str:
+    """What the settings of parallel work change in a run's results, beside rounding: how many images each BatchNorm sees at once."""
+    if bn == "frozen":
+        return "none"
+    return [size // accumulate // (1 if bn == "sync" else processes) for size in batch_sizes]
 
 
 @contextmanager

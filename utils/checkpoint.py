@@ -6,6 +6,7 @@ from typing import Any, Protocol
 
 import torch
 
+from utils.monitor import LossMeter, not_finite
 from utils.run import random_state, set_random_state
 
 FORMAT = "bisenet-domain-adaptation 1"
@@ -85,16 +86,33 @@ class TrainingState:
 
     ``parts`` are the stateful objects, ``facts`` plain values that describe the run: name, architecture, input, settings, ...; order
     and augmentation of the data are functions of the seed and the step, so the step is enough for them.
+    Nothing is ever written from values that are not finite: neither from losses that ``meter`` noted, nor from a part itself.
+    All processes of a run call ``save``; only one ``writes``.
     """
 
-    def __init__(self, parts: dict[str, Stateful], facts: dict[str, Any], device: torch.device):
-        self.parts, self.facts, self.device = parts, facts, device
+    def __init__(self, parts: dict[str, Stateful], facts: dict[str, Any], device: torch.device, meter: LossMeter, writes: bool = True):
+        self.parts, self.facts, self.device, self.meter, self.writes = parts, facts, device, meter, writes
         self.step, self.best = 0, None
 
+    def check(self, step: int) -> None:
+        """Raises FloatingPointError when a loss since the last look, or anything that a checkpoint would hold, is not finite."""
+        self.meter.check()
+        # Processes may differ in BatchNorm statistics: what is broken in one of them stops all.
+        here = not_finite({name: part.state_dict() for name, part in self.parts.items()})
+        broken = [name for names in self.meter.processes.gather(here) for name in names]
+        if broken:
+            raise FloatingPointError(
+                f"After step {step}, {len(broken)} tensors hold values that are not finite, the first {broken[0]}, though the losses were finite. "
+                f"Nothing is saved from them. Last steps:\n{self.meter.account()}\n"
+                "Lower --lr, or try --precision fp32; the last checkpoint is from before and can be continued."
+            )
+
     def save(self, path: Path, step: int, **more: Any) -> None:
-        """Writes everything after ``step`` steps; raises like ``save_checkpoint``."""
+        """Writes everything after ``step`` steps; raises like ``check`` and ``save_checkpoint``."""
+        self.check(step)
         self.step = step
-        save_checkpoint(path, self.parts, step=step, best=self.best, random=random_state(self.device), **self.facts, **more)
+        if self.writes:
+            save_checkpoint(path, self.parts, step=step, best=self.best, random=random_state(self.device), **self.facts, **more)
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
         """Writes ``path`` when ``miou`` is the highest so far. The file says that it was chosen with labels."""

@@ -15,27 +15,28 @@ def at_least_float32(scores: Tensor) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, valid_pixels: int | None = None) -> Tensor:
     """Eq. 2: softmax cross-entropy, the mean over the valid pixels; 0 (with zero gradient) where no pixel is valid, never NaN.
 
     Args: logits (N, C, h, w), interpolated bilinearly where they are smaller than the label; label (N, H, W) of any integer type,
-    trainIds or ``ignore_index``. Returns a scalar.
+    trainIds or ``ignore_index``; ``valid_pixels``: of the whole batch where this is a part of it, so that the parts' losses add up to
+    the mean over the whole, by default those of ``label``. Returns a scalar.
     """
     logits = at_least_float32(logits)
     if logits.shape[-2:] == label.shape[-2:]:
         total = F.cross_entropy(logits, label.long(), ignore_index=ignore_index, reduction="sum")
     else:
         total = upsampled_cross_entropy_sum(logits, label, ignore_index)
-    return total / (label != ignore_index).sum().clamp(min=1)
+    return total / ((label != ignore_index).sum().clamp(min=1) if valid_pixels is None else max(1, valid_pixels))
 
 
-def segmentation_loss(output, label: Tensor, ignore_index: int = 255) -> Tensor:
+def segmentation_loss(output, label: Tensor, ignore_index: int = 255, valid_pixels: int | None = None) -> Tensor:
     """Eq. 1 with alpha = 1 and k = 3: cross-entropy on the main output and on each auxiliary one. Also Eq. 4.
 
     Args: ``output`` with ``.logits`` (N, C, H, W) and ``.aux``, a tuple of such, or all of them at stride 8 as the network's
-    ``low_resolution`` gives them: the same value, cheaper; label (N, H, W). Returns a scalar.
+    ``low_resolution`` gives them: the same value, cheaper; label (N, H, W); ``valid_pixels`` as for ``cross_entropy``. Returns a scalar.
     """
-    return sum(cross_entropy(logits, label, ignore_index) for logits in (output.logits, *output.aux))
+    return sum(cross_entropy(logits, label, ignore_index, valid_pixels) for logits in (output.logits, *output.aux))
 
 
 def domain_loss(score: Tensor, domain: float) -> Tensor:

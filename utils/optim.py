@@ -1,5 +1,7 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to restore."""
+"""The learning rate as a pure function of the step: nothing to save, nothing to restore. And the size of a gradient."""
 
+import torch
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -14,3 +16,9 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
     for group in optimizer.param_groups:
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """The Euclidean norm of the network's whole gradient, a scalar on its device."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    return torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients]))

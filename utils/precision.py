@@ -50,3 +50,11 @@ def autocast_for(device: torch.device, precision: str) -> Callable[[], AbstractC
 def scaler_for(device: torch.device, precision: str) -> torch.amp.GradScaler:
     """fp16 needs its gradients scaled; elsewhere the scaler is disabled and passes everything through."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
+
+
+def arithmetic(device: torch.device, precision: str) -> str:
+    """What is computed where, in words. On CUDA it turns TF32 off, for fp32 to be float32: where speed counts there is bf16."""
+    if device.type != "cuda":
+        return f"{device}, {precision}"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    return f"{device} ({torch.cuda.get_device_name(device)}), {precision}, TF32 off"

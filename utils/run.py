@@ -7,6 +7,7 @@ import platform
 import signal
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +15,46 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
 
 
 class RunFolder:
     """``checkpoints/NAME/``: config.json, last.pt, best.pt and TensorBoard events, held by one process at a time.
 
+    Of the processes that train together only one ``writes``; for the others every method that would does nothing.
     Raises FileExistsError when the folder holds a run and ``resume`` is False, FileNotFoundError when there is nothing to resume,
     BlockingIOError when another process works in it, OSError when it cannot be written.
     """
 
-    def __init__(self, folder: Path, resume: bool):
-        self.folder = Path(folder)
+    def __init__(self, folder: Path, resume: bool, writes: bool = True):
+        self.folder, self.writes = Path(folder), writes
+        self._lock = self._writer = None
         self.last, self.best, self.config = (self.folder / name for name in ("last.pt", "best.pt", "config.json"))
         if resume and not self.last.is_file():
             raise FileNotFoundError(f"Nothing to resume: no {self.last}. Start the run without --resume, or check --name and --output.")
         if not resume and self.last.exists():
             raise FileExistsError(f"{self.folder} already holds a run. Continue it with --resume, or choose another --name.")
+        if not writes:
+            return
         self.folder.mkdir(parents=True, exist_ok=True)
-        # An OS lock goes with the process, so that a killed run leaves none behind.
+        # An OS lock goes with the process, so that a killed run leaves none behind; this kind is not shared with the processes that read
+        # images, which outlive it for some seconds.
         self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 (held as long as the run)
         try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise BlockingIOError(f"Another process is working in {self.folder}. Wait for it, stop it, or choose another --name.") from error
-        self._writer: SummaryWriter | None = None
+
+    def say(self, *lines: str) -> None:
+        """Prints lines, once for all processes."""
+        if self.writes:
+            print(*lines, sep="\n", flush=True)
 
     def record(self, **facts: Any) -> None:
         """Adds one entry to config.json: each start and each continuation of the run, with its command and circumstances."""
+        if not self.writes:
+            return
         entries = json.loads(self.config.read_text()) if self.config.exists() and self.last.exists() else []
         entries.append({"argv": sys.argv, **circumstances(), **facts})
         temporary = self.config.with_suffix(".json.writing")
@@ -50,32 +63,66 @@ class RunFolder:
 
     def open_events(self, first_step: int) -> None:
         """Begins a TensorBoard file; what a stopped run wrote beyond ``first_step`` is hidden."""
-        self._writer = SummaryWriter(str(self.folder), purge_step=first_step or None)
+        if self.writes:
+            self._writer = SummaryWriter(str(self.folder), purge_step=first_step or None)
 
     def log(self, step: int, values: dict[str, float], bar: tqdm) -> None:
         """Scalars, to TensorBoard under their names and to the progress bar, or as a line where there is no terminal."""
+        if not self.writes:
+            return
         for name, value in values.items():
             self._writer.add_scalar(name, value, step)
-        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        text = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if not name.startswith("time/"))
+        text += _pace(values) if "time/compute_s" in values else ""
         if bar.disable:
             print(f"step {step}: {text}", flush=True)
         else:
             bar.set_postfix_str(text)
 
+    def log_scores(self, step: int, miou: float, pixel_accuracy: float, iou: dict[str, float], bar: tqdm) -> None:
+        """Validation scores as fractions of 1; those of single classes to TensorBoard only, where they are defined."""
+        self.log(step, {"val/miou": miou, "val/pixel_accuracy": pixel_accuracy}, bar)
+        for name, value in iou.items():
+            if self.writes and value == value:  # NaN: the class does not occur
+                self._writer.add_scalar(f"val_iou/{name}", value, step)
+
+    def warn(self, step: int, warnings: list[str]) -> None:
+        """To the screen and to TensorBoard."""
+        for warning in warnings:
+            self.say(warning)
+            if self.writes:
+                self._writer.add_text("warning", warning, step)
+
+    def compare_by(self, settings: dict[str, Any], scalars: list[str]) -> None:
+        """Enters the run into TensorBoard's table of hyper-parameters, with the last values of the ``scalars`` that it logs."""
+        if self.writes:
+            plain = {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()}
+            for summary in hparams(plain, dict.fromkeys(scalars, 0.0)):
+                self._writer.file_writer.add_summary(summary)
+
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
         """An (H, W, 3) uint8 RGB picture to TensorBoard."""
-        self._writer.add_image(name, image, step, dataformats="HWC")
+        if self.writes:
+            self._writer.add_image(name, image, step, dataformats="HWC")
 
     def close(self) -> None:
         if self._writer is not None:
             self._writer.close()
-        self._lock.close()
+        if self._lock is not None:
+            self._lock.close()
 
     def __enter__(self) -> "RunFolder":
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _pace(values: dict[str, float]) -> str:
+    """What utils.monitor.StepClock measured, for people."""
+    wait, left = values["time/data_wait_s"], timedelta(hours=values["time/hours_left"])
+    seconds = wait + values["time/compute_s"]
+    return f", {seconds:.3g} s a step ({wait:.2g} waiting for data), {values['time/images_per_second']:.3g} images/s, {str(left).split('.')[0]} left"
 
 
 def circumstances() -> dict[str, Any]:
@@ -127,29 +174,8 @@ class StopRequest:
     def __bool__(self) -> bool:
         return self.signal is not None
 
-
-class LossMeter:
-    """Gathers losses on the device and reads them only when asked: a read makes a GPU wait for its host."""
-
-    def __init__(self):
-        self._losses: dict[str, list[Tensor]] = {}
-        self._steps: list[tuple[int, list[str]]] = []
-
-    def add(self, step: int, losses: dict[str, Tensor], frames: list[str]) -> None:
-        """``losses``: scalars; ``frames``: the names of the images that the step saw, for the error message."""
-        for name, loss in losses.items():
-            self._losses.setdefault(name, []).append(loss)
-        self._steps.append((step, frames))
-
-    def read(self) -> dict[str, float]:
-        """The means since the last read. Raises FloatingPointError at the first step whose losses are not finite."""
-        values = {name: torch.stack(losses).float().cpu() for name, losses in self._losses.items()}
-        for place, (step, frames) in enumerate(self._steps):
-            found = {name: value[place].item() for name, value in values.items()}
-            if not np.isfinite(list(found.values())).all():
-                raise FloatingPointError(f"Step {step} gave losses that are not finite: {found}. It saw the frames {frames}.")
-        self._losses, self._steps = {}, []
-        return {name: value.mean().item() for name, value in values.items()}
+    def __str__(self) -> str:
+        return self.signal or "a signal to another process"
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

@@ -2,6 +2,12 @@ import pytest
 import torch
 
 from utils.checkpoint import TrainingState, differences, plain, read_checkpoint, save_checkpoint
+from utils.distributed import Processes
+from utils.monitor import LossMeter
+
+
+def meter():
+    return LossMeter(Processes(torch.device("cpu")))
 
 
 def make(path, **facts):
@@ -73,7 +79,7 @@ def test_changed_settings_are_listed():
 
 
 def test_best_is_the_highest_score_and_marked(tmp_path):
-    state = TrainingState({"model": torch.nn.Linear(2, 2)}, {"settings": {}}, torch.device("cpu"))
+    state = TrainingState({"model": torch.nn.Linear(2, 2)}, {"settings": {}}, torch.device("cpu"), meter())
     for step, miou in ((1, 0.2), (2, 0.5), (3, 0.4)):
         state.save_if_best(tmp_path / "best.pt", step, miou)
     best = read_checkpoint(tmp_path / "best.pt")
@@ -84,7 +90,39 @@ def test_best_is_the_highest_score_and_marked(tmp_path):
 
 def test_a_checkpoint_of_another_script_is_refused(tmp_path):
     device = torch.device("cpu")
-    TrainingState({"model": torch.nn.Linear(2, 2)}, {"settings": {}}, device).save(tmp_path / "last.pt", 1)
-    other = TrainingState({"model": torch.nn.Linear(2, 2), "discriminator": torch.nn.Linear(2, 2)}, {"settings": {}}, device)
+    TrainingState({"model": torch.nn.Linear(2, 2)}, {"settings": {}}, device, meter()).save(tmp_path / "last.pt", 1)
+    other = TrainingState({"model": torch.nn.Linear(2, 2), "discriminator": torch.nn.Linear(2, 2)}, {"settings": {}}, device, meter())
     with pytest.raises(ValueError, match="Another script made it"):
         other.resume(tmp_path / "last.pt", frozenset())
+
+
+class TestNothingIsWrittenFromWhatIsNotFinite:
+    def state(self, tmp_path):
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+        adam = torch.optim.Adam(model.parameters())
+        model(torch.randn(2, 3, 4, 4)).sum().backward()
+        adam.step()
+        state = TrainingState({"model": model, "adam": adam}, {"settings": {}}, torch.device("cpu"), meter())
+        state.save(tmp_path / "last.pt", 1)
+        return state, model, adam
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+    @pytest.mark.parametrize("where", ["weight", "statistics", "optimiser"])
+    def test_in_any_part(self, tmp_path, where, value):
+        state, model, adam = self.state(tmp_path)
+        weight = model[0].weight
+        tensor = {"weight": weight.data, "statistics": model[1].running_var, "optimiser": adam.state[weight]["exp_avg_sq"]}[where]
+        tensor.view(-1)[1] = value
+        state.meter.add(1, {"loss": torch.tensor(0.5)}, ["the frame"])
+        for save in (lambda: state.save(tmp_path / "last.pt", 2), lambda: state.save_if_best(tmp_path / "best.pt", 2, 0.5)):
+            with pytest.raises(FloatingPointError, match=r"After step 2, 1 tensors(.|\n)*step 1: .*0\.5.*the frame"):
+                save()
+        assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
+        assert not (tmp_path / "best.pt").exists()
+
+    def test_in_a_loss(self, tmp_path):
+        state, *_ = self.state(tmp_path)
+        state.meter.add(1, {"loss": torch.tensor(float("nan"))}, ["the frame"])
+        with pytest.raises(FloatingPointError, match=r"Step 1 gave losses that are not finite(.|\n)*the frame"):
+            state.save(tmp_path / "last.pt", 2)
+        assert read_checkpoint(tmp_path / "last.pt")["step"] == 1

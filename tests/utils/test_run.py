@@ -5,9 +5,8 @@ import subprocess
 import sys
 
 import pytest
-import torch
 
-from utils.run import LossMeter, RunFolder, StopRequest
+from utils.run import RunFolder, StopRequest
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
@@ -58,20 +57,3 @@ def test_signals_are_noted(number):
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) == before
-
-
-def test_meter_means_and_forgets():
-    meter = LossMeter()
-    for step in range(4):
-        meter.add(step, {"a": torch.tensor(float(step))}, [])
-    assert meter.read() == {"a": 1.5}
-    meter.add(4, {"a": torch.tensor(7.0)}, [])
-    assert meter.read() == {"a": 7.0}
-
-
-def test_meter_stops_at_what_is_not_finite_and_names_step_and_frames():
-    meter = LossMeter()
-    for step, value in enumerate((1.0, float("nan"), float("inf"))):
-        meter.add(step, {"segmentation": torch.tensor(value)}, [f"frame{step}"])
-    with pytest.raises(FloatingPointError, match=r"Step 1 .*nan.*frame1"):
-        meter.read()
