@@ -44,7 +44,7 @@ def main(args) -> None:
     axes.set(xlabel="step", ylabel=args.scalar + (", %" if args.percent else ""), title=args.title)
     axes.set_ylim(bottom=0)
     axes.grid(alpha=0.3)
-    axes.legend()
+    figure.legend(loc="outside right upper")
     figure.savefig(args.output, dpi=110)
     print(f"Drew {len(curves)} curves into {args.output}")
 
