@@ -22,7 +22,7 @@ from model.folding import for_inference
 from model.loading import load_network
 from model.normalization import INPUTS
 from scripts import baselines
-from utils.arguments import add_device_arguments, positive
+from utils.arguments import add_device_arguments, add_workers_argument, positive
 from utils.checkpoint import read_checkpoint
 from utils.evaluation import Evaluation, evaluate
 from utils.metrics import scores
@@ -43,6 +43,7 @@ def add_arguments(parser) -> None:
     parser.add_argument("--repeats", type=positive, default=3, help="turns that each side takes")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the result, with the key ratio_evaluation")
     add_device_arguments(parser)
+    add_workers_argument(parser)
 
 
 def run(args) -> None:

@@ -228,7 +228,7 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
             for _ in progress(executor.map(draw, missing, chunksize=8)):
                 pass
         except BaseException:  # Ctrl-C too: without this, leaving the pool would draw all that is queued first
-            executor.shutdown(wait=False, cancel_futures=True)
+            executor.shutdown(wait=True, cancel_futures=True)
             raise
     return len(missing)
 
