@@ -48,7 +48,7 @@ _ADAPT = "train_da.py --gta5 {gta5} --cityscapes {cityscapes}"
 _LISTS = "--source-list dataset/splits/gta5_train_500.txt --target-list dataset/splits/cityscapes_train_500.txt"
 _PAPER_TARGET = f"{_TARGET} --list dataset/splits/cityscapes_train_500.txt"
 _FROM_START = "--init {output}/start/last.pt --max-steps {steps} --schedule-steps {steps}"
-_SMALL = "--backbone resnet18 --backbone-weights none --lr 2e-2 --batch-size 4 --crop-size 128 256"
+_SMALL = "--backbone resnet18 --backbone-weights none --lr 2e-2 --batch-size 4"
 _SCRATCH = "--max-steps {steps} --schedule-steps {steps} --validate-every 100 --cityscapes {cityscapes}"
 
 PRESETS = {
@@ -69,7 +69,7 @@ PRESETS = {
         published=True,
     ),
     "small": Preset(
-        _SMALL,
+        f"{_SMALL} --crop-size 128 256",
         (
             Row("source-only", f"{_SOURCE} {_SCRATCH}"),
             Row("source-only + LAB", f"{_SOURCE} --lab {_SCRATCH}"),
@@ -80,7 +80,7 @@ PRESETS = {
         ),
     ),
     "demo": Preset(
-        f"{_SMALL} --scales 0.75 1.0 1.5 --save-every 100 --log-every 50",
+        f"{_SMALL} --crop-size 96 192 --scales 0.75 1.0 1.5 --save-every 100 --log-every 50",
         (
             Row("start", f"{_SOURCE} --max-steps {{steps}} --schedule-steps {{twice}}", scored=False),
             Row("source-only", f"{_SOURCE} {_FROM_START}"),
@@ -91,7 +91,7 @@ PRESETS = {
         ),
     ),
 }
-DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 240}
+DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 200}
 
 
 def parse_arguments(argv: list[str] | None = None):

@@ -75,6 +75,14 @@ def test_the_papers_lists_are_whole():
     assert {name: len(read_name_list(f"dataset/splits/{name}.txt")) for name in sizes} == sizes
 
 
+def test_images_to_choose_with_are_two_whole_cities_that_no_adaptation_sees():
+    choosing, adapting = (set(read_name_list(f"dataset/splits/cityscapes_train_{use}.txt")) for use in ("select", "adapt"))
+    cities, others = ({name.split("/")[0] for name in names} for names in (choosing, adapting))
+    assert len(cities) == 2
+    assert not cities & others
+    assert len(choosing | adapting) == 2975  # together the whole split
+
+
 def test_fingerprint_follows_names_not_places(cityscapes_root, tmp_path):
     shutil.copytree(cityscapes_root, tmp_path / "elsewhere")
     assert cityscapes(tmp_path / "elsewhere", "train").fingerprint() == cityscapes(cityscapes_root, "train").fingerprint()
