@@ -111,7 +111,9 @@ class TestLabelsOfAnotherRoot:
 
     def test_the_ground_truth_is_not_needed(self, cityscapes_root, other):
         shutil.rmtree(cityscapes_root / "gtFine")
-        assert cityscapes(cityscapes_root, "train", label_root=other)[4].label == other / "gtFine/train/aachen/aachen_000004_000019_gtFine_labelIds.png"
+        assert (
+            cityscapes(cityscapes_root, "train", label_root=other)[4].label == other / "gtFine/train/aachen/aachen_000004_000019_gtFine_labelIds.png"
+        )
 
     def test_no_labels_are_no_labels(self, cityscapes_root, other):
         assert not cityscapes(cityscapes_root, "train", labels=False, label_root=other).has_labels
