@@ -5,26 +5,26 @@ from pathlib import Path
 import torch
 
 from dataset.cityscapes import cityscapes
-from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import ShuffledOrder, evaluation_loader, split, training_loader
+from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
+from dataset.styles import style_steps
 from dataset.transforms import RandomScaleCropFlip
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.loading import initialise_from
 from model.normalization import INPUTS
 from utils.arguments import (
-    HARMLESS,
-    RECIPES,
     add_augmentation_arguments,
     add_device_arguments,
     add_network_arguments,
     add_optimisation_arguments,
     add_recipe_argument,
     add_run_arguments,
+    add_style_arguments,
     add_workers_argument,
     clear_errors,
     count,
@@ -38,11 +38,12 @@ from utils.checkpoint import TrainingState, plain, read_checkpoint
 from utils.distributed import Processes, world_size
 from utils.drawing import panel
 from utils.evaluation import evaluate, predict
-from utils.losses import segmentation_loss
+from utils.losses import pixel_weighting, segmentation_loss
 from utils.metrics import Scores, scores
 from utils.monitor import LossMeter, StepClock, panel_interval
-from utils.optim import gradient_norm, poly_decay, scale_learning_rate
+from utils.optim import gradient_norm, poly_decay, scale_learning_rate, sgd, warm_up
 from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
+from utils.recipes import HARMLESS, RECIPES
 from utils.run import RunFolder, StopRequest
 
 EPILOG = """examples:
@@ -55,18 +56,15 @@ EPILOG = """examples:
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    add_recipe_argument(parser)
+    add_recipe_argument(parser, RECIPES["train"])
     data = parser.add_argument_group("data")
     data.add_argument("--train-on", choices=("cityscapes", "gta5"), required=True, help="the labelled data set to learn from")
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/ and gtFine/")
     data.add_argument("--gta5", type=Path, metavar="ROOT", help="folder with images/ and labels/")
     data.add_argument("--list", type=Path, metavar="FILE", help="train on the images that this file names, one a line; default: all that are found")
-    data.add_argument(
-        "--lab",
-        action="store_true",
-        help="with --train-on gta5: give every image the LAB colour statistics of a random image of Cityscapes train, whose labels stay closed",
-    )
+    data.add_argument("--target-list", type=Path, metavar="FILE", help="images of Cityscapes train whose looks --lab and --fda take; default: all")
     data.add_argument("--val-list", type=Path, metavar="FILE", help="validate on these images of Cityscapes val; default: all that are found")
+    add_style_arguments(parser)
     add_network_arguments(parser)
     add_augmentation_arguments(parser)
     optimisation = add_optimisation_arguments(parser)
@@ -89,10 +87,12 @@ def parse_arguments(argv: list[str] | None = None):
         args.validate_every = 1000 if args.train_on == "cityscapes" else 0
     if getattr(args, args.train_on) is None:
         parser.error(f"--train-on {args.train_on} needs --{args.train_on} ROOT")
-    if (args.validate_every or args.lab) and args.cityscapes is None:
-        parser.error("--validate-every and --lab need --cityscapes ROOT")
-    if args.lab and args.train_on == "cityscapes":
-        parser.error("--lab gives GTA5 the colours of Cityscapes; with --train-on cityscapes there is nothing to transfer")
+    if (args.validate_every or args.lab or args.fda) and args.cityscapes is None:
+        parser.error("--validate-every, --lab and --fda need --cityscapes ROOT")
+    if (args.lab or args.fda) and args.train_on == "cityscapes":
+        parser.error("--lab and --fda give GTA5 the looks of Cityscapes train; with --train-on cityscapes there is nothing to transfer")
+    if args.target_list and not (args.lab or args.fda):
+        parser.error("--target-list names the images whose looks --lab or --fda take; give one of these, or leave it out")
     return args
 
 
@@ -108,9 +108,11 @@ def train(args) -> None:
     listing = restrict(gta5(args.gta5) if args.train_on == "gta5" else cityscapes(args.cityscapes, "train"), args.list)
     check_listing(listing)
     geometry = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
-    order = ShuffledOrder(len(listing), args.seed, stream=0)
-    target_listing = cityscapes(args.cityscapes, "train", labels=False) if args.lab else None
-    styles = [LabTransfer(listing, target_listing)] if args.lab else []
+    pixels = class_pixels(listing) if args.rare_classes or args.pixel_weights == "class" else None  # (images, C)
+    order = RareClassOrder(pixels, args.seed, stream=0) if args.rare_classes else ShuffledOrder(len(listing), args.seed, stream=0)
+    needs_target = args.lab or args.fda
+    target_listing = restrict(cityscapes(args.cityscapes, "train", labels=False), args.target_list) if needs_target else None
+    styles = style_steps(listing, target_listing, args.lab, args.fda, args.jitter, args.blur)
     dataset = SegmentationDataset(listing, geometry, order, styles, normalize.padding(args.padding), args.seed)
     on_gpu, place = device.type == "cuda", (processes.rank, processes.world)
     if args.validate_every:
@@ -121,13 +123,14 @@ def train(args) -> None:
 
     # Network and optimiser.
     weights = None if args.backbone_weights == "none" or args.resume or args.init else args.backbone_weights
-    model = BiSeNet(NUM_CLASSES, args.backbone, weights)
+    model = BiSeNet(NUM_CLASSES, args.backbone, weights, args.fusion_channels)
     if args.init:
         initialise_from(model, read_checkpoint(args.init))
     model = with_batch_norm(model.to(device, memory_format=torch.channels_last).train(), args.bn, device)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
-    optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
+    weighting = pixel_weighting(args.pixel_weights, None if pixels is None else torch.from_numpy(pixels.sum(0)), device)
+    optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.new_layer_rate)
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     together = images_normalised_together([args.batch_size], args.accumulate, processes.world, args.bn)
     facts = {
@@ -135,7 +138,7 @@ def train(args) -> None:
         "architecture": model.architecture,
         "input": normalize.as_dict(),
         "settings": plain(vars(args)) | {"data": listing.fingerprint(), "images_normalised_together": together},
-        "cityscapes_images": listing.names if args.train_on == "cityscapes" else target_listing.names if args.lab else [],
+        "cityscapes_images": listing.names if args.train_on == "cityscapes" else target_listing.names if target_listing else [],
     }
 
     def validate() -> Scores:
@@ -167,7 +170,7 @@ def train(args) -> None:
         clock = StepClock(loader, first_step, max_steps, args.batch_size, show=run.writes)
         for step, batch in clock:
             per = steps_per_epoch if args.poly_per == "epoch" else 1
-            scale_learning_rate(optimizer, poly_decay(step, args.schedule_steps, per=per))
+            scale_learning_rate(optimizer, poly_decay(step, args.schedule_steps, per=per) * warm_up(step, args.warmup))
             optimizer.zero_grad()
 
             # The batch in parts, here and in other processes: every loss is divided by what the whole batch holds, so gradients add up.
@@ -177,7 +180,7 @@ def train(args) -> None:
                 label = part.label.to(device, non_blocking=True)  # (N, H, W)
                 with autocast():
                     output = model.low_resolution(image)
-                loss = segmentation_loss(output, label, IGNORE_INDEX, valid_pixels)
+                loss = segmentation_loss(output, label, IGNORE_INDEX, valid_pixels, weighting=weighting)
                 scaler.scale(loss).backward()
                 meter.add(step, {"loss/segmentation": loss.detach()}, listing.names_of(part.index))
             processes.sum_gradients(model)

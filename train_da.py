@@ -5,34 +5,34 @@ learns to deceive it on the target (Eqs. 3-5). With --lab every source image fir
 No label of the target is opened, unless --validate-every asks for scores along the way, which change nothing in the training.
 """
 
-from functools import partial
 from pathlib import Path
 
 import torch
 
 from dataset.cityscapes import cityscapes
-from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
+from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
+from dataset.styles import draw_blur, draw_colour_matrix, style_steps
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.discriminator import CONVS, build_discriminator
 from model.loading import initialise_from
 from model.normalization import INPUTS
-from utils.adaptation import adversarial_step
+from utils import methods
+from utils.adaptation import game
 from utils.arguments import (
-    HARMLESS,
-    RECIPES,
     add_augmentation_arguments,
     add_device_arguments,
     add_network_arguments,
     add_optimisation_arguments,
     add_recipe_argument,
     add_run_arguments,
+    add_style_arguments,
     add_workers_argument,
     clear_errors,
     count,
@@ -40,18 +40,23 @@ from utils.arguments import (
     new_parser,
     parse_with_recipe,
     positive,
-    rate,
     require_training_sizes,
 )
+from utils.augmentation import StrongAugmentation
 from utils.checkpoint import TrainingState, plain, read_checkpoint
 from utils.distributed import Processes, world_size
 from utils.drawing import panel
 from utils.evaluation import evaluate, predict
+from utils.losses import pixel_weighting
+from utils.method_arguments import add_method_arguments, refuse_flags_without_effect
+from utils.methods import Batch, Method
 from utils.metrics import Scores, scores
-from utils.monitor import DiscriminatorWatch, LossMeter, StepClock, panel_interval
-from utils.optim import gradient_norm, poly_decay, scale_learning_rate
+from utils.monitor import LossMeter, StepClock, panel_interval
+from utils.optim import gradient_norm, poly_decay, scale_learning_rate, sgd, warm_up
 from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
+from utils.recipes import HARMLESS, RECIPES
 from utils.run import RunFolder, StopRequest
+from utils.self_training import Teacher
 
 EPILOG = """examples:
   ADA (step 3):            python train_da.py --discriminator full  --gta5 $GTA5 --cityscapes $CITYSCAPES
@@ -69,7 +74,7 @@ OVERLAP_WARNING = (
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    add_recipe_argument(parser)
+    add_recipe_argument(parser, RECIPES["train_da"])
     data = parser.add_argument_group("data")
     data.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="the source: folder with images/ and labels/")
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="the target: folder with leftImg8bit/")
@@ -86,17 +91,14 @@ def parse_arguments(argv: list[str] | None = None):
         choices=("crops", "whole"),
         help="target images augmented and cropped like the source's, or whole, unaugmented and unshuffled, as the authors' code does",
     )
-    method = parser.add_argument_group("method")
-    method.add_argument("--discriminator", choices=tuple(CONVS), default="light", help="full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)")
-    method.add_argument("--lab", action="store_true", help="give source images the LAB colour statistics of random target images (light LAB-ADA)")
-    method.add_argument("--lambda-adv", type=rate, default=0.01, help="weight of the adversarial loss; larger aligns harder and less stably")
+    add_method_arguments(parser, tuple(CONVS))
+    add_style_arguments(parser)
     add_network_arguments(parser)
     add_augmentation_arguments(parser)
     optimisation = add_optimisation_arguments(parser)
     optimisation.add_argument("--target-batch-size", type=positive, help="target images per step; default: as --batch-size")
-    optimisation.add_argument("--d-lr", type=rate, help="learning rate of the discriminator's Adam, at the start")
     optimisation.add_argument("--max-steps", type=positive, help="stop after so many steps")
-    optimisation.add_argument("--schedule-steps", type=positive, help="the step at which both learning rates would reach 0")
+    optimisation.add_argument("--schedule-steps", type=positive, help="the step at which all learning rates would reach 0")
     add_device_arguments(parser)
     add_workers_argument(parser)
     add_run_arguments(parser)
@@ -108,9 +110,14 @@ def parse_arguments(argv: list[str] | None = None):
         help="score Cityscapes val, also at the end, and keep the best in best.pt: opens val's labels, for watching only; 0: never",
     )
     args = parse_with_recipe(parser, RECIPES["train_da"], argv)
+    refuse_flags_without_effect(parser, args.method, vars(args))
     args.target_batch_size = args.target_batch_size or args.batch_size
     batch_sizes = [args.batch_size, args.target_batch_size]
     require_training_sizes(parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn)
+    if args.method == "self-training" and args.target_batch_size != args.batch_size:
+        parser.error(
+            f"--method self-training pastes each source image onto a target image: found {args.batch_size} and {args.target_batch_size} images"
+        )
     return args
 
 
@@ -130,43 +137,71 @@ def adapt(args) -> None:
     if args.validate_every:
         validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)
     crops = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
-    styles = [LabTransfer(source_listing, target_listing)] if args.lab else []
+    styles = style_steps(source_listing, target_listing, args.lab, args.fda, args.jitter, args.blur)
+    pixels = class_pixels(source_listing) if args.rare_classes or args.pixel_weights == "class" else None  # (images, C)
+    source_order = RareClassOrder(pixels, args.seed, 0) if args.rare_classes else ShuffledOrder(len(source_listing), args.seed, stream=0)
     padding = normalize.padding(args.padding)
-    source_order = ShuffledOrder(len(source_listing), args.seed, stream=0)
     source = SegmentationDataset(source_listing, crops, source_order, styles, padding, args.seed, stream=0)
     if args.target_view == "crops":
         target_geometry, target_order = crops, ShuffledOrder(len(target_listing), args.seed, stream=1)
     else:
         target_geometry, target_order = WholeImage(), CyclicOrder(len(target_listing))
-    target = SegmentationDataset(target_listing, target_geometry, target_order, padding=padding, seed=args.seed, stream=1)
+    extent = tuple(args.ignore_rows) if args.method == "self-training" else None
+    target = SegmentationDataset(target_listing, target_geometry, target_order, padding=padding, seed=args.seed, stream=1, extent=extent)
 
-    # Networks and optimisers.
+    # The network, and the method with what belongs to it.
     weights = None if args.backbone_weights == "none" or args.resume or args.init else args.backbone_weights
-    model = BiSeNet(NUM_CLASSES, args.backbone, weights)
+    model = BiSeNet(NUM_CLASSES, args.backbone, weights, args.fusion_channels)
     if args.init:
         initialise_from(model, read_checkpoint(args.init))
-    discriminator = build_discriminator(args.discriminator, NUM_CLASSES)
-    model, discriminator = (network.to(device, memory_format=torch.channels_last).train() for network in (model, discriminator))
-    model = with_batch_norm(model, args.bn, device)
+    model = with_batch_norm(model.to(device, memory_format=torch.channels_last).train(), args.bn, device)
+    class_totals = None if pixels is None else torch.from_numpy(pixels.sum(0))
+    common = {
+        "autocast": autocast,
+        "scaler": scaler,
+        "share": 1 / (args.accumulate * processes.world),
+        "weighting": pixel_weighting(args.pixel_weights, class_totals, device),
+    }
+    joint = args.domain_batches == "joint"
+
+    def adversarial() -> Method:
+        discriminator = build_discriminator(args.discriminator, NUM_CLASSES).to(device, memory_format=torch.channels_last).train()
+        rules = game(args.adversarial_loss, args.discriminator_input)
+        return methods.adversarial(model, discriminator, args.d_lr, args.lambda_adv, rules, joint, common)
+
+    def self_training() -> Method:
+        teacher = Teacher(model, args.ema, args.teacher_statistics)
+        looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
+        return methods.self_training(model, teacher, looks, args.confidence, joint, common)
+
+    method = {
+        "adversarial": adversarial,
+        "minent": lambda: methods.minent(model, args.lambda_entropy, common),
+        "pseudo-labels": lambda: methods.pseudo_labels(model, common),
+        "self-training": self_training,
+    }[args.method]()
+    optimizers = {"optimizer": sgd(model, args.lr, args.momentum, args.weight_decay, args.new_layer_rate), **method.optimizers}
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
-    optimizer = torch.optim.SGD(model.parameters(), args.lr, momentum=args.momentum, weight_decay=args.weight_decay)
-    d_optimizer = torch.optim.Adam(discriminator.parameters(), args.d_lr, betas=(0.9, 0.99))
-    share = 1 / (args.accumulate * processes.world)
-    adaptation_step = partial(adversarial_step, model, discriminator, lambda_adv=args.lambda_adv, autocast=autocast, scaler=scaler, share=share)
 
-    name = args.name or f"{args.discriminator}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
+    described = args.discriminator if args.method == "adversarial" else args.method
+    name = args.name or f"{described}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
     fingerprints = {"source": source_listing.fingerprint(), "target": target_listing.fingerprint()}
     together = images_normalised_together([args.batch_size, args.target_batch_size], args.accumulate, processes.world, args.bn)
     facts = {
         "name": name,
         "architecture": model.architecture,
         "input": normalize.as_dict(),
-        "discriminator": args.discriminator,
+        **({"discriminator": args.discriminator} if args.method == "adversarial" else {}),
+        "deployed": "model" if method.teacher is None else "teacher",
         "settings": plain(vars(args)) | fingerprints | {"images_normalised_together": together},
         "cityscapes_images": target_listing.names,
     }
-    parts = {"model": model, "discriminator": discriminator, "optimizer": optimizer, "d_optimizer": d_optimizer, "scaler": scaler}
+    parts = {"model": model, "scaler": scaler, **optimizers, **method.parts()}
+
+    def on_device(part: Sample) -> Batch:
+        label = None if part.label is None else part.label.to(device, non_blocking=True)
+        return Batch(normalize(part.image.to(device, non_blocking=True)), label, part.label, part.draw.tolist())
 
     def validate() -> Scores:
         """The scores on Cityscapes val, whose images the processes share."""
@@ -180,13 +215,13 @@ def adapt(args) -> None:
         run.picture(step, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
 
     panel_every = args.panel_every and panel_interval(args.panel_every, args.max_steps, pictures=2)
-    compared = ["loss/segmentation", "loss/adversarial"] + (["val/miou"] if args.validate_every else [])
+    compared = ["loss/segmentation"] + (["val/miou"] if args.validate_every else [])
     with processes, RunFolder(args.output / name, args.resume, processes.is_first) as run, StopRequest() as stop:
-        meter, watch = LossMeter(processes), DiscriminatorWatch()
+        meter = LossMeter(processes)
         state = TrainingState(parts, facts, device, meter, run.writes)
         if args.resume:
             state.resume(run.last, HARMLESS)
-        processes.broadcast(model, discriminator)
+        processes.broadcast(model, *method.opponents.values())
         first_step = state.step
         warnings = [OVERLAP_WARNING] if args.target_split == "val" else []
         circumstances = {"device": str(device), "processes": processes.world, "warnings": warnings}
@@ -202,32 +237,35 @@ def adapt(args) -> None:
         batches = zip(source_batches, target_batches, strict=True)
         clock = StepClock(batches, first_step, args.max_steps, args.batch_size + args.target_batch_size, show=run.writes)
         for step, (source_batch, target_batch) in clock:
-            factor = poly_decay(step, args.schedule_steps)
-            for each in (optimizer, d_optimizer):
+            factor = poly_decay(step, args.schedule_steps) * warm_up(step, args.warmup)
+            for each in optimizers.values():
                 scale_learning_rate(each, factor)
                 each.zero_grad()
 
             # The batch in parts, here and in other processes: every loss is divided by what the whole batch holds, so gradients add up.
             valid_pixels = processes.total(int((source_batch.label != IGNORE_INDEX).sum()))
             for source_part, target_part in zip(split(source_batch, args.accumulate), split(target_batch, args.accumulate), strict=True):
-                source_image, target_image = (normalize(part.image.to(device, non_blocking=True)) for part in (source_part, target_part))
-                label = source_part.label.to(device, non_blocking=True)  # (N, H, W)
-                losses = adaptation_step(source_image, label, target_image, valid_pixels=valid_pixels)
+                losses = method.step(on_device(source_part), on_device(target_part), valid_pixels=valid_pixels)
                 meter.add(step, losses, source_listing.names_of(source_part.index) + target_listing.names_of(target_part.index))
-            processes.sum_gradients(model, discriminator)
-            for each in (optimizer, d_optimizer):
+            processes.sum_gradients(model, *method.opponents.values())
+            for each in optimizers.values():
                 scaler.step(each)
             scaler.update()
+            method.after_step(model, step)
 
             done = step + 1
             stopping = processes.any(bool(stop))  # asked once: a signal may come at any moment
             last = done == args.max_steps or stopping
             if done % args.log_every == 0 or last:
-                rates = {"learning_rate": optimizer.param_groups[0]["lr"], "learning_rate/discriminator": d_optimizer.param_groups[0]["lr"]}
-                norms = {"gradient_norm/model": gradient_norm(model).item(), "gradient_norm/discriminator": gradient_norm(discriminator).item()}
+                rates = {"learning_rate": optimizers["optimizer"].param_groups[0]["lr"]}
+                rates |= {
+                    f"learning_rate/{part}": each.param_groups[0]["lr"]
+                    for part, each in zip(method.opponents, method.optimizers.values(), strict=True)
+                }
+                norms = {f"gradient_norm/{part}": gradient_norm(each).item() for part, each in {"model": model, **method.opponents}.items()}
                 losses = meter.read()
                 run.log(done, losses | rates | norms | clock.read(done), clock.bar)
-                run.warn(done, watch(done, losses))
+                run.warn(done, method.watch(done, losses))
             if panel_every and (step == 0 or done % panel_every == 0):
                 show_prediction(run, done, "source", source_batch)
                 show_prediction(run, done, "target", target_batch)

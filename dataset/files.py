@@ -129,6 +129,8 @@ def check_label_ids(label: np.ndarray, path: Path) -> None:
 
 def image_size(path: Path) -> tuple[int, int]:
     """(height, width) from the file's header, without decoding. Raises FileNotFoundError or ValueError like ``read_image``."""
+    if path.suffix == ".npy":
+        return map_array(path, 3).shape[:2]
     if not path.is_file():
         raise FileNotFoundError(ABSENT.format(path))
     try:

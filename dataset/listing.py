@@ -79,7 +79,7 @@ class Listing:
     def subset(self, wanted: Iterable[str], origin: str | Path) -> "Listing":
         """The frames that ``wanted`` names, in its order; suffixes do not matter. Raises FileNotFoundError for a name not here."""
         place = {name: index for index, name in enumerate(self.names)}
-        wanted = [str(Path(name).with_suffix("")) for name in wanted]
+        wanted = [name if name in place else str(Path(name).with_suffix("")) for name in wanted]  # "12.30.00" has no suffix
         absent = [name for name in wanted if name not in place]
         if absent:
             raise FileNotFoundError(
@@ -97,6 +97,13 @@ class Listing:
         part._labels = None if self._labels is None else self._labels[chosen]
         part.facts = None if self.facts is None else Facts(*(None if fact is None else fact[chosen] for fact in self.facts))
         return part
+
+    def labelled(self, labels: list[str]) -> "Listing":
+        """The same images with other ``labels``, relative to the root or absolute, one for each; what is known of the old ones is dropped."""
+        other = copy.copy(self)
+        other._labels = np.array([label.encode() for label in labels])
+        other.facts = None if self.facts is None else self.facts._replace(classes=None, values=None)
+        return other
 
 
 class Tree(NamedTuple):
@@ -170,11 +177,11 @@ def check_listing(listing: Listing, samples: int = 16) -> None:
     """Finds at the start what would stop a run in the middle: pairs of different sizes, trainIds instead of labelIds.
 
     Reads the header of every file and ``samples`` labels, evenly spaced; of a prepared root, where every pair was looked at already,
-    only the stored facts. Raises ValueError or FileNotFoundError.
+    only the stored facts, unless its labels are of another root. Raises ValueError or FileNotFoundError.
     """
     if not listing.has_labels:
         return
-    if listing.facts is not None:
+    if listing.facts is not None and listing.facts.values is not None:
         refuse_train_ids(values_of(int(np.bitwise_or.reduce(listing.facts.values))), listing.root)
         return
     with ThreadPoolExecutor(16) as pool:
@@ -190,7 +197,8 @@ def check_listing(listing: Listing, samples: int = 16) -> None:
     values = set()
     for index in np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int):
         values.update(np.unique(read_label(listing[index].label)).tolist())
-    refuse_train_ids(values, listing.root)
+    label = frames[0].label
+    refuse_train_ids(values, listing.root if label.is_relative_to(listing.root) else label.parent)
 
 
 def mask_of(values: Iterable[int]) -> int:

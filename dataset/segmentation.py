@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
 from dataset.files import read_image, read_label
-from dataset.labels import TRAIN_ID_OF
+from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
 from dataset.listing import Listing
 from dataset.transforms import Origin, Window
 
@@ -25,20 +25,24 @@ Style = Callable[[np.ndarray, Origin, np.random.Generator], np.ndarray]
 
 
 class Sample(NamedTuple):
-    """``image`` (H, W, 3) uint8 RGB; ``label`` (H, W) uint8 trainIds, or None; ``index`` of the frame in its listing.
+    """``image`` (H, W, 3) uint8 RGB; ``label`` (H, W) uint8 trainIds, or None; ``index`` of the frame in its listing; ``draw``: a random
+    number of the sample's own, for what is decided about it later.
 
-    A batch is a Sample too, its members stacked: (N, H, W, 3), (N, H, W) and (N,).
+    A batch is a Sample too, its members stacked: (N, H, W, 3), (N, H, W), (N,) and (N,).
     """
 
     image: Tensor
     label: Tensor | None
     index: Tensor
+    draw: Tensor
 
 
 class SegmentationDataset(Dataset):
     """Samples of ``listing``: ``order(position)`` says which frame, ``geometry`` which part of it, ``styles`` how it looks.
 
     ``stream`` tells apart data sets that share a seed (source and target), ``padding`` is the RGB value around small images.
+    ``extent``: for a listing without labels. None: samples have none. A pair of shares of the height: ``label`` then is 0 where the image
+    is, and 255 in the padding and in these rows at the top and at the bottom of the image (sky and bonnet).
     Raises what dataset.files raises, and ValueError when an image and its label differ in size.
     """
 
@@ -51,9 +55,10 @@ class SegmentationDataset(Dataset):
         padding: tuple[int, int, int] = (0, 0, 0),
         seed: int = 0,
         stream: int = 0,
+        extent: tuple[float, float] | None = None,
     ):
         self.listing, self.geometry, self.order, self.styles = listing, geometry, order, tuple(styles)
-        self.padding, self.seed, self.stream = padding, seed, stream
+        self.padding, self.seed, self.stream, self.extent = padding, seed, stream, extent
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -69,11 +74,12 @@ class SegmentationDataset(Dataset):
         for style in self.styles:
             region = style(region, origin, rng)
         image = window.apply_to_image(region, self.padding)
-        return Sample(torch.from_numpy(image), self._label(frame, whole.shape[:2], window), torch.tensor(index))
+        label = self._label(frame, whole.shape[:2], window)
+        return Sample(torch.from_numpy(image), label, torch.tensor(index), torch.tensor(rng.integers(1 << 62)))
 
     def _label(self, frame, image_size: tuple[int, int], window: Window) -> Tensor | None:
         if frame.label is None:
-            return None
+            return None if self.extent is None else torch.from_numpy(window.apply_to_label(self._inside(image_size)[window.source()]))
         label = read_label(frame.label)
         if label.shape != image_size:
             raise ValueError(
@@ -82,8 +88,15 @@ class SegmentationDataset(Dataset):
             )
         return torch.from_numpy(window.apply_to_label(label[window.source()], TRAIN_ID_OF))
 
+    def _inside(self, image_size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8: 255 in the rows that ``extent`` leaves out, else 0."""
+        inside = np.zeros(image_size, np.uint8)
+        top, bottom = (round(share * image_size[0]) for share in self.extent)
+        inside[:top] = inside[image_size[0] - bottom :] = IGNORE_INDEX
+        return inside
+
 
 def collate(samples: list[Sample]) -> Sample:
     """Stacks samples to a batch, in a worker directly in the memory that it shares; labels stay None where there are none."""
-    images, labels, indices = zip(*samples, strict=True)
-    return Sample(default_collate(images), None if labels[0] is None else default_collate(labels), default_collate(indices))
+    images, labels, indices, draws = zip(*samples, strict=True)
+    return Sample(default_collate(images), None if labels[0] is None else default_collate(labels), default_collate(indices), default_collate(draws))

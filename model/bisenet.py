@@ -79,17 +79,17 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusionModule(nn.Module):
-    """FFM: fuses the concatenated paths (N, C, h, w) into (N, num_classes, h, w) and re-weighs the result by its own global context."""
+    """FFM: fuses the concatenated paths (N, C, h, w) into (N, F, h, w) and re-weighs the result by its own global context."""
 
-    def __init__(self, channels: int, num_classes: int):
+    def __init__(self, channels: int, fused: int):
         super().__init__()
-        self.fuse = ConvBNReLU(channels, num_classes, stride=1)
-        self.conv1 = nn.Conv2d(num_classes, num_classes, 1)
-        self.conv2 = nn.Conv2d(num_classes, num_classes, 1)
+        self.fuse = ConvBNReLU(channels, fused, stride=1)
+        self.conv1 = nn.Conv2d(fused, fused, 1)
+        self.conv2 = nn.Conv2d(fused, fused, 1)
 
     def forward(self, paths: Tensor) -> Tensor:
-        fused = self.fuse(paths)  # (N, num_classes, h, w)
-        weight = fused.mean((2, 3), keepdim=True)  # (N, num_classes, 1, 1)
+        fused = self.fuse(paths)  # (N, F, h, w)
+        weight = fused.mean((2, 3), keepdim=True)  # (N, F, 1, 1)
         weight = self.conv2(self.conv1(weight).relu()).sigmoid()
         return fused + fused * weight
 
@@ -101,6 +101,7 @@ class BiSeNet(nn.Module):
         num_classes: channels of the logits.
         backbone: "resnet18" (real time) or "resnet101".
         backbone_weights: None (random), "imagenet" (torchvision's, downloaded once) or a file with a torchvision ResNet state dict.
+        fusion_channels: width F of the fused paths; None: ``num_classes``, as published. The original BiSeNet has 256.
 
     Calling it with images (N, 3, H, W), H and W at least 32 and otherwise any, normalised as the run's input convention says,
     returns a SegmentationOutput. In training N must be at least 2, since the ARM normalises one value per image and channel, unless
@@ -110,15 +111,16 @@ class BiSeNet(nn.Module):
     the published order, 64 times cheaper.
     """
 
-    def __init__(self, num_classes: int = 19, backbone: str = "resnet18", backbone_weights: str | None = None):
+    def __init__(self, num_classes: int = 19, backbone: str = "resnet18", backbone_weights: str | None = None, fusion_channels: int | None = None):
         super().__init__()
         self.frozen_batch_norm = False
-        self.architecture = {"num_classes": num_classes, "backbone": backbone}
+        self.architecture = {"num_classes": num_classes, "backbone": backbone} | ({"fusion_channels": fusion_channels} if fusion_channels else {})
         self.spatial_path = SpatialPath()
         self.context_path = ContextPath(backbone, backbone_weights)
         c16, c32 = self.context_path.channels16, self.context_path.channels32
-        self.fusion = FeatureFusionModule(256 + c16 + c32, num_classes)
-        self.head = nn.Conv2d(num_classes, num_classes, 1)
+        fused = fusion_channels or num_classes
+        self.fusion = FeatureFusionModule(256 + c16 + c32, fused)
+        self.head = nn.Conv2d(fused, num_classes, 1)
         self.aux16 = nn.Conv2d(c16, num_classes, 1)
         self.aux32 = nn.Conv2d(c32, num_classes, 1)
         for name, module in self.named_modules():

@@ -2,12 +2,14 @@
 
 from typing import Any
 
+from torch import Tensor
+
 from model.bisenet import BiSeNet
 from model.normalization import Normalization
 
 
 def load_network(checkpoint: dict[str, Any], num_classes: int | None = None) -> tuple[BiSeNet, Normalization]:
-    """The network in evaluation mode, on the CPU, and what its input is.
+    """The network in evaluation mode, on the CPU, and what its input is. Of a run with a teacher it is the teacher that is deployed.
 
     Raises ValueError when the checkpoint has another number of classes than ``num_classes``.
     """
@@ -15,7 +17,7 @@ def load_network(checkpoint: dict[str, Any], num_classes: int | None = None) -> 
     if num_classes is not None and architecture["num_classes"] != num_classes:
         raise ValueError(f"The checkpoint {checkpoint['name']!r} has {architecture['num_classes']} classes; {num_classes} are expected here.")
     model = BiSeNet(**architecture)
-    model.load_state_dict(checkpoint["parts"]["model"])
+    model.load_state_dict(_deployed(checkpoint))
     return model.eval(), Normalization.from_dict(checkpoint["input"])
 
 
@@ -26,4 +28,9 @@ def initialise_from(model: BiSeNet, checkpoint: dict[str, Any]) -> None:
             f"--init: the checkpoint {checkpoint['name']!r} is {checkpoint['architecture']}, this run is {model.architecture}. "
             "Choose the same --backbone, or another checkpoint."
         )
-    model.load_state_dict(checkpoint["parts"]["model"])
+    model.load_state_dict(_deployed(checkpoint))
+
+
+def _deployed(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """The state of the network that the run hands over: the one that learns, or the teacher that follows it."""
+    return checkpoint["parts"][checkpoint.get("deployed", "model")]

@@ -59,10 +59,10 @@ def read_attributes(path: Path) -> set[str]:
 
 
 def shared_flags() -> dict[str, set[str]]:
-    """The flags that each function of utils/arguments.py declares."""
-    tree = ast.parse((ROOT / "utils/arguments.py").read_text())
+    """The flags that each function of utils/arguments.py and utils/method_arguments.py declares."""
+    trees = [ast.parse((ROOT / f"utils/{name}.py").read_text()) for name in ("arguments", "method_arguments")]
     groups = {}
-    for function in tree.body:
+    for function in (node for tree in trees for node in tree.body):
         if isinstance(function, ast.FunctionDef) and function.name.startswith("add_"):
             calls = [n for n in ast.walk(function) if isinstance(n, ast.Call) and isinstance(n.func, ast.Attribute) and n.func.attr == "add_argument"]
             groups[function.name] = {call.args[0].value.lstrip("-").replace("-", "_") for call in calls}

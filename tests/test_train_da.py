@@ -129,7 +129,7 @@ class TestBadInput:
 
     def test_resume_with_another_method(self, gta5_root, cityscapes_root, tmp_path):
         run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1)
-        with pytest.raises(ValueError, match="discriminator: light -> full; lab: False -> True"):
+        with pytest.raises(ValueError, match="discriminator: light -> full; lab: 0.0 -> 1.0"):
             run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume", "--lab", "--discriminator", "full")
 
     def test_resume_of_a_supervised_run(self, gta5_root, cityscapes_root, tmp_path):

@@ -1,13 +1,42 @@
-"""One iteration of domain adaptation: what a method computes, up to the gradients. The optimisers' steps belong to the caller's loop."""
+"""One iteration of domain adaptation, a function a method: what it computes, up to the gradients. The optimisers' steps belong to the
+caller's loop. Self-training has a file of its own.
+
+All of them take source and target images (N, 3, H, W), normalised, and the source's label (N, H, W), and return detached scalars.
+``autocast()`` opens the run's precision, ``scaler`` scales what is sent backward (a disabled one passes it through). Where the images are
+only a part of a batch, ``share`` is their share of it and ``valid_pixels`` the source's valid pixels in the whole: gradients, losses and
+accuracies of the parts then add up to those of the whole batch. ``weighting`` weighs the pixels of the supervised loss (utils/losses.py).
+"""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from utils.losses import SOURCE, TARGET, at_least_float32, domain_loss, segmentation_loss
+from utils.losses import SOURCE, TARGET, Weighting, at_least_float32, domain_loss, least_squares_domain_loss, segmentation_loss, self_information
 from utils.upsampling import upsampled_softmax
+
+Autocast = Callable[[], AbstractContextManager]
+
+
+class Game(NamedTuple):
+    """What the networks play for. ``shown``: what the discriminator sees of the class probabilities (N, C, H, W); ``loss(score, domain)``:
+    by what it is taught and deceived; ``boundary``: the score between the domains. By default the paper's: probabilities and BCE."""
+
+    shown: Callable[[Tensor], Tensor] = nn.Identity()
+    loss: Callable[[Tensor, float], Tensor] = domain_loss
+    boundary: float = 0.0
+
+
+PAPER_GAME = Game()
+LOSSES = {"bce": (domain_loss, 0.0), "least-squares": (least_squares_domain_loss, (SOURCE + TARGET) / 2)}
+SHOWN = {"probabilities": nn.Identity(), "entropy": self_information}
+
+
+def game(loss: str = "bce", shown: str = "probabilities") -> Game:
+    """The paper's game, or with a least-squares loss, or with entropy maps as AdvEnt (Vu et al., CVPR 2019) shows them."""
+    return Game(SHOWN[shown], *LOSSES[loss])
 
 
 def adversarial_step(
@@ -17,50 +46,155 @@ def adversarial_step(
     label: Tensor,
     target: Tensor,
     lambda_adv: float,
-    autocast: Callable[[], AbstractContextManager],
+    autocast: Autocast,
     scaler: torch.amp.GradScaler,
     valid_pixels: int | None = None,
     share: float = 1.0,
+    rules: Game = PAPER_GAME,
+    weighting: Weighting | None = None,
 ) -> dict[str, Tensor]:
     """Adversarial output-space adaptation (Tsai et al., CVPR 2018; the paper's Eqs. 3-5): adds the gradients of both networks.
 
-    Args: source and target (N, 3, H, W) normalised images, label (N, H, W) of the source; ``autocast()`` opens the run's precision,
-    ``scaler`` scales what is sent backward (a disabled one passes it through). Where these images are only a part of a batch,
-    ``share`` is their share of it and ``valid_pixels`` the valid pixels of the whole: gradients, losses and accuracies of the parts
-    then add up to those of the whole batch.
-    Returns detached scalars: the segmenter's loss, the adversarial loss before lambda, the discriminator's loss, and the shares of
-    pixels that the discriminator places rightly in either domain.
+    Returns the segmenter's loss, the adversarial loss before lambda, the discriminator's loss, and the shares of pixels that the
+    discriminator places rightly in either domain.
     """
     # The segmenter on the source, supervised. Its graph is gone before the target's is built.
     with autocast():
         output = model.low_resolution(source)
-    loss = segmentation_loss(output, label, valid_pixels=valid_pixels)
+    loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=weighting)
     scaler.scale(loss).backward()
-    source_probabilities = upsampled_softmax(at_least_float32(output.logits.detach()), label.shape[-2:])  # (N, C, H, W)
+    source_logits = output.logits.detach()
     del output
 
-    # The segmenter on the target, against the discriminator: only the gradient of the probabilities is asked for, so the
-    # discriminator is frozen. Source and target pass separately, each with its own batch statistics.
+    # Source and target pass separately, each with its own batch statistics.
     with autocast():
         target_logits = model.low_resolution(target, with_aux=False).logits
-    target_probabilities = upsampled_softmax(at_least_float32(target_logits), target.shape[-2:])
+    probabilities, gradient, losses = _play(discriminator, source_logits, target_logits, label, lambda_adv, autocast, scaler, share, rules)
+    probabilities.backward(gradient)
+    return {"loss/segmentation": loss.detach()} | losses
+
+
+def joint_adversarial_step(
+    model: nn.Module,
+    discriminator: nn.Module,
+    source: Tensor,
+    label: Tensor,
+    target: Tensor,
+    lambda_adv: float,
+    autocast: Autocast,
+    scaler: torch.amp.GradScaler,
+    valid_pixels: int | None = None,
+    share: float = 1.0,
+    rules: Game = PAPER_GAME,
+    weighting: Weighting | None = None,
+) -> dict[str, Tensor]:
+    """``adversarial_step`` with both domains in one pass, so that BatchNorm normalises them together. Needs the memory of both."""
+    with autocast():
+        output = model.low_resolution(torch.cat([source, target]))
+    of_source, of_target = split_output(output, len(source))
+    loss = segmentation_loss(of_source, label, valid_pixels=valid_pixels, weighting=weighting)
+    source_logits = of_source.logits.detach()
+    probabilities, gradient, losses = _play(discriminator, source_logits, of_target.logits, label, lambda_adv, autocast, scaler, share, rules)
+    torch.autograd.backward([scaler.scale(loss), probabilities], [None, gradient])
+    return {"loss/segmentation": loss.detach()} | losses
+
+
+def split_output(output, first: int) -> tuple:
+    """The network's output for the first images of a batch, and for the others."""
+    logits, aux = output.logits.split([first, len(output.logits) - first]), [each.split([first, len(each) - first]) for each in output.aux]
+    return tuple(type(output)(logits[part], tuple(each[part] for each in aux)) for part in (0, 1))
+
+
+def _play(
+    discriminator: nn.Module,
+    source_logits: Tensor,
+    target_logits: Tensor,
+    label: Tensor,
+    lambda_adv: float,
+    autocast: Autocast,
+    scaler: torch.amp.GradScaler,
+    share: float,
+    rules: Game,
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """One move of the game: adds the discriminator's gradient; returns the target's probabilities, the segmenter's gradient to be sent
+    back through them, and the losses."""
+    source_probabilities = upsampled_softmax(at_least_float32(source_logits), label.shape[-2:])  # (N, C, H, W)
+    target_probabilities = upsampled_softmax(at_least_float32(target_logits), label.shape[-2:])
+
+    # The segmenter against the discriminator: only the gradient of the probabilities is asked for, so the discriminator is frozen.
     judged = target_probabilities.detach().requires_grad_()
     with autocast():
-        target_score = discriminator(judged)  # (N, 1, H, W)
-    adversarial = domain_loss(target_score, SOURCE) * share
+        target_score = discriminator(rules.shown(judged))  # (N, 1, H, W)
+    adversarial = rules.loss(target_score, SOURCE) * share
     (gradient,) = torch.autograd.grad(scaler.scale(lambda_adv * adversarial), judged, retain_graph=True)
-    target_probabilities.backward(gradient)
 
     # The discriminator on both, detached. Its answer to the target is the one it has just given: it has not moved since.
     with autocast():
-        source_score = discriminator(source_probabilities)
-    d_loss = (domain_loss(source_score, SOURCE) + domain_loss(target_score, TARGET)) / 2 * share
+        source_score = discriminator(rules.shown(source_probabilities))
+    d_loss = (rules.loss(source_score, SOURCE) + rules.loss(target_score, TARGET)) / 2 * share
     torch.autograd.backward(scaler.scale(d_loss), inputs=list(discriminator.parameters()))
 
-    return {
-        "loss/segmentation": loss.detach(),
-        "loss/adversarial": adversarial.detach(),
-        "loss/discriminator": d_loss.detach(),
-        "discriminator_accuracy/source": (source_score.detach() > 0).float().mean() * share,
-        "discriminator_accuracy/target": (target_score.detach() < 0).float().mean() * share,
-    }
+    return (
+        target_probabilities,
+        gradient,
+        {
+            "loss/adversarial": adversarial.detach(),
+            "loss/discriminator": d_loss.detach(),
+            "discriminator_accuracy/source": (source_score.detach() > rules.boundary).float().mean() * share,
+            "discriminator_accuracy/target": (target_score.detach() < rules.boundary).float().mean() * share,
+        },
+    )
+
+
+def entropy_step(
+    model: nn.Module,
+    source: Tensor,
+    label: Tensor,
+    target: Tensor,
+    lambda_entropy: float,
+    autocast: Autocast,
+    scaler: torch.amp.GradScaler,
+    valid_pixels: int | None = None,
+    share: float = 1.0,
+    weighting: Weighting | None = None,
+) -> dict[str, Tensor]:
+    """MinEnt (Vu et al., CVPR 2019): on the target the network is taught to be sure. Returns the segmentation loss and the mean entropy,
+    from 0 to 1, before lambda."""
+    with autocast():
+        output = model.low_resolution(source)
+    loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=weighting)
+    scaler.scale(loss).backward()
+    del output
+    with autocast():
+        logits = model.low_resolution(target, with_aux=False).logits
+    entropy = self_information(upsampled_softmax(at_least_float32(logits), target.shape[-2:])).sum(1).mean() * share
+    scaler.scale(lambda_entropy * entropy).backward()
+    return {"loss/segmentation": loss.detach(), "loss/entropy": entropy.detach()}
+
+
+def pseudo_label_step(
+    model: nn.Module,
+    source: Tensor,
+    label: Tensor,
+    target: Tensor,
+    target_label: Tensor,
+    autocast: Autocast,
+    scaler: torch.amp.GradScaler,
+    valid_pixels: int | None = None,
+    share: float = 1.0,
+    weighting: Weighting | None = None,
+) -> dict[str, Tensor]:
+    """Offline pseudo-labels (Zou et al., ECCV 2018): supervised on both domains. ``target_label`` (N, H, W): trainIds of any origin, 255
+    where there is none. Each domain's loss is a mean, over its own pixels: the target's over all of them, so that few labels weigh little.
+    """
+    losses = {}
+    for name, images, labels, divisor in (
+        ("loss/segmentation", source, label, valid_pixels),
+        ("loss/pseudo_labels", target, target_label, target_label.numel() / share),
+    ):
+        with autocast():
+            output = model.low_resolution(images)
+        loss = segmentation_loss(output, labels, valid_pixels=divisor, weighting=weighting)
+        scaler.scale(loss).backward()
+        losses[name] = loss.detach()
+    return losses

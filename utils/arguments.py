@@ -5,75 +5,9 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-# A recipe is a set of defaults: flags given on the command line win. "paper" is what the paper means (its errors mended),
-# "authors" is what the published code does.
-RECIPES = {
-    "train": {
-        "paper": {
-            "backbone": "resnet18",
-            "batch_size": 4,
-            "lr": 5e-4,
-            "epochs": 50,
-            "poly_per": "iteration",
-            "input": "imagenet",
-            "crop": "random",
-            "padding": "mean",
-        },
-        "authors": {
-            "backbone": "resnet18",
-            "batch_size": 4,
-            "lr": 5e-4,
-            "epochs": 50,
-            "poly_per": "epoch",
-            "input": "step2",
-            "crop": "centre",
-            "padding": "zero",
-        },
-    },
-    "train_da": {
-        "paper": {
-            "backbone": "resnet101",
-            "batch_size": 4,
-            "target_batch_size": None,
-            "lr": 5e-4,
-            "d_lr": 1e-5,
-            "max_steps": 25_000,
-            "schedule_steps": 250_000,
-            "input": "imagenet",
-            "crop": "random",
-            "padding": "mean",
-            "target_split": "train",
-            "target_view": "crops",
-        },
-        "authors": {
-            "backbone": "resnet101",
-            "batch_size": 4,
-            "target_batch_size": 2,
-            "lr": 2e-3,
-            "d_lr": 4e-5,
-            "max_steps": 6_251,
-            "schedule_steps": 62_500,
-            "input": "step34",
-            "crop": "centre",
-            "padding": "zero",
-            "target_split": "val",
-            "target_view": "whole",
-        },
-    },
-}
-
-# Settings that may differ when a run is continued: they change where and how it is watched, not what it learns.
-HARMLESS = frozenset(
-    ("resume", "device", "workers", "max_steps", "epochs", "log_every", "save_every", "validate_every", "panel_every", "name", "output")
-    # Into how many parts a batch is split matters through BatchNorm alone, which is recorded: see images_normalised_together.
-    + ("accumulate", "compile")
-    # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
-    + ("gta5", "cityscapes", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
-)
 
 
 def new_parser(description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -130,12 +64,13 @@ def available_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def add_recipe_argument(parser: argparse.ArgumentParser) -> None:
+def add_recipe_argument(parser: argparse.ArgumentParser, recipes: Iterable[str]) -> None:
     parser.add_argument(
         "--recipe",
-        choices=("paper", "authors"),
+        choices=tuple(recipes),
         default="paper",
-        help="set of defaults: 'paper' is what the paper describes, 'authors' what its published code does; flags given here win over it",
+        help="set of defaults: 'paper' is what the paper describes, 'authors' what its published code does, 'strong' what adapts best in our "
+        "measurements (docs/results.md); flags given here win over it",
     )
 
 
@@ -168,6 +103,12 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         default="imagenet",
         help="what the backbone starts from: random weights, torchvision's ImageNet weights (downloaded once), or a torchvision state dict",
     )
+    group.add_argument(
+        "--fusion-channels",
+        type=positive,
+        metavar="N",
+        help="width of the fused paths; default: the number of classes, as the paper has it. The original BiSeNet has 256: slower, and better",
+    )
     group.add_argument("--compile", action="store_true", help="compile the network with torch.compile: a slow start, then perhaps faster steps")
     group.add_argument("--init", type=Path, metavar="FILE", help="start from the network of another run's checkpoint; steps and optimiser begin anew")
 
@@ -192,12 +133,26 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         help="an image is resized by one of these, drawn at random, before it is cropped",
     )
     group.add_argument("--flip", type=share, default=0.5, metavar="P", help="probability of a mirror image")
+    group.add_argument(
+        "--rare-classes",
+        action="store_true",
+        help="draw labelled images so that rare classes come more often (DAFormer); a raw data set's labels are all read once for it",
+    )
     group.add_argument("--padding", choices=("mean", "zero"), help="colour around scaled images smaller than the crop; their labels are 255 there")
     group.add_argument(
         "--input",
         choices=("imagenet", "step2", "step34"),
         help="what the network is fed: RGB with ImageNet's mean and std; RGB / 255; or BGR minus a mean, as the authors' steps 2 and 3-4 do",
     )
+
+
+def add_style_arguments(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("looks of the labelled images: each with a probability, 1 where none is given after the flag")
+    often = {"type": share, "nargs": "?", "const": 1.0, "default": 0.0, "metavar": "P"}
+    group.add_argument("--lab", **often, help="the LAB colour statistics of a random target image (the paper's step 4)")
+    group.add_argument("--fda", **often, help="the amplitudes of a random target image at low frequencies (FDA); an alternative to --lab")
+    group.add_argument("--jitter", **often, help="random brightness, contrast, saturation and hue")
+    group.add_argument("--blur", **often, help="a slight random blur")
 
 
 def add_optimisation_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -219,6 +174,20 @@ def add_optimisation_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
     )
     group.add_argument(
         "--lr", type=rate, help="of SGD, at the start. The default suits ImageNet weights; from random weights about 1e-2 is better (docs/results.md)"
+    )
+    group.add_argument(
+        "--new-layer-rate",
+        type=rate,
+        default=1.0,
+        metavar="FACTOR",
+        help="layers outside the backbone, which start from random weights, learn so many times as fast",
+    )
+    group.add_argument("--warmup", type=count, default=0, metavar="STEPS", help="the learning rate rises from 0 in the first steps")
+    group.add_argument(
+        "--pixel-weights",
+        choices=("equal", "hard", "class"),
+        default="equal",
+        help="in the supervised loss: all pixels equally; only those that the network gets wrong or is unsure of (OHEM); or rarer classes more",
     )
     group.add_argument("--momentum", type=share, default=0.9, help="of SGD")
     group.add_argument("--weight-decay", type=float, default=5e-4, help="of SGD, on every parameter")

@@ -33,6 +33,28 @@ VIEWS = {
 
 
 @torch.inference_mode()
+def class_scores(
+    model: nn.Module,
+    image: Tensor,
+    normalize: Callable[[Tensor], Tensor],
+    device: torch.device,
+    autocast: Callable[[], AbstractContextManager],
+    views: tuple[View, ...] = (),
+) -> Tensor:
+    """How likely each class is at every pixel: (N, H, W, 3) uint8 RGB -> (N, C, H, W) float32, on ``device``.
+
+    Logits, or with ``views`` the mean over these of the probabilities. ``model`` offers ``low_resolution``; it is put into evaluation mode
+    and back. A model whose weights are in half precision is fed it.
+    """
+    training = model.training
+    model.eval()
+    x = normalize(image.to(device, non_blocking=True)).to(next(model.parameters()).dtype)  # (N, 3, H, W)
+    with autocast():
+        scores = _mean_probabilities(model, x, views) if views else _upsample(model.low_resolution(x).logits, x.shape[-2:])
+    model.train(training)
+    return scores
+
+
 def predict(
     model: nn.Module,
     image: Tensor,
@@ -41,19 +63,9 @@ def predict(
     autocast: Callable[[], AbstractContextManager],
     views: tuple[View, ...] = (),
 ) -> Tensor:
-    """The most likely class of every pixel: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds, on ``device``.
-
-    ``model`` offers ``low_resolution``; it is put into evaluation mode and back. A model whose weights are in half precision is
-    fed it. ``views``: average the probabilities over these instead of taking the image as it is.
-    """
-    training = model.training
-    model.eval()
-    x = normalize(image.to(device, non_blocking=True)).to(next(model.parameters()).dtype)  # (N, 3, H, W)
-    with autocast():
-        scores = _mean_probabilities(model, x, views) if views else _upsample(model.low_resolution(x).logits, x.shape[-2:])
-    model.train(training)
+    """The most likely class of every pixel: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds, on ``device``; see ``class_scores``."""
     # max() rather than argmax(), which is several times slower on a CPU. Softmax would not change the order.
-    return scores.max(1).indices.to(torch.uint8)
+    return class_scores(model, image, normalize, device, autocast, views).max(1).indices.to(torch.uint8)
 
 
 def _upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:

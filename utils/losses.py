@@ -1,10 +1,13 @@
-"""The losses of the paper: Eqs. 1-5, means over pixels. Scores are raised to float32 before softmax and BCE, whatever autocast does."""
+"""The losses of the paper, Eqs. 1-5, and their kin: means over pixels. Scores are raised to float32 first, whatever autocast does."""
+
+import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from utils.upsampling import upsampled_cross_entropy_sum
+from utils.upsampling import cross_entropy_sum, upsampled_cross_entropy_sum
 
 SOURCE, TARGET = 1.0, 0.0
 """z of Eq. 3: what the discriminator should answer for each domain."""
@@ -15,31 +18,96 @@ def at_least_float32(scores: Tensor) -> Tensor:
     return scores.to(torch.promote_types(scores.dtype, torch.float32))
 
 
-def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, valid_pixels: int | None = None) -> Tensor:
+def cross_entropy(logits: Tensor, label: Tensor, ignore_index: int = 255, valid_pixels: float | None = None, weight: Tensor | None = None) -> Tensor:
     """Eq. 2: softmax cross-entropy, the mean over the valid pixels; 0 (with zero gradient) where no pixel is valid, never NaN.
 
     Args: logits (N, C, h, w), interpolated bilinearly where they are smaller than the label; label (N, H, W) of any integer type,
     trainIds or ``ignore_index``; ``valid_pixels``: of the whole batch where this is a part of it, so that the parts' losses add up to
-    the mean over the whole, by default those of ``label``. Returns a scalar.
+    the mean over the whole, by default those of ``label``; ``weight`` (N, H, W) multiplies each pixel's term and does not change what
+    the sum is divided by. Returns a scalar.
     """
     logits = at_least_float32(logits)
-    if logits.shape[-2:] == label.shape[-2:]:
-        total = F.cross_entropy(logits, label.long(), ignore_index=ignore_index, reduction="sum")
-    else:
-        total = upsampled_cross_entropy_sum(logits, label, ignore_index)
+    full_size = logits.shape[-2:] == label.shape[-2:]
+    total = (cross_entropy_sum if full_size else upsampled_cross_entropy_sum)(logits, label, ignore_index, weight)
     return total / ((label != ignore_index).sum().clamp(min=1) if valid_pixels is None else max(1, valid_pixels))
 
 
-def segmentation_loss(output, label: Tensor, ignore_index: int = 255, valid_pixels: int | None = None) -> Tensor:
+Weighting = Callable[[Tensor, Tensor], Tensor]
+"""(logits (N, C, h, w), label (N, H, W)) -> the weight of every pixel (N, H, W), without gradient: ``hard_pixels`` or ``ClassWeights``."""
+
+
+def segmentation_loss(
+    output,
+    label: Tensor,
+    ignore_index: int = 255,
+    valid_pixels: float | None = None,
+    weight: Tensor | None = None,
+    weighting: Weighting | None = None,
+) -> Tensor:
     """Eq. 1 with alpha = 1 and k = 3: cross-entropy on the main output and on each auxiliary one. Also Eq. 4.
 
     Args: ``output`` with ``.logits`` (N, C, H, W) and ``.aux``, a tuple of such, or all of them at stride 8 as the network's
-    ``low_resolution`` gives them: the same value, cheaper; label (N, H, W); ``valid_pixels`` as for ``cross_entropy``. Returns a scalar.
+    ``low_resolution`` gives them: the same value, cheaper; label (N, H, W); ``valid_pixels`` and ``weight`` as for ``cross_entropy``;
+    ``weighting`` makes further weights, of each output's own. Returns a scalar.
     """
-    return sum(cross_entropy(logits, label, ignore_index, valid_pixels) for logits in (output.logits, *output.aux))
+
+    def one(logits: Tensor) -> Tensor:
+        weights = [each for each in (weight, weighting and weighting(logits.detach(), label)) if each is not None]
+        return cross_entropy(logits, label, ignore_index, valid_pixels, math.prod(weights) if weights else None)
+
+    return sum(one(logits) for logits in (output.logits, *output.aux))
+
+
+def hard_pixels(logits: Tensor, label: Tensor, ignore_index: int = 255, probability: float = 0.7, least: float = 1 / 16) -> Tensor:
+    """Online hard example mining (OHEM; Shrivastava et al., CVPR 2016, in the pixelwise form of the original BiSeNet).
+
+    Pixels whose true class has a probability below ``probability`` count, but no fewer than the share ``least`` of the valid ones, the
+    hardest. Returns weights (N, H, W): 0, or the factor that makes the sum over these pixels, divided by all valid ones, their mean.
+    """
+    full = F.interpolate(at_least_float32(logits), size=label.shape[-2:], mode="bilinear", align_corners=False)
+    losses = F.cross_entropy(full, label.long(), ignore_index=ignore_index, reduction="none")  # (N, H, W)
+    valid = label != ignore_index
+    ranked = losses.masked_fill(~valid, -1).flatten().sort(descending=True).values
+    last = (valid.sum() * least).long().clamp(max=ranked.numel() - 1)  # on the device: nothing waits for it
+    hard = valid & (losses >= ranked[last].clamp(max=-math.log(probability)))
+    return hard * (valid.sum() / hard.sum().clamp(min=1))
+
+
+class ClassWeights:
+    """Pixels weigh by their class: rarer classes more, by 1 / sqrt(share), so that the mean weight of a pixel is 1.
+
+    ``pixels``: (C,) how many pixels of each class the training labels hold. A class that never occurs weighs 0.
+    """
+
+    def __init__(self, pixels: Tensor, device: torch.device):
+        share = pixels.double() / pixels.sum()
+        raw = torch.where(share > 0, share.clamp(min=1e-12).rsqrt(), 0.0)
+        table = torch.zeros(256)
+        table[: len(pixels)] = (raw / (raw * share).sum()).float()
+        self.table = table.to(device)
+
+    def __call__(self, _logits: Tensor, label: Tensor) -> Tensor:
+        return self.table[label.long()]
 
 
 def domain_loss(score: Tensor, domain: float) -> Tensor:
     """Eqs. 3 and 5 for one domain: binary cross-entropy of the discriminator's logits (N, 1, H, W) with z = ``domain``, the mean."""
     score = at_least_float32(score)
     return F.binary_cross_entropy_with_logits(score, torch.full_like(score, domain))
+
+
+def least_squares_domain_loss(score: Tensor, domain: float) -> Tensor:
+    """In the place of ``domain_loss``: (D - z)^2, the mean (Mao et al., ICCV 2017), whose gradient does not fade where D is sure."""
+    score = at_least_float32(score)
+    return F.mse_loss(score, torch.full_like(score, domain))
+
+
+def self_information(probabilities: Tensor) -> Tensor:
+    """-p log2 p / log2 C, of the same shape (N, C, H, W): what AdvEnt (Vu et al., CVPR 2019) shows its discriminator. Its sum over the
+    classes is the entropy of a pixel, from 0 (sure) to 1 (uniform)."""
+    return -probabilities * probabilities.clamp(min=1e-30).log2() / math.log2(probabilities.shape[1])
+
+
+def pixel_weighting(kind: str, pixels: Tensor | None, device: torch.device) -> Weighting | None:
+    """ "equal": None; "hard": ``hard_pixels``; "class": ``ClassWeights`` of ``pixels`` (C,), those of the training labels."""
+    return {"equal": lambda: None, "hard": lambda: hard_pixels, "class": lambda: ClassWeights(pixels, device)}[kind]()

@@ -18,6 +18,20 @@ def scale_learning_rate(optimizer: Optimizer, factor: float) -> None:
         group["lr"] = group["initial_lr"] * factor
 
 
+def warm_up(step: int, steps: int) -> float:
+    """The share of the learning rate in the first ``steps`` steps, rising linearly to 1; 1 everywhere where ``steps`` is 0."""
+    return min(1.0, (step + 1) / (steps + 1))
+
+
+def sgd(model: nn.Module, lr: float, momentum: float, weight_decay: float, new_layers: float = 1.0) -> torch.optim.SGD:
+    """SGD with ``lr``; the layers outside the backbone, which never come with pretrained weights, learn ``new_layers`` times as fast."""
+    backbone, new = [], []
+    for name, parameter in model.named_parameters():
+        (backbone if ".backbone." in name else new).append(parameter)
+    groups = [{"params": backbone}, {"params": new, "lr": lr * new_layers}] if new_layers != 1 else model.parameters()
+    return torch.optim.SGD(groups, lr, momentum=momentum, weight_decay=weight_decay)
+
+
 def gradient_norm(network: nn.Module) -> Tensor:
     """The Euclidean norm of the network's whole gradient, a scalar on its device."""
     gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]

@@ -15,11 +15,21 @@ STRIP_BYTES = 1 << 20
 """Size of one strip of scores, about a core's second-level cache."""
 
 
-def upsampled_cross_entropy_sum(scores: Tensor, label: Tensor, ignore_index: int) -> Tensor:
-    """The sum over valid pixels of the softmax cross-entropy of ``scores`` (N, C, h, w) resized bilinearly to ``label`` (N, H, W)."""
+def upsampled_cross_entropy_sum(scores: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None) -> Tensor:
+    """The sum over valid pixels of the softmax cross-entropy of ``scores`` (N, C, h, w) resized bilinearly to ``label`` (N, H, W).
+
+    ``weight``: (N, H, W), what each pixel's term is multiplied by; None: 1.
+    """
     if scores.is_cuda:
-        return F.cross_entropy(_resize(scores, label.shape[-2:]), label.long(), ignore_index=ignore_index, reduction="sum")
-    return _UpsampledCrossEntropySum.apply(scores, label, ignore_index)
+        return cross_entropy_sum(_resize(scores, label.shape[-2:]), label, ignore_index, weight)
+    return _UpsampledCrossEntropySum.apply(scores, label, ignore_index, weight)
+
+
+def cross_entropy_sum(scores: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None) -> Tensor:
+    """The same for ``scores`` that have the size of ``label``."""
+    if weight is None:
+        return F.cross_entropy(scores, label.long(), ignore_index=ignore_index, reduction="sum")
+    return (F.cross_entropy(scores, label.long(), ignore_index=ignore_index, reduction="none") * weight).sum()
 
 
 def upsampled_softmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
@@ -70,7 +80,7 @@ class _UpsampledCrossEntropySum(torch.autograd.Function):
     """The gradient is computed along with the loss, at the small size, and only scaled when it is asked for."""
 
     @staticmethod
-    def forward(ctx, scores: Tensor, label: Tensor, ignore_index: int) -> Tensor:
+    def forward(ctx, scores: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None) -> Tensor:
         strips, total = _Strips(scores, label.shape[-2:]), scores.new_zeros(())
         plan, gradient = list(strips), torch.empty_like(scores)
         for number, image in enumerate(scores):
@@ -81,9 +91,11 @@ class _UpsampledCrossEntropySum(torch.autograd.Function):
                 valid = truth != ignore_index
                 truth = truth.masked_fill(~valid, 0)[None]  # (1, rows, W)
                 valid = valid.to(scores.dtype)[None]
+                if weight is not None:
+                    valid = valid * weight[number, rows]
                 log_probability = (matrix @ wide[:, inputs]).log_softmax(0)  # (C, rows, W)
                 total -= (log_probability.gather(0, truth) * valid).sum()
-                # d loss / d score = probability - one-hot, at valid pixels
+                # d loss / d score = probability - one-hot, times the weight, at valid pixels
                 strip_gradient = log_probability.exp_().scatter_add_(0, truth, -torch.ones_like(valid)).mul_(valid)
                 wide_gradient[:, inputs] += matrix.t() @ strip_gradient
             gradient[number] = strips.narrow(wide_gradient)
@@ -91,9 +103,9 @@ class _UpsampledCrossEntropySum(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return gradient * upstream, None, None
+        return gradient * upstream, None, None, None
 
 
 class _UpsampledSoftmax(torch.autograd.Function):

@@ -6,11 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.cityscapes import cityscapes
+from dataset.cityscapes import cityscapes, cityscapes_tree, label_path, with_labels
 from dataset.files import image_size, read_image, read_label
 from dataset.gta5 import gta5
 from dataset.labels import COLOURS, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing import check_listing, read_name_list, restrict
+from dataset.preparation import Job, prepare
+from dataset.segmentation import SegmentationDataset
+from dataset.transforms import WholeImage
+from dataset.unlabelled import unlabelled
 from tests.conftest import scene, write_cityscapes
 
 
@@ -87,6 +91,84 @@ def test_fingerprint_follows_names_not_places(cityscapes_root, tmp_path):
     shutil.copytree(cityscapes_root, tmp_path / "elsewhere")
     assert cityscapes(tmp_path / "elsewhere", "train").fingerprint() == cityscapes(cityscapes_root, "train").fingerprint()
     assert cityscapes(cityscapes_root, "train").fingerprint() != cityscapes(cityscapes_root, "val").fingerprint()
+
+
+class TestLabelsOfAnotherRoot:
+    """Pseudo-labels, of whatever tool: labelId PNGs in the tree of Cityscapes under a root of their own."""
+
+    @pytest.fixture
+    def other(self, cityscapes_root, tmp_path):
+        """Labels that differ from the ground truth: everything is road or sky, but for a corner that is ignored."""
+        root = tmp_path / "other"
+        for number, name in enumerate(cityscapes(cityscapes_root, "train").names):
+            label = np.full((64, 128), 7 if number % 2 else 23, np.uint8)
+            label[:8, :8] = 0
+            path = root / label_path(name, "train")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(label).save(path)
+        return root
+
+    def test_they_are_read_in_place_of_the_ground_truth(self, cityscapes_root, other):
+        listing, truth = cityscapes(cityscapes_root, "train", label_root=other), cityscapes(cityscapes_root, "train")
+        assert listing.fingerprint() == truth.fingerprint()
+        assert [listing[i].image for i in range(5)] == [truth[i].image for i in range(5)]
+        check_listing(listing)
+        label = SegmentationDataset(listing, WholeImage())[1].label.numpy()
+        assert (label[8:] == 0).all()
+        assert (label[:8, :8] == 255).all()
+
+    def test_the_ground_truth_is_not_needed(self, cityscapes_root, other):
+        shutil.rmtree(cityscapes_root / "gtFine")
+        assert (
+            cityscapes(cityscapes_root, "train", label_root=other)[4].label == other / "gtFine/train/aachen/aachen_000004_000019_gtFine_labelIds.png"
+        )
+
+    def test_no_labels_are_no_labels(self, cityscapes_root, other):
+        assert not cityscapes(cityscapes_root, "train", labels=False, label_root=other).has_labels
+
+    @pytest.mark.parametrize("labels", [True, False])
+    def test_images_of_a_prepared_root(self, cityscapes_root, other, tmp_path, labels):
+        tree = cityscapes_tree(cityscapes_root, "train")
+        prepare(Job(tree, "cityscapes-train", labels=labels), tmp_path / "prepared", "command", say=lambda text: None)
+        listing = cityscapes(tmp_path / "prepared", "train", label_root=other)
+        assert listing[0].image.suffix == ".npy"
+        assert listing[0].label.suffix == ".png"
+        assert listing.facts.lab.shape == (5, 2, 3)
+        check_listing(listing)
+        raw = SegmentationDataset(cityscapes(cityscapes_root, "train", label_root=other), WholeImage())
+        for sample, same in zip(SegmentationDataset(listing, WholeImage()), raw, strict=False):
+            assert np.array_equal(sample.image, same.image)
+            assert np.array_equal(sample.label, same.label)
+
+    def test_a_wrong_size_is_found_at_the_start(self, cityscapes_root, other, tmp_path):
+        Image.fromarray(np.full((64, 120), 7, np.uint8)).save(other / "gtFine/train/aachen/aachen_000002_000019_gtFine_labelIds.png")
+        prepare(Job(cityscapes_tree(cityscapes_root, "train"), "cityscapes-train"), tmp_path / "prepared", "command", say=lambda text: None)
+        for root in (cityscapes_root, tmp_path / "prepared"):
+            with pytest.raises(ValueError, match=r"1 of 5 pairs .*\(64, 128\).*\(64, 120\)"):
+                check_listing(cityscapes(root, "train", label_root=other))
+
+    def test_train_ids_are_refused_by_their_place(self, cityscapes_root, other):
+        for path in other.rglob("*.png"):
+            Image.fromarray(TRAIN_ID_OF[np.asarray(Image.open(path))]).save(path)
+        with pytest.raises(ValueError, match=r"other/gtFine/train/aachen .*these are trainIds"):
+            check_listing(cityscapes(cityscapes_root, "train", label_root=other))
+
+    def test_a_list_chooses_the_labelled_ones(self, cityscapes_root, other):
+        next(other.rglob("*_000003_*")).unlink()
+        with pytest.raises(FileNotFoundError, match=r"1 of 5 images have no label under .*aachen_000003_000019_gtFine_labelIds.png"):
+            cityscapes(cityscapes_root, "train", label_root=other)
+        images = cityscapes(cityscapes_root, "train", labels=False)
+        assert len(with_labels(images.take([0, 1, 2, 4]), other)) == 4
+
+    def test_images_from_anywhere(self, tmp_path):
+        for name in ("monday/0001", "tuesday/0001"):
+            image, label = scene(1, (40, 60))
+            for path, content in ((tmp_path / f"dashcam/{name}.jpg", image), (tmp_path / "labels" / label_path(name, "train"), label)):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                Image.fromarray(content).save(path)
+        listing = with_labels(unlabelled([str(tmp_path / "dashcam")]), tmp_path / "labels")
+        check_listing(listing)
+        assert np.array_equal(read_label(listing[1].label), label)
 
 
 class TestBadInput:

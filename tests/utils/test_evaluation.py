@@ -43,7 +43,7 @@ def test_the_parts_of_an_evaluation_sum_to_the_whole_and_the_mode_is_kept():
     model = lively_network().train()
     label = torch.randint(0, 19, (2, 64, 96), dtype=torch.uint8)
     label[:, :3] = 255
-    batches = [Sample(images()[i : i + 1], label[i : i + 1], torch.tensor([i])) for i in range(2)]
+    batches = [Sample(images()[i : i + 1], label[i : i + 1], torch.tensor([i]), torch.tensor([i])) for i in range(2)]
     seen = []
     result = evaluate(model, batches, NORMALIZE, 19, CPU, PLAIN, each=lambda batch, prediction, matrix: seen.append((prediction, matrix)))
     assert model.training

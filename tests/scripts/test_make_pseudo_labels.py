@@ -1,0 +1,231 @@
+"""scripts.make_pseudo_labels: what is kept, what is never opened, what survives an interruption, what is refused."""
+
+import json
+import shutil
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.cityscapes import cityscapes, label_path, with_labels
+from dataset.demo import CAMERA, street
+from dataset.files import read_image, read_label
+from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
+from dataset.listing import check_listing
+from dataset.unlabelled import unlabelled
+from model.loading import load_network
+from scripts import make_pseudo_labels as entry
+from scripts.prepare import main as prepare
+from scripts.prepare import parse_arguments as prepare_arguments
+from tests.networks import write_checkpoint
+from utils.checkpoint import read_checkpoint
+from utils.evaluation import predict
+
+COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
+
+
+def make(*arguments):
+    entry.main(entry.parse_arguments([*map(str, arguments), *COMMON]))
+
+
+def record(root, split="train"):
+    return json.loads((root / f"pseudo_labels-{split}.json").read_text())
+
+
+def files(root):
+    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.png"))}
+
+
+@pytest.fixture
+def checkpoint(tmp_path):
+    return write_checkpoint(tmp_path / "run/last.pt", "teacher")
+
+
+def predictions(checkpoint, listing):
+    """What eval.py would predict for every image: {name: (H, W) trainIds}."""
+    model, normalize = load_network(read_checkpoint(checkpoint))
+    found = {}
+    for frame in map(listing.__getitem__, range(len(listing))):
+        image = torch.from_numpy(np.array(read_image(frame.image)))[None]
+        found[frame.name] = predict(model, image, normalize, torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False))[0].numpy()
+    return found
+
+
+def test_all_of_a_prediction(cityscapes_root, checkpoint, tmp_path):
+    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo", "--keep", 1)
+    listing = cityscapes(cityscapes_root, "train", label_root=tmp_path / "pseudo")
+    check_listing(listing)
+    expected = predictions(checkpoint, listing)
+    labels = {frame.name: TRAIN_ID_OF[read_label(frame.label)] for frame in map(listing.__getitem__, range(5))}
+    assert np.mean([(labels[name] == expected[name]).mean() for name in labels]) > 0.9999  # folding rounds: ties may fall the other way
+    assert {facts["kept_fraction"] for facts in record(tmp_path / "pseudo")["classes"].values()} <= {1.0, None}
+
+
+@pytest.mark.parametrize("arguments", [["--keep", "0.3"], ["--keep", "0.6", "--tta", "flip"], ["--keep", "1", "--min-confidence", "0.5"]])
+def test_labels_are_sure_predictions_and_the_record_counts_them(cityscapes_root, checkpoint, tmp_path, arguments):
+    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "all", "--keep", 1, *arguments[2:] * ("--tta" in arguments))
+    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "some", *arguments)
+    every, some = (np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / n).rglob("*.png"))]) for n in ("all", "some"))
+    assert some.dtype == np.uint8
+    assert ((some == every) | (some == 0)).all()
+    for name, facts in record(tmp_path / "some")["classes"].items():
+        label_id = LABEL_ID_OF[CLASS_NAMES.index(name)]
+        assert (every == label_id).sum() == facts["predicted_pixels"]
+        assert (some == label_id).sum() == facts["kept_pixels"]
+        if facts["predicted_pixels"] > 1000 and "--min-confidence" not in arguments:
+            assert facts["kept_fraction"] == pytest.approx(float(arguments[1]), abs=0.02)
+        if "--min-confidence" in arguments and facts["kept_pixels"]:
+            assert facts["threshold"] >= 0.5
+    assert 0 < (some > 0).sum() < (every > 0).sum()
+
+
+@pytest.fixture
+def opened():
+    paths, active = [], [True]
+
+    def note(event: str, arguments: tuple) -> None:
+        if event == "open" and active:
+            paths.append(str(arguments[0]))
+
+    sys.addaudithook(note)  # cannot be taken back, only told to be quiet
+    yield paths
+    active.clear()
+
+
+def test_labels_of_the_target_are_never_opened(cityscapes_root, checkpoint, tmp_path, opened):
+    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+    assert [path for path in opened if str(cityscapes_root / "leftImg8bit/train") in path]
+    assert not [path for path in opened if str(cityscapes_root / "gtFine") in path or "leftImg8bit/val" in path]
+
+
+def test_an_interrupted_run_goes_on_with_the_same_thresholds(cityscapes_root, checkpoint, tmp_path, monkeypatch, capsys):
+    arguments = [checkpoint, "--cityscapes", cityscapes_root, "--keep", 0.4, "--output"]
+    make(*arguments, tmp_path / "straight")
+    write, left = entry.write_png, [2]
+
+    def killed_after_two(*what) -> None:
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        write(*what)
+
+    monkeypatch.setattr(entry, "write_png", killed_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        make(*arguments, tmp_path / "halted")
+    assert len(files(tmp_path / "halted")) == 2
+    assert not record(tmp_path / "halted")["complete"]
+    monkeypatch.setattr(entry, "write_png", write)
+    monkeypatch.setattr(entry, "measure", None)  # is not called again
+    make(*arguments, tmp_path / "halted")
+    assert "3 labels written now, 2 there already" in capsys.readouterr().out
+    assert files(tmp_path / "halted") == files(tmp_path / "straight")
+    assert record(tmp_path / "halted")["classes"] == record(tmp_path / "straight")["classes"]
+    assert record(tmp_path / "halted")["complete"]
+
+
+def test_the_record_says_how_they_were_made_and_what_to_beware_of(cityscapes_root, checkpoint, tmp_path, capsys):
+    make(checkpoint, "--cityscapes", cityscapes_root, "--split", "val", "--output", tmp_path / "pseudo", "--min-confidence", 0.1)
+    made = record(tmp_path / "pseudo", "val")
+    assert (made["name"], made["step"], made["complete"]) == ("teacher", 7, True)
+    assert made["settings"] == {
+        "checkpoint_sha256": made["settings"]["checkpoint_sha256"],
+        "split": "val",
+        "images": cityscapes(cityscapes_root, "val").fingerprint(),
+        "keep": 0.5,
+        "min_confidence": 0.1,
+        "tta": None,
+        "precision": "fp32",
+    }
+    assert len(made["settings"]["checkpoint_sha256"]) == 64
+    assert made["images"] == cityscapes(cityscapes_root, "val").names
+    assert made["circumstances"]["git"]
+    assert list(made["classes"]) == list(CLASS_NAMES)
+    assert "has been adapted on 3 images" in made["warnings"][0]
+    assert "transductive" in made["warnings"][1]
+    output = capsys.readouterr().out
+    assert all(f"WARNING: {warning}" in output for warning in made["warnings"])
+
+
+def test_a_teacher_that_knew_the_answers_is_said_aloud(cityscapes_root, tmp_path, capsys):
+    names = cityscapes(cityscapes_root, "train").names
+    facts = {"cityscapes_images": names[:2], "settings": {"train_on": "cityscapes"}, "chosen_with_labels": True}
+    path = write_checkpoint(tmp_path / "last.pt", "oracle")
+    content = read_checkpoint(path) | facts
+    torch.save(content, path)
+    make(path, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+    output = capsys.readouterr().out
+    assert "trained on the true labels of 2 of these images" in output
+    assert "chosen by its score on labelled validation images" in output
+
+
+def test_a_list_and_a_prepared_root(cityscapes_root, checkpoint, tmp_path):
+    prepare(
+        prepare_arguments(["--cityscapes", str(cityscapes_root), "--splits", "train", "--without-labels", "--output", str(tmp_path / "prepared")])
+    )
+    names = cityscapes(cityscapes_root, "train").names
+    (tmp_path / "list.txt").write_text("\n".join(names[1:3]))
+    common = ["--list", tmp_path / "list.txt"]
+    for number, root in enumerate((cityscapes_root, tmp_path / "prepared")):
+        make(checkpoint, "--cityscapes", root, *common, "--output", tmp_path / str(number))
+    assert files(tmp_path / "0") == files(tmp_path / "1")
+    assert list(files(tmp_path / "0")) == [label_path(name, "train") for name in names[1:3]]
+
+
+def test_a_folder_of_generated_streets_from_a_camera(checkpoint, tmp_path):
+    for number in range(3):
+        path = tmp_path / f"dashcam/drive {number % 2}/{number:04}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(street(np.random.default_rng(number), CAMERA, (64, 128))[0]).save(path, quality=95)
+    make(checkpoint, "--target-images", tmp_path / "dashcam/**/*.jpg", "--output", tmp_path / "pseudo")
+    assert list(files(tmp_path / "pseudo")) == [
+        f"gtFine/train/{name}_gtFine_labelIds.png" for name in ("drive 0/0000", "drive 0/0002", "drive 1/0001")
+    ]
+    listing = with_labels(unlabelled([str(tmp_path / "dashcam")]), tmp_path / "pseudo")
+    check_listing(listing)
+    assert read_label(listing[0].label).shape == (64, 128)
+
+
+class TestBadInput:
+    def test_labels_made_otherwise_stay(self, cityscapes_root, checkpoint, tmp_path):
+        make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+        before = files(tmp_path / "pseudo")
+        with pytest.raises(FileExistsError, match=r"made otherwise \(keep: 0.5 -> 0.2\)"):
+            make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo", "--keep", 0.2)
+        other = write_checkpoint(tmp_path / "other.pt", "teacher", seed=1)
+        with pytest.raises(FileExistsError, match="checkpoint_sha256"):
+            make(other, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+        assert files(tmp_path / "pseudo") == before
+
+    def test_ground_truth_is_never_written_over(self, cityscapes_root, checkpoint, tmp_path):
+        before = files(cityscapes_root)
+        with pytest.raises(ValueError, match="would pass for its ground truth"):
+            make(checkpoint, "--cityscapes", cityscapes_root, "--output", cityscapes_root)
+        shutil.copytree(cityscapes_root, tmp_path / "copy")
+        with pytest.raises(FileExistsError, match="were not made here, and stay"):
+            make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "copy")
+        assert files(cityscapes_root) == files(tmp_path / "copy") == before
+
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [
+            (["--keep", "0"], "would label nothing"),
+            (["--min-confidence", "1"], "would label nothing"),
+            (["--keep", "1.2"], "from 0 to 1"),
+        ],
+    )
+    def test_fractions(self, capsys, arguments, text):
+        with pytest.raises(SystemExit):
+            entry.parse_arguments(["x.pt", "--cityscapes", "y", "--output", "z", *arguments])
+        assert text in capsys.readouterr().err
+
+    def test_a_split_of_images_from_anywhere(self, capsys):
+        with pytest.raises(SystemExit):
+            entry.parse_arguments(["x.pt", "--target-images", "y", "--output", "z", "--split", "val"])
+        assert "--split is of Cityscapes" in capsys.readouterr().err
+
+    def test_an_output_that_is_a_file(self, cityscapes_root, checkpoint, tmp_path):
+        (tmp_path / "file").write_text("")
+        with pytest.raises(OSError, match="Cannot write into"):
+            make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "file")

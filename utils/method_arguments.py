@@ -1,0 +1,75 @@
+"""The flags that choose a method of adaptation and shape it."""
+
+import argparse
+
+from utils.adaptation import LOSSES, SHOWN
+from utils.arguments import rate, share
+from utils.self_training import STATISTICS
+
+OWN_FLAGS = {
+    "adversarial": ("discriminator", "lambda_adv", "d_lr", "adversarial_loss", "discriminator_input"),
+    "minent": ("lambda_entropy",),
+    "pseudo-labels": ("pseudo_labels",),
+    "self-training": ("ema", "teacher_statistics", "confidence", "ignore_rows", "mixed_jitter", "mixed_blur"),
+}
+"""The flags that one method alone heeds."""
+
+
+def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[str, ...]) -> None:
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--method",
+        choices=tuple(OWN_FLAGS),
+        default="adversarial",
+        help="adversarial: the paper's; minent: be sure on the target; pseudo-labels: learn from labels made beforehand (--pseudo-labels ROOT); "
+        "self-training: learn from a teacher's labels of mixed images, which adapts best (docs/results.md)",
+    )
+    group.add_argument(
+        "--domain-batches",
+        choices=("separate", "joint"),
+        default="separate",
+        help="adversarial, self-training: each domain in a pass of its own, or both in one, normalised together",
+    )
+    group = parser.add_argument_group("--method adversarial")
+    group.add_argument("--discriminator", choices=discriminators, default="light", help="full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)")
+    group.add_argument("--lambda-adv", type=rate, default=0.01, help="weight of the adversarial loss; larger aligns harder and less stably")
+    group.add_argument("--d-lr", type=rate, help="learning rate of the discriminator's Adam, at the start")
+    group.add_argument("--adversarial-loss", choices=tuple(LOSSES), default="bce", help="the paper's cross-entropy, or least squares (LSGAN)")
+    group.add_argument(
+        "--discriminator-input",
+        choices=tuple(SHOWN),
+        default="probabilities",
+        help="what the discriminator sees: probabilities, or AdvEnt's entropy maps",
+    )
+    group = parser.add_argument_group("--method minent")
+    group.add_argument("--lambda-entropy", type=rate, default=0.01, help="weight of the target's entropy")
+    group = parser.add_argument_group("--method self-training")
+    group.add_argument("--ema", type=share, default=0.99, metavar="MOMENTUM", help="of the teacher's moving average; longer runs want 0.999")
+    group.add_argument(
+        "--teacher-statistics",
+        choices=STATISTICS,
+        default="target",
+        help="what the teacher's BatchNorm normalises with: the average of the network's statistics, or those of the target images alone",
+    )
+    group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")
+    group.add_argument(
+        "--ignore-rows",
+        type=share,
+        nargs=2,
+        metavar=("TOP", "BOTTOM"),
+        default=(0.03, 0.15),
+        help="shares of the target image's height where the teacher's labels are not learned from: far sky, and the car's own bonnet",
+    )
+    group.add_argument("--mixed-jitter", type=share, default=0.8, metavar="P", help="probability that a mixed image changes its colours")
+    group.add_argument("--mixed-blur", type=share, default=0.5, metavar="P", help="probability that a mixed image is blurred")
+
+
+def refuse_flags_without_effect(parser: argparse.ArgumentParser, method: str, settings: dict) -> None:
+    """Ends with a message where a flag of another method than ``method`` has a value other than its default: it would do nothing."""
+    for owner, names in OWN_FLAGS.items():
+        given = [name for name in names if owner != method and name in settings and settings[name] != parser.get_default(name)]
+        if given:
+            flags = ", ".join("--" + name.replace("_", "-") for name in given)
+            parser.error(f"{flags}: of --method {owner}, without effect with --method {method}. Leave it out, or choose that method")
+    if settings["domain_batches"] == "joint" and method not in ("adversarial", "self-training"):
+        parser.error(f"--domain-batches joint is not available with --method {method}, whose domains pass separately")

@@ -1,0 +1,89 @@
+"""The methods of adaptation: what a training loop needs of each, chosen before the loop begins."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from utils.adaptation import Game, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
+from utils.monitor import DiscriminatorWatch
+from utils.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
+
+
+class Batch(NamedTuple):
+    """A batch, or a part of one, where it is computed: ``image`` (N, 3, H, W) normalised, ``label`` (N, H, W) uint8 or None, both on the
+    device; ``host_label``: the same on the host; ``draws``: a random number for each image."""
+
+    image: Tensor
+    label: Tensor | None
+    host_label: Tensor | None
+    draws: list[int]
+
+
+class Method(NamedTuple):
+    """``step(source, target, valid_pixels=...)`` adds gradients and returns losses (utils/adaptation.py); ``valid_pixels``: of the source, in
+    the whole batch. ``opponents``: networks that learn beside the segmenter, ``optimizers``: theirs. ``teacher`` follows the segmenter
+    and is what the run hands over in the end. ``watch(step, logged values)`` gives warnings."""
+
+    step: Callable[..., dict[str, Tensor]]
+    opponents: dict[str, nn.Module] = {}  # noqa: RUF012 (never written to)
+    optimizers: dict[str, Optimizer] = {}  # noqa: RUF012
+    teacher: Teacher | None = None
+    watch: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint must hold of the method."""
+        return self.opponents | self.optimizers | ({} if self.teacher is None else {"teacher": self.teacher.network})
+
+    def after_step(self, model: nn.Module, step: int) -> None:
+        """To be called when the optimisers have stepped."""
+        if self.teacher is not None:
+            self.teacher.follow(model, step)
+
+
+def adversarial(
+    model: nn.Module, discriminator: nn.Module, d_lr: float, lambda_adv: float, rules: Game, joint: bool, common: Mapping[str, Any]
+) -> Method:
+    """ADA and its kin: the paper's steps 3 and 4. ``common``: autocast, scaler, share and weighting of every step."""
+    play = partial(joint_adversarial_step if joint else adversarial_step, model, discriminator, lambda_adv=lambda_adv, rules=rules, **common)
+
+    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
+        return play(source.image, source.label, target.image, valid_pixels=valid_pixels)
+
+    optimizer = torch.optim.Adam(discriminator.parameters(), d_lr, betas=(0.9, 0.99))
+    return Method(step, {"discriminator": discriminator}, {"d_optimizer": optimizer}, watch=DiscriminatorWatch())
+
+
+def minent(model: nn.Module, lambda_entropy: float, common: Mapping[str, Any]) -> Method:
+    """Entropy minimisation."""
+
+    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
+        return entropy_step(model, source.image, source.label, target.image, lambda_entropy, valid_pixels=valid_pixels, **common)
+
+    return Method(step)
+
+
+def pseudo_labels(model: nn.Module, common: Mapping[str, Any]) -> Method:
+    """Offline pseudo-labels, which the target's batches bring as their labels."""
+
+    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
+        return pseudo_label_step(model, source.image, source.label, target.image, target.label, valid_pixels=valid_pixels, **common)
+
+    return Method(step)
+
+
+def self_training(
+    model: nn.Module, teacher: Teacher, augment: Callable[[Tensor, list[int]], Tensor], confidence: float, joint: bool, common: Mapping[str, Any]
+) -> Method:
+    """Online self-training. The target's batches bring labels that are 255 where nothing is to be learned from the image."""
+
+    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
+        mask = class_mix_mask(source.host_label, source.draws).to(source.image.device, non_blocking=True)
+        ignored, look = target.label == IGNORED, partial(augment, draws=target.draws)
+        images = (source.image, source.label, target.image)
+        return self_training_step(model, teacher, *images, ignored, mask, look, confidence, valid_pixels=valid_pixels, joint=joint, **common)
+
+    return Method(step, teacher=teacher)

@@ -1,0 +1,67 @@
+"""Recipes, which are sets of defaults of the training scripts; and which settings a continued run may change."""
+
+# A recipe is a set of defaults: flags given on the command line win. "paper" is what the paper means (its errors mended),
+# "authors" is what the published code does.
+RECIPES = {
+    "train": {
+        "paper": {
+            "backbone": "resnet18",
+            "batch_size": 4,
+            "lr": 5e-4,
+            "epochs": 50,
+            "poly_per": "iteration",
+            "input": "imagenet",
+            "crop": "random",
+            "padding": "mean",
+        },
+        "authors": {
+            "backbone": "resnet18",
+            "batch_size": 4,
+            "lr": 5e-4,
+            "epochs": 50,
+            "poly_per": "epoch",
+            "input": "step2",
+            "crop": "centre",
+            "padding": "zero",
+        },
+    },
+    "train_da": {
+        "paper": {
+            "backbone": "resnet101",
+            "batch_size": 4,
+            "target_batch_size": None,
+            "lr": 5e-4,
+            "d_lr": 1e-5,
+            "max_steps": 25_000,
+            "schedule_steps": 250_000,
+            "input": "imagenet",
+            "crop": "random",
+            "padding": "mean",
+            "target_split": "train",
+            "target_view": "crops",
+        },
+        "authors": {
+            "backbone": "resnet101",
+            "batch_size": 4,
+            "target_batch_size": 2,
+            "lr": 2e-3,
+            "d_lr": 4e-5,
+            "max_steps": 6_251,
+            "schedule_steps": 62_500,
+            "input": "step34",
+            "crop": "centre",
+            "padding": "zero",
+            "target_split": "val",
+            "target_view": "whole",
+        },
+    },
+}
+
+# Settings that may differ when a run is continued: they change where and how it is watched, not what it learns.
+HARMLESS = frozenset(
+    ("resume", "device", "workers", "max_steps", "epochs", "log_every", "save_every", "validate_every", "panel_every", "name", "output")
+    # Into how many parts a batch is split matters through BatchNorm alone, which is recorded: see images_normalised_together.
+    + ("accumulate", "compile")
+    # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
+    + ("gta5", "cityscapes", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
+)

@@ -1,0 +1,127 @@
+"""Online self-training: a teacher, the moving average of the network, labels target images; the network learns from images in which
+regions of the source are pasted onto the target (DACS, Tranheden et al., WACV 2021; the teacher: Tarvainen & Valpola, NeurIPS 2017).
+"""
+
+import copy
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from utils.adaptation import Autocast, split_output
+from utils.losses import Weighting, at_least_float32, segmentation_loss
+from utils.upsampling import upsampled_softmax
+
+IGNORED = 255
+STATISTICS = ("averaged", "target")
+"""What a teacher normalises with: see Teacher."""
+
+
+class Teacher:
+    """The exponential moving average of a network, weights and BatchNorm statistics.
+
+    ``momentum``: of the average, close to 1; in the first steps the plain mean is taken, which forgets the random beginning.
+    ``statistics``: "averaged": the teacher normalises with the average of the network's running statistics. "target": it normalises every
+    batch by itself, and its own running statistics become those of the target images it sees, as AdaBN (Li et al., 2016) would set them.
+    """
+
+    def __init__(self, model: nn.Module, momentum: float, statistics: str = "averaged"):
+        if statistics not in STATISTICS:
+            raise ValueError(f"Unknown statistics {statistics!r} of a teacher; expected one of {', '.join(STATISTICS)}.")
+        self.momentum, self.statistics = momentum, statistics
+        self.network = copy.deepcopy(model).requires_grad_(False).train(statistics == "target")
+
+    @torch.no_grad()
+    def follow(self, model: nn.Module, step: int) -> None:
+        """Moves towards ``model`` after step number ``step``, counted from 0."""
+        weight = 1 - min(self.momentum, 1 - 1 / (step + 1))
+        own, theirs = list(self.network.parameters()), list(model.parameters())
+        if self.statistics == "averaged":
+            pairs = zip(self.network.buffers(), model.buffers(), strict=True)
+            moving = [(a, b) for a, b in pairs if a.is_floating_point()]  # the counters of batches average nothing
+            own, theirs = own + [a for a, _ in moving], theirs + [b for _, b in moving]
+        torch._foreach_lerp_(own, theirs, weight)
+
+    def label(self, images: Tensor, autocast: Autocast) -> tuple[Tensor, Tensor]:
+        """images (N, 3, H, W), normalised -> the most likely class (N, H, W) int64 of every pixel and its probability (N, H, W) float32."""
+        with torch.no_grad(), autocast():
+            logits = self.network.low_resolution(images, with_aux=False).logits
+        probability, label = upsampled_softmax(at_least_float32(logits), images.shape[-2:]).max(1)
+        return label, probability
+
+
+def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255) -> Tensor:
+    """ClassMix (Olsson et al., WACV 2021): the pixels of one half of the classes of each image, rounded up, drawn at random.
+
+    Args: label (N, H, W) uint8 on the CPU; ``draws``: a random number for each image. Returns (N, H, W) bool; ignored pixels are False.
+    """
+    mask = torch.zeros(label.shape, dtype=torch.bool)
+    for number, (one, draw) in enumerate(zip(label, draws, strict=True)):
+        present = np.flatnonzero(np.bincount(one.flatten().numpy(), minlength=256))
+        present = present[present != ignore_index]
+        chosen = np.random.default_rng(draw).permutation(present)[: (len(present) + 1) // 2]
+        table = torch.zeros(256, dtype=torch.bool)
+        table[torch.from_numpy(chosen)] = True
+        mask[number] = table[one.long()]
+    return mask
+
+
+def self_training_step(
+    model: nn.Module,
+    teacher: Teacher,
+    source: Tensor,
+    label: Tensor,
+    target: Tensor,
+    ignored: Tensor,
+    mask: Tensor,
+    augment: Callable[[Tensor], Tensor],
+    confidence: float,
+    autocast: Autocast,
+    scaler: torch.amp.GradScaler,
+    valid_pixels: int | None = None,
+    share: float = 1.0,
+    weighting: Weighting | None = None,
+    joint: bool = False,
+) -> dict[str, Tensor]:
+    """Supervised on the source, and on the mixed images with the teacher's labels: adds the network's gradient.
+
+    Arguments beyond those of utils/adaptation.py: ``ignored`` (N, H, W) bool, target pixels to learn nothing from (padding, borders);
+    ``mask`` (N, H, W) bool, the source pixels to be pasted; ``augment`` changes the look of the mixed images, which alone are changed;
+    the terms of pseudo-labelled pixels weigh as much as the share of the image's pixels that the teacher is sure of, with a probability
+    above ``confidence``. ``joint``: both kinds of images in one pass, so that BatchNorm normalises them together.
+    Returns both losses, the mean of that weight, and the share of pixels pasted.
+    """
+    pseudo_label, probability = teacher.label(target, autocast)
+    sure = ((probability > confidence) & ~ignored).sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)  # (N,)
+    mixed = augment(torch.where(mask[:, None], source, target))
+    mixed_label = torch.where(mask, label.long(), pseudo_label.masked_fill(ignored, IGNORED))
+    weight = torch.where(mask, 1.0, sure[:, None, None])  # (N, H, W)
+
+    def supervised(output) -> Tensor:
+        return segmentation_loss(output, label, IGNORED, valid_pixels, weighting=weighting)
+
+    def mixing(output) -> Tensor:
+        # The mean over all pixels: ignored ones count, as do the unsure ones, and make the loss small.
+        return segmentation_loss(output, mixed_label, IGNORED, mixed_label.numel() / share, weight, weighting)
+
+    if joint:
+        with autocast():
+            output = model.low_resolution(torch.cat([source, mixed]))
+        of_source, of_mixed = split_output(output, len(source))
+        loss, mixed_loss = supervised(of_source), mixing(of_mixed)
+        scaler.scale(loss + mixed_loss).backward()
+    else:
+        losses = []
+        for images, loss_of in ((source, supervised), (mixed, mixing)):  # the first graph is gone before the second is built
+            with autocast():
+                output = model.low_resolution(images)
+            losses.append(loss_of(output))
+            scaler.scale(losses[-1]).backward()
+        loss, mixed_loss = losses
+    return {
+        "loss/segmentation": loss.detach(),
+        "loss/mixed": mixed_loss.detach(),
+        "teacher/sure": sure.mean() * share,
+        "mixing/pasted": mask.float().mean() * share,
+    }
