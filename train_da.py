@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.cityscapes import cityscapes
+from dataset.cityscapes import cityscapes, with_labels
 from dataset.gta5 import gta5
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
@@ -18,6 +18,7 @@ from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
 from dataset.styles import draw_blur, draw_colour_matrix, style_steps
 from dataset.transforms import RandomScaleCropFlip, WholeImage
+from dataset.unlabelled import unlabelled
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.discriminator import CONVS, build_discriminator
@@ -77,7 +78,13 @@ def parse_arguments(argv: list[str] | None = None):
     add_recipe_argument(parser, RECIPES["train_da"])
     data = parser.add_argument_group("data")
     data.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="the source: folder with images/ and labels/")
-    data.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="the target: folder with leftImg8bit/")
+    data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="the target: folder with leftImg8bit/")
+    data.add_argument(
+        "--target-images",
+        nargs="+",
+        metavar="PATTERN",
+        help='another target: unlabelled images, as files, folders, or patterns in quotes such as "dashcam/**/*.jpg"',
+    )
     data.add_argument("--source-list", type=Path, metavar="FILE", help="source images to use, one name a line; default: all that are found")
     data.add_argument("--target-list", type=Path, metavar="FILE", help="target images to use, one name a line; default: all that are found")
     data.add_argument("--val-list", type=Path, metavar="FILE", help="score these images of Cityscapes val; default: all that are found")
@@ -111,6 +118,10 @@ def parse_arguments(argv: list[str] | None = None):
     )
     args = parse_with_recipe(parser, RECIPES["train_da"], argv)
     refuse_flags_without_effect(parser, args.method, vars(args))
+    if args.cityscapes is None and (args.target_images is None or args.validate_every):
+        parser.error("a target is needed: --cityscapes ROOT, or --target-images PATTERN; --validate-every needs --cityscapes")
+    if args.method == "pseudo-labels" and args.pseudo_labels is None:
+        parser.error("--method pseudo-labels needs --pseudo-labels ROOT, as python -m scripts.make_pseudo_labels makes it")
     args.target_batch_size = args.target_batch_size or args.batch_size
     batch_sizes = [args.batch_size, args.target_batch_size]
     require_training_sizes(parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn)
@@ -132,7 +143,10 @@ def adapt(args) -> None:
 
     # Data: a labelled source, perhaps in the target's colours, and a target without labels.
     source_listing = restrict(gta5(args.gta5), args.source_list)
-    target_listing = restrict(cityscapes(args.cityscapes, args.target_split, labels=False), args.target_list)
+    target_listing = unlabelled(args.target_images) if args.target_images else cityscapes(args.cityscapes, args.target_split, labels=False)
+    target_listing = restrict(target_listing, args.target_list)
+    if args.pseudo_labels:
+        target_listing = with_labels(target_listing, args.pseudo_labels, args.target_split)
     check_listing(source_listing)
     if args.validate_every:
         validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)
@@ -223,7 +237,7 @@ def adapt(args) -> None:
             state.resume(run.last, HARMLESS)
         processes.broadcast(model, *method.opponents.values())
         first_step = state.step
-        warnings = [OVERLAP_WARNING] if args.target_split == "val" else []
+        warnings = [OVERLAP_WARNING] if args.target_split == "val" and not args.target_images else []
         circumstances = {"device": str(device), "processes": processes.world, "warnings": warnings}
         run.record(settings=facts["settings"], seed=args.seed, first_step=first_step, **circumstances)
         run.open_events(first_step)
@@ -279,7 +293,7 @@ def adapt(args) -> None:
                 run.say(f"Stopped by {stop} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break
         else:
-            run.say(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes}")
+            run.say(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes or 'ROOT'}")
 
 
 if __name__ == "__main__":
