@@ -6,7 +6,6 @@ in eager float32, NCHW. Every clock is synchronised and starts after a warm-up; 
 
 import copy
 import os
-import platform
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from utils.cost import convolution_macs, parameters, ptflops_macs
 from utils.memory import PeakMemory
 from utils.output import output_folder, write_json
 from utils.precision import PRECISIONS, choose_device, choose_precision
-from utils.run import circumstances
+from utils.run import circumstances, processor
 from utils.tables import markdown_table
 from utils.timing import measure, percentiles_ms, ratio
 
@@ -165,12 +164,3 @@ def _compile(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
         compiled = torch.compile(model)
         compiled(x)
     return compiled
-
-
-def processor() -> str:
-    """The processor's name, as Linux tells it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor() or platform.machine())

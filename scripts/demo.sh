@@ -20,10 +20,11 @@ streets=("$data"/cityscapes/leftImg8bit/val/*/*.png)
 cat <<END
 
 An illustration: a few hundred steps a row, one seed, generated streets. docs/results.md has what was measured with more.
+  the report, for a browser            $folder/report.html    (tables, learning curves, classes, pictures; one file)
   image | ground truth | each method   $folder/pictures/comparison.png
   the LAB colour transfer              $folder/transfer.png
   the table, also as CSV and LaTeX     $folder/tables.md
-  learning curves                      $python -m tensorboard.main --logdir $folder/seed0
+  everything that was logged           $python -m tensorboard.main --logdir $folder/seed0
 On the real data sets (README.md says how to obtain them), on a GPU:
   $python train_da.py --discriminator light --lab --gta5 \$GTA5 --cityscapes \$CITYSCAPES
   $python eval.py checkpoints/light-lab-resnet101-seed0/last.pt --cityscapes \$CITYSCAPES

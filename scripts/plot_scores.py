@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
 from utils.arguments import clear_errors, new_parser
+from utils.curves import Curve, read_curves
 
 EPILOG = """example:
   python -m scripts.plot_scores checkpoints/carla/* --output scores.png
@@ -21,13 +20,12 @@ def parse_arguments(argv: list[str] | None = None):
     return parser.parse_args(argv)
 
 
-def read_curve(run: Path, scalar: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one scalar of a run. Raises ValueError when the run has none of that name."""
-    events = EventAccumulator(str(run), size_guidance={"scalars": 0}).Reload()
-    if scalar not in events.Tags()["scalars"]:
-        raise ValueError(f"{run} has no scalar {scalar!r}; it has {events.Tags()['scalars']}. Was it trained with --validate-every?")
-    points = events.Scalars(scalar)
-    return [point.step for point in points], [point.value for point in points]
+def read_curve(run: Path, scalar: str) -> Curve:
+    """One scalar of a run. Raises ValueError when the run has none of that name."""
+    curves = read_curves(run)
+    if scalar not in curves:
+        raise ValueError(f"{run} has no scalar {scalar!r}; it has {sorted(curves)}. Was it trained with --validate-every?")
+    return curves[scalar]
 
 
 def main(args) -> None:

@@ -1,8 +1,9 @@
-"""Trains and scores every row of a comparison, for several seeds, and writes its tables. Run again, it goes on where it was stopped.
+"""Trains and scores every row of a comparison, for several seeds, and writes its tables and report. Run again, it goes on where it was stopped.
 
 Presets: 'paper' is Tables I and II on GTA5 and Cityscapes, with the paper's lists (a GPU's work of days). 'small' is the same ladder on a
 small pair of data sets, BiSeNet-18 from scratch, 1,000 steps at 128x256 (docs/results.md). 'demo' is shorter still, for generated streets.
-Each row is a command of train.py or train_da.py and one of eval.py; --dry-run prints them and does nothing.
+Each row is a command of train.py or train_da.py and one of eval.py; --dry-run prints them and does nothing. At the end scripts.summarise
+makes tables and report; run alone, it makes them again.
 """
 
 import shlex
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from utils.arguments import clear_errors, count, new_parser, positive
 from utils.checkpoint import read_checkpoint
-from utils.comparison import comparison_tables, read_rows
+from utils.output import output_folder, write_json
 
 EPILOG = """examples:
   python -m scripts.reproduce --preset paper --gta5 $GTA5 --cityscapes $CITYSCAPES --seeds 0 1 2 --output checkpoints/paper
@@ -109,7 +110,7 @@ def parse_arguments(argv: list[str] | None = None):
     )
     parser.add_argument("--classes", nargs="+", default=["19"], metavar="SUBSET|NAME", help="classes that the means are taken over, as in eval.py")
     parser.add_argument(
-        "--output", type=Path, default=Path("checkpoints/reproduce"), metavar="FOLDER", help="receives FOLDER/seedN/ROW and the tables"
+        "--output", type=Path, default=Path("checkpoints/reproduce"), metavar="FOLDER", help="receives FOLDER/seedN/ROW, the tables and report.html"
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
     parser.add_argument("training", nargs="*", metavar="-- ARGUMENT", help="further arguments of every training command, after --")
@@ -138,12 +139,13 @@ def row_commands(preset: Preset, row: Row, output: Path, values: dict[str, objec
     return [train, [*evaluate, "--classes", *classes, "--json", str(run.with_suffix(".json"))]]
 
 
-def run_command(command: list[str]) -> None:
+def run_command(command: list[str], show: bool = True) -> None:
     """Raises ChildProcessError where the command fails."""
-    print(f"\n$ python {shlex.join(command)}", flush=True)
+    if show:
+        print(f"\n$ python {shlex.join(command)}", flush=True)
     code = subprocess.run([sys.executable, *command], check=False).returncode
     if code:
-        raise ChildProcessError(f"The command above ended with {code}. Mend its cause and run this again: what is finished is kept.")
+        raise ChildProcessError(f"{command[0]} ended with {code}; see above. Mend its cause and run this again: what is finished is kept.")
 
 
 def run_row(commands: list[list[str]], run: Path) -> None:
@@ -159,9 +161,19 @@ def run_row(commands: list[list[str]], run: Path) -> None:
             run_command(command)
 
 
+def write_plan(args, preset: Preset) -> None:
+    """Notes in comparison.json what scripts.summarise cannot see in the run folders."""
+    evaluation = shlex.split(preset.evaluation)
+    list_file = evaluation[evaluation.index("--list") + 1] if "--list" in evaluation else None
+    plan = {"preset": args.preset, "published": preset.published, "rows": {folder_name(row.name): row.name for row in preset.rows if row.scored}}
+    write_json(output_folder(args.output) / "comparison.json", plan | {"cityscapes": str(args.cityscapes), "gta5": str(args.gta5), "list": list_file})
+
+
 def main(args) -> None:
     preset = PRESETS[args.preset]
     steps = args.steps or DEFAULT_STEPS[args.preset]
+    if not args.dry_run:
+        write_plan(args, preset)
     for seed in args.seeds:
         values = {"gta5": args.gta5, "cityscapes": args.cityscapes, "seed": seed, "steps": steps, "twice": 2 * steps}
         output = args.output / f"seed{seed}"
@@ -173,11 +185,8 @@ def main(args) -> None:
                 print(*(f"python {shlex.join(command)}" for command in commands), sep="\n")
             else:
                 run_row(commands, output / folder_name(row.name))
-    if not args.dry_run:
-        rows = read_rows(args.output, {folder_name(row.name): row.name for row in preset.rows if row.scored})
-        for suffix, text in comparison_tables(rows, preset.published).items():
-            (args.output / f"tables.{suffix}").write_text(text)
-        print(f"\n{(args.output / 'tables.md').read_text()}\nWritten: {args.output}/tables.md, tables.csv, tables.tex")
+    if any(args.output.glob("seed*/*.json")) and not args.dry_run:
+        run_command(["-m", "scripts.summarise", str(args.output)], show=False)
 
 
 if __name__ == "__main__":

@@ -68,6 +68,8 @@ def test_a_comparison_is_trained_scored_and_not_repeated(gta5_root, cityscapes_r
     scores = json.loads((tmp_path / "out/seed1/source-only.json").read_text())["rows"][0]
     assert [(row["row"], row["seed"]) for row in rows] == [("source-only", "0"), ("source-only", "1")]
     assert float(rows[1]["miou"]) == scores["miou"]
+    assert float(rows[1]["iou car"]) == scores["iou"][13]
+    assert "light LAB-ADA; oracle" in (tmp_path / "out/report.html").read_text()  # not trained yet
     before = (tmp_path / "out/seed0/source-only/last.pt").stat().st_mtime_ns
     capfd.readouterr()
     reproduce.main(args)
@@ -99,7 +101,7 @@ def test_unknown_rows_are_named(capsys):
 
 def row(name, mious):
     score = {"pixel_accuracy": 0.5, "pixel_accuracy_with_void": 0.4, "mean_class_accuracy": 0.3, "averaged": 19, "warnings": []}
-    score |= {"model_parameters": 12_054_042, "model_gmac": 25.44}
+    score |= {"model_parameters": 12_054_042, "model_gmac": 25.44, "classes": list(range(19)), "iou": [0.25] * 19}
     record = {"argv": ["train.py"], "git": "abc", "gpu": None, "cpu": "x", "torch": "2", "seed": 0, "settings": {"precision": "bf16"}}
     return ComparisonRow(name, tuple(score | {"miou": miou} for miou in mious), (record,) * len(mious))
 
@@ -110,6 +112,11 @@ def test_tables_have_means_and_deviations_and_published_rows_only_where_asked_fo
     assert "light LAB-ADA (published)" in tables["md"]
     assert r"31.00 $\pm$ 1.41" in tables["tex"]
     assert tables["tex"].count(r"\\") == 1 + 5 + 1
+    both = comparison_tables([row("ours", [0.30, 0.32])], published=True, class_names=[f"class {c}" for c in range(19)])
+    assert both["tex"].count(r"\\") == (1 + 5 + 1) + (1 + 3 + 1)
+    cells = [[cell.strip() for cell in line.split("|")] for line in both["md"].splitlines()]
+    assert ["light LAB-ADA (published)", "87.68", "35.40"] in [line[1:4] for line in cells]
+    assert ["ours", "25.00 ± 0.00", "25.00 ± 0.00"] in [line[1:4] for line in cells]
     assert "published" not in comparison_tables([row("ours", [0.3])], published=False)["md"]
     assert mean_and_deviation([30.0]) == "30.00"
 
