@@ -54,6 +54,27 @@ RECIPES = {
             "target_split": "val",
             "target_view": "whole",
         },
+        # What adapts best in our measurements: self-training, with a source in the target's colours and looks that vary.
+        "strong": {
+            "method": "self-training",
+            "backbone": "resnet18",
+            "batch_size": 4,
+            "target_batch_size": None,
+            "lr": 2e-2,
+            "d_lr": None,
+            "max_steps": 40_000,
+            "schedule_steps": 40_000,
+            "input": "imagenet",
+            "crop": "random",
+            "padding": "mean",
+            "target_split": "train",
+            "target_view": "crops",
+            "lab": 1.0,
+            "jitter": 0.8,
+            "blur": 0.5,
+            "rare_classes": True,
+            "teacher_statistics": "averaged",
+        },
     },
 }
 
