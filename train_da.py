@@ -212,6 +212,7 @@ def adapt(args) -> None:
         "cityscapes_images": target_listing.names,
     }
     parts = {"model": model, "scaler": scaler, **optimizers, **method.parts()}
+    deployed = model if method.teacher is None else method.teacher.network
 
     def on_device(part: Sample) -> Batch:
         label = None if part.label is None else part.label.to(device, non_blocking=True)
@@ -219,12 +220,12 @@ def adapt(args) -> None:
 
     def validate() -> Scores:
         """The scores on Cityscapes val, whose images the processes share."""
-        processes.broadcast(model)  # with --bn local each process has its own running statistics
-        matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
+        processes.broadcast(deployed)  # with --bn local each process has its own running statistics
+        matrix, ignored = evaluate(deployed, validation, normalize, NUM_CLASSES, device, autocast)
         return scores(processes.total(matrix), processes.total(ignored))
 
     def show_prediction(run: RunFolder, step: int, domain: str, batch: Sample) -> None:
-        prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+        prediction = predict(deployed, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
         maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
         run.picture(step, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
 
@@ -282,7 +283,7 @@ def adapt(args) -> None:
                 run.warn(done, method.watch(done, losses))
             if panel_every and (step == 0 or done % panel_every == 0):
                 show_prediction(run, done, "source", source_batch)
-                show_prediction(run, done, "target", target_batch)
+                show_prediction(run, done, "target", target_batch if target_listing.has_labels else target_batch._replace(label=None))
             if args.validate_every and (done % args.validate_every == 0 or done == args.max_steps):
                 result = validate()
                 run.log_scores(done, result.miou, result.pixel_accuracy, dict(zip(CLASS_NAMES, result.iou, strict=True)), clock.bar)
