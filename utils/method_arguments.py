@@ -56,7 +56,7 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
     group.add_argument(
         "--teacher-statistics",
         choices=STATISTICS,
-        default="target",
+        default="averaged",
         help="what the teacher's BatchNorm normalises with: the average of the network's statistics, or those of the target images alone",
     )
     group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")

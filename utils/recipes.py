@@ -73,7 +73,6 @@ RECIPES = {
             "jitter": 0.8,
             "blur": 0.5,
             "rare_classes": True,
-            "teacher_statistics": "averaged",
         },
     },
 }
