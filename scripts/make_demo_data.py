@@ -265,6 +265,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    return _parser().parse_args(argv)
+
+
 def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
     """What to run on the data set: the source-only baseline, and the paper's step 4. From random weights, since ImageNet's need the internet."""
     gta5, cityscapes = ("--gta5", str(output / "gta5")), ("--cityscapes", str(output / "cityscapes"))
@@ -279,7 +283,7 @@ def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
 def main(argv: list[str] | None = None) -> None:
     """Run the command. Exits with 2 and a message that names the remedy for bad input, with 130 when interrupted."""
     parser = _parser()
-    args = parser.parse_args(argv)
+    args = parse_arguments(argv)
     if args.workers < 1:
         parser.error(f"--workers is {args.workers}; expected 1 or more. Give the number of processor cores to use.")
     settings = settings_of(args)
