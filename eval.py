@@ -156,7 +156,8 @@ def score_checkpoint(path: Path, listing: Listing, classes: tuple[int, ...], pro
             write_png(network.pictures / "worst_images.png", worst_images(listing, worst))
 
     warnings = []
-    seen = set(checkpoint["cityscapes_images"]) & set(listing.names)
+    seen = {Path(name).name for name in checkpoint["cityscapes_images"]}  # without the city's folder, which images named one by one lack
+    seen &= {Path(name).name for name in listing.names}
     if seen:
         warnings.append(f"{checkpoint['name']} was trained or adapted on {len(seen)} of the {len(listing)} images it is scored on.")
     if checkpoint.get("chosen_with_labels"):
