@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 
 from dataset.cityscapes import cityscapes, with_labels
-from dataset.gta5 import gta5
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
 from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
+from dataset.source import labelled_source
 from dataset.styles import draw_blur, draw_colour_matrix, style_steps
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from dataset.unlabelled import unlabelled
@@ -77,7 +77,13 @@ def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     add_recipe_argument(parser, RECIPES["train_da"])
     data = parser.add_argument_group("data")
-    data.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="the source: folder with images/ and labels/")
+    data.add_argument(
+        "--gta5",
+        type=Path,
+        metavar="ROOT",
+        required=True,
+        help="the source: folder with images/ and labels/, or one in the tree of Cityscapes or SYNTHIA",
+    )
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="the target: folder with leftImg8bit/")
     data.add_argument(
         "--target-images",
@@ -142,7 +148,7 @@ def adapt(args) -> None:
     torch.manual_seed(args.seed)
 
     # Data: a labelled source, perhaps in the target's colours, and a target without labels.
-    source_listing = restrict(gta5(args.gta5), args.source_list)
+    source_listing = restrict(labelled_source(args.gta5), args.source_list)
     target_listing = unlabelled(args.target_images) if args.target_images else cityscapes(args.cityscapes, args.target_split, labels=False)
     target_listing = restrict(target_listing, args.target_list)
     if args.pseudo_labels:

@@ -16,7 +16,7 @@ _LAYOUTS = {
 """{name in a prepared root: (the folder that tells a raw root, what is expected in it)}."""
 
 
-def source_listing(root: Path) -> Listing:
+def labelled_source(root: Path) -> Listing:
     """The labelled frames of a root in the tree of GTA5, Cityscapes (split train) or SYNTHIA, raw or prepared.
 
     Raises FileNotFoundError for a root that is none of these, ValueError for one that is several, and what the data set's own function

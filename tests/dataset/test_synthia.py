@@ -14,7 +14,7 @@ from dataset.files import LabelValuesError, is_synthia_label, read_image, read_l
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF_SYNTHIA, LABEL_IDS, TRAIN_ID_OF
 from dataset.listing import check_listing
 from dataset.segmentation import SegmentationDataset
-from dataset.source import source_listing
+from dataset.source import labelled_source
 from dataset.synthia import synthia
 from dataset.transforms import RandomScaleCropFlip
 from scripts.prepare import main as prepare
@@ -97,7 +97,7 @@ def test_a_prepared_root_gives_the_same(synthia_root, tmp_path, capsys):
     prepare(prepare_arguments(["--synthia", str(synthia_root), "--output", str(tmp_path / "p"), "--workers", "1", "--lab-copies"]))
     assert "5 good images, 0 problems" in capsys.readouterr().out
     raw, prepared = synthia(synthia_root), synthia(tmp_path / "p")
-    assert prepared.fingerprint() == raw.fingerprint() == source_listing(tmp_path / "p").fingerprint()
+    assert prepared.fingerprint() == raw.fingerprint() == labelled_source(tmp_path / "p").fingerprint()
     check_listing(prepared)
     for one, other in zip(map(raw.__getitem__, range(5)), map(prepared.__getitem__, range(5)), strict=True):
         assert other.label.suffix == ".npy"
@@ -152,38 +152,38 @@ class TestBadInput:
 
 class TestAnySource:
     def test_each_tree_is_told_from_the_others(self, gta5_root, cityscapes_root, synthia_root):
-        assert source_listing(gta5_root).names[0] == "00001"
-        assert source_listing(cityscapes_root).names[0] == "aachen/aachen_000000_000019_leftImg8bit"
-        assert source_listing(synthia_root).names[0] == "0000000"
+        assert labelled_source(gta5_root).names[0] == "00001"
+        assert labelled_source(cityscapes_root).names[0] == "aachen/aachen_000000_000019_leftImg8bit"
+        assert labelled_source(synthia_root).names[0] == "0000000"
         for root in (gta5_root, cityscapes_root, synthia_root):
-            assert source_listing(root).has_labels
-            check_listing(source_listing(root))
+            assert labelled_source(root).has_labels
+            check_listing(labelled_source(root))
 
     @pytest.mark.parametrize("data", ["gta5", "cityscapes"])
     def test_prepared_roots(self, gta5_root, cityscapes_root, tmp_path, data):
         raw = {"gta5": gta5_root, "cityscapes": cityscapes_root}[data]
         prepare(prepare_arguments([f"--{data}", str(raw), "--output", str(tmp_path / "p"), "--workers", "1"]))
-        assert source_listing(tmp_path / "p").fingerprint() == source_listing(raw).fingerprint()
+        assert labelled_source(tmp_path / "p").fingerprint() == labelled_source(raw).fingerprint()
 
     def test_none_and_several(self, gta5_root, tmp_path):
         for root in (tmp_path / "absent", tmp_path):
             with pytest.raises(FileNotFoundError, match=r"no labelled data set .*\(GTA5\); .*\(Cityscapes\); .*\(SYNTHIA\); or"):
-                source_listing(root)
+                labelled_source(root)
         write_synthia(gta5_root, 1)
         with pytest.raises(ValueError, match="several data sets, gta5 and synthia"):
-            source_listing(gta5_root)
+            labelled_source(gta5_root)
 
     def test_both_in_one_prepared_root(self, gta5_root, synthia_root, tmp_path):
         for data, root in (("gta5", gta5_root), ("synthia", synthia_root)):
             prepare(prepare_arguments([f"--{data}", str(root), "--output", str(tmp_path / "p"), "--workers", "1"]))
         with pytest.raises(ValueError, match="several data sets"):
-            source_listing(tmp_path / "p")
+            labelled_source(tmp_path / "p")
 
     def test_an_incomplete_one_says_what_it_lacks(self, tmp_path):
         root = write_cityscapes(tmp_path / "c", {"train": 2}, labels=False)
         with pytest.raises(FileNotFoundError, match="gtFine_trainvaltest.zip"):
-            source_listing(root)
+            labelled_source(root)
         root = write_gta5(tmp_path / "g", 2)
         (root / "labels/00001.png").unlink()
         with pytest.raises(FileNotFoundError, match="1 of 2 images"):
-            source_listing(root)
+            labelled_source(root)
