@@ -83,5 +83,5 @@ HARMLESS = frozenset(
     # Into how many parts a batch is split matters through BatchNorm alone, which is recorded: see images_normalised_together.
     + ("accumulate", "compile")
     # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
-    + ("gta5", "cityscapes", "target_images", "pseudo_labels", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
+    + ("gta5", "cityscapes", "target_images", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
 )
