@@ -1,4 +1,4 @@
-"""The network as it is deployed: from camera bytes to a map of classes in one graph, in PyTorch or as an ONNX file."""
+"""The network as it is deployed: from camera bytes to a map of classes in one graph, as an ONNX file or a program of torch.export."""
 
 import importlib.util
 import json
@@ -82,17 +82,56 @@ def export_onnx(deployed: DeployedNetwork, path: Path, facts: dict[str, Any]) ->
     finally:
         logging.getLogger("torch.onnx").setLevel(level)
     proto = program.model_proto
-    facts = facts | {"normalize_inside": deployed.normalize_inside, "argmax_inside": deployed.argmax_inside}
-    proto.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=json.dumps(facts)))
+    proto.metadata_props.append(onnx.StringStringEntryProto(key=METADATA_KEY, value=_metadata(deployed, facts)))
     with open(path, "wb") as file:
         file.write(proto.SerializeToString())
 
 
-class OnnxNetwork:
-    """An exported file in ONNX Runtime: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W), whatever its graph holds.
+def export_program(deployed: DeployedNetwork, path: Path, facts: dict[str, Any]) -> None:
+    """Writes ``deployed`` as a program of torch.export (.pt2) of any batch and any size from 33x33 on. ``facts`` as in ``export_onnx``."""
+    # 33: the smallest side whose stride-32 map has two pixels; a single one would be taken for a constant.
+    axes = {0: torch.export.Dim("batch"), 2: torch.export.Dim("height", min=33), 3: torch.export.Dim("width", min=33)}
+    if deployed.normalize_inside:
+        axes = {0: axes[0], 1: axes[2], 2: axes[3]}
+    with torch.no_grad():
+        program = torch.export.export(deployed.eval(), (deployed.example(),), dynamic_shapes=(axes,))
+    torch.export.save(program, path, extra_files={METADATA_KEY: _metadata(deployed, facts)})
 
-    Raises FileNotFoundError; ValueError for a damaged file, one that was not exported here, or another number of classes.
+
+def _metadata(deployed: DeployedNetwork, facts: dict[str, Any]) -> str:
+    return json.dumps(facts | {"normalize_inside": deployed.normalize_inside, "argmax_inside": deployed.argmax_inside})
+
+
+class ExportedNetwork:
+    """An exported file: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W), whatever its graph holds.
+
+    Subclasses read the file and ``run`` the graph. ``least``: the smallest side of an image that it takes.
     """
+
+    least = 32
+
+    def __init__(self, path: Path, metadata: str | None, num_classes: int):
+        """``metadata``: what the file holds under METADATA_KEY. Raises ValueError for none, or another number of classes."""
+        if not metadata:
+            raise ValueError(f"{path} does not say what its input and its classes are. Expected a file made by: python -m scripts.export")
+        self.facts = json.loads(metadata)
+        if self.facts["num_classes"] != num_classes:
+            raise ValueError(f"{path} has {self.facts['num_classes']} classes; {num_classes} are expected here.")
+        self.name, self.normalize = self.facts["name"], Normalization.from_dict(self.facts["input"])
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        """The graph as it is: its own input to its own output."""
+        raise NotImplementedError
+
+    def __call__(self, images: np.ndarray) -> np.ndarray:
+        if not self.facts["normalize_inside"]:
+            images = np.ascontiguousarray(self.normalize(torch.from_numpy(images)).numpy())  # (N, 3, H, W)
+        output = self.run(images)
+        return output if self.facts["argmax_inside"] else output.argmax(1).astype(np.uint8)
+
+
+class OnnxNetwork(ExportedNetwork):
+    """An ONNX file in ONNX Runtime. Raises FileNotFoundError; ValueError for a damaged file, one not exported here, or other classes."""
 
     def __init__(self, path: Path, num_classes: int, device: torch.device, threads: int | None = None):
         require_onnx("onnxruntime")
@@ -112,20 +151,34 @@ class OnnxNetwork:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # onnxruntime's own errors have no common base but this
             raise ValueError(f"{path} cannot be loaded by ONNX Runtime ({str(error).splitlines()[0]}). Export it again.") from error
-        recorded = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        if recorded is None:
-            raise ValueError(f"{path} does not say what its input and its classes are. Expected a file made by: python -m scripts.export")
-        self.facts = json.loads(recorded)
-        if self.facts["num_classes"] != num_classes:
-            raise ValueError(f"{path} has {self.facts['num_classes']} classes; {num_classes} are expected here.")
-        self.name, self.normalize = self.facts["name"], Normalization.from_dict(self.facts["input"])
+        super().__init__(path, self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), num_classes)
 
     def run(self, image: np.ndarray) -> np.ndarray:
-        """The graph as it is: its own input to its own output."""
         return self.session.run(None, {"image": image})[0]
 
-    def __call__(self, images: np.ndarray) -> np.ndarray:
-        if not self.facts["normalize_inside"]:
-            images = np.ascontiguousarray(self.normalize(torch.from_numpy(images)).numpy())  # (N, 3, H, W)
-        output = self.run(images)
-        return output if self.facts["argmax_inside"] else output.argmax(1).astype(np.uint8)
+
+class ProgramNetwork(ExportedNetwork):
+    """A program of torch.export in PyTorch. Raises FileNotFoundError; ValueError for a damaged file, one not exported here, or other classes."""
+
+    least = 33
+
+    def __init__(self, path: Path, num_classes: int, device: torch.device):
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"No program at {path}. Make one with: python -m scripts.export CHECKPOINT --format torch --output {path}")
+        found = {METADATA_KEY: ""}
+        try:
+            program = torch.export.load(path, extra_files=found)
+        except Exception as error:  # for a damaged file torch raises anything from RuntimeError to UnpicklingError
+            raise ValueError(f"{path} cannot be loaded by torch.export ({str(error).splitlines()[0]}). Export it again.") from error
+        super().__init__(path, found[METADATA_KEY], num_classes)
+        self.device = device
+        if device.type != "cpu":  # where it was exported
+            from torch.export.passes import move_to_device_pass
+
+            program = move_to_device_pass(program, device)
+        self.program = program.module()
+
+    def run(self, image: np.ndarray) -> np.ndarray:
+        with torch.inference_mode():
+            return self.program(torch.from_numpy(np.ascontiguousarray(image)).to(self.device)).cpu().numpy()

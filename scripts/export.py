@@ -1,7 +1,8 @@
-"""Exports a checkpoint to ONNX, for any batch and any size: by default one graph from uint8 RGB images to a map of trainIds.
+"""Exports a checkpoint, to ONNX or as a program of torch.export, for any batch and any size: by default one graph from uint8 RGB images
+to a map of trainIds.
 
-The file is compared with the checkpoint on images, in ONNX Runtime, and appears only if they agree.
-Needs: pip install -r requirements-export.txt
+The file is compared with the checkpoint on images, in ONNX Runtime or torch, and appears only if they agree.
+ONNX needs: pip install -r requirements-export.txt
 """
 
 import tempfile
@@ -13,7 +14,7 @@ import torch
 from dataset.demo import CAMERA, street
 from dataset.files import read_image
 from dataset.labels import CLASS_NAMES, NUM_CLASSES
-from model.deployment import DeployedNetwork, OnnxNetwork, export_onnx, require_onnx
+from model.deployment import DeployedNetwork, ExportedNetwork, OnnxNetwork, ProgramNetwork, export_onnx, export_program, require_onnx
 from model.loading import load_network
 from utils.arguments import clear_errors, new_parser
 from utils.checkpoint import read_checkpoint
@@ -22,7 +23,10 @@ from utils.output import output_folder, write_file
 EPILOG = """examples:
   python -m scripts.export checkpoints/ada/last.pt --output ada.onnx --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
   python -m scripts.predict street.png --model ada.onnx --output out
+  python -m scripts.export checkpoints/ada/last.pt --format torch --output ada.pt2
 """
+SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
+"""{format: suffix, by which other scripts know it}."""
 LOGITS_TOLERANCE = 1e-3
 """Largest difference of two logits, as a share of the spread (standard deviation) of all logits."""
 PIXELS_TOLERANCE = 1e-4
@@ -32,7 +36,8 @@ PIXELS_TOLERANCE = 1e-4
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
-    parser.add_argument("--output", type=Path, required=True, metavar="FILE.onnx", help="the file to write")
+    parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="the file to write: .onnx, or .pt2 with --format torch")
+    parser.add_argument("--format", choices=tuple(SUFFIXES), default="onnx", help="onnx, for other runtimes; torch: a program of torch.export")
     parser.add_argument(
         "--without-normalization", action="store_true", help="take float32 (N, 3, H, W) normalised by the caller, not uint8 RGB (N, H, W, 3)"
     )
@@ -41,12 +46,13 @@ def parse_arguments(argv: list[str] | None = None):
         "--check-on", type=Path, nargs="+", default=(), metavar="IMAGE", help="images to compare on; by default two generated streets of unequal size"
     )
     args = parser.parse_args(argv)
-    if args.output.suffix != ".onnx":
-        parser.error(f"--output should end in .onnx, by which other scripts know the file; found {args.output.name}")
+    suffix = SUFFIXES[args.format]
+    if args.output.suffix != suffix:
+        parser.error(f"--output should end in {suffix} with --format {args.format}, by which other scripts know the file; found {args.output.name}")
     return args
 
 
-def disagreement(deployed: DeployedNetwork, exported: OnnxNetwork, images: list[np.ndarray]) -> float:
+def disagreement(deployed: DeployedNetwork, exported: ExportedNetwork, images: list[np.ndarray]) -> float:
     """The largest difference over the images (H, W, 3) uint8, each also in a batch of two: of logits, as a share of their spread, or
     where the graph gives classes the share of pixels that are another class."""
     worst = 0.0
@@ -68,7 +74,8 @@ def disagreement(deployed: DeployedNetwork, exported: OnnxNetwork, images: list[
 
 
 def main(args) -> None:
-    require_onnx("onnx", "onnxscript", "onnxruntime")
+    if args.format == "onnx":
+        require_onnx("onnx", "onnxscript", "onnxruntime")
     output_folder(args.output.absolute().parent)
     checkpoint = read_checkpoint(args.checkpoint)
     model, normalization = load_network(checkpoint, NUM_CLASSES)
@@ -80,9 +87,14 @@ def main(args) -> None:
     facts |= {"architecture": checkpoint["architecture"], "step": checkpoint["step"]}
 
     with tempfile.TemporaryDirectory() as folder:
-        unproved = Path(folder) / "unproved.onnx"
-        export_onnx(deployed, unproved, facts)
-        found = disagreement(deployed, OnnxNetwork(unproved, NUM_CLASSES, torch.device("cpu")), images)
+        unproved = Path(folder) / f"unproved{args.output.suffix}"
+        if args.format == "onnx":
+            export_onnx(deployed, unproved, facts)
+            exported = OnnxNetwork(unproved, NUM_CLASSES, torch.device("cpu"))
+        else:
+            export_program(deployed, unproved, facts)
+            exported = ProgramNetwork(unproved, NUM_CLASSES, torch.device("cpu"))
+        found = disagreement(deployed, exported, images)
         allowed = LOGITS_TOLERANCE if args.without_argmax else PIXELS_TOLERANCE
         measure = "of the logits' spread" if args.without_argmax else "of the pixels"
         if not found <= allowed:  # NaN is no agreement

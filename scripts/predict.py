@@ -1,40 +1,49 @@
-"""Segments images, folders of images and videos: pictures to show, or label maps to work with.
+"""Segments images, folders of images, videos and what a camera sees: pictures to show, or label maps to work with.
 
-Takes a checkpoint (.pt) or an exported network (.onnx), or compares several side by side on the same images.
+Takes a checkpoint (.pt) or an exported network (.onnx, .pt2), or compares several side by side on the same images.
 """
 
-import glob
 import time
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from tqdm import tqdm
 
 from dataset.files import IMAGE_SUFFIXES, image_size, read_image, read_label
 from dataset.labels import CLASS_NAMES, COLOURS, LABEL_ID_OF, NUM_CLASSES, TRAIN_ID_OF
-from model.deployment import OnnxNetwork
+from model.deployment import OnnxNetwork, ProgramNetwork
 from model.folding import for_inference
 from model.loading import load_network
-from utils.arguments import add_device_arguments, clear_errors, new_parser
+from utils.arguments import add_device_arguments, clear_errors, count, new_parser, positive, rate
 from utils.checkpoint import read_checkpoint
 from utils.drawing import fit, overlay, sheet, with_legend
 from utils.evaluation import predict
+from utils.inputs import find_inputs, output_names
 from utils.memory import available_memory
 from utils.output import output_folder, write_png
 from utils.precision import PRECISIONS, autocast_for, choose_device, choose_precision
-from utils.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
+from utils.run import StopRequest
+from utils.tiling import MARGIN, STRIDE, in_tiles
+from utils.video import VIDEO_SUFFIXES, Camera, VideoReader, VideoWriter, due_frames
 
 EPILOG = """examples:
   python -m scripts.predict street.jpg --model checkpoints/ada/last.pt --output out
   python -m scripts.predict drive.mp4 --model ada.onnx --output out
   python -m scripts.predict "frames/*.png" --model checkpoints/ada/last.pt --output out --save overlay colour trainIds
+  python -m scripts.predict --camera 0 --seconds 60 --model checkpoints/ada/last.pt --output out
+  python -m scripts.predict aerial.png --tile 1024 --model checkpoints/ada/last.pt --output out --save trainIds
   the figure of methods side by side:
     python -m scripts.predict frames --compare checkpoints/source/last.pt checkpoints/ada/last.pt --labels gtFine --output out
 """
 BYTES_PER_PIXEL = 300
 """What a pass takes at its peak for each pixel, beside the weights: measured 160 (fp32) to 215 (ONNX) at 1024x2048 and above, and pictures."""
+DRAWN_BYTES_PER_PIXEL = 20
+"""What of it an image takes whole that is segmented in tiles: decoded, labelled and drawn. Measured 6 to 15 on 36 million pixels."""
 SHOWN_WIDTH = 640
 """Pictures with a legend are enlarged by a whole number to about this width at least, or nobody could read the names."""
 
@@ -44,9 +53,11 @@ Segmenter = Callable[[np.ndarray], np.ndarray]
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    parser.add_argument("inputs", nargs="+", metavar="INPUT", help="image, video, folder, or pattern such as 'frames/*.png' (in quotes)")
+    parser.add_argument("inputs", nargs="*", metavar="INPUT", help="image, video, folder, or pattern such as 'frames/*.png' (in quotes)")
+    parser.add_argument("--camera", type=count, metavar="N", help="instead of files: film with camera N, until Ctrl-C, into camera_N_overlay.mp4")
+    parser.add_argument("--seconds", type=rate, help="with --camera: stop after so long")
     network = parser.add_mutually_exclusive_group(required=True)
-    network.add_argument("--model", type=Path, metavar="FILE", help="last.pt of a run, or an exported .onnx file")
+    network.add_argument("--model", type=Path, metavar="FILE", help="last.pt of a run, or an exported .onnx or .pt2 file")
     network.add_argument("--compare", type=Path, nargs="+", metavar="FILE", help="draw the predictions of all of these side by side: comparison.png")
     parser.add_argument("--output", type=Path, required=True, metavar="DIR", help="folder for the results; INPUT_overlay.png, INPUT_overlay.mp4 ...")
     parser.add_argument(
@@ -58,8 +69,23 @@ def parse_arguments(argv: list[str] | None = None):
     )
     parser.add_argument("--no-legend", action="store_true", help="pictures in the size of the image, without the names of the classes below")
     parser.add_argument("--labels", type=Path, metavar="DIR", help="with --compare: ground truth, looked for anywhere below DIR by the image's name")
+    parser.add_argument(
+        "--tile",
+        type=positive,
+        metavar="PIXELS",
+        help=f"segment larger images in windows of so many pixels each way (a multiple of {STRIDE}, above {2 * MARGIN}), for want of memory. They "
+        f"overlap, and the outer {MARGIN} are not used. The network's attention averages over what it is given: answers differ from a single pass",
+    )
     add_device_arguments(parser)
     args = parser.parse_args(argv)
+    if bool(args.inputs) == (args.camera is not None):
+        parser.error("give an INPUT or --camera N" + (", not both" if args.inputs else ""))
+    if args.camera is not None and args.compare:
+        parser.error("--compare draws images; film with one network: --camera N --model FILE")
+    if args.seconds and args.camera is None:
+        parser.error("--seconds limits --camera N")
+    if args.tile and (args.tile % STRIDE or args.tile <= 2 * MARGIN):
+        parser.error(f"--tile {args.tile}: expected a multiple of {STRIDE} above {2 * MARGIN}, such as 1024")
     if args.labels and not args.compare:
         parser.error("--labels is drawn by --compare only. Compare one network with its ground truth as: --compare FILE --labels DIR")
     return args
@@ -67,9 +93,9 @@ def parse_arguments(argv: list[str] | None = None):
 
 def load_segmenter(path: Path, device: torch.device, precision: str) -> tuple[str, Segmenter]:
     """The name of a network and the network; the suffix of its file decides what it is. Raises what reading it raises."""
-    if path.suffix == ".onnx":
-        exported = OnnxNetwork(path, NUM_CLASSES, device)
-        return exported.name, lambda image: _any_size(image, lambda x: exported(x[None])[0])
+    if path.suffix in (".onnx", ".pt2"):
+        exported = (OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork)(path, NUM_CLASSES, device)
+        return exported.name, lambda image: _any_size(image, lambda x: exported(x[None])[0], exported.least)
     checkpoint = read_checkpoint(path)
     model, normalize = load_network(checkpoint, NUM_CLASSES)
     model, autocast = for_inference(model, device, PRECISIONS[precision]), autocast_for(device, "fp32")
@@ -78,53 +104,31 @@ def load_segmenter(path: Path, device: torch.device, precision: str) -> tuple[st
     )
 
 
-def _any_size(image: np.ndarray, segment: Segmenter) -> np.ndarray:
-    """The network takes 32 pixels each way at the least: smaller images are continued by their last row and column."""
+def _any_size(image: np.ndarray, segment: Segmenter, least: int = 32) -> np.ndarray:
+    """The network takes ``least`` pixels each way: smaller images are continued by their last row and column."""
     height, width = image.shape[:2]
-    padded = np.pad(image, ((0, max(0, 32 - height)), (0, max(0, 32 - width)), (0, 0)), mode="edge")
+    padded = np.pad(image, ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0)), mode="edge")
     return segment(padded)[:height, :width]
 
 
-def find_inputs(words: list[str]) -> tuple[list[Path], list[Path]]:
-    """The images and the videos that ``words`` name; other files are skipped with a warning. Raises FileNotFoundError, ValueError."""
-    files: list[Path] = []
-    for word in words:
-        path = Path(word)
-        if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.is_file())
-        elif path.is_file():
-            files.append(path)
-        else:
-            matches = sorted(map(Path, glob.glob(word, recursive=True)))
-            if not matches:
-                raise FileNotFoundError(f"Nothing at {word}. Expected an image, a video, a folder, or a pattern in quotes.")
-            files += [file for file in matches if file.is_file()]
-    files = list(dict.fromkeys(files))
-    images = [file for file in files if file.suffix.lower() in IMAGE_SUFFIXES]
-    videos = [file for file in files if file.suffix.lower() in VIDEO_SUFFIXES]
-    for file in files:
-        if file not in images and file not in videos:
-            print(f"WARNING: {file} skipped: neither an image ({', '.join(IMAGE_SUFFIXES)}) nor a video ({', '.join(VIDEO_SUFFIXES)}).")
-    if not images and not videos:
-        raise ValueError(f"No image and no video in {', '.join(words)}. Expected files ending in {', '.join(IMAGE_SUFFIXES + VIDEO_SUFFIXES)}.")
-    return images, videos
-
-
-def check_fits(path: Path, size: tuple[int, int], device: torch.device) -> None:
+def check_fits(path: Path, size: tuple[int, int], device: torch.device, tile: int | None = None) -> None:
     """Raises ValueError for an image of (height, width) that would take more memory than there is: the system would end the process."""
-    needed, free = size[0] * size[1] * BYTES_PER_PIXEL, available_memory(device)
+    pixels = size[0] * size[1]
+    needed, free = pixels * BYTES_PER_PIXEL, available_memory(device)
+    if tile is not None:
+        needed = min(needed, tile * tile * BYTES_PER_PIXEL + pixels * DRAWN_BYTES_PER_PIXEL)
     if free is not None and needed > free:
         raise ValueError(
             f"{path} is {size[0]}x{size[1]} (height x width); segmenting it takes about {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. "
-            "Shrink it, or cut it into parts."
+            + ("Shrink it, or cut it into parts." if tile else "Shrink it, or have it segmented in parts: --tile 1024.")
         )
 
 
-def read_images(paths: list[Path], device: torch.device):
+def read_images(paths: list[Path], device: torch.device, tile: int | None = None):
     """Yields (path, image) for each that can be read. One alone that cannot raises its error; among several it is skipped, with a warning."""
     for path in paths:
         try:
-            check_fits(path, image_size(path), device)
+            check_fits(path, image_size(path), device, tile)
             image = read_image(path)
         except ValueError as error:
             if len(paths) == 1:
@@ -149,9 +153,8 @@ def predict_images(segment: Segmenter, paths: list[Path], args, device: torch.de
     """One file for each image and each kind of --save."""
     seconds = []
     stems = output_names(paths)
-    for path, image in (
-        read_images(paths, device) if len(paths) == 1 else tqdm(read_images(paths, device), total=len(paths), unit="image", disable=None)
-    ):
+    images = read_images(paths, device, args.tile)
+    for path, image in images if len(paths) == 1 else tqdm(images, total=len(paths), unit="image", disable=None):
         start = time.perf_counter()
         train_ids = segment(image)
         seconds.append(time.perf_counter() - start)
@@ -162,52 +165,70 @@ def predict_images(segment: Segmenter, paths: list[Path], args, device: torch.de
     print(f"{len(seconds)} images into {args.output}: {1 / np.median(seconds):.1f} frames per second, reading and writing not counted.")
 
 
-def output_names(paths: list[Path]) -> dict[Path, str]:
-    """A name for the results of each file: its stem, with as much of its folders before it as keeps them apart."""
-    names = {path: path.stem for path in paths}
-    for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        taken = list(names.values())
-        for path, name in names.items():
-            if taken.count(name) > 1:
-                parts = path.absolute().with_suffix("").parts[1:]
-                names[path] = "_".join(parts[-depth - 1 :])
-    taken = list(names.values())
-    return {path: name if taken.count(name) == 1 else f"{name}_{path.suffix[1:]}" for path, name in names.items()}
+def film_kinds(source: str, args) -> list[str]:
+    """The kinds of --save that a film can have. Raises ValueError where there is none."""
+    kinds = [kind for kind in args.save if kind in ("overlay", "colour")]
+    if not kinds:
+        raise ValueError(f"{source} is a video, whose compression would spoil {' and '.join(args.save)}. Choose --save overlay or colour.")
+    return kinds
 
 
 def predict_video(segment: Segmenter, path: Path, stem: str, args, device: torch.device) -> None:
     """One MP4 for each kind of --save."""
-    kinds = [kind for kind in args.save if kind in ("overlay", "colour")]
-    if not kinds:
-        raise ValueError(f"{path} is a video, whose compression would spoil {' and '.join(args.save)}. Choose --save overlay or colour.")
+    kinds = film_kinds(str(path), args)
     reader = VideoReader(path)
-    check_fits(path, reader.size, device)
+    check_fits(path, reader.size, device, args.tile)
     seconds = []
-    writers = {kind: VideoWriter(args.output / f"{stem}_{kind}.mp4", reader.fps) for kind in kinds}
-    try:
+    with ExitStack() as stack:
+        writers = {kind: stack.enter_context(VideoWriter(args.output / f"{stem}_{kind}.mp4", reader.fps)) for kind in kinds}
         for frame in tqdm(reader, total=reader.frames or None, desc=path.name, unit="frame", disable=None):
             start = time.perf_counter()
             train_ids = segment(frame)
             seconds.append(time.perf_counter() - start)
             for kind, writer in writers.items():
                 writer.write(render(kind, frame, train_ids, not args.no_legend))
-    except BaseException as error:
-        for writer in writers.values():
-            writer.__exit__(type(error))
-        raise
-    for writer in writers.values():
-        writer.__exit__(None)
     if reader.ended_early:
         print(f"WARNING: {path} ended after {reader.read} of the {reader.frames} frames that its header promises: it is cut short or damaged.")
-    files = ", ".join(str(writer.path) for writer in writers.values())
-    print(f"{reader.read} frames into {files}: {1 / np.median(seconds):.1f} frames per second, decoding and encoding not counted.")
+    report_film(reader.read, writers.values(), seconds, "decoding and encoding not counted")
+
+
+def predict_camera(segment: Segmenter, args, device: torch.device, clock: Callable[[], float] = time.monotonic) -> None:
+    """Films until the camera ends, Ctrl-C, or --seconds by ``clock``: one MP4 for each kind of --save, at the pace of the street."""
+    kinds, camera, seconds = film_kinds(f"Camera {args.camera}", args), Camera(args.camera), []
+    check_fits(Path(f"camera {args.camera}"), camera.size, device, args.tile)
+    stopped = False
+    with ExitStack() as stack:
+        stack.callback(camera.close)
+        writers = {kind: stack.enter_context(VideoWriter(args.output / f"camera_{args.camera}_{kind}.mp4", camera.fps)) for kind in kinds}
+        stop, start = stack.enter_context(StopRequest()), clock()
+        for frame in tqdm(camera, desc=f"camera {args.camera}, Ctrl-C ends", unit="frame", disable=None):
+            begin = time.perf_counter()
+            train_ids = segment(frame)
+            seconds.append(time.perf_counter() - begin)
+            elapsed = clock() - start
+            for kind, writer in writers.items():
+                due = due_frames(elapsed, camera.fps, writer.written)
+                picture = render(kind, frame, train_ids, not args.no_legend) if due else None
+                for _ in range(due):
+                    writer.write(picture)
+            stopped = bool(stop) or (args.seconds is not None and elapsed >= args.seconds)
+            if stopped:
+                break
+    if not stopped:
+        print(f"WARNING: camera {args.camera} gave no more pictures after {camera.read}: was it unplugged?")
+    report_film(camera.read, writers.values(), seconds, "filming and encoding not counted")
+
+
+def report_film(frames: int, writers: Iterable[VideoWriter], seconds: list[float], not_counted: str) -> None:
+    files = ", ".join(str(writer.path) for writer in writers)
+    print(f"{frames} frames into {files}: {1 / np.median(seconds):.1f} frames per second, {not_counted}.")
 
 
 def compare(networks: list[tuple[str, Segmenter]], paths: list[Path], args, device: torch.device) -> None:
     """comparison.png: a row for each image; the image, its ground truth where there is one, and what each network says."""
     labels = {} if args.labels is None else {file.name: file for file in sorted(args.labels.rglob("*.png"))}
     rows, found_labels = [], 0
-    for path, image in tqdm(read_images(paths, device), total=len(paths), unit="image", disable=None):
+    for path, image in tqdm(read_images(paths, device, args.tile), total=len(paths), unit="image", disable=None):
         row = [image]
         if labels:
             truth = labels.get(path.stem.replace("_leftImg8bit", "_gtFine_labelIds") + ".png")
@@ -231,10 +252,14 @@ def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     output_folder(args.output)
-    images, videos = find_inputs(args.inputs)
+    # The size of every image is looked at against the memory that there is, which is what Pillow's warning is about.
+    warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+    images, videos = find_inputs(args.inputs, IMAGE_SUFFIXES, VIDEO_SUFFIXES) if args.inputs else ([], [])
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(f"No folder {args.labels}. --labels expects the folder that holds the ground truth, such as gtFine.")
     networks = [load_segmenter(path, device, precision) for path in args.compare or [args.model]]
+    if args.tile:
+        networks = [(name, in_tiles(segment, args.tile)) for name, segment in networks]
     if args.compare:
         if not images:
             raise ValueError("--compare draws images; found videos only. Segment a video with --model.")
@@ -250,6 +275,8 @@ def main(args) -> None:
         predict_images(segment, images, args, device)
     for video, stem in output_names(videos).items():
         predict_video(segment, video, stem, args, device)
+    if args.camera is not None:
+        predict_camera(segment, args, device)
 
 
 if __name__ == "__main__":

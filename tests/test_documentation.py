@@ -11,6 +11,7 @@ from tests.documentation import PAGES, ROOT, Block, blocks, examples, shell
 
 NO_COMMANDS = {
     "import numpy, onnxruntime": "a program in Python; tests/scripts/test_export.py does the same",
+    "import torch\nnetwork": "a program in Python; tests/scripts/test_export_program.py does the same",
     "train.py  train_da.py  eval.py": "a tree of files",
     "@misc{": "a citation",
     "$GTA5/images/": "a tree of files",
@@ -20,6 +21,7 @@ NO_COMMANDS = {
 FOREIGN = {
     ("python", "-c"): "the official evaluation; tests/test_eval_outputs.py runs it",
     ("pip", "install", "-r"): "test_files_that_pip_reads_exist",
+    ("trtexec",): "TensorRT, which the page says was not at hand",
     ("sbatch",): "a cluster's; the command that it wraps is parsed",
     ("./scripts/demo.sh",): "minutes; test_shell_scripts_can_be_parsed",
     ("./scripts/test.sh",): "this suite",

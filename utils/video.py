@@ -49,6 +49,44 @@ class VideoReader:
         return self.read + 2 < self.frames
 
 
+class Camera:
+    """The frames of camera ``number``, (H, W, 3) uint8 RGB, for as long as it gives any. ``fps``: the rate that it promises.
+
+    Raises ValueError where no camera answers.
+    """
+
+    def __init__(self, number: int):
+        self.read = 0
+        self._capture = cv2.VideoCapture(number)
+        decoded, self._first = self._capture.read()
+        if not decoded:
+            devices = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
+            raise ValueError(
+                f"Camera {number} gives no picture. Is one connected, in use elsewhere, or forbidden to this user? Linux calls cameras "
+                f"/dev/videoNUMBER; found: {devices}. Name another number, or give a video file instead."
+            )
+        fps = self._capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 25.0
+        self.size = self._first.shape[:2]
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        frame = self._first
+        while frame is not None:
+            self.read += 1
+            yield np.ascontiguousarray(frame[..., ::-1])
+            decoded, frame = self._capture.read()
+            frame = frame if decoded else None
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+def due_frames(seconds: float, fps: float, written: int) -> int:
+    """How often the frame that is ready after ``seconds`` must be written for a film of ``fps`` to keep the pace of the street: several
+    times where the network is slower than the film, not at all where it is faster."""
+    return max(0, int(seconds * fps) + 1 - written)
+
+
 class VideoWriter:
     """An MP4 of VP9, which browsers play and which the codec inside OpenCV's wheels can write. A context; the file appears at its end.
 

@@ -1,0 +1,120 @@
+"""scripts/predict.py --camera, with a video in the place of a camera."""
+
+import itertools
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from scripts import predict as entry
+from tests.conftest import scene
+from tests.networks import write_checkpoint
+from utils import video
+from utils.video import VideoReader, VideoWriter, due_frames
+
+
+@pytest.fixture
+def filmed(tmp_path, monkeypatch) -> Path:
+    """Camera 3 shows 12 frames at 10 a second; there is no other."""
+    path = tmp_path / "filmed.mp4"
+    with VideoWriter(path, fps=10) as writer:
+        for number in range(12):
+            writer.write(scene(number, (64, 96))[0])
+    capture = cv2.VideoCapture
+    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: capture(str(path if source == 3 else source)))
+    return path
+
+
+def arguments(tmp_path, *words):
+    always = ["--model", "last.pt", "--output", tmp_path, "--device", "cpu", "--no-legend"]
+    return entry.parse_arguments([*map(str, [*words, *always])])
+
+
+def bright(image: np.ndarray) -> np.ndarray:
+    return (image.mean(2) > 128).astype(np.uint8)
+
+
+def test_a_film_keeps_the_pace_of_the_street(filmed, tmp_path, capsys):
+    """A network that takes 0.25 s a frame, at 10 frames a second of film: every answer is shown for two or three frames."""
+    ticks = itertools.count()
+    entry.predict_camera(bright, arguments(tmp_path, "--camera", 3, "--seconds", 2), torch.device("cpu"), clock=lambda: 0.25 * next(ticks))
+    frames = list(VideoReader(tmp_path / "camera_3_overlay.mp4"))
+    assert len(frames) == 21  # 2 s, and the frame with which they end
+    changes = [index for index, (one, other) in enumerate(itertools.pairwise(frames), 1) if np.abs(one.astype(int) - other).mean() > 8]
+    assert len(changes) == 7  # 8 answers
+    assert {b - a for a, b in itertools.pairwise(changes)} == {2, 3}
+    assert "8 frames into" in capsys.readouterr().out
+
+
+def test_a_network_faster_than_the_film_leaves_frames_out(filmed, tmp_path):
+    ticks = itertools.count()
+    entry.predict_camera(bright, arguments(tmp_path, "--camera", 3), torch.device("cpu"), clock=lambda: 0.05 * next(ticks))
+    assert len(list(VideoReader(tmp_path / "camera_3_overlay.mp4"))) == 7  # 0.6 s
+
+
+def test_frames_due():
+    assert due_frames(0.0, 10, 0) == 1
+    assert due_frames(0.35, 10, 1) == 3
+    assert due_frames(0.35, 10, 9) == 0
+
+
+def test_a_camera_that_ends_is_said_to(filmed, tmp_path, capsys):
+    entry.predict_camera(bright, arguments(tmp_path, "--camera", 3), torch.device("cpu"))
+    assert "gave no more pictures after 12: was it unplugged?" in capsys.readouterr().out
+
+
+def test_ctrl_c_ends_the_film_and_keeps_it(filmed, tmp_path, capsys):
+    seen = []
+
+    def segment(image: np.ndarray) -> np.ndarray:
+        seen.append(1)
+        if len(seen) == 4:
+            os.kill(os.getpid(), signal.SIGINT)
+        return bright(image)
+
+    ticks = itertools.count()
+    entry.predict_camera(segment, arguments(tmp_path, "--camera", 3), torch.device("cpu"), clock=lambda: 0.1 * next(ticks))
+    assert len(seen) == 4
+    assert len(list(VideoReader(tmp_path / "camera_3_overlay.mp4"))) == 5
+    assert "unplugged" not in capsys.readouterr().out
+
+
+def test_no_camera_is_an_error(filmed, tmp_path):
+    with pytest.raises(ValueError, match=r"Camera 7 gives no picture. Is one connected.*found: .*a video file instead"):
+        entry.predict_camera(bright, arguments(tmp_path, "--camera", 7), torch.device("cpu"))
+    assert not list(tmp_path.glob("camera*"))
+
+
+def test_the_command_says_so_too(tmp_path):
+    """With OpenCV as it is: no machine has a camera 987."""
+    checkpoint = write_checkpoint(tmp_path / "last.pt")
+    command = [sys.executable, "-m", "scripts.predict", "--camera", "987", "--model", checkpoint, "--output", tmp_path / "out"]
+    found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    assert found.returncode != 0
+    assert "error: Camera 987 gives no picture" in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "give an INPUT or --camera N"),
+        (("street.png", "--camera", 0), "not both"),
+        (("street.png", "--seconds", 3), "--seconds limits --camera"),
+        (("--camera", -1), "at least 0"),
+    ],
+)
+def test_what_does_not_go_together(tmp_path, capsys, words, message):
+    with pytest.raises(SystemExit):
+        arguments(tmp_path, *words)
+    assert message in capsys.readouterr().err
+
+
+def test_label_maps_of_a_film_are_refused(filmed, tmp_path):
+    with pytest.raises(ValueError, match="Camera 3 is a video, whose compression would spoil trainIds"):
+        entry.predict_camera(bright, arguments(tmp_path, "--camera", 3, "--save", "trainIds"), torch.device("cpu"))
