@@ -73,6 +73,7 @@ RECIPES = {
             "jitter": 0.8,
             "blur": 0.5,
             "rare_classes": True,
+            "pixel_weights": "class",
         },
     },
 }
