@@ -1,9 +1,11 @@
 """Scores checkpoints on a labelled split at full resolution: the paper's Tables I and II, the published rows beside ours.
 
 A checkpoint is enough: it knows its backbone, its classes and its input. One confusion matrix is gathered over the whole split.
-Predictions can be saved for the official evaluation and the benchmark server, pictures show where a network fails.
+Predictions can be saved for the official evaluation and the benchmark server, pictures show where a network fails. Processes that
+torchrun starts share the images.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -22,6 +24,7 @@ from model.loading import load_network
 from utils.arguments import add_device_arguments, add_workers_argument, clear_errors, new_parser
 from utils.checkpoint import read_checkpoint
 from utils.cost import parameters, ptflops_macs
+from utils.distributed import Processes
 from utils.drawing import confusion_picture, sheet, with_legend
 from utils.evaluation import VIEWS, evaluate, predict
 from utils.metrics import scores
@@ -35,6 +38,7 @@ EPILOG = """examples:
   python eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES --list dataset/splits/cityscapes_val_250.txt --json ada.json
   where it fails:      python eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES --pictures ada-pictures
   for the server:      python eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES --split test --save-predictions ada-test
+  on several GPUs:     torchrun --standalone --nproc-per-node 4 eval.py checkpoints/ada/last.pt --cityscapes $CITYSCAPES
 """
 WORST = 8
 """Images on the contact sheet of the worst."""
@@ -91,14 +95,14 @@ def parse_arguments(argv: list[str] | None = None):
 
 
 class Network:
-    """A checkpoint's network, ready to be used, with its name and where its files go."""
+    """A checkpoint's network, ready to be used in one of the ``processes``, with its name and where its files go."""
 
-    def __init__(self, path: Path, args):
-        self.path, self.checkpoint = path, read_checkpoint(path)
+    def __init__(self, path: Path, processes: Processes, args):
+        self.path, self.processes, self.checkpoint = path, processes, read_checkpoint(path)
         self.model, self.normalize = load_network(self.checkpoint, NUM_CLASSES)
         self.name = self.checkpoint["name"] + (f" ({args.tta})" if args.tta else "")
         self.views = VIEWS.get(args.tta, ())
-        self.device = choose_device(args.device)
+        self.device = processes.device
         self.precision = choose_precision(args.precision, self.device)
         # Folded and converted once; autocast has nothing left to do.
         self.inference = (for_inference(self.model, self.device, PRECISIONS[self.precision]), autocast_for(self.device, "fp32"))
@@ -107,9 +111,11 @@ class Network:
         self.predictions, self.pictures = (output_folder(folder / subfolder) if folder else None for folder in (args.save_predictions, args.pictures))
 
     def batches(self, listing: Listing, workers: int) -> tqdm:
-        """The images of ``listing``, read ahead by ``workers`` while the network computes, behind a progress bar."""
-        loader = evaluation_loader(listing, workers, pin_memory=self.device.type == "cuda")
-        return tqdm(loader, desc=self.name, unit="image", disable=None, dynamic_ncols=True)
+        """This process's share of ``listing``, read ahead by ``workers`` while the network computes; the first one shows its progress."""
+        rank, world = self.processes.rank, self.processes.world
+        loader = evaluation_loader(listing, workers, self.device.type == "cuda", rank, world)
+        title = self.name if world == 1 else f"{self.name}, process 1 of {world}"
+        return tqdm(loader, desc=title, unit="image", disable=True if rank else None, dynamic_ncols=True)
 
     def save(self, frame_name: str, prediction: Tensor) -> None:
         """One PNG of labelIds. The official script looks for CITY_000000_000000*.png anywhere below the folder."""
@@ -117,30 +123,41 @@ class Network:
         write_png(self.predictions / f"{stem}_pred_labelIds.png", LABEL_ID_OF[prediction.numpy()])
 
 
-def score_checkpoint(path: Path, listing: Listing, classes: tuple[int, ...], args) -> dict:
-    """One row: what the checkpoint is, its scores, its cost. Saves predictions and pictures where they are asked for."""
-    network = Network(path, args)
+Scored = tuple[float, int, Tensor]
+"""A single image: its mean IoU, its index in the listing, its prediction (H, W) uint8 trainIds on the CPU."""
+
+
+def lowest(images: Iterable[Scored]) -> list[Scored]:
+    """The WORST of the images, the worst first; of equals the one that comes first in the listing."""
+    return sorted(images, key=lambda image: image[:2])[:WORST]
+
+
+def score_checkpoint(path: Path, listing: Listing, classes: tuple[int, ...], processes: Processes, args) -> dict:
+    """One row, the same in every process: what the checkpoint is, its scores, its cost. Saves predictions and pictures where they are asked for."""
+    network = Network(path, processes, args)
     checkpoint, (model, autocast) = network.checkpoint, network.inference
-    worst: list[tuple[float, int, Tensor]] = []  # the lowest mean IoUs of single images
+    worst: list[Scored] = []
 
     def each(batch, prediction: Tensor, matrix: Tensor) -> None:
         index = int(batch.index[0])
         if network.predictions:
             network.save(listing[index].name, prediction[0])
         if network.pictures and matrix.any():
-            worst.append((scores(matrix).miou, index, prediction[0]))
-            worst.sort(key=lambda entry: entry[:2])
-            del worst[WORST:]
+            worst[:] = lowest([*worst, (scores(matrix).miou, index, prediction[0])])
 
     batches = network.batches(listing, args.workers)
-    result = evaluate(model, batches, network.normalize, NUM_CLASSES, network.device, autocast, IGNORE_INDEX, network.views, each)
+    share = evaluate(model, batches, network.normalize, NUM_CLASSES, network.device, autocast, IGNORE_INDEX, network.views, each)
+    matrix, ignored = processes.total(share.matrix), processes.total(share.ignored)  # whole numbers: the sum is exact
     if network.pictures:
-        title = f"{network.name}: mIoU {percent(scores(result.matrix).miou)} % on {len(listing)} images"
-        write_png(network.pictures / "confusion_matrix.png", confusion_picture(result.matrix.numpy(), CLASS_NAMES, title))
-        write_png(network.pictures / "worst_images.png", worst_images(listing, worst))
+        worst = lowest(image for images in processes.gather(worst) for image in images)
+        if processes.is_first:
+            title = f"{network.name}: mIoU {percent(scores(matrix).miou)} % on {len(listing)} images"
+            write_png(network.pictures / "confusion_matrix.png", confusion_picture(matrix.numpy(), CLASS_NAMES, title))
+            write_png(network.pictures / "worst_images.png", worst_images(listing, worst))
 
     warnings = []
-    seen = set(checkpoint["cityscapes_images"]) & set(listing.names)
+    seen = {Path(name).name for name in checkpoint["cityscapes_images"]}  # without the city's folder, which images named one by one lack
+    seen &= {Path(name).name for name in listing.names}
     if seen:
         warnings.append(f"{checkpoint['name']} was trained or adapted on {len(seen)} of the {len(listing)} images it is scored on.")
     if checkpoint.get("chosen_with_labels"):
@@ -155,11 +172,11 @@ def score_checkpoint(path: Path, listing: Listing, classes: tuple[int, ...], arg
         discriminator = build_discriminator(checkpoint["discriminator"], NUM_CLASSES)
         row |= {"discriminator": checkpoint["discriminator"], "discriminator_parameters": parameters(discriminator)}
         row |= {"discriminator_gmac": ptflops_macs(discriminator, (NUM_CLASSES, *SIZE)) / 1e9}
-    return row | asdict(scores(result.matrix, result.ignored, classes)) | {"ignored": result.ignored, "matrix": result.matrix.tolist()}
+    return row | asdict(scores(matrix, ignored, classes)) | {"ignored": ignored, "matrix": matrix.tolist()}
 
 
-def worst_images(listing: Listing, worst: list[tuple[float, int, Tensor]]):
-    """The images of ``worst`` (mean IoU, index, prediction), a row each: image, prediction, ground truth, and the mistakes alone."""
+def worst_images(listing: Listing, worst: list[Scored]):
+    """The images of ``worst``, a row each: image, prediction, ground truth, and the mistakes alone."""
     rows, titles = [], []
     for miou, index, prediction in worst:
         frame, train_ids = listing[index], prediction.numpy()
@@ -172,14 +189,17 @@ def worst_images(listing: Listing, worst: list[tuple[float, int, Tensor]]):
     return with_legend(sheet(rows, ["image", "prediction", "ground truth", "mistakes"], titles), CLASS_NAMES, COLOURS)
 
 
-def save_without_scores(path: Path, listing: Listing, args) -> None:
+def save_without_scores(path: Path, listing: Listing, processes: Processes, args) -> None:
     """Predictions for a split whose labels are hidden."""
-    network = Network(path, args)
+    network = Network(path, processes, args)
     model, autocast = network.inference
-    for batch in network.batches(listing, args.workers):
+    batches = network.batches(listing, args.workers)
+    for batch in batches:
         prediction = predict(model, batch.image, network.normalize, network.device, autocast, network.views)
         network.save(listing[int(batch.index[0])].name, prediction[0].cpu())
-    print(f"{network.name}: {len(listing)} predictions in {network.predictions}; zip this folder for the benchmark server. No scores: no labels.")
+    saved = processes.total(len(batches))  # known when every process has saved its share
+    if processes.is_first:
+        print(f"{network.name}: {saved} predictions in {network.predictions}; zip this folder for the benchmark server. No scores: no labels.")
 
 
 def table_1(rows: list[dict], classes: tuple[int, ...]) -> str:
@@ -208,23 +228,8 @@ def table_2(rows: list[dict], classes: tuple[int, ...]) -> str:
     return markdown_table(header, lines)
 
 
-def main(args) -> None:
-    names = [f"{read_checkpoint(path)['name']}-{path.stem}" for path in args.checkpoints]
-    if (args.save_predictions or args.pictures) and len(set(names)) < len(names):
-        raise ValueError(
-            f"Two of the checkpoints are called the same, {sorted(names)}: their files would overwrite each other. Score them one by one."
-        )
-    classes = class_subset(args.classes)
-    if args.json:
-        output_folder(args.json.absolute().parent)  # a place that cannot be written to shows now, not after the scoring
-    if args.split == "test" and args.cityscapes:
-        listing = restrict(cityscapes(args.cityscapes, "test", labels=False), args.list)
-        for path in args.checkpoints:
-            save_without_scores(path, listing, args)
-        return
-    listing = restrict(gta5(args.gta5) if args.gta5 else cityscapes(args.cityscapes, args.split), args.list)
-    check_listing(listing)
-    rows = [score_checkpoint(path, listing, classes, args) for path in args.checkpoints]
+def report(rows: list[dict], listing: Listing, classes: tuple[int, ...], args) -> None:
+    """Prints the tables and the warnings, and writes the JSON."""
     place = f"{listing.root}" + ("" if args.gta5 else f", split {args.split}")
     augmented = f", test-time augmentation {args.tta}" if args.tta else ""
     print(f"\n{len(listing)} images of {place}, full resolution, {rows[0]['precision']}{augmented}.", end=" ")
@@ -234,6 +239,28 @@ def main(args) -> None:
         print(f"WARNING: {warning}")
     if args.json:
         write_json(args.json, {"images": len(listing), "split": args.split, "classes": [CLASS_NAMES[c] for c in classes], "rows": rows})
+
+
+def main(args) -> None:
+    names = [f"{read_checkpoint(path)['name']}-{path.stem}" for path in args.checkpoints]
+    if (args.save_predictions or args.pictures) and len(set(names)) < len(names):
+        raise ValueError(
+            f"Two of the checkpoints are called the same, {sorted(names)}: their files would overwrite each other. Score them one by one."
+        )
+    classes = class_subset(args.classes)
+    if args.json:
+        output_folder(args.json.absolute().parent)  # a place that cannot be written to shows now, not after the scoring
+    with Processes(choose_device(args.device)) as processes:
+        if args.split == "test" and args.cityscapes:
+            listing = restrict(cityscapes(args.cityscapes, "test", labels=False), args.list)
+            for path in args.checkpoints:
+                save_without_scores(path, listing, processes, args)
+            return
+        listing = restrict(gta5(args.gta5) if args.gta5 else cityscapes(args.cityscapes, args.split), args.list)
+        check_listing(listing)
+        rows = [score_checkpoint(path, listing, classes, processes, args) for path in args.checkpoints]
+        if processes.is_first:
+            report(rows, listing, classes, args)
 
 
 if __name__ == "__main__":

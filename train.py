@@ -5,12 +5,12 @@ from pathlib import Path
 import torch
 
 from dataset.cityscapes import cityscapes
-from dataset.gta5 import gta5
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import ShuffledOrder, evaluation_loader, split, training_loader
 from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
+from dataset.source import labelled_source
 from dataset.styles import style_steps
 from dataset.transforms import RandomScaleCropFlip
 from model.batch_norm import with_batch_norm
@@ -60,7 +60,7 @@ def parse_arguments(argv: list[str] | None = None):
     data = parser.add_argument_group("data")
     data.add_argument("--train-on", choices=("cityscapes", "gta5"), required=True, help="the labelled data set to learn from")
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/ and gtFine/")
-    data.add_argument("--gta5", type=Path, metavar="ROOT", help="folder with images/ and labels/")
+    data.add_argument("--gta5", type=Path, metavar="ROOT", help="folder with images/ and labels/, or one in the tree of Cityscapes or SYNTHIA")
     data.add_argument("--list", type=Path, metavar="FILE", help="train on the images that this file names, one a line; default: all that are found")
     data.add_argument("--target-list", type=Path, metavar="FILE", help="images of Cityscapes train whose looks --lab and --fda take; default: all")
     data.add_argument("--val-list", type=Path, metavar="FILE", help="validate on these images of Cityscapes val; default: all that are found")
@@ -105,7 +105,7 @@ def train(args) -> None:
     torch.manual_seed(args.seed)
 
     # Data: what is there, what is taken from it, in which order.
-    listing = restrict(gta5(args.gta5) if args.train_on == "gta5" else cityscapes(args.cityscapes, "train"), args.list)
+    listing = restrict(labelled_source(args.gta5) if args.train_on == "gta5" else cityscapes(args.cityscapes, "train"), args.list)
     check_listing(listing)
     geometry = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
     pixels = class_pixels(listing) if args.rare_classes or args.pixel_weights == "class" else None  # (images, C)

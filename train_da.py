@@ -9,15 +9,16 @@ from pathlib import Path
 
 import torch
 
-from dataset.cityscapes import cityscapes
-from dataset.gta5 import gta5
+from dataset.cityscapes import cityscapes, with_labels
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import check_listing, restrict
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
 from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
+from dataset.source import labelled_source
 from dataset.styles import draw_blur, draw_colour_matrix, style_steps
 from dataset.transforms import RandomScaleCropFlip, WholeImage
+from dataset.unlabelled import unlabelled
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.discriminator import CONVS, build_discriminator
@@ -76,8 +77,20 @@ def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     add_recipe_argument(parser, RECIPES["train_da"])
     data = parser.add_argument_group("data")
-    data.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="the source: folder with images/ and labels/")
-    data.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="the target: folder with leftImg8bit/")
+    data.add_argument(
+        "--gta5",
+        type=Path,
+        metavar="ROOT",
+        required=True,
+        help="the source: folder with images/ and labels/, or one in the tree of Cityscapes or SYNTHIA",
+    )
+    data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="the target: folder with leftImg8bit/")
+    data.add_argument(
+        "--target-images",
+        nargs="+",
+        metavar="PATTERN",
+        help='another target: unlabelled images, as files, folders, or patterns in quotes such as "dashcam/**/*.jpg"',
+    )
     data.add_argument("--source-list", type=Path, metavar="FILE", help="source images to use, one name a line; default: all that are found")
     data.add_argument("--target-list", type=Path, metavar="FILE", help="target images to use, one name a line; default: all that are found")
     data.add_argument("--val-list", type=Path, metavar="FILE", help="score these images of Cityscapes val; default: all that are found")
@@ -111,6 +124,10 @@ def parse_arguments(argv: list[str] | None = None):
     )
     args = parse_with_recipe(parser, RECIPES["train_da"], argv)
     refuse_flags_without_effect(parser, args.method, vars(args))
+    if args.cityscapes is None and (args.target_images is None or args.validate_every):
+        parser.error("a target is needed: --cityscapes ROOT, or --target-images PATTERN; --validate-every needs --cityscapes")
+    if args.method == "pseudo-labels" and args.pseudo_labels is None:
+        parser.error("--method pseudo-labels needs --pseudo-labels ROOT, as python -m scripts.make_pseudo_labels makes it")
     args.target_batch_size = args.target_batch_size or args.batch_size
     batch_sizes = [args.batch_size, args.target_batch_size]
     require_training_sizes(parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn)
@@ -131,8 +148,11 @@ def adapt(args) -> None:
     torch.manual_seed(args.seed)
 
     # Data: a labelled source, perhaps in the target's colours, and a target without labels.
-    source_listing = restrict(gta5(args.gta5), args.source_list)
-    target_listing = restrict(cityscapes(args.cityscapes, args.target_split, labels=False), args.target_list)
+    source_listing = restrict(labelled_source(args.gta5), args.source_list)
+    target_listing = unlabelled(args.target_images) if args.target_images else cityscapes(args.cityscapes, args.target_split, labels=False)
+    target_listing = restrict(target_listing, args.target_list)
+    if args.pseudo_labels:
+        target_listing = with_labels(target_listing, args.pseudo_labels, args.target_split)
     check_listing(source_listing)
     if args.validate_every:
         validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)
@@ -198,6 +218,7 @@ def adapt(args) -> None:
         "cityscapes_images": target_listing.names,
     }
     parts = {"model": model, "scaler": scaler, **optimizers, **method.parts()}
+    deployed = model if method.teacher is None else method.teacher.network
 
     def on_device(part: Sample) -> Batch:
         label = None if part.label is None else part.label.to(device, non_blocking=True)
@@ -205,12 +226,12 @@ def adapt(args) -> None:
 
     def validate() -> Scores:
         """The scores on Cityscapes val, whose images the processes share."""
-        processes.broadcast(model)  # with --bn local each process has its own running statistics
-        matrix, ignored = evaluate(model, validation, normalize, NUM_CLASSES, device, autocast)
+        processes.broadcast(deployed)  # with --bn local each process has its own running statistics
+        matrix, ignored = evaluate(deployed, validation, normalize, NUM_CLASSES, device, autocast)
         return scores(processes.total(matrix), processes.total(ignored))
 
     def show_prediction(run: RunFolder, step: int, domain: str, batch: Sample) -> None:
-        prediction = predict(model, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
+        prediction = predict(deployed, batch.image[:1], normalize, device, autocast)[0].cpu().numpy()
         maps = [prediction] if batch.label is None else [prediction, batch.label[0].numpy()]
         run.picture(step, f"{domain}/image_prediction_truth", panel(batch.image[0].numpy(), maps, COLOURS))
 
@@ -223,7 +244,7 @@ def adapt(args) -> None:
             state.resume(run.last, HARMLESS)
         processes.broadcast(model, *method.opponents.values())
         first_step = state.step
-        warnings = [OVERLAP_WARNING] if args.target_split == "val" else []
+        warnings = [OVERLAP_WARNING] if args.target_split == "val" and not args.target_images else []
         circumstances = {"device": str(device), "processes": processes.world, "warnings": warnings}
         run.record(settings=facts["settings"], seed=args.seed, first_step=first_step, **circumstances)
         run.open_events(first_step)
@@ -268,7 +289,7 @@ def adapt(args) -> None:
                 run.warn(done, method.watch(done, losses))
             if panel_every and (step == 0 or done % panel_every == 0):
                 show_prediction(run, done, "source", source_batch)
-                show_prediction(run, done, "target", target_batch)
+                show_prediction(run, done, "target", target_batch if target_listing.has_labels else target_batch._replace(label=None))
             if args.validate_every and (done % args.validate_every == 0 or done == args.max_steps):
                 result = validate()
                 run.log_scores(done, result.miou, result.pixel_accuracy, dict(zip(CLASS_NAMES, result.iou, strict=True)), clock.bar)
@@ -279,7 +300,7 @@ def adapt(args) -> None:
                 run.say(f"Stopped by {stop} after step {done}, saved to {run.last}. Continue with the same command and --resume.")
                 break
         else:
-            run.say(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes}")
+            run.say(f"Done. Score it with: python eval.py {run.last} --cityscapes {args.cityscapes or 'ROOT'}")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, label_ids_of_colours
+from dataset.labels import IGNORE_INDEX, LABEL_ID_OF_SYNTHIA, LAST_LABEL_ID, LAST_SYNTHIA_ID, label_ids_of_colours
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
-
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ABSENT = "{} does not exist. The copy of the data set is incomplete, or a list names a file that is not there."
 TOO_LARGE = "{} has more than " + f"{2 * Image.MAX_IMAGE_PIXELS:,}" + " pixels, which are not decoded: cut it into parts. Is it what it says it is?"
@@ -53,7 +53,7 @@ def _decode_plain_png(path: Path) -> np.ndarray | None:
     if path.suffix != ".png" or not path.is_file():
         return None
     data = path.read_bytes()
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or data[12:16] != b"IHDR" or data[24:26] != b"\x08\x02":  # 8 bits, RGB
+    if data[:8] != _PNG_SIGNATURE or data[12:16] != b"IHDR" or data[24:26] != b"\x08\x02":  # 8 bits, RGB
         return None
     view, place, kind = memoryview(data), 8, b""
     while kind != b"IEND":
@@ -105,14 +105,16 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_label(path: Path) -> np.ndarray:
-    """(H, W) uint8 labelIds from palette indices, plain indices or Cityscapes colours, whichever the file holds.
+    """(H, W) uint8 labelIds from palette indices, plain indices, Cityscapes colours or SYNTHIA's ids, whichever the file holds.
 
-    Palette PNGs (GTA5) are read as indices, never through their palette. Raises FileNotFoundError, or ValueError for a damaged file
-    or values that no class has (LabelValuesError). A prepared label was checked when it was prepared.
+    Palette PNGs (GTA5) are read as indices, never through their palette; 16-bit colour PNGs are SYNTHIA's. Raises FileNotFoundError, or
+    ValueError for a damaged file or values that no class has (LabelValuesError). A prepared label was checked when it was prepared.
     """
     if path.suffix == ".npy":
         return map_array(path, 2)
     image = _decode(path)
+    if is_synthia_label(path):
+        return _synthia_label_ids(path)
     if image.mode in ("P", "L"):
         label = np.asarray(image)
     elif image.mode in ("RGB", "RGBA"):
@@ -126,6 +128,25 @@ def read_label(path: Path) -> np.ndarray:
         raise ValueError(f"{path} has pixel format {image.mode!r}; expected labelIds as a palette or greyscale PNG, or Cityscapes colours.")
     check_label_ids(label, path)
     return label
+
+
+def is_synthia_label(path: Path) -> bool:
+    """Whether a file is a PNG of 16 bits in two channels or more, as SYNTHIA's labels are and no other data set's; from its header."""
+    with open(path, "rb") as file:
+        header = file.read(26)
+    return header[:8] == _PNG_SIGNATURE and header[24:] in (b"\x10\x02", b"\x10\x04", b"\x10\x06")  # RGB, grey with alpha, RGB with alpha
+
+
+def _synthia_label_ids(path: Path) -> np.ndarray:
+    """The first channel of SYNTHIA's label (the others tell instances), as labelIds. Pillow keeps only the upper 8 of 16 bits, which are 0."""
+    channels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # (H, W, 3 or 4) uint16, blue first; _decode has found the file whole
+    ids = channels[..., 2]
+    if ids.max() > LAST_SYNTHIA_ID:
+        unknown = np.unique(ids[ids > LAST_SYNTHIA_ID]).tolist()
+        raise LabelValuesError(
+            f"{path} has the values {unknown[:8]} in its first channel; expected SYNTHIA's classes (0-{LAST_SYNTHIA_ID}). Is it another 16-bit image?"
+        )
+    return LABEL_ID_OF_SYNTHIA[ids]
 
 
 def check_label_ids(label: np.ndarray, path: Path) -> None:

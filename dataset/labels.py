@@ -74,6 +74,22 @@ TRAIN_ID_OF = _table(((label_id, train_id) for train_id, label_id in enumerate(L
 LABEL_ID_OF = _table(enumerate(LABEL_IDS), default=0)
 """(256,) uint8: trainId -> labelId; 255 -> 0 (unlabeled)."""
 
+# SYNTHIA's id of each class that Cityscapes has too; from the table in the README of SYNTHIA-RAND-CITYSCAPES.
+_SYNTHIA_IDS = {
+    **{"sky": 1, "building": 2, "road": 3, "sidewalk": 4, "fence": 5, "vegetation": 6, "pole": 7, "car": 8, "traffic sign": 9, "person": 10},
+    **{"bicycle": 11, "motorcycle": 12, "parking": 13, "traffic light": 15, "terrain": 16, "rider": 17, "truck": 18, "bus": 19, "train": 20},
+    "wall": 21,
+}
+LAST_SYNTHIA_ID = 22
+"""Lane marking."""
+
+LABEL_ID_OF_SYNTHIA = _table(((_SYNTHIA_IDS[name], label_id) for name, label_id, _, _ in _LABELS if name in _SYNTHIA_IDS), default=0)
+"""(256,) uint8: SYNTHIA's id -> labelId. Void (0), road work (14) and lane marking (22) -> 0, ignored.
+
+Lane markings lie on the road, and Cityscapes counts them to it; the published systems ignore them all the same (CBST, ADVENT, DAFormer and
+SAC leave 22 out of their tables), and so do we, to be comparable with them.
+"""
+
 COLOURS = np.zeros((256, 3), np.uint8)
 """(256, 3) uint8 RGB: the colour of each trainId in the pictures of Cityscapes; 255 is black. Use as ``COLOURS[train_ids]``."""
 COLOURS[:NUM_CLASSES] = [colour for _, _, _, colour in _CLASSES]

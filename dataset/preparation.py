@@ -32,7 +32,7 @@ from dataset.prepared import FORMAT, NPY_HEADER_BYTES, Header, Record, find_part
 class Job(NamedTuple):
     """What is to be prepared, or only checked.
 
-    ``data``: "gta5", "cityscapes-train" or "cityscapes-val"; ``wanted``: only these names, out of the list ``origin``; ``shard`` (I, N):
+    ``data``: "gta5", "synthia", "cityscapes-train" or "cityscapes-val"; ``wanted``: only these names, out of the list ``origin``; ``shard`` (I, N):
     the I-th of N parts; ``lab_copies``: store the images in LAB too.
     """
 

@@ -7,6 +7,8 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
+from model.weights import load_whole
+
 _WEIGHTS = {
     "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
     "resnet101": torchvision.models.ResNet101_Weights.IMAGENET1K_V1,
@@ -46,7 +48,8 @@ def build_backbone(name: str, weights: str | None) -> tuple[ResNet, int, int]:
     backbone = ResNet(name)
     if weights is not None:
         state = _imagenet_weights(name) if weights == "imagenet" else _read_weights(Path(weights))
-        _load_backbone(backbone, state, origin=f"{name} from {weights}")
+        state = {key: value for key, value in state.items() if not key.startswith("fc.")}  # the classifier, which BiSeNet does not have
+        load_whole(backbone, state, f"({name} from {weights})", "Give the file of the backbone that --backbone names.")
     return backbone, backbone.channels32 // 2, backbone.channels32
 
 
@@ -72,19 +75,3 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"{path} holds no state dict of tensors. Expected a torchvision ResNet state dict (.pth); for a run of ours use --init.")
     return state
-
-
-def _load_backbone(backbone: ResNet, state: dict[str, Tensor], origin: str) -> None:
-    """Loads ``state`` strictly, but for the classifier ``fc``, which BiSeNet does not have."""
-    state = {key: value for key, value in state.items() if not key.startswith("fc.")}
-    own = backbone.state_dict()
-    # Very old torchvision files lack the BatchNorm counters, which nothing reads.
-    missing = sorted(key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked"))
-    surplus = sorted(state.keys() - own.keys())
-    misshapen = sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape)
-    if missing or surplus or misshapen:
-        raise ValueError(
-            f"The weights do not fit ({origin}): {len(missing)} tensors missing {missing[:2]}, {len(surplus)} unknown {surplus[:2]}, "
-            f"{len(misshapen)} of another shape {misshapen[:2]}. Give the file of the backbone that --backbone names."
-        )
-    backbone.load_state_dict(state, strict=False)

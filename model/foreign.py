@@ -8,6 +8,7 @@ from torch import Tensor
 
 from model.backbone import BACKBONES
 from model.bisenet import BiSeNet
+from model.weights import load_whole
 
 WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model")
 """Keys under which a checkpoint of others keeps its state dict."""
@@ -61,17 +62,7 @@ def published_network(state: dict[str, Tensor]) -> BiSeNet:
         )
     wide = renamed["context_path.arm32.conv.weight"].shape[0] == 2048
     model = BiSeNet(renamed["head.weight"].shape[0], "resnet101" if wide else "resnet18")
-    own = model.state_dict()
-    # Old files lack the counters of BatchNorm, which nothing reads.
-    missing = sorted(key for key in own.keys() - renamed.keys() if not key.endswith("num_batches_tracked"))
-    surplus = sorted(renamed.keys() - own.keys())
-    misshapen = sorted(key for key in own.keys() & renamed.keys() if own[key].shape != renamed[key].shape)
-    if missing or surplus or misshapen:
-        raise ValueError(
-            f"The weights do not fit {model.architecture}: {len(missing)} tensors missing {missing[:2]}, {len(surplus)} too many {surplus[:2]}, "
-            f"{len(misshapen)} of another shape {misshapen[:2]}. The file is incomplete, or of another network."
-        )
-    model.load_state_dict(renamed, strict=False)
+    load_whole(model, renamed, str(model.architecture), "The file is incomplete, or of another network.")
     return model.eval()
 
 

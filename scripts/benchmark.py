@@ -1,14 +1,21 @@
-"""Measures this project against the published manner of doing the same work (scripts/baselines.py), side by side in one run."""
+"""Measures this project against the published manner of doing the same work (scripts/baselines.py), and its methods against each other."""
 
-from scripts import benchmark_data, benchmark_evaluation, benchmark_model, benchmark_train
+from scripts import benchmark_data, benchmark_evaluation, benchmark_methods, benchmark_model, benchmark_train
 from utils.arguments import clear_errors, new_parser
 
 # The one exception to "entry scripts never import one another": these modules are this script's own subcommands.
-SUBCOMMANDS = {"data": benchmark_data, "train": benchmark_train, "evaluation": benchmark_evaluation, "model": benchmark_model}
+SUBCOMMANDS = {
+    "data": benchmark_data,
+    "train": benchmark_train,
+    "methods": benchmark_methods,
+    "evaluation": benchmark_evaluation,
+    "model": benchmark_model,
+}
 
 EPILOG = """examples:
   python -m scripts.benchmark data --gta5 $GTA5 --cityscapes $CITYSCAPES --json data.json
   python -m scripts.benchmark train --json train.json
+  python -m scripts.benchmark methods --json methods.json
   python -m scripts.benchmark evaluation --json evaluation.json
   python -m scripts.benchmark model --backbone resnet18 --json model.json
 """

@@ -15,6 +15,7 @@ given again; a folder that holds anything else is refused.
 
 import argparse
 import json
+import math
 import os
 import shlex
 import shutil
@@ -199,7 +200,7 @@ def check_disk(output: Path, count: int, size: tuple[int, int]) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"The disk of {folder} has {free / 1e6:.0f} MB free; {count} pairs of {size[0]}x{size[1]} need up to {needed / 1e6:.0f} MB. "
+            f"The disk of {folder} has {free / 1e6:.0f} MB free; {count} pairs of {size[0]}x{size[1]} need up to {math.ceil(needed / 1e6)} MB. "
             "Free some space, choose an --output on another disk, or ask for fewer or smaller images."
         )
 

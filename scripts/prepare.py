@@ -20,6 +20,7 @@ from dataset.labels import CLASS_NAMES
 from dataset.listing import Tree, read_name_list
 from dataset.preparation import Job, Report, check, gigabytes, prepare, write_report
 from dataset.prepared import FOLDER
+from dataset.synthia import synthia_tree
 from utils.arguments import available_cores, clear_errors, new_parser, positive
 from utils.tables import markdown_table
 
@@ -51,6 +52,7 @@ def parse_arguments(argv: list[str] | None = None):
     data = parser.add_mutually_exclusive_group(required=True)
     data.add_argument("--gta5", type=Path, metavar="ROOT", help="the raw root of GTA5: folder with images/ and labels/")
     data.add_argument("--cityscapes", type=Path, metavar="ROOT", help="the raw root of Cityscapes: folder with leftImg8bit/ and gtFine/")
+    data.add_argument("--synthia", type=Path, metavar="ROOT", help="the raw root of SYNTHIA-RAND-CITYSCAPES: folder with RGB/ and GT/LABELS/")
     parser.add_argument("--splits", nargs="+", choices=("train", "val"), default=["train", "val"], help="of Cityscapes")
     parser.add_argument("--list", type=Path, metavar="FILE", help="prepare only the images that this file names, one a line (with one split only)")
     parser.add_argument("--without-labels", action="store_true", help="prepare images alone: a target needs no labels")
@@ -93,11 +95,13 @@ def text_of(report: Report, root: Path) -> str:
 
 def trees(args) -> list[tuple[str, Tree]]:
     labels = not args.without_labels
-    root = args.gta5 or args.cityscapes
+    root = args.gta5 or args.cityscapes or args.synthia
     if (root / FOLDER).is_dir():
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
     if args.gta5:
         return [("gta5", gta5_tree(args.gta5, labels))]
+    if args.synthia:
+        return [("synthia", synthia_tree(args.synthia, labels))]
     return [(f"cityscapes-{split}", cityscapes_tree(args.cityscapes, split, labels)) for split in args.splits]
 
 

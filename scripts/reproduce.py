@@ -2,6 +2,7 @@
 
 Presets: 'paper' is Tables I and II on GTA5 and Cityscapes, with the paper's lists (a GPU's work of days). 'small' is the same ladder on a
 small pair of data sets, BiSeNet-18 from scratch, 1,000 steps at 128x256 (docs/results.md). 'demo' is shorter still, for generated streets.
+'beyond' goes further than the paper, to self-training, on the small pair; 'beyond-gpu' is its main rows at full size on a GPU.
 Each row is a command of train.py or train_da.py and one of eval.py; --dry-run prints them and does nothing. At the end scripts.summarise
 makes tables and report; run alone, it makes them again.
 """
@@ -9,12 +10,12 @@ makes tables and report; run alone, it makes them again.
 import shlex
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from utils.arguments import clear_errors, count, new_parser, positive
 from utils.checkpoint import read_checkpoint
 from utils.output import output_folder, write_json
+from utils.presets import DEFAULT_STEPS, PRESETS, Preset, Row
 
 EPILOG = """examples:
   python -m scripts.reproduce --preset paper --gta5 $GTA5 --cityscapes $CITYSCAPES --seeds 0 1 2 --output checkpoints/paper
@@ -22,77 +23,6 @@ EPILOG = """examples:
   what follows -- goes to every training command:
   python -m scripts.reproduce --preset demo --gta5 demo_data/gta5 --cityscapes demo_data/cityscapes -- --device cpu --workers 1
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row: a training command, as words after the common ones. A row that is not ``scored`` is a start for others."""
-
-    name: str
-    command: str
-    scored: bool = True
-
-
-@dataclass(frozen=True)
-class Preset:
-    """The rows of a comparison, what their commands share, and the lists of images they are trained and scored on."""
-
-    common: str
-    rows: tuple[Row, ...]
-    evaluation: str = ""
-    published: bool = False
-
-
-_SOURCE = "train.py --train-on gta5 --gta5 {gta5}"
-_TARGET = "train.py --train-on cityscapes --cityscapes {cityscapes}"
-_ADAPT = "train_da.py --gta5 {gta5} --cityscapes {cityscapes}"
-_LISTS = "--source-list dataset/splits/gta5_train_500.txt --target-list dataset/splits/cityscapes_train_500.txt"
-_PAPER_TARGET = f"{_TARGET} --list dataset/splits/cityscapes_train_500.txt"
-_FROM_START = "--init {output}/start/last.pt --max-steps {steps} --schedule-steps {steps}"
-_SMALL = "--backbone resnet18 --backbone-weights none --lr 2e-2 --batch-size 4"
-_SCRATCH = "--max-steps {steps} --schedule-steps {steps} --validate-every 100 --cityscapes {cityscapes}"
-
-PRESETS = {
-    "paper": Preset(
-        "",
-        (
-            Row("BiSeNet-18", f"{_PAPER_TARGET} --backbone resnet18"),
-            Row("BiSeNet-101", f"{_PAPER_TARGET} --backbone resnet101"),
-            Row(
-                "source-only",
-                f"{_SOURCE} --list dataset/splits/gta5_train_500.txt --backbone resnet101 --max-steps 25000 --schedule-steps 250000",
-            ),
-            Row("ADA", f"{_ADAPT} {_LISTS} --discriminator full"),
-            Row("light ADA", f"{_ADAPT} {_LISTS} --discriminator light"),
-            Row("light LAB-ADA", f"{_ADAPT} {_LISTS} --discriminator light --lab"),
-        ),
-        "--list dataset/splits/cityscapes_val_250.txt",
-        published=True,
-    ),
-    "small": Preset(
-        f"{_SMALL} --crop-size 128 256",
-        (
-            Row("source-only", f"{_SOURCE} {_SCRATCH}"),
-            Row("source-only + LAB", f"{_SOURCE} --lab {_SCRATCH}"),
-            Row("ADA", f"{_ADAPT} --discriminator full {_SCRATCH}"),
-            Row("light ADA", f"{_ADAPT} --discriminator light {_SCRATCH}"),
-            Row("light LAB-ADA", f"{_ADAPT} --discriminator light --lab {_SCRATCH}"),
-            Row("oracle", f"{_TARGET} {_SCRATCH}"),
-        ),
-    ),
-    "demo": Preset(
-        f"{_SMALL} --crop-size 96 192 --scales 0.75 1.0 1.5 --save-every 100 --log-every 50",
-        (
-            Row("start", f"{_SOURCE} --max-steps {{steps}} --schedule-steps {{twice}}", scored=False),
-            Row("source-only", f"{_SOURCE} {_FROM_START}"),
-            Row("ADA", f"{_ADAPT} --discriminator full {_FROM_START}"),
-            Row("light ADA", f"{_ADAPT} --discriminator light {_FROM_START}"),
-            Row("light LAB-ADA", f"{_ADAPT} --discriminator light --lab {_FROM_START}"),
-            Row("oracle", f"{_TARGET} --max-steps {{twice}} --validate-every 0"),
-        ),
-    ),
-}
-DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 200}
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -105,8 +35,8 @@ def parse_arguments(argv: list[str] | None = None):
     parser.add_argument(
         "--steps",
         type=positive,
-        help=f"steps of a row; default: {DEFAULT_STEPS['small']} (small), {DEFAULT_STEPS['demo']} after a start of as many (demo). "
-        "'paper' has the recipe's own",
+        help=f"steps of a row; default: {DEFAULT_STEPS['small']} (small), {DEFAULT_STEPS['demo']} after a start of as many (demo), "
+        f"{DEFAULT_STEPS['beyond']} (beyond), {DEFAULT_STEPS['beyond-gpu']} (beyond-gpu). 'paper' has the recipe's own",
     )
     parser.add_argument("--classes", nargs="+", default=["19"], metavar="SUBSET|NAME", help="classes that the means are taken over, as in eval.py")
     parser.add_argument(
@@ -149,9 +79,14 @@ def run_command(command: list[str], show: bool = True) -> None:
 
 
 def run_row(commands: list[list[str]], run: Path) -> None:
-    """Trains one row, on from where it was, and scores it; what is finished is left alone. Raises ChildProcessError."""
+    """Trains one row, on from where it was, and scores it; what is finished is left alone. Raises ChildProcessError.
+
+    A row whose scores and record are there is finished, also where its checkpoint no longer is.
+    """
     train, *evaluation = commands
     last = run / "last.pt"
+    if evaluation and run.with_suffix(".json").exists() and (run / "config.json").exists():
+        return
     if not (last.exists() and read_checkpoint(last).get("finished")):
         run_command([*train, "--resume"] if last.exists() else train)
         if not read_checkpoint(last).get("finished"):
@@ -178,7 +113,7 @@ def main(args) -> None:
         values = {"gta5": args.gta5, "cityscapes": args.cityscapes, "seed": seed, "steps": steps, "twice": 2 * steps}
         output = args.output / f"seed{seed}"
         for row in preset.rows:
-            if args.rows and row.name not in args.rows:
+            if (args.rows and row.name not in args.rows) or (row.one_seed and seed != args.seeds[0]):
                 continue
             commands = row_commands(preset, row, output, values, args.classes, args.training)
             if args.dry_run:

@@ -15,12 +15,14 @@ VARIABLES = {
     "CITYSCAPES_PREPARED": "prepared/cityscapes",
     "CARLA": "data/gta5",
     "CITYSCAPES_SMALL": "data/cityscapes",
+    "SYNTHIA": "data/synthia",
+    "SYNTHIA_PREPARED": "prepared/synthia",
     "SLURM_ARRAY_TASK_ID": "1",
     "SLURM_NNODES": "4",
     "SLURM_NODEID": "0",
 }
 """What the pages call the user's folders, relative to where commands run."""
-PROGRAMS = ("python", "torchrun", "pip", "tensorboard", "sbatch", "trtexec", "./scripts/demo.sh", "./scripts/test.sh")
+PROGRAMS = ("python", "torchrun", "pip", "tensorboard", "sbatch", "trtexec", "ffmpeg", "./scripts/demo.sh", "./scripts/test.sh")
 
 _STUB = r"""#!/bin/bash
 printf '%s\0' "{name}" "$@" >> "$RECORD"

@@ -22,6 +22,7 @@ FOREIGN = {
     ("python", "-c"): "the official evaluation; tests/test_eval_outputs.py runs it",
     ("pip", "install", "-r"): "test_files_that_pip_reads_exist",
     ("trtexec",): "TensorRT, which the page says was not at hand",
+    ("ffmpeg",): "cuts a video into images",
     ("sbatch",): "a cluster's; the command that it wraps is parsed",
     ("./scripts/demo.sh",): "minutes; test_shell_scripts_can_be_parsed",
     ("./scripts/test.sh",): "this suite",

@@ -12,6 +12,7 @@ import torch
 
 import train
 import train_da
+import utils.adaptation
 from tests.checkpoints import same_state
 from tests.engine import SMALL, command, run
 from utils.checkpoint import read_checkpoint
@@ -49,7 +50,7 @@ def broken_loss(monkeypatch):
         return spoiled
 
     monkeypatch.setattr("train.segmentation_loss", from_the_fourth_on(train.segmentation_loss))
-    monkeypatch.setattr("utils.adaptation.segmentation_loss", from_the_fourth_on(train_da.adversarial_step.__globals__["segmentation_loss"]))
+    monkeypatch.setattr("utils.adaptation.segmentation_loss", from_the_fourth_on(utils.adaptation.segmentation_loss))
 
 
 @pytest.mark.parametrize(

@@ -4,15 +4,20 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_da
+from model.loading import load_network
 from tests.checkpoints import same_state
 from tests.conftest import write_cityscapes
 from utils.checkpoint import read_checkpoint
 
 SMALL = ["--backbone", "resnet18", "--backbone-weights", "none", "--crop-size", "64", "64", "--batch-size", "2", "--workers", "0"]
 SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
+
+
+SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.1"]
 
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:
@@ -42,6 +47,47 @@ def test_adaptation_works_without_target_labels_on_disk(gta5_root, unlabelled_ro
     assert len(events.Tags()["images"]) == 2
 
 
+OTHER_METHODS = {
+    "minent": (["--method", "minent"], "loss/entropy"),
+    "self-training": (["--method", "self-training", "--lab", "0.5", "--jitter", "0.8", "--blur", "--rare-classes"], "loss/mixed"),
+    "self-training, joint": (["--method", "self-training", "--domain-batches", "joint", "--fda", "--pixel-weights", "hard"], "loss/mixed"),
+    "entropy maps, least squares": (["--discriminator-input", "entropy", "--adversarial-loss", "least-squares"], "loss/adversarial"),
+    "joint, class weights": (["--domain-batches", "joint", "--pixel-weights", "class", "--fusion-channels", "32"], "loss/adversarial"),
+}
+
+
+@pytest.mark.parametrize(("flags", "scalar"), OTHER_METHODS.values(), ids=OTHER_METHODS)
+def test_other_methods_work_without_target_labels_on_disk(gta5_root, unlabelled_root, tmp_path, flags, scalar):
+    folder = run(tmp_path, gta5_root, unlabelled_root, *flags, "--new-layer-rate", 2, "--warmup", 1, "--max-steps", 2)
+    assert scalar in EventAccumulator(str(folder)).Reload().Tags()["scalars"]
+    model, _ = load_network(read_checkpoint(folder / "last.pt"))
+    assert model.low_resolution(torch.zeros(1, 3, 64, 64)).logits.isfinite().all()
+
+
+def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_root, tmp_path):
+    last = read_checkpoint(run(tmp_path, gta5_root, unlabelled_root, "--method", "self-training", "--max-steps", 2) / "last.pt")
+    assert last["parts"].keys() == {"model", "teacher", "optimizer", "scaler"}
+    assert last["deployed"] == "teacher"
+    assert "discriminator" not in last
+    deployed = load_network(last)[0].state_dict()
+    assert all(torch.equal(value, last["parts"]["teacher"][key]) for key, value in deployed.items())
+    assert not torch.equal(deployed["head.weight"], last["parts"]["model"]["head.weight"])
+
+
+def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path):
+    pattern = str(unlabelled_root / "**" / "*.png")
+    arguments = ["--gta5", str(gta5_root), "--target-images", pattern, "--output", str(tmp_path), "--name", "run", "--lab", "--max-steps", "1"]
+    train_da.adapt(train_da.parse_arguments([*SMALL, *arguments]))
+    assert len(read_checkpoint(tmp_path / "run/last.pt")["cityscapes_images"]) == 5
+
+
+def test_pseudo_labels_are_read_like_ground_truth(gta5_root, unlabelled_root, cityscapes_root, tmp_path, opened):
+    root = tmp_path / "labels"
+    shutil.copytree(cityscapes_root / "gtFine/train", root / "gtFine/train")
+    run(tmp_path, gta5_root, unlabelled_root, "--method", "pseudo-labels", "--pseudo-labels", root, "--max-steps", 1)
+    assert [path for path in opened if str(root) in path]
+
+
 @pytest.fixture
 def opened():
     """The paths of all files that this process opens from here on."""
@@ -63,8 +109,18 @@ def test_target_labels_are_never_opened(gta5_root, cityscapes_root, tmp_path, op
     assert not [path for path in opened if "gtFine" in path or "leftImg8bit/val" in path]
 
 
-@pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("method", [["--lab"], ["--discriminator", "full"]], ids=" ".join)
+@pytest.mark.parametrize(
+    ("precision", "method"),
+    [
+        ("fp32", ["--lab"]),
+        ("bf16", ["--lab"]),
+        ("fp32", ["--discriminator", "full"]),
+        ("fp32", SELF_TRAINING),
+        ("bf16", SELF_TRAINING),
+        ("fp32", ["--method", "minent"]),
+    ],
+    ids=str,
+)
 def test_a_stop_between_changes_nothing_bit_for_bit(gta5_root, cityscapes_root, tmp_path, precision, method):
     common = [*method, "--precision", precision, "--validate-every", 2, "--workers", 1]
     straight = run(tmp_path / "straight", gta5_root, cityscapes_root, *common, "--max-steps", 4)
@@ -126,6 +182,26 @@ class TestBadInput:
     def test_validation_without_labels_names_what_is_missing(self, gta5_root, unlabelled_root, tmp_path):
         with pytest.raises(FileNotFoundError, match="leftImg8bit/val"):
             run(tmp_path, gta5_root, unlabelled_root, "--max-steps", 1, "--validate-every", 1)
+
+    @pytest.mark.parametrize(
+        ("flags", "message"),
+        [
+            (["--method", "self-training", "--lambda-adv", "0.1"], "--lambda-adv: of --method adversarial"),
+            (["--ema", "0.5"], "--ema: of --method self-training"),
+            (["--method", "minent", "--domain-batches", "joint"], "joint is not available"),
+            (["--method", "pseudo-labels"], "needs --pseudo-labels ROOT"),
+            (["--method", "self-training", "--target-batch-size", "4"], "pastes each source image onto a target image"),
+        ],
+    )
+    def test_flags_that_would_do_nothing(self, flags, message, capsys):
+        with pytest.raises(SystemExit):
+            train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--batch-size", "2", *flags])
+        assert message in capsys.readouterr().err
+
+    def test_no_target(self, capsys):
+        with pytest.raises(SystemExit):
+            train_da.parse_arguments(["--gta5", "x"])
+        assert "a target is needed" in capsys.readouterr().err
 
     def test_resume_with_another_method(self, gta5_root, cityscapes_root, tmp_path):
         run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1)

@@ -135,7 +135,8 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--flip", type=share, default=0.5, metavar="P", help="probability of a mirror image")
     group.add_argument(
         "--rare-classes",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
+        default=False,
         help="draw labelled images so that rare classes come more often (DAFormer); a raw data set's labels are all read once for it",
     )
     group.add_argument("--padding", choices=("mean", "zero"), help="colour around scaled images smaller than the crop; their labels are 255 there")

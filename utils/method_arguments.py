@@ -1,6 +1,7 @@
 """The flags that choose a method of adaptation and shape it."""
 
 import argparse
+from pathlib import Path
 
 from utils.adaptation import LOSSES, SHOWN
 from utils.arguments import rate, share
@@ -43,12 +44,19 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
     )
     group = parser.add_argument_group("--method minent")
     group.add_argument("--lambda-entropy", type=rate, default=0.01, help="weight of the target's entropy")
+    group = parser.add_argument_group("--method pseudo-labels")
+    group.add_argument(
+        "--pseudo-labels",
+        type=Path,
+        metavar="ROOT",
+        help="labels of the target images: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png, of scripts.make_pseudo_labels or any other tool",
+    )
     group = parser.add_argument_group("--method self-training")
     group.add_argument("--ema", type=share, default=0.99, metavar="MOMENTUM", help="of the teacher's moving average; longer runs want 0.999")
     group.add_argument(
         "--teacher-statistics",
         choices=STATISTICS,
-        default="target",
+        default="averaged",
         help="what the teacher's BatchNorm normalises with: the average of the network's statistics, or those of the target images alone",
     )
     group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")

@@ -16,7 +16,7 @@ def output_folder(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink()
+        probe.unlink(missing_ok=True)  # another process of an evaluation may look, too
     except OSError as error:
         raise OSError(
             f"Cannot write into {folder} ({error.strerror or error}). Expected a folder, or a place for a new one; choose another."

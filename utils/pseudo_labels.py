@@ -41,8 +41,8 @@ class ConfidenceHistogram:
         self.counts += torch.bincount(place.flatten(), minlength=self.counts.numel()).view_as(self.counts).cpu()
 
     def thresholds(self, keep: float, min_confidence: float = 0.0) -> Tensor:
-        """(C,) int64: the lowest bin to keep of each class, so that at least the fraction ``keep`` of its pixels is kept, and of the bin
-        of the threshold no more is kept than must be; none below ``min_confidence``. BINS, which keeps none, for a class never predicted.
+        """(C,) int64: the lowest bin to keep of each class. The bins from it on hold at least the fraction ``keep`` of the class's pixels, those
+        above it do not; nothing below ``min_confidence`` is kept. A class never predicted has BINS, which keeps nothing.
 
         Raises ValueError unless 0 < keep <= 1 and 0 <= min_confidence < 1.
         """

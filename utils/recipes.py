@@ -54,6 +54,27 @@ RECIPES = {
             "target_split": "val",
             "target_view": "whole",
         },
+        # What adapts best in our measurements: self-training, with a source in the target's colours and looks that vary.
+        "strong": {
+            "method": "self-training",
+            "backbone": "resnet18",
+            "batch_size": 4,
+            "target_batch_size": None,
+            "lr": 2e-2,
+            "d_lr": None,
+            "max_steps": 40_000,
+            "schedule_steps": 40_000,
+            "input": "imagenet",
+            "crop": "random",
+            "padding": "mean",
+            "target_split": "train",
+            "target_view": "crops",
+            "lab": 1.0,
+            "jitter": 0.8,
+            "blur": 0.5,
+            "rare_classes": True,
+            "pixel_weights": "class",
+        },
     },
 }
 
@@ -63,5 +84,5 @@ HARMLESS = frozenset(
     # Into how many parts a batch is split matters through BatchNorm alone, which is recorded: see images_normalised_together.
     + ("accumulate", "compile")
     # What was read is compared by the names of its images, not by its place; weights to start from were read at the start.
-    + ("gta5", "cityscapes", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
+    + ("gta5", "cityscapes", "target_images", "list", "source_list", "target_list", "val_list", "init", "backbone_weights", "recipe")
 )

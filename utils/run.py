@@ -13,10 +13,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from tensorboard.compat.proto.summary_pb2 import Summary
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData, SessionStartInfo
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 from tqdm import tqdm
+
+COMPARED = ("backbone", "batch_size", "discriminator", "lab", "lr")
+"""The settings that TensorBoard's table of runs opens with; any other is a tick away."""
 
 
 class RunFolder:
@@ -96,8 +101,7 @@ class RunFolder:
     def compare_by(self, settings: dict[str, Any], scalars: list[str]) -> None:
         """Enters the run into TensorBoard's table of hyper-parameters, with the last values of the ``scalars`` that it logs."""
         if self.writes:
-            plain = {name: value if isinstance(value, bool | int | float | str) else str(value) for name, value in settings.items()}
-            for summary in hparams(plain, dict.fromkeys(scalars, 0.0)):
+            for summary in _table_entry(settings, scalars):
                 self._writer.file_writer.add_summary(summary)
 
     def picture(self, step: int, name: str, image: np.ndarray) -> None:
@@ -116,6 +120,29 @@ class RunFolder:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def _table_entry(settings: dict[str, Any], scalars: list[str]) -> list[Summary]:
+    """A run's row of TensorBoard's table, and the columns of the table.
+
+    TensorBoard takes the columns from any one of the runs it shows, for all of them: those that matter are therefore named by each,
+    whether the run has them or not. torch's own ``hparams`` would enter booleans as numbers.
+    """
+    row, columns = SessionStartInfo(), dict.fromkeys(COMPARED, "DATA_TYPE_STRING")
+    for name, value in settings.items():
+        if isinstance(value, bool):
+            row.hparams[name].bool_value, columns[name] = value, "DATA_TYPE_BOOL"
+        elif isinstance(value, int | float):
+            row.hparams[name].number_value, columns[name] = value, "DATA_TYPE_FLOAT64"
+        elif value is not None:
+            row.hparams[name].string_value, columns[name] = str(value), "DATA_TYPE_STRING"
+    # What is said to differ between runs is shown first.
+    infos = [api_pb2.HParamInfo(name=name, type=api_pb2.DataType.Value(kind), differs=name in COMPARED) for name, kind in columns.items()]
+    names = dict.fromkeys(["val/miou", "val/pixel_accuracy", *scalars])
+    experiment = api_pb2.Experiment(hparam_infos=infos, metric_infos=[api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name)) for name in names])
+    parts = {metadata.EXPERIMENT_TAG: {"experiment": experiment}, metadata.SESSION_START_INFO_TAG: {"session_start_info": row}}
+    about = {tag: metadata.create_summary_metadata(HParamsPluginData(**part)) for tag, part in parts.items()}
+    return [Summary(value=[Summary.Value(tag=tag, metadata=data)]) for tag, data in about.items()]
 
 
 def _pace(values: dict[str, float]) -> str:

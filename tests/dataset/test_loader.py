@@ -49,8 +49,8 @@ def test_a_resumed_run_reads_exactly_what_an_uninterrupted_one_would(gta5_root, 
     whole = batches(0, 0)
     for first, workers in ((1, 0), (5, 2), (8, 1)):
         resumed = batches(first, workers)
-        assert len(resumed) == 3 * (9 - first)
-        assert all(torch.equal(a, b) for a, b in zip(whole[3 * first :], resumed, strict=True))
+        assert len(resumed) == 4 * (9 - first)
+        assert all(torch.equal(a, b) for a, b in zip(whole[4 * first :], resumed, strict=True))
 
 
 def test_the_workers_of_an_evaluation_loader_stay(cityscapes_root):

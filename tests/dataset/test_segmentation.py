@@ -71,8 +71,8 @@ def test_an_epoch_sees_every_image_once_in_a_new_order():
 
 def test_batches_are_full_and_go_on_past_the_end_of_an_epoch(gta5_root):
     found = batches(training_set(gta5_root), 0, 5, workers=0)
-    assert [len(image) for image, *_ in found] == [4] * 5
-    indices = torch.cat([batch.index for batch in found])
+    assert [len(batch[0]) for batch in found] == [4] * 5
+    indices = torch.cat([batch[2] for batch in found])
     assert sorted(indices[:6].tolist()) == sorted(indices[6:12].tolist()) == list(range(6))
 
 

@@ -126,3 +126,12 @@ def test_batch_of_one_and_small_images_are_refused():
 def test_network_gives_the_discriminator_what_it_takes():
     probabilities = BiSeNet().eval()(torch.zeros(1, 3, 50, 70)).logits.softmax(1)
     assert build_discriminator("light")(probabilities).shape == (1, 1, 50, 70)
+
+
+def test_a_wider_fusion_is_recorded_and_the_published_one_is_the_default():
+    wide = BiSeNet(fusion_channels=64)
+    assert wide.architecture == {"num_classes": 19, "backbone": "resnet18", "fusion_channels": 64}
+    assert "fusion_channels" not in BiSeNet().architecture
+    assert wide.fusion.fuse[0].weight.shape == (64, 1024, 3, 3)
+    assert wide.head.weight.shape == (19, 64, 1, 1)
+    assert BiSeNet(**wide.architecture).eval()(torch.zeros(1, 3, 33, 47)).logits.shape == (1, 19, 33, 47)

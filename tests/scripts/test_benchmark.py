@@ -94,3 +94,13 @@ def test_memory():
     with PeakMemory(CPU) as memory:
         torch.ones(50_000_000 // 4).sum()
     assert 40e6 < memory.bytes < 200e6
+
+
+def test_methods_are_timed_against_source_only(tmp_path, capsys):
+    names = ["light ADA", "light ADA, joint batches", "MinEnt", "self-training", "source-only, hard pixels"]
+    sizes = ["--crop-size", 64, 64, "--batch-size", 2, "--repeats", 1, "--precision", "fp32"]
+    run("methods", *sizes, "--json", tmp_path / "x.json", "--methods", *names)
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert result["times_source_only"]["source-only"] == 1
+    assert list(result["seconds"]) == ["source-only", *names]
+    assert "times source-only" in capsys.readouterr().out

@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from utils.optim import poly_decay, scale_learning_rate
+from model.bisenet import BiSeNet
+from utils.optim import poly_decay, scale_learning_rate, sgd, warm_up
 
 
 def test_poly_decay():
@@ -26,3 +27,18 @@ def test_a_restored_optimizer_decays_from_the_first_rate():
     other.load_state_dict(optimizer.state_dict())
     scale_learning_rate(other, 0.25)
     assert other.param_groups[0]["lr"] == 0.25
+
+
+def test_warm_up_rises_to_1_and_stays():
+    assert [warm_up(step, 3) for step in range(5)] == [0.25, 0.5, 0.75, 1, 1]
+    assert warm_up(0, 0) == 1
+
+
+def test_new_layers_are_those_outside_the_backbone():
+    model = BiSeNet()
+    slow, fast = sgd(model, 0.1, 0.9, 5e-4, new_layers=10).param_groups
+    assert (slow["lr"], fast["lr"]) == (0.1, 1.0)
+    assert {id(p) for p in slow["params"]} == {id(p) for p in model.context_path.backbone.parameters()}
+    assert len(slow["params"]) + len(fast["params"]) == len(list(model.parameters()))
+    (alone,) = sgd(model, 0.1, 0.9, 5e-4).param_groups
+    assert (alone["momentum"], alone["weight_decay"], len(alone["params"])) == (0.9, 5e-4, len(list(model.parameters())))

@@ -5,8 +5,11 @@ import subprocess
 import sys
 
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_INFO_TAG
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from utils.run import RunFolder, StopRequest
+from utils.run import COMPARED, RunFolder, StopRequest
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
@@ -43,6 +46,19 @@ def test_the_record_tells_command_and_circumstances(tmp_path):
     entries = json.loads(run.config.read_text())
     assert len(entries) == 2
     assert {"argv", "git", "torch", "python", "settings", "seed", "cpu", "gpu"} <= entries[0].keys()
+
+
+def test_tensorboards_table_has_the_columns_of_both_scripts_whichever_run_it_takes_them_from(tmp_path):
+    with RunFolder(tmp_path / "a", resume=False) as run:
+        run.open_events(0)
+        run.compare_by({"lab": True, "lr": 0.1, "batch_size": 4, "backbone": "resnet18", "scales": [0.5, 1.0], "epochs": None}, ["loss/segmentation"])
+    events = EventAccumulator(str(tmp_path / "a")).Reload()
+    table, row = (HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content) for tag in (EXPERIMENT_TAG, SESSION_START_INFO_TAG))
+    columns = {info.name: info.differs for info in table.experiment.hparam_infos}
+    assert columns == {**dict.fromkeys(COMPARED, True), "scales": False}
+    assert [info.name.tag for info in table.experiment.metric_infos] == ["val/miou", "val/pixel_accuracy", "loss/segmentation"]
+    values = {name: getattr(value, value.WhichOneof("kind")) for name, value in row.session_start_info.hparams.items()}
+    assert values == {"lab": True, "lr": 0.1, "batch_size": 4.0, "backbone": "resnet18", "scales": "[0.5, 1.0]"}
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])

@@ -35,6 +35,17 @@ class TestEqualsThePlainOperations:
         gradients = [torch.autograd.grad(3 * loss, scores)[0] for loss in (found, expected)]
         torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
 
+    def test_weighted_cross_entropy_and_its_gradient(self, small, size, memory_format):
+        scores = self.scores(small, memory_format)
+        label = torch.randint(0, 19, (2, *size), dtype=torch.uint8)
+        label[torch.rand(label.shape) < 0.4] = 255
+        weight = torch.rand(label.shape, dtype=torch.float64)
+        expected = (F.cross_entropy(resized(scores, size), label.long(), ignore_index=255, reduction="none") * weight).sum()
+        found = upsampled_cross_entropy_sum(scores, label, 255, weight)
+        torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-12)
+        gradients = [torch.autograd.grad(3 * loss, scores)[0] for loss in (found, expected)]
+        torch.testing.assert_close(*gradients, rtol=1e-12, atol=1e-12)
+
     def test_softmax_and_its_gradient(self, small, size, memory_format):
         scores = self.scores(small, memory_format)
         expected, found = resized(scores, size).softmax(1), upsampled_softmax(scores, size)
