@@ -100,7 +100,8 @@ def write_plan(args, preset: Preset) -> None:
     """Notes in comparison.json what scripts.summarise cannot see in the run folders."""
     evaluation = shlex.split(preset.evaluation)
     list_file = evaluation[evaluation.index("--list") + 1] if "--list" in evaluation else None
-    plan = {"preset": args.preset, "published": preset.published, "rows": {folder_name(row.name): row.name for row in preset.rows if row.scored}}
+    rows = {folder_name(row.name): row.name for row in preset.rows if row.scored}
+    plan = {"preset": args.preset, "published": preset.published, "rows": rows, "one_seed": [row.name for row in preset.rows if row.one_seed]}
     write_json(output_folder(args.output) / "comparison.json", plan | {"cityscapes": str(args.cityscapes), "gta5": str(args.gta5), "list": list_file})
 
 

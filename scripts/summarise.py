@@ -57,20 +57,19 @@ def read_plan(folder: Path) -> dict:
     Rows under ``folder`` that it does not name, or all of them where there is no note, go by their folders' names.
     """
     path = folder / "comparison.json"
-    plan = (
-        json.loads(path.read_text()) if path.exists() else {"preset": folder.name, "published": False, "rows": {}, "cityscapes": None, "list": None}
-    )
+    plan = {"preset": folder.name, "published": False, "rows": {}, "one_seed": [], "cityscapes": None, "list": None}
+    plan |= json.loads(path.read_text()) if path.exists() else {}
     scored = {file.stem for file in folder.glob("seed*/*.json")}
     return plan | {"rows": plan["rows"] | {name: name for name in sorted(scored - plan["rows"].keys())}}
 
 
-def absences(folder: Path, names: dict[str, str]) -> list[str]:
-    """What the tables lack: rows, and seeds of rows, that others have."""
+def absences(folder: Path, names: dict[str, str], one_seed: list[str]) -> list[str]:
+    """What the tables lack: rows, and seeds of rows, that others have; a row of ``one_seed`` lacks nothing with one."""
     seeds = {seed.name for seed in folder.glob("seed*") if seed.is_dir()}
     lacking = []
     for run, name in names.items():
         missing = sorted(seed.removeprefix("seed") for seed in seeds if not (folder / seed / f"{run}.json").exists())
-        if missing:
+        if missing and not (name in one_seed and len(missing) < len(seeds)):
             lacking.append(name if len(missing) == len(seeds) else f"{name} with seed {', '.join(missing)}")
     return [f"Not trained and scored yet: {'; '.join(lacking)}."] if lacking else []
 
@@ -179,7 +178,7 @@ def main(args) -> None:
     for name, chart in charts.items():
         write_file(args.folder / name, chart.encode())
     strips, picture_notes = take_pictures(args, plan, rows)
-    notes = {"tables": absences(args.folder, plan["rows"]), "curves": curve_notes, "pictures": picture_notes}
+    notes = {"tables": absences(args.folder, plan["rows"], plan["one_seed"]), "curves": curve_notes, "pictures": picture_notes}
     colours = ["#{:02x}{:02x}{:02x}".format(*COLOURS[c]) for c in range(NUM_CLASSES)]
     classes = list(zip(CLASS_NAMES, colours, strict=True))
     page = report_page(f"Methods compared: {plan['preset']}", rows, plan["published"], classes, bands, strips, notes)

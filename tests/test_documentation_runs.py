@@ -16,6 +16,7 @@ from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from scripts import make_demo_data
 from tests.conftest import scene
+from tests.dataset.test_synthia import write_synthia
 from tests.documentation import PAGES, ROOT, VARIABLES, blocks, shell
 from tests.networks import write_checkpoint
 from tests.scripts.test_convert import Published
@@ -34,6 +35,8 @@ SMALLER = {
     "scripts.predict": CPU,
     "scripts.prepare": "--workers 1",
     "scripts.make_demo_data": DATA,
+    "scripts.make_pseudo_labels": f"{CPU} --workers 0",
+    "scripts.recalibrate": f"{CPU} --workers 0",
 }
 """What is added to a script's own words, for the work to be small; the last of two equal flags counts."""
 
@@ -72,6 +75,10 @@ def prepared(tmp_path_factory) -> Path:
     (folder / "frames").mkdir()
     for place in ("street.png", "aerial.png", "frames/1.png", "frames/2.png"):
         Image.fromarray(scene(1, (64, 128))[0]).save(folder / place)
+    (folder / "dashcam/monday").mkdir(parents=True)
+    for number in range(4):
+        Image.fromarray(scene(number, (64, 128))[0]).save(folder / f"dashcam/monday/{number}.jpg")
+    write_synthia(folder / "data/synthia", 2)
     with VideoWriter(folder / "drive.mp4", 10) as writer:
         for number in range(3):
             writer.write(scene(number, (64, 96))[0])
@@ -88,8 +95,9 @@ def prepared(tmp_path_factory) -> Path:
 def reader(prepared, tmp_path, monkeypatch, request) -> Path:
     folder = shutil.copytree(prepared, tmp_path / "reader")
     if request.node.callspec.id != "README.md":  # which trains its own
-        for name in ("checkpoints/source", "checkpoints/ada", "RUN"):
-            write_checkpoint(folder / name / "last.pt", name=Path(name).name)
+        for name in ("source", "source-only", "ada", "light-lab-ada", "large"):
+            write_checkpoint(folder / "checkpoints" / name / "last.pt", name=name)
+        write_checkpoint(folder / "RUN/last.pt")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", sys.argv)
     return folder

@@ -87,6 +87,10 @@ def test_what_is_missing_is_said(folder, cityscapes_root):
     assert "None: the scored images are not at hand" in page
     assert "No scores along the way of source-only, ADA" in page
     assert "Segmentation loss" in page
+    plan = json.loads((folder / "comparison.json").read_text())
+    (folder / "comparison.json").write_text(json.dumps(plan | {"one_seed": ["ADA", "oracle"]}))
+    run(folder)
+    assert "Not trained and scored yet: oracle." in (folder / "report.html").read_text()
 
 
 def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch):
