@@ -220,6 +220,7 @@ def predict_camera(segment: Segmenter, args, device: torch.device, clock: Callab
 
 
 def report_film(frames: int, writers: Iterable[VideoWriter], seconds: list[float], not_counted: str) -> None:
+    """Says what was made, and how fast: ``seconds`` of each frame in the network."""
     files = ", ".join(str(writer.path) for writer in writers)
     print(f"{frames} frames into {files}: {1 / np.median(seconds):.1f} frames per second, {not_counted}.")
 

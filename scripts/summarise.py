@@ -183,7 +183,8 @@ def main(args) -> None:
     classes = list(zip(CLASS_NAMES, colours, strict=True))
     page = report_page(f"Methods compared: {plan['preset']}", rows, plan["published"], classes, bands, strips, notes)
     write_file(args.folder / "report.html", page.encode())
-    print(f"\n{(args.folder / 'tables.md').read_text()}\nWritten into {args.folder}: tables.md, tables.csv, tables.tex, {', '.join(charts)},")
+    written = ", ".join(("tables.md", "tables.csv", "tables.tex", *charts))
+    print(f"\n{(args.folder / 'tables.md').read_text()}\nWritten into {args.folder}: {written};")
     print(f"and for a browser, {len(page) / 1e6:.1f} MB: {args.folder / 'report.html'}")
 
 

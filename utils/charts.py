@@ -6,7 +6,7 @@ half a screen's.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -111,7 +111,8 @@ def bar_chart(groups: Sequence[str], series: Sequence[Bars], title: str, x_label
     return _svg([*parts, *entries], title, end)
 
 
-def _bar(bars: Bars, row: int, group: str, x, y: float, height: float) -> list[str]:
+def _bar(bars: Bars, row: int, group: str, x: Callable[[float], float], y: float, height: float) -> list[str]:
+    """The bar of one group and its whisker; ``x`` places a value. Nothing where there is no value."""
     value, low, high = bars.values[row], bars.low[row], bars.high[row]
     if math.isnan(value):
         return []
@@ -151,7 +152,7 @@ def _fill(bars: Bars) -> str:
     return f'fill="#ffffff" stroke="{colour}" stroke-width="1.2"' if bars.hollow else f'fill="{colour}"'
 
 
-def _legend(names: Sequence[str], top: float, swatch) -> tuple[list[str], float]:
+def _legend(names: Sequence[str], top: float, swatch: Callable[[int, float, float], str]) -> tuple[list[str], float]:
     """Entries from left to right, as many in a line as there is room for; and where the legend ends."""
     parts, x, y = [], 10.0, top + 8
     for place, name in enumerate(names):

@@ -2,7 +2,7 @@
 
 import base64
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
@@ -158,7 +158,7 @@ def _class_table(rows: list[ComparisonRow], published: bool, class_names: Sequen
     return f'<div class="wide"><table class="classes"><thead>{head}</thead><tbody>{_rows_of(lines)}</tbody></table></div>'
 
 
-def _grid(charts) -> str:
+def _grid(charts: Iterable[str]) -> str:
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
@@ -197,7 +197,7 @@ def _origins(rows: list[ComparisonRow]) -> str:
 _STYLE = """
 :root { color-scheme: light; }
 body { margin: 0; background: #fff; color: #222; font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, Helvetica, Arial, sans-serif; }
-main { max-width: 1240px; margin: 0 auto; padding: 8px 16px 48px; }
+main { max-width: 1360px; margin: 0 auto; padding: 8px 16px 48px; }
 section > p { max-width: 75ch; overflow-wrap: anywhere; }
 h1 { font-size: 1.7rem; line-height: 1.25; margin: 16px 0 8px; }
 h2 { font-size: 1.25rem; margin: 40px 0 8px; padding-top: 8px; border-top: 1px solid #ddd; }
@@ -207,11 +207,11 @@ h3 { font-size: 1rem; margin: 20px 0 4px; overflow-wrap: anywhere; }
 .warning::before { content: "Warning: "; font-weight: 600; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-size: 14px; font-variant-numeric: tabular-nums; }
-th, td { padding: 4px 10px; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
+th, td { padding: 4px 8px; text-align: right; white-space: nowrap; border-bottom: 1px solid #e6e6e6; }
 thead th { font-weight: 600; vertical-align: bottom; border-bottom-color: #999; }
 thead th[colspan] { text-align: center; border-left: 1px solid #e6e6e6; font-weight: 400; color: #595959; }
 th[scope=row], thead tr:last-child th:first-child { text-align: left; position: sticky; left: 0; background: #fff; white-space: normal;
-  min-width: clamp(8.5em, 14vw, 15em); max-width: 16em; }
+  min-width: clamp(8.5em, 11vw, 13em); max-width: 16em; }
 th[scope=row] { font-weight: 600; }
 .published th[scope=row], .published td { background: #f3f3f3; color: #595959; font-weight: 400; }
 small { font-size: 12px; color: #595959; }
