@@ -17,6 +17,7 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ABSENT = "{} does not exist. The copy of the data set is incomplete, or a list names a file that is not there."
+TOO_LARGE = "{} has more than " + f"{2 * Image.MAX_IMAGE_PIXELS:,}" + " pixels, which are not decoded: cut it into parts. Is it what it says it is?"
 
 
 class LabelValuesError(ValueError):
@@ -74,9 +75,18 @@ def _decode(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
         image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(TOO_LARGE.format(path)) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path} cannot be decoded ({error}). It is damaged or cut short: fetch it again, or leave it out.") from error
     return image
+
+
+def _is_sixteen_bit_png(path: Path) -> bool:
+    """Pillow drops the lower halves of 16-bit colours without a word."""
+    with open(path, "rb") as file:
+        head = file.read(25)
+    return head.startswith(b"\x89PNG") and head[24] == 16
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -87,6 +97,8 @@ def read_image(path: Path) -> np.ndarray:
     if plain is not None:
         return plain
     image = _decode(path)
+    if _is_sixteen_bit_png(path):
+        raise ValueError(f"{path} has 16 bits a channel; expected 8 bits a channel. Convert it to an 8-bit RGB PNG or JPEG.")
     if image.mode not in ("RGB", "RGBA", "L", "LA", "P"):
         raise ValueError(f"{path} has pixel format {image.mode!r}; expected 8 bits a channel. Convert it to an 8-bit RGB PNG or JPEG.")
     return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
@@ -157,5 +169,7 @@ def image_size(path: Path) -> tuple[int, int]:
     try:
         with Image.open(path) as image:
             return image.height, image.width
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except Image.DecompressionBombError as error:
+        raise ValueError(TOO_LARGE.format(path)) from error
+    except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(f"{path} is no image ({error}). It is damaged: fetch it again, or leave it out.") from error

@@ -13,7 +13,7 @@ from dataset.labels import NUM_CLASSES
 from model.foreign import backbone_state, is_published, published_network, unwrap
 from model.normalization import INPUTS
 from utils.arguments import clear_errors, new_parser
-from utils.checkpoint import FORMAT, save_checkpoint
+from utils.checkpoint import FORMAT, reason_of, save_checkpoint
 from utils.output import output_folder, write_file
 
 EPILOG = """examples:
@@ -43,7 +43,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises for a damaged file is anything from EOFError to UnpicklingError
         raise ValueError(
-            f"{path} cannot be read ({str(error).splitlines()[0]}). Expected what torch.save wrote of tensors and plain values; "
+            f"{path} cannot be read ({reason_of(error)}). Expected what torch.save wrote of tensors and plain values; "
             "pickled objects, which could run any code, are not loaded."
         ) from error
     if isinstance(content, dict) and content.get("format") == FORMAT:
@@ -57,7 +57,10 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 def main(args) -> None:
     state = read_weights(args.weights)
     if not is_published(state):
-        name, backbone = backbone_state(state)
+        try:
+            name, backbone = backbone_state(state)
+        except ValueError as error:
+            raise ValueError(f"{args.weights}: {error}") from error
         output_folder(args.output.absolute().parent)
         buffer = io.BytesIO()
         torch.save(backbone, buffer)

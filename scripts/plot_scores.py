@@ -4,6 +4,7 @@ from pathlib import Path
 
 from utils.arguments import clear_errors, new_parser
 from utils.curves import Curve, read_curves
+from utils.output import output_folder
 
 EPILOG = """example:
   python -m scripts.plot_scores checkpoints/carla/* --output scores.png
@@ -33,6 +34,7 @@ def main(args) -> None:
         from matplotlib import pyplot
     except ImportError as error:
         raise ValueError("Drawing needs matplotlib: pip install matplotlib (it is among requirements-dev.txt).") from error
+    output_folder(args.output.absolute().parent)
     curves = {run.name: read_curve(run, args.scalar) for run in args.runs if run.is_dir()}
     if not curves:
         raise ValueError(f"None of {[str(run) for run in args.runs]} is a run folder. Expected folders such as checkpoints/NAME.")

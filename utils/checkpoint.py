@@ -60,13 +60,19 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what torch raises for a damaged file is anything from EOFError to UnpicklingError
-        raise ValueError(
-            f"{path} is no checkpoint, or a damaged one ({str(error).splitlines()[0]}). Expected a last.pt or best.pt of ours."
-        ) from error
+        raise ValueError(f"{path} is no checkpoint, or a damaged one ({reason_of(error)}). Expected a last.pt or best.pt of ours.") from error
     if not isinstance(content, dict) or content.get("format") != FORMAT:
         found = content.get("format", "no format") if isinstance(content, dict) else type(content).__name__
         raise ValueError(f"{path} is no checkpoint of this project (found {found!r}, expected {FORMAT!r}).")
     return content
+
+
+def reason_of(error: Exception) -> str:
+    """Why torch could not load a file, in a line: its own text is made for terminals, long, or a bare number."""
+    text = str(error).split("\n")[0]
+    if "Weights only load failed" in text:
+        return "it is not, or not only, tensors and plain values"
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:

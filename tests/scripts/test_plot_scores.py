@@ -36,3 +36,11 @@ def test_a_run_without_the_scalar(tmp_path):
 def test_no_run_at_all(tmp_path):
     with pytest.raises(ValueError, match="is a run folder"):
         plot_scores.main(plot_scores.parse_arguments([str(tmp_path / "absent")]))
+
+
+def test_a_place_that_cannot_be_written_to(tmp_path):
+    pytest.importorskip("matplotlib")
+    (tmp_path / "file").write_text("")
+    run = make_run(tmp_path / "ours", [0.1])
+    with pytest.raises(OSError, match="Cannot write into"):
+        plot_scores.main(plot_scores.parse_arguments([str(run), "--output", str(tmp_path / "file/plot.png")]))

@@ -92,8 +92,9 @@ def test_unusual_images_are_segmented(checkpoint, tmp_path, kind):
     assert read(tmp_path / "out/x_trainIds.png").shape == picture.size[::-1]
 
 
-def test_sixteen_bits_are_refused(checkpoint, tmp_path):
-    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((40, 50), np.uint16))
+@pytest.mark.parametrize("channels", [(), (3,), (4,)])
+def test_sixteen_bits_are_refused(checkpoint, tmp_path, channels):
+    cv2.imwrite(str(tmp_path / "x.png"), np.zeros((40, 50, *channels), np.uint16))
     with pytest.raises(ValueError, match=r"expected 8 bits a channel"):
         run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out")
 
@@ -107,7 +108,7 @@ def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(checkpoin
 
 def test_a_decompression_bomb_is_refused(checkpoint, tmp_path):
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
-    with pytest.raises(ValueError, match=r"bomb.png"):
+    with pytest.raises(ValueError, match=r"bomb.png has more than 178,956,970 pixels"):
         run(tmp_path / "bomb.png", "--model", checkpoint, "--output", tmp_path / "out")
 
 
