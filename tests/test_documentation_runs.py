@@ -95,7 +95,7 @@ def prepared(tmp_path_factory) -> Path:
 def reader(prepared, tmp_path, monkeypatch, request) -> Path:
     folder = shutil.copytree(prepared, tmp_path / "reader")
     if request.node.callspec.id != "README.md":  # which trains its own
-        for name in ("source", "source-only", "ada", "light-lab-ada", "large"):
+        for name in ("source", "source-only", "ada", "light-lab-ada", "large", "streets/seed0/source-only"):
             write_checkpoint(folder / "checkpoints" / name / "last.pt", name=name)
         write_checkpoint(folder / "RUN/last.pt")
     monkeypatch.chdir(folder)
