@@ -25,7 +25,7 @@ from model.discriminator import CONVS, build_discriminator
 from model.loading import initialise_from
 from model.normalization import INPUTS
 from utils import methods
-from utils.adaptation import game
+from utils.adaptation import Computation, game
 from utils.arguments import (
     add_augmentation_arguments,
     add_device_arguments,
@@ -176,28 +176,24 @@ def adapt(args) -> None:
         initialise_from(model, read_checkpoint(args.init))
     model = with_batch_norm(model.to(device, memory_format=torch.channels_last).train(), args.bn, device)
     class_totals = None if pixels is None else torch.from_numpy(pixels.sum(0))
-    common = {
-        "autocast": autocast,
-        "scaler": scaler,
-        "share": 1 / (args.accumulate * processes.world),
-        "weighting": pixel_weighting(args.pixel_weights, class_totals, device),
-    }
+    weighting = pixel_weighting(args.pixel_weights, class_totals, device)
+    computation = Computation(autocast, scaler, 1 / (args.accumulate * processes.world), weighting)
     joint = args.domain_batches == "joint"
 
     def adversarial() -> Method:
         discriminator = build_discriminator(args.discriminator, NUM_CLASSES).to(device, memory_format=torch.channels_last).train()
         rules = game(args.adversarial_loss, args.discriminator_input)
-        return methods.adversarial(model, discriminator, args.d_lr, args.lambda_adv, rules, joint, common)
+        return methods.adversarial(model, discriminator, args.d_lr, args.lambda_adv, rules, joint, computation)
 
     def self_training() -> Method:
         teacher = Teacher(model, args.ema, args.teacher_statistics)
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
-        return methods.self_training(model, teacher, looks, args.confidence, joint, common)
+        return methods.self_training(model, teacher, looks, args.confidence, joint, computation)
 
     method = {
         "adversarial": adversarial,
-        "minent": lambda: methods.minent(model, args.lambda_entropy, common),
-        "pseudo-labels": lambda: methods.pseudo_labels(model, common),
+        "minent": lambda: methods.minent(model, args.lambda_entropy, computation),
+        "pseudo-labels": lambda: methods.pseudo_labels(model, computation),
         "self-training": self_training,
     }[args.method]()
     optimizers = {"optimizer": sgd(model, args.lr, args.momentum, args.weight_decay, args.new_layer_rate), **method.optimizers}

@@ -4,6 +4,7 @@ import importlib.util
 import json
 import logging
 import warnings
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def _metadata(deployed: DeployedNetwork, facts: dict[str, Any]) -> str:
     return json.dumps(facts | {"normalize_inside": deployed.normalize_inside, "argmax_inside": deployed.argmax_inside})
 
 
-class ExportedNetwork:
+class ExportedNetwork(ABC):
     """An exported file: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W), whatever its graph holds.
 
     Subclasses read the file and ``run`` the graph. ``least``: the smallest side of an image that it takes.
@@ -119,9 +120,9 @@ class ExportedNetwork:
             raise ValueError(f"{path} has {self.facts['num_classes']} classes; {num_classes} are expected here.")
         self.name, self.normalize = self.facts["name"], Normalization.from_dict(self.facts["input"])
 
+    @abstractmethod
     def run(self, image: np.ndarray) -> np.ndarray:
         """The graph as it is: its own input to its own output."""
-        raise NotImplementedError
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         if not self.facts["normalize_inside"]:

@@ -13,10 +13,10 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from model.normalization import INPUTS
 from utils import methods
-from utils.adaptation import game
+from utils.adaptation import Computation, game
 from utils.arguments import positive
 from utils.augmentation import StrongAugmentation
-from utils.losses import pixel_weighting, segmentation_loss
+from utils.losses import pixel_weighting
 from utils.output import write_json
 from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import circumstances
@@ -54,7 +54,7 @@ def training_step(backbone: str, size: tuple[int, int, int], device: torch.devic
     model = BiSeNet(19, backbone, fusion_channels=kind.get("fusion")).to(device, memory_format=torch.channels_last).train()
     autocast, scaler = autocast_for(device, precision), scaler_for(device, precision)
     weighting = pixel_weighting(kind.get("weights", "equal"), None, device)
-    method = build_method(model, {"autocast": autocast, "scaler": scaler, "share": 1.0, "weighting": weighting}, device, **kind)
+    method = build_method(model, Computation(autocast, scaler, weighting=weighting), device, **kind)
     optimizers = [torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4), *method.optimizers.values()]
     images = torch.randn(2, size[0], 3, *size[1:], device=device)
     source_label = torch.randint(0, 19, size, dtype=torch.uint8)
@@ -76,25 +76,24 @@ def training_step(backbone: str, size: tuple[int, int, int], device: torch.devic
     return step
 
 
-def build_method(model: BiSeNet, common: dict, device: torch.device, method: str = "none", joint: bool = False, **_: object) -> methods.Method:
+def build_method(
+    model: BiSeNet, computation: Computation, device: torch.device, method: str = "none", joint: bool = False, **_: object
+) -> methods.Method:
     """The method called as in METHODS; "none": supervised on the source."""
     if method == "minent":
-        return methods.minent(model, 0.01, common)
+        return methods.minent(model, 0.01, computation)
     if method == "self-training":
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict())
-        return methods.self_training(model, Teacher(model, 0.99), looks, 0.968, joint, common)
+        return methods.self_training(model, Teacher(model, 0.99), looks, 0.968, joint, computation)
     if method == "none":
 
         def supervised(source: methods.Batch, _target: methods.Batch, valid_pixels: int) -> dict:
-            with common["autocast"]():
-                output = model.low_resolution(source.image)
-            loss = segmentation_loss(output, source.label, valid_pixels=valid_pixels, weighting=common["weighting"])
-            common["scaler"].scale(loss).backward()
-            return {"loss/segmentation": loss.detach()}
+            loss, _ = computation.supervised(model, source.image, source.label, valid_pixels)
+            return {"loss/segmentation": loss}
 
         return methods.Method(supervised)
     discriminator = build_discriminator(method, 19).to(device, memory_format=torch.channels_last).train()
-    return methods.adversarial(model, discriminator, 1e-5, 0.01, game(), joint, common)
+    return methods.adversarial(model, discriminator, 1e-5, 0.01, game(), joint, computation)
 
 
 def run(args) -> None:

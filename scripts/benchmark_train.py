@@ -15,7 +15,7 @@ import torch
 from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from scripts.baselines import BaselineBiSeNet, adversarial_iteration, baseline_discriminator
-from utils.adaptation import adversarial_step
+from utils.adaptation import Computation, adversarial_step
 from utils.arguments import positive
 from utils.precision import autocast_for, choose_device, scaler_for
 from utils.run import circumstances
@@ -52,13 +52,13 @@ def iteration(side: str, backbone: str, batch_size: int, size: tuple[int, int], 
     )
     source, target = (image.contiguous(memory_format=torch.channels_last) for image in (source, target))
     label = label.to(torch.uint8)
-    autocast, scaler = autocast_for(device, side), scaler_for(device, side)
+    computation = Computation(autocast_for(device, side), scaler_for(device, side))
     sgd, adam = optimisers(model, discriminator)
 
     def step() -> None:
         sgd.zero_grad()
         adam.zero_grad()
-        adversarial_step(model, discriminator, source, label, target, 0.01, autocast, scaler)
+        adversarial_step(model, discriminator, source, label, target, 0.01, computation)
         sgd.step()
         adam.step()
 

@@ -23,7 +23,7 @@ from dataset.loader import evaluation_loader
 from dataset.unlabelled import unlabelled
 from model.folding import for_inference
 from model.loading import load_network
-from utils.arguments import add_device_arguments, add_workers_argument, clear_errors, new_parser, share
+from utils.arguments import add_device_arguments, add_unlabelled_arguments, add_workers_argument, clear_errors, new_parser, share
 from utils.checkpoint import read_checkpoint
 from utils.evaluation import VIEWS, class_scores
 from utils.output import output_folder, write_json, write_png
@@ -43,10 +43,7 @@ a whole prediction instead, to distil a large network into a small one
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
-    target = parser.add_argument_group("target").add_mutually_exclusive_group(required=True)
-    target.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/, raw or prepared")
-    target.add_argument("--target-images", nargs="+", metavar="PATTERN", help="images, folders, or patterns such as 'dashcam/**/*.jpg' (in quotes)")
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="of Cityscapes; val holds the images that are scored")
+    add_unlabelled_arguments(parser)
     parser.add_argument("--list", type=Path, metavar="FILE", help="label only the images that this file names, one a line")
     parser.add_argument(
         "--output", type=Path, metavar="ROOT", required=True, help="root for the labels: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png"

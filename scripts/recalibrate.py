@@ -22,7 +22,7 @@ from dataset.transforms import RandomScaleCropFlip, WholeImage
 from dataset.unlabelled import unlabelled
 from model.batch_norm import recalibrate
 from model.loading import load_network
-from utils.arguments import add_device_arguments, add_workers_argument, clear_errors, count, new_parser, positive
+from utils.arguments import add_device_arguments, add_unlabelled_arguments, add_workers_argument, clear_errors, count, new_parser, positive
 from utils.checkpoint import read_checkpoint, save_checkpoint
 from utils.output import output_folder
 from utils.precision import autocast_for, choose_device, choose_precision
@@ -40,10 +40,7 @@ FEW = 64
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
-    target = parser.add_argument_group("target").add_mutually_exclusive_group(required=True)
-    target.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/, raw or prepared")
-    target.add_argument("--target-images", nargs="+", metavar="PATTERN", help="images, folders, or patterns such as 'dashcam/**/*.jpg' (in quotes)")
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="of Cityscapes; val holds the images that are scored")
+    add_unlabelled_arguments(parser)
     parser.add_argument("--list", type=Path, metavar="FILE", help="use only the images that this file names, one a line")
     parser.add_argument("--output", type=Path, metavar="FILE", help="the new checkpoint; default: beside the old one, last.pt -> last-adabn.pt")
     parser.add_argument("--name", help="of the network in tables; default: the old one's with -adabn")

@@ -1,10 +1,9 @@
 """One iteration of domain adaptation, a function a method: what it computes, up to the gradients. The optimisers' steps belong to the
 caller's loop. Self-training has a file of its own.
 
-All of them take source and target images (N, 3, H, W), normalised, and the source's label (N, H, W), and return detached scalars.
-``autocast()`` opens the run's precision, ``scaler`` scales what is sent backward (a disabled one passes it through). Where the images are
-only a part of a batch, ``share`` is their share of it and ``valid_pixels`` the source's valid pixels in the whole: gradients, losses and
-accuracies of the parts then add up to those of the whole batch. ``weighting`` weighs the pixels of the supervised loss (utils/losses.py).
+All of them take source and target images (N, 3, H, W), normalised, the source's label (N, H, W), and a Computation, and return detached
+scalars. Where the images are only a part of a batch, ``valid_pixels`` are the source's valid pixels in the whole: gradients, losses and
+accuracies of the parts then add up to those of the whole batch.
 """
 
 from collections.abc import Callable
@@ -18,6 +17,25 @@ from utils.losses import SOURCE, TARGET, Weighting, at_least_float32, domain_los
 from utils.upsampling import upsampled_softmax
 
 Autocast = Callable[[], AbstractContextManager]
+
+
+class Computation(NamedTuple):
+    """What a run's steps share. ``autocast()`` opens its precision, ``scaler`` scales what is sent backward (a disabled one passes it
+    through), ``share`` is the share of the images in their batch, ``weighting`` weighs the pixels of the supervised losses (utils/losses.py).
+    """
+
+    autocast: Autocast
+    scaler: torch.amp.GradScaler
+    share: float = 1.0
+    weighting: Weighting | None = None
+
+    def supervised(self, model: nn.Module, images: Tensor, label: Tensor, valid_pixels: float | None) -> tuple[Tensor, Tensor]:
+        """Learns from labelled images (Eqs. 1 and 2): adds the gradient; returns the loss and the logits at stride 8, both detached."""
+        with self.autocast():
+            output = model.low_resolution(images)
+        loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=self.weighting)
+        self.scaler.scale(loss).backward()
+        return loss.detach(), output.logits.detach()
 
 
 class Game(NamedTuple):
@@ -46,32 +64,22 @@ def adversarial_step(
     label: Tensor,
     target: Tensor,
     lambda_adv: float,
-    autocast: Autocast,
-    scaler: torch.amp.GradScaler,
+    computation: Computation,
     valid_pixels: int | None = None,
-    share: float = 1.0,
     rules: Game = PAPER_GAME,
-    weighting: Weighting | None = None,
 ) -> dict[str, Tensor]:
     """Adversarial output-space adaptation (Tsai et al., CVPR 2018; the paper's Eqs. 3-5): adds the gradients of both networks.
 
     Returns the segmenter's loss, the adversarial loss before lambda, the discriminator's loss, and the shares of pixels that the
     discriminator places rightly in either domain.
     """
-    # The segmenter on the source, supervised. Its graph is gone before the target's is built.
-    with autocast():
-        output = model.low_resolution(source)
-    loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=weighting)
-    scaler.scale(loss).backward()
-    source_logits = output.logits.detach()
-    del output
-
-    # Source and target pass separately, each with its own batch statistics.
-    with autocast():
+    # Source and target pass separately, each with its own batch statistics; the source's graph is gone before the target's is built.
+    loss, source_logits = computation.supervised(model, source, label, valid_pixels)
+    with computation.autocast():
         target_logits = model.low_resolution(target, with_aux=False).logits
-    probabilities, gradient, losses = _play(discriminator, source_logits, target_logits, label, lambda_adv, autocast, scaler, share, rules)
+    probabilities, gradient, losses = _play(discriminator, source_logits, target_logits, label, lambda_adv, computation, rules)
     probabilities.backward(gradient)
-    return {"loss/segmentation": loss.detach()} | losses
+    return {"loss/segmentation": loss} | losses
 
 
 def joint_adversarial_step(
@@ -81,21 +89,18 @@ def joint_adversarial_step(
     label: Tensor,
     target: Tensor,
     lambda_adv: float,
-    autocast: Autocast,
-    scaler: torch.amp.GradScaler,
+    computation: Computation,
     valid_pixels: int | None = None,
-    share: float = 1.0,
     rules: Game = PAPER_GAME,
-    weighting: Weighting | None = None,
 ) -> dict[str, Tensor]:
     """``adversarial_step`` with both domains in one pass, so that BatchNorm normalises them together. Needs the memory of both."""
-    with autocast():
+    with computation.autocast():
         output = model.low_resolution(torch.cat([source, target]))
     of_source, of_target = split_output(output, len(source))
-    loss = segmentation_loss(of_source, label, valid_pixels=valid_pixels, weighting=weighting)
+    loss = segmentation_loss(of_source, label, valid_pixels=valid_pixels, weighting=computation.weighting)
     source_logits = of_source.logits.detach()
-    probabilities, gradient, losses = _play(discriminator, source_logits, of_target.logits, label, lambda_adv, autocast, scaler, share, rules)
-    torch.autograd.backward([scaler.scale(loss), probabilities], [None, gradient])
+    probabilities, gradient, losses = _play(discriminator, source_logits, of_target.logits, label, lambda_adv, computation, rules)
+    torch.autograd.backward([computation.scaler.scale(loss), probabilities], [None, gradient])
     return {"loss/segmentation": loss.detach()} | losses
 
 
@@ -111,13 +116,12 @@ def _play(
     target_logits: Tensor,
     label: Tensor,
     lambda_adv: float,
-    autocast: Autocast,
-    scaler: torch.amp.GradScaler,
-    share: float,
+    computation: Computation,
     rules: Game,
 ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
     """One move of the game: adds the discriminator's gradient; returns the target's probabilities, the segmenter's gradient to be sent
     back through them, and the losses."""
+    autocast, scaler, share, _ = computation
     source_probabilities = upsampled_softmax(at_least_float32(source_logits), label.shape[-2:])  # (N, C, H, W)
     target_probabilities = upsampled_softmax(at_least_float32(target_logits), label.shape[-2:])
 
@@ -152,24 +156,17 @@ def entropy_step(
     label: Tensor,
     target: Tensor,
     lambda_entropy: float,
-    autocast: Autocast,
-    scaler: torch.amp.GradScaler,
+    computation: Computation,
     valid_pixels: int | None = None,
-    share: float = 1.0,
-    weighting: Weighting | None = None,
 ) -> dict[str, Tensor]:
     """MinEnt (Vu et al., CVPR 2019): on the target the network is taught to be sure. Returns the segmentation loss and the mean entropy,
     from 0 to 1, before lambda."""
-    with autocast():
-        output = model.low_resolution(source)
-    loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=weighting)
-    scaler.scale(loss).backward()
-    del output
-    with autocast():
+    loss, _ = computation.supervised(model, source, label, valid_pixels)
+    with computation.autocast():
         logits = model.low_resolution(target, with_aux=False).logits
-    entropy = self_information(upsampled_softmax(at_least_float32(logits), target.shape[-2:])).sum(1).mean() * share
-    scaler.scale(lambda_entropy * entropy).backward()
-    return {"loss/segmentation": loss.detach(), "loss/entropy": entropy.detach()}
+    entropy = self_information(upsampled_softmax(at_least_float32(logits), target.shape[-2:])).sum(1).mean() * computation.share
+    computation.scaler.scale(lambda_entropy * entropy).backward()
+    return {"loss/segmentation": loss, "loss/entropy": entropy.detach()}
 
 
 def pseudo_label_step(
@@ -178,23 +175,12 @@ def pseudo_label_step(
     label: Tensor,
     target: Tensor,
     target_label: Tensor,
-    autocast: Autocast,
-    scaler: torch.amp.GradScaler,
+    computation: Computation,
     valid_pixels: int | None = None,
-    share: float = 1.0,
-    weighting: Weighting | None = None,
 ) -> dict[str, Tensor]:
     """Offline pseudo-labels (Zou et al., ECCV 2018): supervised on both domains. ``target_label`` (N, H, W): trainIds of any origin, 255
     where there is none. Each domain's loss is a mean, over its own pixels: the target's over all of them, so that few labels weigh little.
     """
-    losses = {}
-    for name, images, labels, divisor in (
-        ("loss/segmentation", source, label, valid_pixels),
-        ("loss/pseudo_labels", target, target_label, target_label.numel() / share),
-    ):
-        with autocast():
-            output = model.low_resolution(images)
-        loss = segmentation_loss(output, labels, valid_pixels=divisor, weighting=weighting)
-        scaler.scale(loss).backward()
-        losses[name] = loss.detach()
-    return losses
+    loss, _ = computation.supervised(model, source, label, valid_pixels)
+    target_loss, _ = computation.supervised(model, target, target_label, target_label.numel() / computation.share)
+    return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}

@@ -69,8 +69,8 @@ def add_recipe_argument(parser: argparse.ArgumentParser, recipes: Iterable[str])
         "--recipe",
         choices=tuple(recipes),
         default="paper",
-        help="set of defaults: 'paper' is what the paper describes, 'authors' what its published code does, 'strong' what adapts best in our "
-        "measurements (docs/results.md); flags given here win over it",
+        help="set of defaults: 'paper' is what the paper describes, 'authors' what its published code does, 'strong' (of train_da.py) goes beyond "
+        "the paper, to self-training (docs/adaptation.md); flags given here win over it",
     )
 
 
@@ -94,6 +94,14 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_unlabelled_arguments(parser: argparse.ArgumentParser) -> None:
+    """Images of a target, for scripts that open no label: a split of Cityscapes, or any images."""
+    target = parser.add_argument_group("target").add_mutually_exclusive_group(required=True)
+    target.add_argument("--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/, raw or prepared")
+    target.add_argument("--target-images", nargs="+", metavar="PATTERN", help="images, folders, or patterns such as 'dashcam/**/*.jpg' (in quotes)")
+    parser.add_argument("--split", choices=("train", "val"), default="train", help="of Cityscapes; val holds the images that are scored")
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument("--backbone", choices=("resnet18", "resnet101"), help="of the context path; resnet18 is the real-time network")
@@ -107,7 +115,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--fusion-channels",
         type=positive,
         metavar="N",
-        help="width of the fused paths; default: the number of classes, as the paper has it. The original BiSeNet has 256: slower, and better",
+        help="width of the fused paths; default: the number of classes, as the paper has it. The original BiSeNet has 256: slower",
     )
     group.add_argument("--compile", action="store_true", help="compile the network with torch.compile: a slow start, then perhaps faster steps")
     group.add_argument("--init", type=Path, metavar="FILE", help="start from the network of another run's checkpoint; steps and optimiser begin anew")

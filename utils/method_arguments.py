@@ -23,7 +23,7 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         choices=tuple(OWN_FLAGS),
         default="adversarial",
         help="adversarial: the paper's; minent: be sure on the target; pseudo-labels: learn from labels made beforehand (--pseudo-labels ROOT); "
-        "self-training: learn from a teacher's labels of mixed images, which adapts best (docs/results.md)",
+        "self-training: learn from a teacher's labels of mixed images (docs/adaptation.md)",
     )
     group.add_argument(
         "--domain-batches",

@@ -1,6 +1,6 @@
 """The methods of adaptation: what a training loop needs of each, chosen before the loop begins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from utils.adaptation import Game, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
+from utils.adaptation import Computation, Game, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
 from utils.monitor import DiscriminatorWatch
 from utils.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
 
@@ -45,38 +45,38 @@ class Method(NamedTuple):
 
 
 def adversarial(
-    model: nn.Module, discriminator: nn.Module, d_lr: float, lambda_adv: float, rules: Game, joint: bool, common: Mapping[str, Any]
+    model: nn.Module, discriminator: nn.Module, d_lr: float, lambda_adv: float, rules: Game, joint: bool, computation: Computation
 ) -> Method:
-    """ADA and its kin: the paper's steps 3 and 4. ``common``: autocast, scaler, share and weighting of every step."""
-    play = partial(joint_adversarial_step if joint else adversarial_step, model, discriminator, lambda_adv=lambda_adv, rules=rules, **common)
+    """ADA and its kin: the paper's steps 3 and 4."""
+    play = partial(joint_adversarial_step if joint else adversarial_step, model, discriminator)
 
     def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return play(source.image, source.label, target.image, valid_pixels=valid_pixels)
+        return play(source.image, source.label, target.image, lambda_adv, computation, valid_pixels, rules)
 
     optimizer = torch.optim.Adam(discriminator.parameters(), d_lr, betas=(0.9, 0.99))
     return Method(step, {"discriminator": discriminator}, {"d_optimizer": optimizer}, watch=DiscriminatorWatch())
 
 
-def minent(model: nn.Module, lambda_entropy: float, common: Mapping[str, Any]) -> Method:
+def minent(model: nn.Module, lambda_entropy: float, computation: Computation) -> Method:
     """Entropy minimisation."""
 
     def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return entropy_step(model, source.image, source.label, target.image, lambda_entropy, valid_pixels=valid_pixels, **common)
+        return entropy_step(model, source.image, source.label, target.image, lambda_entropy, computation, valid_pixels)
 
     return Method(step)
 
 
-def pseudo_labels(model: nn.Module, common: Mapping[str, Any]) -> Method:
+def pseudo_labels(model: nn.Module, computation: Computation) -> Method:
     """Offline pseudo-labels, which the target's batches bring as their labels."""
 
     def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return pseudo_label_step(model, source.image, source.label, target.image, target.label, valid_pixels=valid_pixels, **common)
+        return pseudo_label_step(model, source.image, source.label, target.image, target.label, computation, valid_pixels)
 
     return Method(step)
 
 
 def self_training(
-    model: nn.Module, teacher: Teacher, augment: Callable[[Tensor, list[int]], Tensor], confidence: float, joint: bool, common: Mapping[str, Any]
+    model: nn.Module, teacher: Teacher, augment: Callable[[Tensor, list[int]], Tensor], confidence: float, joint: bool, computation: Computation
 ) -> Method:
     """Online self-training. The target's batches bring labels that are 255 where nothing is to be learned from the image."""
 
@@ -84,6 +84,6 @@ def self_training(
         mask = class_mix_mask(source.host_label, source.draws).to(source.image.device, non_blocking=True)
         ignored, look = target.label == IGNORED, partial(augment, draws=target.draws)
         images = (source.image, source.label, target.image)
-        return self_training_step(model, teacher, *images, ignored, mask, look, confidence, valid_pixels=valid_pixels, joint=joint, **common)
+        return self_training_step(model, teacher, *images, ignored, mask, look, confidence, computation, valid_pixels, joint)
 
     return Method(step, teacher=teacher)

@@ -54,7 +54,7 @@ RECIPES = {
             "target_split": "val",
             "target_view": "whole",
         },
-        # What adapts best in our measurements: self-training, with a source in the target's colours and looks that vary.
+        # Self-training, with a source in the target's colours and looks that vary. Not measured as a whole yet: see docs/results.md.
         "strong": {
             "method": "self-training",
             "backbone": "resnet18",

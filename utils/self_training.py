@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from utils.adaptation import Autocast, split_output
-from utils.losses import Weighting, at_least_float32, segmentation_loss
+from utils.adaptation import Autocast, Computation, split_output
+from utils.losses import at_least_float32, segmentation_loss
 from utils.upsampling import upsampled_softmax
 
 IGNORED = 255
@@ -77,11 +77,8 @@ def self_training_step(
     mask: Tensor,
     augment: Callable[[Tensor], Tensor],
     confidence: float,
-    autocast: Autocast,
-    scaler: torch.amp.GradScaler,
+    computation: Computation,
     valid_pixels: int | None = None,
-    share: float = 1.0,
-    weighting: Weighting | None = None,
     joint: bool = False,
 ) -> dict[str, Tensor]:
     """Supervised on the source, and on the mixed images with the teacher's labels: adds the network's gradient.
@@ -92,6 +89,7 @@ def self_training_step(
     above ``confidence``. ``joint``: both kinds of images in one pass, so that BatchNorm normalises them together.
     Returns both losses, the mean of that weight, and the share of pixels pasted.
     """
+    autocast, scaler, share, weighting = computation
     pseudo_label, probability = teacher.label(target, autocast)
     sure = ((probability > confidence) & ~ignored).sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)  # (N,)
     mixed = augment(torch.where(mask[:, None], source, target))

@@ -8,10 +8,10 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from scripts.baselines import adversarial_iteration
 from tests.model.test_bisenet import to_baseline
-from utils.adaptation import adversarial_step, entropy_step, game, joint_adversarial_step, pseudo_label_step
+from utils.adaptation import Computation, adversarial_step, entropy_step, game, joint_adversarial_step, pseudo_label_step
 from utils.losses import SOURCE, cross_entropy, domain_loss, least_squares_domain_loss, segmentation_loss, self_information
 
-SCALER = torch.amp.GradScaler("cpu", enabled=False)
+PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def setting():
 
 
 def step(model, discriminator, source, label, target, lambda_adv=0.01):
-    return adversarial_step(model, discriminator, source, label, target, lambda_adv, contextlib.nullcontext, SCALER)
+    return adversarial_step(model, discriminator, source, label, target, lambda_adv, PLAIN)
 
 
 def gradients(network):
@@ -123,7 +123,7 @@ def test_losses_are_equations_3_to_5(setting):
 def test_in_joint_batches_one_pass_sees_both_domains(setting):
     model, discriminator, source, label, target = setting
     twin = copy.deepcopy(model)
-    losses = joint_adversarial_step(model, discriminator, source, label, target, 0.01, contextlib.nullcontext, SCALER)
+    losses = joint_adversarial_step(model, discriminator, source, label, target, 0.01, PLAIN)
     output = twin.low_resolution(torch.cat([source, target]))
     expected = sum(cross_entropy(logits[:2], label) for logits in (output.logits, *output.aux))
     torch.testing.assert_close(losses["loss/segmentation"], expected.detach())
@@ -136,7 +136,7 @@ def test_joint_and_separate_agree_where_batch_norm_is_frozen(setting):
     model.train()
     joint, joint_discriminator = copy.deepcopy(model), copy.deepcopy(discriminator)
     one = step(model, discriminator, *batch, lambda_adv=0.5)
-    other = joint_adversarial_step(joint, joint_discriminator, *batch, 0.5, contextlib.nullcontext, SCALER)
+    other = joint_adversarial_step(joint, joint_discriminator, *batch, 0.5, PLAIN)
     for name, value in one.items():
         torch.testing.assert_close(other[name], value)
     for a, b in ((model, joint), (discriminator, joint_discriminator)):
@@ -147,7 +147,7 @@ def test_the_game_may_be_least_squares_on_entropy_maps(setting):
     model, discriminator, source, label, target = setting
     twin = copy.deepcopy(model)
     rules = game("least-squares", "entropy")
-    losses = adversarial_step(model, discriminator, source, label, target, 0.01, contextlib.nullcontext, SCALER, rules=rules)
+    losses = adversarial_step(model, discriminator, source, label, target, 0.01, PLAIN, rules=rules)
     source_score, target_score = (discriminator(self_information(twin(image).logits.softmax(1))) for image in (source, target))
     torch.testing.assert_close(losses["loss/adversarial"], least_squares_domain_loss(target_score, SOURCE).detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses["discriminator_accuracy/source"], (source_score > 0.5).float().mean())
@@ -160,7 +160,7 @@ def test_entropy_minimisation_makes_the_network_surer_of_the_target(setting):
 
     def entropy():
         optimizer.zero_grad()
-        return entropy_step(model, source, nothing, target, 1.0, contextlib.nullcontext, SCALER)["loss/entropy"]
+        return entropy_step(model, source, nothing, target, 1.0, PLAIN)["loss/entropy"]
 
     first = entropy()
     assert 0 < first < 1
@@ -173,7 +173,7 @@ def test_pseudo_labels_teach_like_labels_and_few_of_them_weigh_little(setting):
     twin = copy.deepcopy(model)
     pseudo = torch.full((2, 64, 64), 255)
     pseudo[0, 0, :32] = 3
-    losses = pseudo_label_step(model, source, label, target, pseudo, contextlib.nullcontext, SCALER)
+    losses = pseudo_label_step(model, source, label, target, pseudo, PLAIN)
     twin.low_resolution(source)  # moves no weight; the passes are separate
     expected = segmentation_loss(twin.low_resolution(target), pseudo) * 32 / pseudo.numel()
     torch.testing.assert_close(losses["loss/pseudo_labels"], expected.detach())

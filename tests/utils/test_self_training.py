@@ -6,10 +6,11 @@ import torch
 
 from model.bisenet import BiSeNet
 from tests.networks import lively_network
+from utils.adaptation import Computation
 from utils.losses import segmentation_loss
 from utils.self_training import Teacher, class_mix_mask, self_training_step
 
-SCALER = torch.amp.GradScaler("cpu", enabled=False)
+PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
 @pytest.fixture
@@ -21,10 +22,10 @@ def batch():
     return source, label, target
 
 
-def step(model, teacher, source, label, target, ignored=None, mask=None, augment=lambda images: images, confidence=0.0, **more):
+def step(model, teacher, source, label, target, ignored=None, mask=None, augment=lambda images: images, confidence=0.0, share=1.0, **more):
     nowhere = torch.zeros(label.shape, dtype=torch.bool)
     ignored, mask = (nowhere if each is None else each for each in (ignored, mask))
-    return self_training_step(model, teacher, source, label, target, ignored, mask, augment, confidence, contextlib.nullcontext, SCALER, **more)
+    return self_training_step(model, teacher, source, label, target, ignored, mask, augment, confidence, PLAIN._replace(share=share), **more)
 
 
 def gradient(model):
