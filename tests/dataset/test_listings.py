@@ -220,9 +220,10 @@ class TestBadInput:
 
     def test_sixteen_bit_images(self, tmp_path):
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
-        for read in (read_image, read_label):
-            with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected 8"):
-                read(tmp_path / "deep.png")
+        with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected 8 bits"):
+            read_image(tmp_path / "deep.png")
+        with pytest.raises(ValueError, match="deep.png has pixel format 'I;16'; expected labelIds"):
+            read_label(tmp_path / "deep.png")
 
     def test_values_that_are_no_label_ids(self, tmp_path):
         Image.fromarray(np.array([[7, 40], [200, 255]], np.uint8)).save(tmp_path / "label.png")
