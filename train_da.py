@@ -25,7 +25,7 @@ from model.discriminator import CONVS, build_discriminator
 from model.loading import initialise_from
 from model.normalization import INPUTS
 from utils import methods
-from utils.adaptation import Computation, game
+from utils.adaptation import Computation, Opponent, game
 from utils.arguments import (
     add_augmentation_arguments,
     add_device_arguments,
@@ -181,9 +181,14 @@ def adapt(args) -> None:
     joint = args.domain_batches == "joint"
 
     def adversarial() -> Method:
-        discriminator = build_discriminator(args.discriminator, NUM_CLASSES).to(device, memory_format=torch.channels_last).train()
+        def opponent(level: str, lambda_adv: float) -> Opponent:
+            discriminator = build_discriminator(args.discriminator, NUM_CLASSES).to(device, memory_format=torch.channels_last).train()
+            return Opponent(discriminator, lambda_adv, level)
+
+        levels = {"logits": args.lambda_adv} | ({"aux16": args.lambda_adv_aux} if args.lambda_adv_aux else {})
+        opponents = [opponent(level, lambda_adv) for level, lambda_adv in levels.items()]
         rules = game(args.adversarial_loss, args.discriminator_input)
-        return methods.adversarial(model, discriminator, args.d_lr, args.lambda_adv, rules, joint, computation)
+        return methods.adversarial(model, opponents, args.d_lr, rules, joint, computation)
 
     def self_training() -> Method:
         teacher = Teacher(model, args.ema, args.teacher_statistics)

@@ -13,7 +13,7 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from model.normalization import INPUTS
 from utils import methods
-from utils.adaptation import Computation, game
+from utils.adaptation import Computation, Opponent, game
 from utils.arguments import positive
 from utils.augmentation import StrongAugmentation
 from utils.losses import pixel_weighting
@@ -93,7 +93,7 @@ def build_method(
 
         return methods.Method(supervised)
     discriminator = build_discriminator(method, 19).to(device, memory_format=torch.channels_last).train()
-    return methods.adversarial(model, discriminator, 1e-5, 0.01, game(), joint, computation)
+    return methods.adversarial(model, [Opponent(discriminator, 0.01)], 1e-5, game(), joint, computation)
 
 
 def run(args) -> None:

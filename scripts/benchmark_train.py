@@ -15,7 +15,7 @@ import torch
 from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from scripts.baselines import BaselineBiSeNet, adversarial_iteration, baseline_discriminator
-from utils.adaptation import Computation, adversarial_step
+from utils.adaptation import Computation, Opponent, adversarial_step
 from utils.arguments import positive
 from utils.precision import autocast_for, choose_device, scaler_for
 from utils.run import circumstances
@@ -58,7 +58,7 @@ def iteration(side: str, backbone: str, batch_size: int, size: tuple[int, int], 
     def step() -> None:
         sgd.zero_grad()
         adam.zero_grad()
-        adversarial_step(model, discriminator, source, label, target, 0.01, computation)
+        adversarial_step(model, [Opponent(discriminator, 0.01)], source, label, target, computation)
         sgd.step()
         adam.step()
 

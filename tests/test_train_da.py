@@ -52,6 +52,7 @@ OTHER_METHODS = {
     "self-training": (["--method", "self-training", "--lab", "0.5", "--jitter", "0.8", "--blur", "--rare-classes"], "loss/mixed"),
     "self-training, joint": (["--method", "self-training", "--domain-batches", "joint", "--fda", "--pixel-weights", "hard"], "loss/mixed"),
     "entropy maps, least squares": (["--discriminator-input", "entropy", "--adversarial-loss", "least-squares"], "loss/adversarial"),
+    "two output levels": (["--lambda-adv-aux", "0.002"], "loss/adversarial_aux16"),
     "joint, class weights": (["--domain-batches", "joint", "--pixel-weights", "class", "--fusion-channels", "32"], "loss/adversarial"),
 }
 
@@ -118,6 +119,7 @@ def test_target_labels_are_never_opened(gta5_root, cityscapes_root, tmp_path, op
         ("fp32", SELF_TRAINING),
         ("bf16", SELF_TRAINING),
         ("fp32", ["--method", "minent"]),
+        ("fp32", ["--lambda-adv-aux", 0.002]),
     ],
     ids=str,
 )

@@ -6,9 +6,9 @@ scalars. Where the images are only a part of a batch, ``valid_pixels`` are the s
 accuracies of the parts then add up to those of the whole batch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,13 +29,24 @@ class Computation(NamedTuple):
     share: float = 1.0
     weighting: Weighting | None = None
 
-    def supervised(self, model: nn.Module, images: Tensor, label: Tensor, valid_pixels: float | None) -> tuple[Tensor, Tensor]:
-        """Learns from labelled images (Eqs. 1 and 2): adds the gradient; returns the loss and the logits at stride 8, both detached."""
+    def supervised(self, model: nn.Module, images: Tensor, label: Tensor, valid_pixels: float | None) -> tuple[Tensor, Any]:
+        """Learns from labelled images (Eqs. 1 and 2): adds the gradient; returns the loss and the output at stride 8, both detached."""
         with self.autocast():
             output = model.low_resolution(images)
         loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=self.weighting)
         self.scaler.scale(loss).backward()
-        return loss.detach(), output.logits.detach()
+        return loss.detach(), output._replace(logits=output.logits.detach(), aux=tuple(each.detach() for each in output.aux))
+
+
+class Opponent(NamedTuple):
+    """A discriminator, the weight of its adversarial loss, and the output that it judges: a key of LEVELS."""
+
+    discriminator: nn.Module
+    lambda_adv: float
+    level: str = "logits"
+
+
+LEVELS = {"logits": lambda output: output.logits, "aux16": lambda output: output.aux[0]}
 
 
 class Game(NamedTuple):
@@ -59,36 +70,34 @@ def game(loss: str = "bce", shown: str = "probabilities") -> Game:
 
 def adversarial_step(
     model: nn.Module,
-    discriminator: nn.Module,
+    opponents: Sequence[Opponent],
     source: Tensor,
     label: Tensor,
     target: Tensor,
-    lambda_adv: float,
     computation: Computation,
     valid_pixels: int | None = None,
     rules: Game = PAPER_GAME,
 ) -> dict[str, Tensor]:
-    """Adversarial output-space adaptation (Tsai et al., CVPR 2018; the paper's Eqs. 3-5): adds the gradients of both networks.
+    """Adversarial output-space adaptation (Tsai et al., CVPR 2018; the paper's Eqs. 3-5): adds the gradients of all networks.
 
-    Returns the segmenter's loss, the adversarial loss before lambda, the discriminator's loss, and the shares of pixels that the
-    discriminator places rightly in either domain.
+    The paper has one opponent. Returns the segmenter's loss and, for each opponent, the adversarial loss before lambda, the
+    discriminator's loss, and the shares of pixels that it places rightly in either domain; the names end in the level if it is not "logits".
     """
     # Source and target pass separately, each with its own batch statistics; the source's graph is gone before the target's is built.
-    loss, source_logits = computation.supervised(model, source, label, valid_pixels)
+    loss, of_source = computation.supervised(model, source, label, valid_pixels)
     with computation.autocast():
-        target_logits = model.low_resolution(target, with_aux=False).logits
-    probabilities, gradient, losses = _play(discriminator, source_logits, target_logits, label, lambda_adv, computation, rules)
-    probabilities.backward(gradient)
+        of_target = model.low_resolution(target, with_aux=any(each.level != "logits" for each in opponents))
+    probabilities, gradients, losses = _play(opponents, of_source, of_target, label.shape[-2:], computation, rules)
+    torch.autograd.backward(probabilities, gradients)
     return {"loss/segmentation": loss} | losses
 
 
 def joint_adversarial_step(
     model: nn.Module,
-    discriminator: nn.Module,
+    opponents: Sequence[Opponent],
     source: Tensor,
     label: Tensor,
     target: Tensor,
-    lambda_adv: float,
     computation: Computation,
     valid_pixels: int | None = None,
     rules: Game = PAPER_GAME,
@@ -98,39 +107,51 @@ def joint_adversarial_step(
         output = model.low_resolution(torch.cat([source, target]))
     of_source, of_target = split_output(output, len(source))
     loss = segmentation_loss(of_source, label, valid_pixels=valid_pixels, weighting=computation.weighting)
-    source_logits = of_source.logits.detach()
-    probabilities, gradient, losses = _play(discriminator, source_logits, of_target.logits, label, lambda_adv, computation, rules)
-    torch.autograd.backward([computation.scaler.scale(loss), probabilities], [None, gradient])
+    probabilities, gradients, losses = _play(opponents, of_source, of_target, label.shape[-2:], computation, rules)
+    torch.autograd.backward([computation.scaler.scale(loss), *probabilities], [None, *gradients])
     return {"loss/segmentation": loss.detach()} | losses
 
 
 def split_output(output, first: int) -> tuple:
     """The network's output for the first images of a batch, and for the others."""
     logits, aux = output.logits.split([first, len(output.logits) - first]), [each.split([first, len(each) - first]) for each in output.aux]
-    return tuple(type(output)(logits[part], tuple(each[part] for each in aux)) for part in (0, 1))
+    return tuple(output._replace(logits=logits[part], aux=tuple(each[part] for each in aux)) for part in (0, 1))
 
 
 def _play(
-    discriminator: nn.Module,
-    source_logits: Tensor,
-    target_logits: Tensor,
-    label: Tensor,
-    lambda_adv: float,
+    opponents: Sequence[Opponent],
+    of_source,
+    of_target,
+    size: tuple[int, int],
     computation: Computation,
     rules: Game,
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """One move of the game: adds the discriminator's gradient; returns the target's probabilities, the segmenter's gradient to be sent
-    back through them, and the losses."""
+) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
+    """The segmenter against every opponent: adds the discriminators' gradients; returns the target's probabilities, the segmenter's
+    gradients to be sent back through them, and the losses."""
+    probabilities, gradients, losses = [], [], {}
+    for opponent in opponents:
+        scores = [at_least_float32(LEVELS[opponent.level](output)) for output in (of_source, of_target)]
+        shown = [upsampled_softmax(each, size) for each in scores]  # (N, C, H, W)
+        gradient, own = _move(opponent, shown[0].detach(), shown[1], computation, rules)
+        probabilities.append(shown[1])
+        gradients.append(gradient)
+        losses |= own if opponent.level == "logits" else {f"{name}_{opponent.level}": value for name, value in own.items()}
+    return probabilities, gradients, losses
+
+
+def _move(
+    opponent: Opponent, source_probabilities: Tensor, target_probabilities: Tensor, computation: Computation, rules: Game
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """One move of the game: adds the discriminator's gradient; returns the gradient of the target's probabilities, and the losses."""
     autocast, scaler, share, _ = computation
-    source_probabilities = upsampled_softmax(at_least_float32(source_logits), label.shape[-2:])  # (N, C, H, W)
-    target_probabilities = upsampled_softmax(at_least_float32(target_logits), label.shape[-2:])
+    discriminator = opponent.discriminator
 
     # The segmenter against the discriminator: only the gradient of the probabilities is asked for, so the discriminator is frozen.
     judged = target_probabilities.detach().requires_grad_()
     with autocast():
         target_score = discriminator(rules.shown(judged))  # (N, 1, H, W)
     adversarial = rules.loss(target_score, SOURCE) * share
-    (gradient,) = torch.autograd.grad(scaler.scale(lambda_adv * adversarial), judged, retain_graph=True)
+    (gradient,) = torch.autograd.grad(scaler.scale(opponent.lambda_adv * adversarial), judged, retain_graph=True)
 
     # The discriminator on both, detached. Its answer to the target is the one it has just given: it has not moved since.
     with autocast():
@@ -138,16 +159,12 @@ def _play(
     d_loss = (rules.loss(source_score, SOURCE) + rules.loss(target_score, TARGET)) / 2 * share
     torch.autograd.backward(scaler.scale(d_loss), inputs=list(discriminator.parameters()))
 
-    return (
-        target_probabilities,
-        gradient,
-        {
-            "loss/adversarial": adversarial.detach(),
-            "loss/discriminator": d_loss.detach(),
-            "discriminator_accuracy/source": (source_score.detach() > rules.boundary).float().mean() * share,
-            "discriminator_accuracy/target": (target_score.detach() < rules.boundary).float().mean() * share,
-        },
-    )
+    return gradient, {
+        "loss/adversarial": adversarial.detach(),
+        "loss/discriminator": d_loss.detach(),
+        "discriminator_accuracy/source": (source_score.detach() > rules.boundary).float().mean() * share,
+        "discriminator_accuracy/target": (target_score.detach() < rules.boundary).float().mean() * share,
+    }
 
 
 def entropy_step(

@@ -8,7 +8,7 @@ from utils.arguments import rate, share
 from utils.self_training import STATISTICS
 
 OWN_FLAGS = {
-    "adversarial": ("discriminator", "lambda_adv", "d_lr", "adversarial_loss", "discriminator_input"),
+    "adversarial": ("discriminator", "lambda_adv", "lambda_adv_aux", "d_lr", "adversarial_loss", "discriminator_input"),
     "minent": ("lambda_entropy",),
     "pseudo-labels": ("pseudo_labels",),
     "self-training": ("ema", "teacher_statistics", "confidence", "ignore_rows", "mixed_jitter", "mixed_blur"),
@@ -34,6 +34,11 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
     group = parser.add_argument_group("--method adversarial")
     group.add_argument("--discriminator", choices=discriminators, default="light", help="full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)")
     group.add_argument("--lambda-adv", type=rate, default=0.01, help="weight of the adversarial loss; larger aligns harder and less stably")
+    group.add_argument(
+        "--lambda-adv-aux",
+        type=rate,
+        help="weight of a second adversarial loss, on the auxiliary output of stride 16, with a discriminator of its own; default: there is none",
+    )
     group.add_argument("--d-lr", type=rate, help="learning rate of the discriminator's Adam, at the start")
     group.add_argument("--adversarial-loss", choices=tuple(LOSSES), default="bce", help="the paper's cross-entropy, or least squares (LSGAN)")
     group.add_argument(

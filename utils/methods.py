@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from utils.adaptation import Computation, Game, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
+from utils.adaptation import Computation, Game, Opponent, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
 from utils.monitor import DiscriminatorWatch
 from utils.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
 
@@ -44,17 +44,19 @@ class Method(NamedTuple):
             self.teacher.follow(model, step)
 
 
-def adversarial(
-    model: nn.Module, discriminator: nn.Module, d_lr: float, lambda_adv: float, rules: Game, joint: bool, computation: Computation
-) -> Method:
-    """ADA and its kin: the paper's steps 3 and 4."""
-    play = partial(joint_adversarial_step if joint else adversarial_step, model, discriminator)
+def adversarial(model: nn.Module, opponents: list[Opponent], d_lr: float, rules: Game, joint: bool, computation: Computation) -> Method:
+    """ADA and its kin: the paper's steps 3 and 4. The paper has one opponent, and Tsai et al. one for each of several outputs."""
+    play = partial(joint_adversarial_step if joint else adversarial_step, model, opponents)
 
     def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return play(source.image, source.label, target.image, lambda_adv, computation, valid_pixels, rules)
+        return play(source.image, source.label, target.image, computation, valid_pixels, rules)
 
-    optimizer = torch.optim.Adam(discriminator.parameters(), d_lr, betas=(0.9, 0.99))
-    return Method(step, {"discriminator": discriminator}, {"d_optimizer": optimizer}, watch=DiscriminatorWatch())
+    discriminators, optimizers = {}, {}
+    for each in opponents:
+        suffix = "" if each.level == "logits" else f"_{each.level}"
+        discriminators[f"discriminator{suffix}"] = each.discriminator
+        optimizers[f"d_optimizer{suffix}"] = torch.optim.Adam(each.discriminator.parameters(), d_lr, betas=(0.9, 0.99))
+    return Method(step, discriminators, optimizers, watch=DiscriminatorWatch())
 
 
 def minent(model: nn.Module, lambda_entropy: float, computation: Computation) -> Method:

@@ -52,6 +52,7 @@ _BEYOND_ROWS = (
     Row("light ADA joint", f"{_BEYOND} --discriminator light --domain-batches joint", one_seed=True),
     Row("AdvEnt", f"{_BEYOND} --discriminator full --discriminator-input entropy", one_seed=True),
     Row("light ADA least squares", f"{_BEYOND} --discriminator light --adversarial-loss least-squares", one_seed=True),
+    Row("light ADA two levels", f"{_BEYOND} --discriminator light --lambda-adv-aux 0.002", one_seed=True),
     Row("MinEnt", f"{_BEYOND} --method minent", one_seed=True),
 )
 

@@ -8,8 +8,8 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from scripts.baselines import adversarial_iteration
 from tests.model.test_bisenet import to_baseline
-from utils.adaptation import Computation, adversarial_step, entropy_step, game, joint_adversarial_step, pseudo_label_step
-from utils.losses import SOURCE, cross_entropy, domain_loss, least_squares_domain_loss, segmentation_loss, self_information
+from utils.adaptation import Computation, Opponent, adversarial_step, entropy_step, game, joint_adversarial_step, pseudo_label_step, split_output
+from utils.losses import SOURCE, TARGET, cross_entropy, domain_loss, least_squares_domain_loss, segmentation_loss, self_information
 
 PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
@@ -25,7 +25,7 @@ def setting():
 
 
 def step(model, discriminator, source, label, target, lambda_adv=0.01):
-    return adversarial_step(model, discriminator, source, label, target, lambda_adv, PLAIN)
+    return adversarial_step(model, [Opponent(discriminator, lambda_adv)], source, label, target, PLAIN)
 
 
 def gradients(network):
@@ -123,7 +123,7 @@ def test_losses_are_equations_3_to_5(setting):
 def test_in_joint_batches_one_pass_sees_both_domains(setting):
     model, discriminator, source, label, target = setting
     twin = copy.deepcopy(model)
-    losses = joint_adversarial_step(model, discriminator, source, label, target, 0.01, PLAIN)
+    losses = joint_adversarial_step(model, [Opponent(discriminator, 0.01)], source, label, target, PLAIN)
     output = twin.low_resolution(torch.cat([source, target]))
     expected = sum(cross_entropy(logits[:2], label) for logits in (output.logits, *output.aux))
     torch.testing.assert_close(losses["loss/segmentation"], expected.detach())
@@ -136,18 +136,44 @@ def test_joint_and_separate_agree_where_batch_norm_is_frozen(setting):
     model.train()
     joint, joint_discriminator = copy.deepcopy(model), copy.deepcopy(discriminator)
     one = step(model, discriminator, *batch, lambda_adv=0.5)
-    other = joint_adversarial_step(joint, joint_discriminator, *batch, 0.5, PLAIN)
+    other = joint_adversarial_step(joint, [Opponent(joint_discriminator, 0.5)], *batch, PLAIN)
     for name, value in one.items():
         torch.testing.assert_close(other[name], value)
     for a, b in ((model, joint), (discriminator, joint_discriminator)):
         assert (gradients(a) - gradients(b)).norm() / gradients(a).norm() < 1e-4
 
 
+@pytest.mark.parametrize("play", [adversarial_step, joint_adversarial_step])
+def test_a_second_opponent_judges_the_auxiliary_output(setting, play):
+    """The gradients of both networks and of both discriminators are those of the sum of all losses, written down plainly."""
+    model, *_, source, label, target = setting
+    model, source, target = model.double(), source.double(), target.double()
+    first, second = (build_discriminator("light").double() for _ in range(2))
+    twin, twin_first, twin_second = (copy.deepcopy(network) for network in (model, first, second))
+    losses = play(model, [Opponent(first, 0.5), Opponent(second, 0.2, "aux16")], source, label, target, PLAIN)
+
+    if play is adversarial_step:
+        of_source, of_target = twin(source), twin(target)
+    else:
+        of_source, of_target = split_output(twin(torch.cat([source, target])), 2)
+    total = segmentation_loss(of_source, label)
+    judged = ((twin_first, of_source.logits, of_target.logits, 0.5), (twin_second, of_source.aux[0], of_target.aux[0], 0.2))
+    for judge, on_source, on_target, lambda_adv in judged:
+        frozen = copy.deepcopy(judge).requires_grad_(False)
+        deceived = domain_loss(frozen(on_target.softmax(1)), SOURCE)
+        told_apart = domain_loss(judge(on_source.softmax(1).detach()), SOURCE) + domain_loss(judge(on_target.softmax(1).detach()), TARGET)
+        total = total + lambda_adv * deceived + told_apart / 2
+    total.backward()
+    for ours, theirs in ((model, twin), (first, twin_first), (second, twin_second)):
+        assert (gradients(ours) - gradients(theirs)).norm() / gradients(theirs).norm() < 1e-9
+    torch.testing.assert_close(losses["loss/adversarial_aux16"], deceived.detach())
+
+
 def test_the_game_may_be_least_squares_on_entropy_maps(setting):
     model, discriminator, source, label, target = setting
     twin = copy.deepcopy(model)
     rules = game("least-squares", "entropy")
-    losses = adversarial_step(model, discriminator, source, label, target, 0.01, PLAIN, rules=rules)
+    losses = adversarial_step(model, [Opponent(discriminator, 0.01)], source, label, target, PLAIN, rules=rules)
     source_score, target_score = (discriminator(self_information(twin(image).logits.softmax(1))) for image in (source, target))
     torch.testing.assert_close(losses["loss/adversarial"], least_squares_domain_loss(target_score, SOURCE).detach(), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses["discriminator_accuracy/source"], (source_score > 0.5).float().mean())
