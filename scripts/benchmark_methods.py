@@ -20,7 +20,7 @@ from utils.losses import pixel_weighting
 from utils.output import write_json
 from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import circumstances
-from utils.self_training import Teacher
+from utils.self_training import Confidence, Teacher
 from utils.tables import markdown_table
 from utils.timing import measure, ratio
 
@@ -84,7 +84,7 @@ def build_method(
         return methods.minent(model, 0.01, computation)
     if method == "self-training":
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict())
-        return methods.self_training(model, Teacher(model, 0.99), looks, 0.968, joint, computation)
+        return methods.self_training(model, Teacher(model, 0.99), looks, Confidence(0.968), joint, computation)
     if method == "none":
 
         def supervised(source: methods.Batch, _target: methods.Batch, valid_pixels: int) -> dict:

@@ -11,7 +11,7 @@ OWN_FLAGS = {
     "adversarial": ("discriminator", "lambda_adv", "lambda_adv_aux", "d_lr", "adversarial_loss", "discriminator_input"),
     "minent": ("lambda_entropy",),
     "pseudo-labels": ("pseudo_labels",),
-    "self-training": ("ema", "teacher_statistics", "confidence", "ignore_rows", "mixed_jitter", "mixed_blur"),
+    "self-training": ("ema", "teacher_statistics", "confidence", "confidence_per", "ignore_rows", "mixed_jitter", "mixed_blur"),
 }
 """The flags that one method alone heeds."""
 
@@ -65,6 +65,12 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         help="what the teacher's BatchNorm normalises with: the average of the network's statistics, or those of the target images alone",
     )
     group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")
+    group.add_argument(
+        "--confidence-per",
+        choices=("image", "pixel"),
+        default="image",
+        help="image: the teacher's labels weigh as much as the share of the image that it is sure of (DACS); pixel: only those it is sure of count",
+    )
     group.add_argument(
         "--ignore-rows",
         type=share,

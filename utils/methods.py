@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 
 from utils.adaptation import Computation, Game, Opponent, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
 from utils.monitor import DiscriminatorWatch
-from utils.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
+from utils.self_training import IGNORED, Confidence, Teacher, class_mix_mask, self_training_step
 
 
 class Batch(NamedTuple):
@@ -78,7 +78,7 @@ def pseudo_labels(model: nn.Module, computation: Computation) -> Method:
 
 
 def self_training(
-    model: nn.Module, teacher: Teacher, augment: Callable[[Tensor, list[int]], Tensor], confidence: float, joint: bool, computation: Computation
+    model: nn.Module, teacher: Teacher, augment: Callable[[Tensor, list[int]], Tensor], confidence: Confidence, joint: bool, computation: Computation
 ) -> Method:
     """Online self-training. The target's batches bring labels that are 255 where nothing is to be learned from the image."""
 

@@ -4,6 +4,7 @@ regions of the source are pasted onto the target (DACS, Tranheden et al., WACV 2
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -51,6 +52,25 @@ class Teacher:
         return label, probability
 
 
+class Confidence(NamedTuple):
+    """How much a teacher's labels weigh. It is sure of a pixel from ``threshold`` on, a probability. ``per`` "image": all pixels weigh as
+    much as the share of their image that it is sure of (DACS). "pixel": those it is sure of weigh 1, the others nothing (FixMatch, Sohn et
+    al., NeurIPS 2020)."""
+
+    threshold: float
+    per: str = "image"
+
+    def sure(self, probability: Tensor, ignored: Tensor) -> Tensor:
+        """(N, H, W) bool."""
+        return (probability > self.threshold) & ~ignored
+
+    def weight(self, sure: Tensor, ignored: Tensor) -> Tensor:
+        """(N, H, W) or (N, 1, 1)."""
+        if self.per == "pixel":
+            return sure.float()
+        return (sure.sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1))[:, None, None]
+
+
 def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255) -> Tensor:
     """ClassMix (Olsson et al., WACV 2021): the pixels of one half of the classes of each image, rounded up, drawn at random.
 
@@ -76,7 +96,7 @@ def self_training_step(
     ignored: Tensor,
     mask: Tensor,
     augment: Callable[[Tensor], Tensor],
-    confidence: float,
+    confidence: Confidence,
     computation: Computation,
     valid_pixels: int | None = None,
     joint: bool = False,
@@ -85,23 +105,26 @@ def self_training_step(
 
     Arguments beyond those of utils/adaptation.py: ``ignored`` (N, H, W) bool, target pixels to learn nothing from (padding, borders);
     ``mask`` (N, H, W) bool, the source pixels to be pasted; ``augment`` changes the look of the mixed images, which alone are changed;
-    the terms of pseudo-labelled pixels weigh as much as the share of the image's pixels that the teacher is sure of, with a probability
-    above ``confidence``. ``joint``: both kinds of images in one pass, so that BatchNorm normalises them together.
-    Returns both losses, the mean of that weight, and the share of pixels pasted.
+    the terms of pseudo-labelled pixels weigh what ``confidence`` says, while a weighting by class or hardness trusts the labels and is kept
+    to the pasted ones. ``joint``: both kinds of images in one pass, so that BatchNorm normalises them together.
+    Returns both losses, the share of the target's pixels that the teacher is sure of, and the share of pixels pasted.
     """
     autocast, scaler, share, weighting = computation
     pseudo_label, probability = teacher.label(target, autocast)
-    sure = ((probability > confidence) & ~ignored).sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)  # (N,)
+    sure = confidence.sure(probability, ignored)
     mixed = augment(torch.where(mask[:, None], source, target))
     mixed_label = torch.where(mask, label.long(), pseudo_label.masked_fill(ignored, IGNORED))
-    weight = torch.where(mask, 1.0, sure[:, None, None])  # (N, H, W)
+    weight = torch.where(mask, 1.0, confidence.weight(sure, ignored))  # (N, H, W)
+
+    def weigh_pasted(logits: Tensor, label: Tensor) -> Tensor:
+        return torch.where(mask, weighting(logits, label), 1.0)
 
     def supervised(output) -> Tensor:
         return segmentation_loss(output, label, IGNORED, valid_pixels, weighting=weighting)
 
     def mixing(output) -> Tensor:
         # The mean over all pixels: ignored ones count, as do the unsure ones, and make the loss small.
-        return segmentation_loss(output, mixed_label, IGNORED, mixed_label.numel() / share, weight, weighting)
+        return segmentation_loss(output, mixed_label, IGNORED, mixed_label.numel() / share, weight, weighting and weigh_pasted)
 
     if joint:
         with autocast():
@@ -120,6 +143,6 @@ def self_training_step(
     return {
         "loss/segmentation": loss.detach(),
         "loss/mixed": mixed_loss.detach(),
-        "teacher/sure": sure.mean() * share,
+        "teacher/sure": sure.sum() / (~ignored).sum().clamp(min=1) * share,
         "mixing/pasted": mask.float().mean() * share,
     }

@@ -8,7 +8,7 @@ from model.bisenet import BiSeNet
 from tests.networks import lively_network
 from utils.adaptation import Computation
 from utils.losses import segmentation_loss
-from utils.self_training import Teacher, class_mix_mask, self_training_step
+from utils.self_training import Confidence, Teacher, class_mix_mask, self_training_step
 
 PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
@@ -22,10 +22,14 @@ def batch():
     return source, label, target
 
 
-def step(model, teacher, source, label, target, ignored=None, mask=None, augment=lambda images: images, confidence=0.0, share=1.0, **more):
+def step(
+    model, teacher, source, label, target, ignored=None, mask=None, augment=lambda images: images, confidence=0.0, per="image", share=1.0, **more
+):
     nowhere = torch.zeros(label.shape, dtype=torch.bool)
     ignored, mask = (nowhere if each is None else each for each in (ignored, mask))
-    return self_training_step(model, teacher, source, label, target, ignored, mask, augment, confidence, PLAIN._replace(share=share), **more)
+    return self_training_step(
+        model, teacher, source, label, target, ignored, mask, augment, Confidence(confidence, per), PLAIN._replace(share=share), **more
+    )
 
 
 def gradient(model):
@@ -133,6 +137,34 @@ class TestStep:
         assert losses["loss/mixed"] == 0
         assert losses["teacher/sure"] == 0
         assert losses["loss/segmentation"] > 0
+
+    def test_the_unsure_pixels_weigh_what_confidence_says(self):
+        probability = torch.tensor([[[0.9, 0.2], [0.7, 0.8]]])
+        ignored = torch.tensor([[[False, False], [False, True]]])
+        per_image, per_pixel = Confidence(0.5), Confidence(0.5, "pixel")
+        sure = per_image.sure(probability, ignored)
+        assert sure.tolist() == [[[True, False], [True, False]]]
+        torch.testing.assert_close(per_image.weight(sure, ignored), torch.tensor([[[2 / 3]]]))
+        assert per_pixel.weight(sure, ignored).tolist() == [[[1, 0], [1, 0]]]
+
+    def test_the_teachers_labels_are_not_weighed_by_class(self, batch):
+        """Where all is pasted, the class weights count as on the source; where nothing is, they change nothing."""
+        torch.manual_seed(3)
+        model, teacher = BiSeNet().train(), Teacher(lively_network(), 0.9)
+        everywhere = torch.ones(batch[1].shape, dtype=torch.bool)
+
+        def mixed(mask, weighting=None):
+            computation = PLAIN._replace(weighting=weighting)
+            ignored = torch.zeros_like(everywhere)
+            return self_training_step(copy.deepcopy(model), teacher, *batch, ignored, mask, lambda images: images, Confidence(0.0), computation)[
+                "loss/mixed"
+            ]
+
+        def treble(_logits, label):
+            return torch.full(label.shape, 3.0)
+
+        torch.testing.assert_close(mixed(everywhere, treble), 3 * mixed(everywhere))
+        assert torch.equal(mixed(~everywhere, treble), mixed(~everywhere))
 
     def test_ignored_pixels_of_the_target_teach_nothing(self, batch):
         source, label, target = batch
