@@ -101,4 +101,4 @@ PRESETS = {
         tuple(row for row in _BEYOND_ROWS if not row.one_seed),
     ),
 }
-DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 120, "beyond": 1_500, "beyond-gpu": 40_000}
+DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 100, "beyond": 1_500, "beyond-gpu": 40_000}
