@@ -80,7 +80,7 @@ def _develop(rng: np.random.Generator, look: Look, image: np.ndarray) -> np.ndar
     """Colour, contrast, sharpness and noise of the look. image (H, W, 3) uint8 -> the same."""
     height, width = image.shape[:2]
     picture = image.astype(np.float32) / 255
-    grey = picture.mean(axis=2, keepdims=True)
+    grey = (picture[..., :1] + picture[..., 1:2] + picture[..., 2:]) / 3  # several times faster than mean(axis=2)
     if look is GAME:
         picture = grey + rng.uniform(1.1, 1.5) * (picture - grey)
         picture = np.clip(picture * np.float32([1.07, 1.0, 0.9 + rng.uniform(-0.06, 0.08)]), 0, 1)

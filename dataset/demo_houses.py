@@ -7,7 +7,7 @@ from functools import partial
 import cv2
 import numpy as np
 
-from dataset.demo_canvas import LABEL, NEAR_M, Camera, Canvas, Layer, Place, Thing, fractal_noise, hsv, to_uint8
+from dataset.demo_canvas import LABEL, NEAR_M, Camera, Canvas, Layer, Place, Thing, as_planes, fractal_noise, hsv, lit, to_picture
 from dataset.demo_town import CAMERA, GAME, Look, Side, Town
 
 _END_M = 130.0  # where the rows of houses end
@@ -54,9 +54,9 @@ def houses(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
             stop = start + rng.uniform(8, 24)
             if not park and stop > 3 and town.beside_crossing(start, stop) and rng.random() > look.gap_share:
                 near = max(start, NEAR_M + 0.2)
-                tall = 3.3 * rng.integers(*look.floors, endpoint=True) + rng.uniform(0.6, 1.5)
+                tall = 3.3 * int(rng.integers(*look.floors, endpoint=True)) + rng.uniform(0.6, 1.5)
                 if look is GAME and rng.random() < 0.7:
-                    tall = min(tall, 3.3 * rng.integers(1, 3, endpoint=True) + 1)
+                    tall = min(tall, 3.3 * int(rng.integers(1, 3, endpoint=True)) + 1)
                 shadows = canvas.shadows(side.sign * (side.front + 6), (near + stop) / 2, 6, (stop - near) / 2, tall)
                 things.append(Thing(Layer.HOUSES, near, partial(_draw_house, canvas, camera, town, side, near, stop, tall), shadows))
             start = stop + (rng.uniform(2, 8) if rng.random() < look.gap_share else 0)
@@ -69,7 +69,7 @@ def _draw_house(canvas: Canvas, camera: Camera, town: Town, side: Side, near: fl
     deep = side.sign * rng.uniform(8, 14)
     back = x + deep
     front = _facade(rng, town.look, far - near, tall, _sharpness(camera, near, far, 3, 26))
-    wall = front.reshape(-1, 3).mean(axis=0) * 0.85
+    wall = np.array(cv2.sumElems(front)[:3]) / (front.size // 3) * 0.85
     light = 0.8 - 0.28 * side.sign * canvas.sun
     canvas.polygon(camera.project([(x, tall, near), (back, tall, near), (back, 0, near), (x, 0, near)]), wall, label, 0.08)
     if tall < 20 and rng.random() < (0.75 if town.look is CAMERA else 0.45):
@@ -77,7 +77,7 @@ def _draw_house(canvas: Canvas, camera: Camera, town: Town, side: Side, near: fl
         roof = hsv(rng.choice([0.02, 0.05, 0.6]), rng.uniform(0.1, 0.6), rng.uniform(0.2, 0.55))
         canvas.polygon(camera.project([(x, tall, near), (middle, ridge, near), (back, tall, near)]), wall, label, 0.08)
         canvas.polygon(camera.project([(x, tall, near), (x, tall, far), (middle, ridge, far), (middle, ridge, near)]), roof * light, label, 0.25)
-    canvas.warp(to_uint8(front * light), _upright(camera, x, near, far, tall), label)
+    canvas.warp(lit(front, light), _upright(camera, x, near, far, tall), label)
 
 
 def _sharpness(camera: Camera, near: float, far: float, least: float, most: float) -> float:
@@ -98,23 +98,23 @@ def _facade(rng: np.random.Generator, look: Look, wide: float, tall: float, shar
     base = hsv(rng.choice([0.08, 0.1, 0.04, 0.6, rng.random()]), saturation, rng.uniform(0.35, 0.95))
     noise = fractal_noise(rng, (height, width), (height / 2, 3 * sharpness, sharpness / 3, 2))
     dirt = np.linspace(0.04, -0.08, height, dtype=np.float32)[:, None]
-    front = np.float32(base) * (1 + rng.uniform(0.03, 0.12) * noise + dirt)[..., None]
+    front = as_planes(np.float32(base)) * (1 + rng.uniform(0.03, 0.12) * noise + dirt)  # (3, h, w)
     if rng.random() < 0.3:
-        front[:: max(3, round(sharpness / 3))] *= 0.85  # courses of brick
-    front = to_uint8(front)
+        front[:, :: max(3, round(sharpness / 3))] *= 0.85  # courses of brick
+    front = to_picture(front)
 
     floors, columns = max(1, int(tall / _FLOOR_M)), max(1, int(wide / rng.uniform(1.8, 3.6)))
     share_across, share_up = rng.uniform(0.35, 0.8), rng.uniform(0.4, 0.65)  # of a window in its column and floor
-    frame, glass = base * rng.choice([0.55, 1.25]), hsv(rng.uniform(0.5, 0.65), rng.uniform(0.05, 0.45), rng.uniform(0.15, 0.55))
+    frame, glass = (base * rng.choice([0.55, 1.25])).tolist(), hsv(rng.uniform(0.5, 0.65), rng.uniform(0.05, 0.45), rng.uniform(0.15, 0.55))
     shop = floors > 1 and rng.random() < 0.5
     half = share_across * width / columns / 2
     for floor in range(floors):
         ceiling = height - (floor + 1) * height / (tall / _FLOOR_M)
-        top = ceiling + 0.25 * _FLOOR_M * sharpness * (1.1 - share_up)
+        lintel = ceiling + 0.25 * _FLOOR_M * sharpness * (1.1 - share_up)
+        top, bottom = round(lintel), round(lintel + share_up * _FLOOR_M * sharpness)
         for column in range(columns):
             left = (column + 0.5) * width / columns - half
-            box = [round(edge) for edge in (left, top, left + 2 * half, top + share_up * _FLOOR_M * sharpness)]
-            _draw_window(front, box, frame, glass, rng)
+            _draw_window(front, (round(left), top, round(left + 2 * half), bottom), frame, glass, rng)
         if rng.random() < 0.3:
             cv2.line(front, (0, round(ceiling)), (width, round(ceiling)), (base * 0.7).tolist(), max(1, round(sharpness / 4)))
     if shop:
@@ -123,14 +123,14 @@ def _facade(rng: np.random.Generator, look: Look, wide: float, tall: float, shar
     return front
 
 
-def _draw_window(front: np.ndarray, box: list[int], frame: np.ndarray, glass: np.ndarray, rng: np.random.Generator) -> None:
+def _draw_window(front: np.ndarray, box: tuple[int, int, int, int], frame: list[float], glass: np.ndarray, rng: np.random.Generator) -> None:
     left, top, right, bottom = box
-    _fill(front, (left - 1, top - 1, right + 1, bottom + 1), frame)
+    cv2.rectangle(front, (left - 1, top - 1), (right + 1, bottom + 1), frame, -1)
     pane = glass * rng.uniform(0.6, 1.3) if rng.random() < 0.85 else hsv(0.12, rng.uniform(0, 0.4), rng.uniform(0.6, 0.9))  # dark, or lit
     _fill(front, box, pane)
     if right - left > 5:
         middle = (left + right) // 2
-        cv2.line(front, (middle, top), (middle, bottom), frame.tolist(), 1)
+        cv2.line(front, (middle, top), (middle, bottom), frame, 1)
 
 
 def _draw_shops(front: np.ndarray, sharpness: float, rng: np.random.Generator) -> None:
@@ -148,7 +148,7 @@ def _draw_shops(front: np.ndarray, sharpness: float, rng: np.random.Generator) -
         left = right
 
 
-def _fill(picture: np.ndarray, box: tuple[int, int, int, int] | list[int], colour: np.ndarray) -> None:
+def _fill(picture: np.ndarray, box: tuple[int, int, int, int], colour: np.ndarray) -> None:
     """Fill a box (left, top, right, bottom; pixels, all included) with one colour."""
     left, top, right, bottom = box
     cv2.rectangle(picture, (left, top), (right, bottom), colour.tolist(), -1)
@@ -185,18 +185,18 @@ def _boundary_painter(rng: np.random.Generator, kind: str, town: Town) -> Painte
     def paint(wide: float, tall: float, sharpness: float) -> tuple[np.ndarray, np.ndarray | None]:
         height, width = max(4, round(tall * sharpness)), max(4, round(wide * sharpness))
         noise = fractal_noise(rng, (height, width), (height, height / 3, max(2, sharpness / 5), 2))
-        picture = np.float32(colour) * (1 + contrast * noise)[..., None]
+        picture = as_planes(np.float32(colour)) * (1 + contrast * noise)  # (3, h, w)
         alpha = None
         if kind == "wall":
-            picture[:: max(3, round(0.4 * sharpness))] *= 0.8  # joints
-            picture[: max(1, round(0.14 * sharpness))] *= 1.25  # coping
+            picture[:, :: max(3, round(0.4 * sharpness))] *= 0.8  # joints
+            picture[:, : max(1, round(0.14 * sharpness))] *= 1.25  # coping
         elif kind == "fence":
             bars = np.mod(np.arange(width) / sharpness, pitch) < max(0.35 * pitch, 1 / sharpness)
             rails = np.mod(np.arange(height) / sharpness + 0.02, pitch if mesh else tall * 0.8) < 0.08
             open_work = bars[None] | rails[:, None]  # (h, w)
-            picture[~open_work] *= 0.55
+            np.multiply(picture, 0.55, out=picture, where=~open_work)
             alpha = None if solid else open_work.astype(np.uint8) * 255
-        return to_uint8(picture), alpha
+        return to_picture(picture), alpha
 
     return paint
 
@@ -205,4 +205,4 @@ def _draw_boundary(canvas: Canvas, camera: Camera, painter: Painter, kind: str, 
     picture, alpha = painter(far - near, tall, _sharpness(camera, near, far, 4, 30))
     light = 0.85 - 0.25 * np.sign(x) * canvas.sun
     label = LABEL["vegetation" if kind == "hedge" else kind]
-    canvas.warp(to_uint8(picture * light), _upright(camera, x, near, far, tall), label, alpha)
+    canvas.warp(lit(picture, light), _upright(camera, x, near, far, tall), label, alpha)

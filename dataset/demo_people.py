@@ -99,23 +99,24 @@ def _draw_figure(canvas: Canvas, place: Place, pose: dict, scale: float, label: 
     top = hsv(rng.random(), rng.uniform(0, 0.85), rng.uniform(0.1, 0.95))
     legs = hsv(rng.choice([0.6, 0.1, rng.random()]), rng.uniform(0, 0.6), rng.uniform(0.08, 0.6))
     sleeve = top * 0.85 if rng.random() < 0.6 else skin
-    hips, shoulders = ([(-across, up, along), (across, up, along)] for across, up, along in (pose["hip"], pose["shoulder"]))
+    pairs = [[(-across, up, along), (across, up, along)] for across, up, along in (pose["hip"], pose["shoulder"])]
+    pairs += [pose[joint] for joint in ("knee", "foot", "elbow", "hand")]
+    pairs.append([(across, up, along + 0.16) for across, up, along in pose["foot"]])
+    (_, waist, waist_along), (_, shoulder, shoulder_along) = pose["hip"], pose["shoulder"]
+    spine = [(0, shoulder - 0.1, shoulder_along), (0, waist, waist_along)]
+    hips, shoulders, knees, heels, elbows, hands, toes, spine = place(np.array([*pairs, spine], np.float64) * scale)  # each (2, 2)
 
-    def pixels(*joints) -> np.ndarray:
-        return place(np.array(joints, np.float64) * scale)
-
-    def limb(colour: np.ndarray, width: float, *joints) -> None:
-        canvas.line(pixels(*joints), colour, place.pixels(width * scale), label)
+    def limb(colour: np.ndarray, width: float, *joints: np.ndarray) -> None:
+        canvas.line(np.array(joints), colour, place.pixels(width * scale), label)
 
     for i in (0, 1):
-        limb(legs * (0.8 + 0.2 * i), 0.16, hips[i], pose["knee"][i], pose["foot"][i])
-        heel = np.array(pose["foot"][i])
-        limb(np.array([30.0, 28, 26]), 0.1, heel, heel + (0, 0, 0.16))
-    limb(sleeve * 0.85, 0.1, shoulders[0], pose["elbow"][0], pose["hand"][0])
-    limb(top, 0.26, np.mean(shoulders, axis=0) - (0, 0.1, 0), np.mean(hips, axis=0))
-    canvas.polygon(pixels(shoulders[0], shoulders[1], hips[1], hips[0]), top, label, 0.2)
-    limb(sleeve, 0.1, shoulders[1], pose["elbow"][1], pose["hand"][1])
-    head, radius = pixels(pose["head"])[0], 0.13 * scale * place.pixels(1.0)
+        limb(legs * (0.8 + 0.2 * i), 0.16, hips[i], knees[i], heels[i])
+        limb(np.array([30.0, 28, 26]), 0.1, heels[i], toes[i])
+    limb(sleeve * 0.85, 0.1, shoulders[0], elbows[0], hands[0])
+    limb(top, 0.26, *spine)
+    canvas.polygon(np.array([*shoulders, *hips[::-1]]), top, label, 0.2)
+    limb(sleeve, 0.1, shoulders[1], elbows[1], hands[1])
+    head, radius = place(np.array(pose["head"]) * scale), 0.13 * scale * place.pixels(1.0)
     hair = hsv(rng.random(), rng.uniform(0, 0.5), rng.uniform(0.05, 0.7))
     canvas.disc(head - (0, 0.25 * radius), radius * 1.08, hair, label)
     canvas.disc(head + (0, 0.2 * radius), radius * 0.9, skin, label)

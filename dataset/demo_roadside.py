@@ -58,7 +58,7 @@ def _draw_foliage(canvas: Canvas, place: Place, middle: tuple[float, float, floa
     rough = canvas.texture(down.shape[0], across.shape[1])  # (h, w)
     mask = across**2 + down**2 < 1 + 0.55 * rough
     shade = 0.85 + 0.55 * rough - 0.3 * down + 0.25 * canvas.sun * across
-    canvas.paste(region, leaf.astype(np.float32) * shade[..., None], mask, LABEL["vegetation"])
+    canvas.paste(region, leaf, shade, mask, LABEL["vegetation"])
 
 
 def _draw_palm(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) -> None:
@@ -66,9 +66,11 @@ def _draw_palm(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) ->
     rng, label = canvas.rng, LABEL["vegetation"]
     lean = rng.uniform(-0.6, 0.6)
     canvas.line(place([(0, 0, 0), (lean * 0.3, height / 2, 0), (lean, height, 0)]), hsv(0.09, 0.3, rng.uniform(0.3, 0.55)), place.pixels(0.35), label)
-    for angle in np.linspace(-0.4, math.pi + 0.4, 11) + rng.uniform(-0.1, 0.1, 11):
-        reach = np.array([[0, 0], [1.1, 0.5], [1.9, -0.3], [2.2, -1.2]]) * (math.cos(angle), 1) + (0, 0.6 * math.sin(angle))
-        canvas.line(place([(lean + a, height + b, 0) for a, b in reach]), leaf * rng.uniform(0.6, 1.2), place.pixels(0.3), label)
+    frond = np.array([[0, 0], [1.1, 0.5], [1.9, -0.3], [2.2, -1.2]])
+    angles = (np.linspace(-0.4, math.pi + 0.4, 11) + rng.uniform(-0.1, 0.1, 11)).tolist()
+    fronds = np.array([frond * (math.cos(angle), 1) + (0, 0.6 * math.sin(angle)) for angle in angles]) + (lean, height)  # (11, 4, 2)
+    for line in place.at(fronds[..., 0], fronds[..., 1], np.zeros((11, 4))):
+        canvas.line(line, leaf * rng.uniform(0.6, 1.2), place.pixels(0.3), label)
 
 
 def furniture(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.demo_canvas import LABEL, Camera, Canvas, Thing, fractal_noise, hsv, to_uint8
+from dataset.demo_canvas import LABEL, Camera, Canvas, Thing, as_planes, fractal_noise, hsv, to_picture
 from dataset.demo_town import GAME, Side, Town
 
 _ROAD = 4  # the middle one of the nine zones of the ground, see _surfaces
@@ -28,12 +28,15 @@ def draw_sky(canvas: Canvas, camera: Camera, town: Town) -> None:
         zenith = hsv(rng.uniform(0.53, 0.63), rng.uniform(0.25, 0.75), rng.uniform(0.55, 0.95))
     else:
         zenith = hsv(rng.uniform(0.5, 0.65), rng.uniform(0, 0.12), rng.uniform(0.5, 0.9))
-    descent = (np.arange(rows, dtype=np.float32) / rows)[:, None, None] ** 1.5  # (h, 1, 1)
-    sky = zenith * (1 - descent) + canvas.haze_colour * descent  # (h, 1, 3)
-    clouds = fractal_noise(rng, (rows, width), (height, height / 3, height / 8, height / 20))[..., None]  # (h, W, 1)
+    descent = (np.arange(rows, dtype=np.float32) / rows)[:, None] ** 1.5  # (h, 1)
+    sky = as_planes(zenith) * (1 - descent) + as_planes(canvas.haze_colour) * descent  # (3, h, 1)
+    clouds = fractal_noise(rng, (rows, width), (height, height / 3, height / 8, height / 20))  # (h, W)
     cover = np.clip((clouds + rng.uniform(-0.7, 0.5)) * 1.6, 0, 0.9) * (1 if town.sunny else 0.6)
-    sky = sky * (1 - cover) + hsv(rng.uniform(0.02, 0.6), 0.05, rng.uniform(0.6, 1)) * (0.9 + 0.12 * clouds) * cover  # (h, W, 3)
-    canvas.image[:rows] = to_uint8(sky)
+    cloud = as_planes(hsv(rng.uniform(0.02, 0.6), 0.05, rng.uniform(0.6, 1)))
+    picture = cloud * (0.9 + 0.12 * clouds)  # (3, h, W)
+    picture *= cover
+    picture += sky * (1 - cover)
+    canvas.image[:rows] = to_picture(picture)
     canvas.labels[:rows] = LABEL["sky"]
 
 
@@ -52,26 +55,28 @@ def draw_ground(canvas: Canvas, camera: Camera, town: Town) -> None:
     near = np.exp(-forward / 30).astype(np.float32)  # (h, 1): 1 at the camera, 0 far away
     lying = _lying_noise(canvas, right, forward)
     shade = 1 + np.array(grains, np.float32)[zone] * (0.4 + 0.6 * near) * (0.6 * lying + 0.4 * canvas.texture(*right.shape))
-    paving = np.isin(zone, [i for i, name in enumerate(names) if name == "sidewalk"])
+    paving = np.array([name == "sidewalk" for name in names])[zone]
     tile = rng.uniform(0.5, 1.6)
     joints = (np.mod(right, tile) < 0.06) | (np.mod(forward, tile) < 0.08)
     shade -= 0.25 * near * (paving & joints)
     shade *= 0.92 + 0.16 * (1 - near)
-    picture = np.array(colours, np.float32)[zone] * shade[..., None]  # (h, W, 3)
+    picture = np.take(np.array(colours, np.float32).T, zone, axis=1) * shade  # (3, h, W)
     kerbs = (np.abs(right - town.left.edges[0]) < 0.14) | (np.abs(right - town.right.edges[0]) < 0.14)
-    picture[kerbs & (zone != _ROAD)] *= 1.18
+    np.multiply(picture, 1.18, out=picture, where=kerbs & (zone != _ROAD))
 
     labels = np.array([LABEL[name] for name in names], np.uint8)[zone]
     paint, strength = _markings(rng, town, right, forward, (zone == _ROAD) & (np.abs(right) < town.right.kerb))
-    worn = (strength * np.clip(0.95 + 0.4 * lying, 0, 1))[..., None]
-    picture = picture * (1 - worn) + paint * worn
+    worn = strength * np.clip(0.95 + 0.4 * lying, 0, 1)
+    picture *= 1 - worn
+    picture += paint * worn
     if town.rails is not None:
         bed = np.abs(right - town.rails) < 1.35
         labels[bed & (zone == _ROAD)] = LABEL["rail track"]
-        picture[np.abs(np.abs(right - town.rails) - 0.72) < 0.07] *= 0.45
-        picture[bed] *= 0.93
-    haze = (0.35 * (1 - np.exp(-forward / 90)))[..., None]
-    canvas.image[top:] = to_uint8(picture * (1 - haze) + canvas.haze_colour * haze)
+        picture[:, np.abs(np.abs(right - town.rails) - 0.72) < 0.07] *= 0.45
+        picture[:, bed] *= 0.93
+    haze = 0.35 * (1 - np.exp(-forward / 90))
+    picture *= 1 - haze
+    canvas.image[top:] = to_picture(picture + as_planes(canvas.haze_colour) * haze)
     canvas.labels[top:] = labels
 
 
@@ -105,14 +110,16 @@ def _lying_noise(canvas: Canvas, right: np.ndarray, forward: np.ndarray) -> np.n
 
 
 def _markings(rng: np.random.Generator, town: Town, right: np.ndarray, forward: np.ndarray, road: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Paint on the road: its colour (h, W, 3) and strength (h, W) in [0, 1]: middle line, lane lines, edge lines, a zebra before the crossing."""
-    kerb, white = town.right.kerb, np.float32(hsv(0.12, 0.06, rng.uniform(0.65, 0.95)))
-    paint = np.broadcast_to(white, (*right.shape, 3))
+    """Paint on the road: middle line, lane lines, edge lines, a zebra before the crossing.
+
+    Returns its colour, planes (3, h, W) or (3, 1, 1), and its strength (h, W) in [0, 1].
+    """
+    kerb, paint = town.right.kerb, as_planes(np.float32(hsv(0.12, 0.06, rng.uniform(0.65, 0.95))))
     dashes = np.mod(forward + rng.uniform(0, 6), rng.uniform(5, 9)) < 3
     middle = np.abs(right) < 0.08
     if town.look.yellow_lines:
         middle = np.abs(np.abs(right) - 0.16) < 0.07
-        paint = np.where(middle[..., None], np.float32(hsv(0.12, 0.7, rng.uniform(0.6, 0.9))), paint)
+        paint = np.where(middle, as_planes(np.float32(hsv(0.12, 0.7, rng.uniform(0.6, 0.9)))), paint)
     elif rng.random() < 0.7:
         middle = middle & dashes
     lines = middle | (np.abs(np.abs(right) - kerb / 2) < 0.07) & dashes & (kerb > 4.5)
@@ -129,10 +136,13 @@ def draw_shadows(canvas: Canvas, camera: Camera, things: list[Thing]) -> None:
     """Darken the ground under and beside the things: once, softly, however many shadows overlap."""
     darkness = np.zeros(canvas.labels.shape, np.uint8)
     beside = 30 + int(110 * max(0.0, abs(canvas.sun) - 0.2))
-    for thing in things:
-        for outline, strength in zip(thing.shadows, (150, beside), strict=False):  # some things have none
-            points = camera.project(np.column_stack([outline[:, 0], np.zeros(len(outline)), outline[:, 1]]))
-            cv2.fillConvexPoly(darkness, cv2.convexHull(np.clip(points, -2e4, 2e4).astype(np.int32)), strength)
+    shadows = [shadow for thing in things for shadow in zip(thing.shadows, (150, beside), strict=False)]  # some things have none
+    right, forward = np.vstack([np.empty((0, 2)), *(outline for outline, _ in shadows)]).T
+    points = np.clip(camera.at(right, 0, forward), -2e4, 2e4).astype(np.int32)
+    stop = 0
+    for outline, strength in shadows:
+        start, stop = stop, stop + len(outline)
+        cv2.fillConvexPoly(darkness, cv2.convexHull(points[start:stop]), strength)
     top = min(camera.ground_top, len(darkness))
     soft = cv2.GaussianBlur(darkness[top:], (0, 0), max(0.5, len(darkness) / (200 if abs(canvas.sun) > 0.5 else 70)))
     canvas.image[top:] = canvas.image[top:] * (1 - soft[..., None] / np.float32(255))

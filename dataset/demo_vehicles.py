@@ -16,15 +16,15 @@ from dataset.demo_town import Town
 @dataclass(frozen=True)
 class Body:
     """A vehicle's shape in metres: profile (N, 2) of (along, up) from the rear's foot over the roof to the front's foot; glass: the edges of it that
-    are windows; windows: polygons (M, 2) on both sides; wheels: where they stand along it; ``trim`` the colour of stripe and bumpers; ``plate`` the
-    labelId of its licence plate, if it has one."""
+    are windows; windows: quadrilaterals (M, 4, 2) on both sides; wheels: where they stand along it; ``trim`` the colour of stripe and bumpers;
+    ``plate`` the labelId of its licence plate, if it has one."""
 
     label: int
     profile: np.ndarray
     width: float
     colour: np.ndarray
     glass: tuple[int, ...] = ()
-    windows: tuple[np.ndarray, ...] = ()
+    windows: np.ndarray = field(default_factory=lambda: np.empty((0, 4, 2)))
     wheels: tuple[float, ...] = ()
     wheel_radius: float = 0.32
     lights_up: float = 0.72
@@ -41,8 +41,8 @@ class Body:
 
     def moved(self, along: float) -> "Body":
         """The same body, ``along`` metres farther ahead."""
-        windows = tuple(pane + (along, 0) for pane in self.windows)
-        return replace(self, profile=self.profile + (along, 0), windows=windows, wheels=tuple(wheel + along for wheel in self.wheels))
+        wheels = tuple(wheel + along for wheel in self.wheels)
+        return replace(self, profile=self.profile + (along, 0), windows=self.windows + (along, 0), wheels=wheels)
 
 
 def paintwork(rng: np.random.Generator) -> np.ndarray:
@@ -60,11 +60,9 @@ def _car(rng: np.random.Generator, plate: int) -> Body:
     profile += [(length - nose, belt), (length - 0.1, belt - 0.2), (length, 0.55), (length, 0.28)]
     foot = [tail + 0.35, 0.38 * length, length - nose - 0.2]  # of the three posts between which the windows lie
     head = [tail + 0.65, 0.38 * length, 0.6 * length - 0.3]
-    panes = [
-        np.array([(foot[i] + 0.04, belt), (head[i] + 0.04, tall - 0.1), (head[i + 1] - 0.04, tall - 0.1), (foot[i + 1] - 0.04, belt)]) for i in (0, 1)
-    ]
+    panes = [[(foot[i] + 0.04, belt), (head[i] + 0.04, tall - 0.1), (head[i + 1] - 0.04, tall - 0.1), (foot[i + 1] - 0.04, belt)] for i in (0, 1)]
     width, colour, wheels = rng.uniform(1.7, 1.95), paintwork(rng), (0.78, length - 0.85)
-    return Body(LABEL["car"], np.array(profile), width, colour, glass=(2, 4), windows=tuple(panes), wheels=wheels, plate=plate)
+    return Body(LABEL["car"], np.array(profile), width, colour, glass=(2, 4), windows=np.array(panes), wheels=wheels, plate=plate)
 
 
 def _lorry(rng: np.random.Generator) -> tuple[Body, Body]:
@@ -78,7 +76,7 @@ def _lorry(rng: np.random.Generator) -> tuple[Body, Body]:
     box_colour = hsv(rng.random(), rng.choice([0.04, 0.5]), rng.uniform(0.35, 0.95))
     return (
         Body(profile=box, colour=box_colour, wheels=(0.9, 1.95), trim=hsv(rng.random(), 0.7, 0.6), **common),
-        Body(profile=cab, colour=paintwork(rng), glass=(2,), windows=(pane,), wheels=(length + 1.3,), **common),
+        Body(profile=cab, colour=paintwork(rng), glass=(2,), windows=pane[None], wheels=(length + 1.3,), **common),
     )
 
 
@@ -90,19 +88,19 @@ def _coach(rng: np.random.Generator, name: str) -> Body:
     profile += [(length - 0.4, tall), (length - 0.1, tall - 0.5), (length, 1.2), (length, 0.35)]
     count, low = int(length / 1.6), 1.35 if rail else 1.25
     edges = np.linspace(0.4, length - 0.7, count + 1)
-    panes = [np.array([(a, low), (a, tall - 0.55), (b - 0.2, tall - 0.55), (b - 0.2, low)]) for a, b in pairwise(edges)]
+    panes = np.array([[(a, low), (a, tall - 0.55), (b - 0.2, tall - 0.55), (b - 0.2, low)] for a, b in pairwise(edges)])
     for door in rng.choice(count, 2, replace=False):
-        panes[door][[0, 3]] -= (0, 0.85)  # a window down to the floor
+        panes[door, [0, 3]] -= (0, 0.85)  # a window down to the floor
     colour = hsv(rng.random(), rng.choice([0.1, 0.75]), rng.uniform(0.4, 0.95))
     trim = hsv(rng.random(), 0.7, rng.uniform(0.3, 0.8))
     wheels = () if rail else (2.2, length - 2.4)
-    return Body(LABEL[name], np.array(profile), 2.5, colour, (1, 5), tuple(panes), wheels, wheel_radius=0.48, lights_up=0.8, trim=trim)
+    return Body(LABEL[name], np.array(profile), 2.5, colour, (1, 5), panes, wheels, wheel_radius=0.48, lights_up=0.8, trim=trim)
 
 
-def _turn(polygon: np.ndarray) -> float:
-    """Positive where the corners (N, 2) run clockwise on the screen: then the face is seen from outside."""
-    across, down = polygon.T
-    return float(across @ np.roll(down, -1) - down @ np.roll(across, -1))
+def _turns(polygons: np.ndarray) -> list[float]:
+    """Of each of the polygons (M, N, 2): positive where its corners run clockwise on the screen; then the face is seen from outside."""
+    following = np.concatenate([polygons[:, 1:], polygons[:, :1]], axis=1)
+    return (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]).sum(axis=1).tolist()
 
 
 def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
@@ -110,27 +108,31 @@ def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
     rng = canvas.rng
     glass = hsv(0.58 + rng.uniform(-0.1, 0.1), rng.uniform(0.05, 0.3), rng.uniform(0.1, 0.4))
     half = body.width / 2
-    left, right = (_on_side(place, body.profile, across) for across in (-half, half))
+    sides = _on_side(place, body.profile, np.array([[-half], [half]]))  # (2, N, 2)
+    left, right = sides
+    faces = np.stack([left[:-1], left[1:], right[1:], right[:-1]], axis=1)  # (N - 1, 4, 2)
     depths = place.forward + np.cos(place.yaw) * body.profile[:, 0]
-    for i in sorted(range(len(body.profile) - 1), key=lambda i: -(depths[i] + depths[i + 1])):
-        face = np.array([left[i], left[i + 1], right[i + 1], right[i]])
-        if _turn(face) > 0:
+    turns = _turns(faces)
+    for i in np.argsort(-(depths[:-1] + depths[1:]), kind="stable").tolist():
+        if turns[i] > 0:
+            face = faces[i]
             edge = body.profile[i + 1] - body.profile[i]
             slope = abs(edge[0]) / max(0.01, np.linalg.norm(edge))  # 0 upright, 1 flat: the light comes from above
             canvas.polygon(face, body.colour * (0.68 + 0.5 * slope), body.label, 0.06)
             if i in body.glass:
-                canvas.polygon(face.mean(0) + (face - face.mean(0)) * 0.84, glass * (1 + 0.8 * slope))
-    for outward, face in ((-1, left), (1, right)):
-        if _turn(face) * outward > 0:
+                middle = face.mean(0)
+                canvas.polygon(middle + (face - middle) * 0.84, glass * (1 + 0.8 * slope))
+    for outward, face, turn in zip((-1, 1), sides, _turns(sides), strict=True):
+        if turn * outward > 0:
             light = 0.75 + 0.3 * canvas.sun * outward * math.cos(place.yaw)
             canvas.polygon(face, body.colour * light, body.label, 0.06)
             _draw_side(canvas, place, body, outward * half, glass * light)
     _draw_end(canvas, place, body)
 
 
-def _on_side(place: Place, points: np.ndarray, across: float) -> np.ndarray:
-    """(N, 2) pixels of points (N, 2) given as (along, up) metres on the side of a vehicle that lies ``across`` metres from its middle."""
-    return place(np.column_stack([np.full(len(points), across), points[:, 1], points[:, 0]]))
+def _on_side(place: Place, points: np.ndarray, across: float | np.ndarray) -> np.ndarray:
+    """(..., 2) pixels of points (..., 2) given as (along, up) metres on the side of a vehicle that lies ``across`` metres from its middle."""
+    return place.at(across, points[..., 1], points[..., 0])
 
 
 def _draw_side(canvas: Canvas, place: Place, body: Body, across: float, glass: np.ndarray) -> None:
@@ -138,12 +140,15 @@ def _draw_side(canvas: Canvas, place: Place, body: Body, across: float, glass: n
     low, start, stop = body.profile[0, 1], body.profile[:, 0].min(), body.profile[:, 0].max()
     stripe = np.array([(start, low), (start, low + 0.18), (stop, low + 0.18), (stop, low)])
     canvas.polygon(_on_side(place, stripe, across), body.trim)
-    for pane in body.windows:
-        canvas.polygon(_on_side(place, pane, across), glass)
+    for pane in _on_side(place, body.windows, across):
+        canvas.polygon(pane, glass)
+    shares = np.array([1, 0.58, 0.2])[:, None, None]  # of tyre, rim and hub
+    rings = unit_circle(14) * body.wheel_radius * shares + (0, body.wheel_radius)  # (3, 14, 2)
     for along in body.wheels:
-        for share, colour, label in ((1, (22, 22, 24), body.label), (0.58, (120, 120, 124), None), (0.2, (60, 60, 60), None)):
-            disc = unit_circle(14) * body.wheel_radius * share + (along, body.wheel_radius)
-            canvas.polygon(_on_side(place, disc, across), np.array(colour), label)
+        tyre, rim, hub = _on_side(place, rings + (along, 0), across)
+        canvas.polygon(tyre, np.array([22, 22, 24]), body.label)
+        canvas.polygon(rim, np.array([120, 120, 124]))
+        canvas.polygon(hub, np.array([60, 60, 60]))
 
 
 def _draw_end(canvas: Canvas, place: Place, body: Body) -> None:
@@ -155,17 +160,22 @@ def _draw_end(canvas: Canvas, place: Place, body: Body) -> None:
     along = body.profile[0 if rear_seen else -1, 0] + (-0.01 if rear_seen else 0.01)
     low, half = body.profile[0, 1], body.width / 2
 
-    def box(a: float, b: float, bottom: float, top: float) -> np.ndarray:
-        return place([(a, bottom, along), (a, top, along), (b, top, along), (b, bottom, along)])
+    def boxes(*edges: tuple[float, float, float, float]) -> np.ndarray:
+        """(M, 4, 2) pixels of boxes, each given as (from, to; across), bottom and top in metres."""
+        return place([[(a, bottom, along), (a, top, along), (b, top, along), (b, bottom, along)] for a, b, bottom, top in edges])
 
-    for side in (-1, 1):
-        canvas.polygon(box(side * (half - 0.28), side * (half - 0.05), 0, low + 0.05), np.array([20.0, 20, 22]), body.label)
-    canvas.polygon(box(-half, half, low, low + 0.2), body.trim * 0.9)
+    wheels = [(side * (half - 0.28), side * (half - 0.05), 0, low + 0.05) for side in (-1, 1)]
+    lights = [(side * (half - 0.36), side * (half - 0.04), body.lights_up - 0.1, body.lights_up + 0.1) for side in (-1, 1)]
+    bumper, plate = (-half, half, low, low + 0.2), (-0.26, 0.26, low + 0.22, low + 0.36)
+    *wheels, bumper, left_light, right_light, plate = boxes(*wheels, bumper, *lights, plate)
+    for wheel in wheels:
+        canvas.polygon(wheel, np.array([20.0, 20, 22]), body.label)
+    canvas.polygon(bumper, body.trim * 0.9)
     light = hsv(0, 0.85, rng.uniform(0.45, 1)) if rear_seen else hsv(0.12, 0.12, rng.uniform(0.7, 1))
-    for side in (-1, 1):
-        canvas.polygon(box(side * (half - 0.36), side * (half - 0.04), body.lights_up - 0.1, body.lights_up + 0.1), light)
+    canvas.polygon(left_light, light)
+    canvas.polygon(right_light, light)
     if body.plate is not None:
-        canvas.polygon(box(-0.26, 0.26, low + 0.22, low + 0.36), hsv(0.12, rng.uniform(0, 0.5), 0.85), body.plate)
+        canvas.polygon(plate, hsv(0.12, rng.uniform(0, 0.5), 0.85), body.plate)
 
 
 class Footprint(NamedTuple):
