@@ -40,6 +40,7 @@ _BEYOND_LOOKS = "--target-list dataset/splits/cityscapes_train_adapt.txt"
 _AUGMENTED = "--jitter 0.8 --blur 0.5"
 _ST = f"{_BEYOND} --method self-training {_AUGMENTED}"
 _STRONG = f"{_BEYOND} --recipe strong"
+_STRONG_SOURCE = "--rare-classes --pixel-weights class"  # what strong has besides its looks, for train.py
 _BEYOND_ROWS = (
     Row("source-only", f"{_BEYOND_SOURCE} {_AUGMENTED}"),
     Row("light LAB-ADA", f"{_BEYOND} --discriminator light --lab"),
@@ -54,6 +55,12 @@ _BEYOND_ROWS = (
     Row("light ADA least squares", f"{_BEYOND} --discriminator light --adversarial-loss least-squares", one_seed=True),
     Row("light ADA two levels", f"{_BEYOND} --discriminator light --lambda-adv-aux 0.002", one_seed=True),
     Row("MinEnt", f"{_BEYOND} --method minent", one_seed=True),
+    # The ablation of strong: each of its parts removed once.
+    Row("strong without self-training", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --lab {_AUGMENTED} {_STRONG_SOURCE}", one_seed=True),
+    Row("strong without LAB", f"{_STRONG} --lab 0", one_seed=True),
+    Row("strong without jitter and blur", f"{_STRONG} --jitter 0 --blur 0", one_seed=True),
+    Row("strong without rare classes", f"{_STRONG} --no-rare-classes", one_seed=True),
+    Row("strong without class weights", f"{_STRONG} --pixel-weights equal", one_seed=True),
 )
 
 PRESETS = {
