@@ -95,7 +95,8 @@ def prepared(tmp_path_factory) -> Path:
 def reader(prepared, tmp_path, monkeypatch, request) -> Path:
     folder = shutil.copytree(prepared, tmp_path / "reader")
     if request.node.callspec.id != "README.md":  # which trains its own
-        for name in ("source", "source-only", "ada", "light-lab-ada", "large", "streets/seed0/source-only"):
+        streets = [f"streets/seed{seed}/source-only" for seed in range(3)]
+        for name in ("source", "source-only", "ada", "light-lab-ada", "large", *streets):
             write_checkpoint(folder / "checkpoints" / name / "last.pt", name=name)
         write_checkpoint(folder / "RUN/last.pt")
     monkeypatch.chdir(folder)
