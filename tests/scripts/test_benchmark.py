@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from model.bisenet import BiSeNet
-from scripts import benchmark, benchmark_model
+from scripts import benchmark, benchmark_model, benchmark_train
 from scripts.baselines import BaselineBiSeNet
 from scripts.benchmark_evaluation import baseline_of
 from tests.networks import lively_network
@@ -104,3 +104,15 @@ def test_methods_are_timed_against_source_only(tmp_path, capsys):
     assert result["times_source_only"]["source-only"] == 1
     assert list(result["seconds"]) == ["source-only", *names]
     assert "times source-only" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("hardware", "sides"), [("fp32", ("baseline", "fp32")), ("bf16", ("baseline", "fp32", "bf16"))])
+def test_training_is_compared_in_what_the_hardware_computes(tmp_path, monkeypatch, capsys, hardware, sides):
+    monkeypatch.setattr(benchmark_train, "choose_precision", lambda _wanted, _device: hardware)
+    sizes = ["--crop-size", 32, 32, "--memory-size", 32, 32, "--batch-size", 2, "--rounds", 1, "--steps", 1]
+    run("train", *sizes, "--json", tmp_path / "x.json")
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert tuple(result["seconds"]) == tuple(result["peak_mib"]) == sides
+    assert result["ratio_time_fp32"] == pytest.approx(result["seconds"]["baseline"][0] / result["seconds"]["fp32"][0])
+    assert (result["ratio_time_bf16"] is None) == (result["ratio_memory"] is None) == ("bf16" not in sides)
+    assert ("bf16 is left out" in capsys.readouterr().out) == ("bf16" not in sides)
