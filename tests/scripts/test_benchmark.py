@@ -106,6 +106,7 @@ def test_methods_are_timed_against_source_only(tmp_path, capsys):
     assert "times source-only" in capsys.readouterr().out
 
 
+@pytest.mark.slow  # ten processes, each of which imports torch
 @pytest.mark.parametrize(("hardware", "sides"), [("fp32", ("baseline", "fp32")), ("bf16", ("baseline", "fp32", "bf16"))])
 def test_training_is_compared_in_what_the_hardware_computes(tmp_path, monkeypatch, capsys, hardware, sides):
     monkeypatch.setattr(benchmark_train, "choose_precision", lambda _wanted, _device: hardware)
