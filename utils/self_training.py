@@ -68,7 +68,12 @@ class Confidence(NamedTuple):
         """(N, H, W) or (N, 1, 1)."""
         if self.per == "pixel":
             return sure.float()
-        return (sure.sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1))[:, None, None]
+        return sure_share(sure, ignored)[:, None, None]
+
+
+def sure_share(sure: Tensor, ignored: Tensor) -> Tensor:
+    """(N,): of each image's pixels that are not ignored, the share that the teacher is sure of. Both (N, H, W) bool."""
+    return sure.sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)
 
 
 def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255) -> Tensor:
@@ -143,6 +148,6 @@ def self_training_step(
     return {
         "loss/segmentation": loss.detach(),
         "loss/mixed": mixed_loss.detach(),
-        "teacher/sure": sure.sum() / (~ignored).sum().clamp(min=1) * share,
+        "teacher/sure": sure_share(sure, ignored).mean() * share,
         "mixing/pasted": mask.float().mean() * share,
     }
