@@ -45,6 +45,11 @@ class Opponent(NamedTuple):
     lambda_adv: float
     level: str = "logits"
 
+    @property
+    def suffix(self) -> str:
+        """What the names of its losses and of its parts of a checkpoint end in."""
+        return "" if self.level == "logits" else f"_{self.level}"
+
 
 LEVELS = {"logits": lambda output: output.logits, "aux16": lambda output: output.aux[0]}
 
@@ -135,7 +140,7 @@ def _play(
         gradient, own = _move(opponent, shown[0].detach(), shown[1], computation, rules)
         probabilities.append(shown[1])
         gradients.append(gradient)
-        losses |= own if opponent.level == "logits" else {f"{name}_{opponent.level}": value for name, value in own.items()}
+        losses |= {f"{name}{opponent.suffix}": value for name, value in own.items()}
     return probabilities, gradients, losses
 
 

@@ -53,9 +53,8 @@ def adversarial(model: nn.Module, opponents: list[Opponent], d_lr: float, rules:
 
     discriminators, optimizers = {}, {}
     for each in opponents:
-        suffix = "" if each.level == "logits" else f"_{each.level}"
-        discriminators[f"discriminator{suffix}"] = each.discriminator
-        optimizers[f"d_optimizer{suffix}"] = torch.optim.Adam(each.discriminator.parameters(), d_lr, betas=(0.9, 0.99))
+        discriminators[f"discriminator{each.suffix}"] = each.discriminator
+        optimizers[f"d_optimizer{each.suffix}"] = torch.optim.Adam(each.discriminator.parameters(), d_lr, betas=(0.9, 0.99))
     return Method(step, discriminators, optimizers, watch=DiscriminatorWatch())
 
 
