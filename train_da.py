@@ -45,6 +45,7 @@ from utils.arguments import (
 )
 from utils.augmentation import StrongAugmentation
 from utils.checkpoint import TrainingState, plain, read_checkpoint
+from utils.confidence import Confidence
 from utils.distributed import Processes, world_size
 from utils.drawing import panel
 from utils.evaluation import evaluate, predict
@@ -57,7 +58,7 @@ from utils.optim import gradient_norm, poly_decay, scale_learning_rate, sgd, war
 from utils.precision import arithmetic, autocast_for, choose_device, choose_precision, scaler_for
 from utils.recipes import HARMLESS, RECIPES
 from utils.run import RunFolder, StopRequest
-from utils.self_training import Confidence, Teacher
+from utils.self_training import Teacher
 
 EPILOG = """examples:
   ADA (step 3):            python train_da.py --discriminator full  --gta5 $GTA5 --cityscapes $CITYSCAPES
@@ -193,7 +194,8 @@ def adapt(args) -> None:
     def self_training() -> Method:
         teacher = Teacher(model, args.ema, args.teacher_statistics)
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
-        return methods.self_training(model, teacher, looks, Confidence(args.confidence, args.confidence_per), joint, computation)
+        confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total).to(device)
+        return methods.self_training(model, teacher, looks, confidence, joint, computation)
 
     method = {
         "adversarial": adversarial,

@@ -16,11 +16,12 @@ from utils import methods
 from utils.adaptation import Computation, Opponent, game
 from utils.arguments import positive
 from utils.augmentation import StrongAugmentation
+from utils.confidence import Confidence
 from utils.losses import pixel_weighting
 from utils.output import write_json
 from utils.precision import autocast_for, choose_device, choose_precision, scaler_for
 from utils.run import circumstances
-from utils.self_training import Confidence, Teacher
+from utils.self_training import Teacher
 from utils.tables import markdown_table
 from utils.timing import measure, ratio
 

@@ -17,7 +17,7 @@ SMALL = ["--backbone", "resnet18", "--backbone-weights", "none", "--crop-size", 
 SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
 
 
-SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.1"]
+SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.9", "--confidence-per", "class"]
 
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:

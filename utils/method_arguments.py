@@ -5,6 +5,7 @@ from pathlib import Path
 
 from utils.adaptation import LOSSES, SHOWN
 from utils.arguments import rate, share
+from utils.confidence import PER
 from utils.self_training import STATISTICS
 
 OWN_FLAGS = {
@@ -67,9 +68,10 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
     group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")
     group.add_argument(
         "--confidence-per",
-        choices=("image", "pixel"),
+        choices=PER,
         default="image",
-        help="image: the teacher's labels weigh as much as the share of the image that it is sure of (DACS); pixel: only those it is sure of count",
+        help="image: the teacher's labels weigh as much as the share of the image that it is sure of (DACS); pixel: only those it is sure of count; "
+        "class: so too, but from no more on than what its labels of the same class have on the average",
     )
     group.add_argument(
         "--ignore-rows",

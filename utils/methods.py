@@ -9,8 +9,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from utils.adaptation import Computation, Game, Opponent, adversarial_step, entropy_step, joint_adversarial_step, pseudo_label_step
+from utils.confidence import Confidence
 from utils.monitor import DiscriminatorWatch
-from utils.self_training import IGNORED, Confidence, Teacher, class_mix_mask, self_training_step
+from utils.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
 
 
 class Batch(NamedTuple):
@@ -26,22 +27,30 @@ class Batch(NamedTuple):
 class Method(NamedTuple):
     """``step(source, target, valid_pixels=...)`` adds gradients and returns losses (utils/adaptation.py); ``valid_pixels``: of the source, in
     the whole batch. ``opponents``: networks that learn beside the segmenter, ``optimizers``: theirs. ``teacher`` follows the segmenter
-    and is what the run hands over in the end. ``watch(step, logged values)`` gives warnings."""
+    and is what the run hands over in the end; ``confidence``: in its labels. ``watch(step, logged values)`` gives warnings."""
 
     step: Callable[..., dict[str, Tensor]]
     opponents: dict[str, nn.Module] = {}  # noqa: RUF012 (never written to)
     optimizers: dict[str, Optimizer] = {}  # noqa: RUF012
     teacher: Teacher | None = None
+    confidence: Confidence | None = None
     watch: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
 
     def parts(self) -> dict[str, Any]:
         """What a checkpoint must hold of the method."""
-        return self.opponents | self.optimizers | ({} if self.teacher is None else {"teacher": self.teacher.network})
+        parts = self.opponents | self.optimizers
+        if self.teacher is not None:
+            parts |= {"teacher": self.teacher.network}
+        if self.confidence is not None and self.confidence.per == "class":  # the others remember nothing
+            parts |= {"confidence": self.confidence}
+        return parts
 
     def after_step(self, model: nn.Module, step: int) -> None:
         """To be called when the optimisers have stepped."""
         if self.teacher is not None:
             self.teacher.follow(model, step)
+        if self.confidence is not None:
+            self.confidence.after_step()
 
 
 def adversarial(model: nn.Module, opponents: list[Opponent], d_lr: float, rules: Game, joint: bool, computation: Computation) -> Method:
@@ -87,4 +96,4 @@ def self_training(
         images = (source.image, source.label, target.image)
         return self_training_step(model, teacher, *images, ignored, mask, look, confidence, computation, valid_pixels, joint)
 
-    return Method(step, teacher=teacher)
+    return Method(step, teacher=teacher, confidence=confidence)

@@ -4,13 +4,13 @@ regions of the source are pasted onto the target (DACS, Tranheden et al., WACV 2
 
 import copy
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from utils.adaptation import Autocast, Computation, split_output
+from utils.confidence import Confidence, sure_share
 from utils.losses import at_least_float32, segmentation_loss
 from utils.upsampling import upsampled_softmax
 
@@ -50,30 +50,6 @@ class Teacher:
             logits = self.network.low_resolution(images, with_aux=False).logits
         probability, label = upsampled_softmax(at_least_float32(logits), images.shape[-2:]).max(1)
         return label, probability
-
-
-class Confidence(NamedTuple):
-    """How much a teacher's labels weigh. It is sure of a pixel from ``threshold`` on, a probability. ``per`` "image": all pixels weigh as
-    much as the share of their image that it is sure of (DACS). "pixel": those it is sure of weigh 1, the others nothing (FixMatch, Sohn et
-    al., NeurIPS 2020)."""
-
-    threshold: float
-    per: str = "image"
-
-    def sure(self, probability: Tensor, ignored: Tensor) -> Tensor:
-        """(N, H, W) bool."""
-        return (probability > self.threshold) & ~ignored
-
-    def weight(self, sure: Tensor, ignored: Tensor) -> Tensor:
-        """(N, H, W) or (N, 1, 1)."""
-        if self.per == "pixel":
-            return sure.float()
-        return sure_share(sure, ignored)[:, None, None]
-
-
-def sure_share(sure: Tensor, ignored: Tensor) -> Tensor:
-    """(N,): of each image's pixels that are not ignored, the share that the teacher is sure of. Both (N, H, W) bool."""
-    return sure.sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)
 
 
 def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255) -> Tensor:
@@ -116,7 +92,7 @@ def self_training_step(
     """
     autocast, scaler, share, weighting = computation
     pseudo_label, probability = teacher.label(target, autocast)
-    sure = confidence.sure(probability, ignored)
+    sure = confidence.sure(pseudo_label, probability, ignored)
     mixed = augment(torch.where(mask[:, None], source, target))
     mixed_label = torch.where(mask, label.long(), pseudo_label.masked_fill(ignored, IGNORED))
     weight = torch.where(mask, 1.0, confidence.weight(sure, ignored))  # (N, H, W)

@@ -7,8 +7,9 @@ import torch
 from model.bisenet import BiSeNet
 from tests.networks import lively_network
 from utils.adaptation import Computation
+from utils.confidence import Confidence
 from utils.losses import segmentation_loss
-from utils.self_training import Confidence, Teacher, class_mix_mask, self_training_step
+from utils.self_training import Teacher, class_mix_mask, self_training_step
 
 PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
@@ -137,15 +138,6 @@ class TestStep:
         assert losses["loss/mixed"] == 0
         assert losses["teacher/sure"] == 0
         assert losses["loss/segmentation"] > 0
-
-    def test_the_unsure_pixels_weigh_what_confidence_says(self):
-        probability = torch.tensor([[[0.9, 0.2], [0.7, 0.8]]])
-        ignored = torch.tensor([[[False, False], [False, True]]])
-        per_image, per_pixel = Confidence(0.5), Confidence(0.5, "pixel")
-        sure = per_image.sure(probability, ignored)
-        assert sure.tolist() == [[[True, False], [True, False]]]
-        torch.testing.assert_close(per_image.weight(sure, ignored), torch.tensor([[[2 / 3]]]))
-        assert per_pixel.weight(sure, ignored).tolist() == [[[1, 0], [1, 0]]]
 
     def test_the_teachers_labels_are_not_weighed_by_class(self, batch):
         """Where all is pasted, the class weights count as on the source; where nothing is, they change nothing."""
