@@ -61,7 +61,8 @@ def make_lists(folder: Path, root: Path) -> None:
     """dataset/splits/ with the names of the generated images."""
     folder.mkdir(parents=True)
     lists = {"gta5_train_500": gta5(root / "gta5")}
-    lists |= {f"cityscapes_{name}": cityscapes(root / "cityscapes", name.split("_")[0]) for name in ("train_500", "val_250")}
+    for name in ("train_500", "train_adapt", "train_select", "val_250"):
+        lists[f"cityscapes_{name}"] = cityscapes(root / "cityscapes", name.split("_")[0])
     for name, listing in lists.items():
         (folder / f"{name}.txt").write_text("\n".join(listing.names))
 

@@ -38,30 +38,36 @@ _BEYOND = f"{_ADAPT} --target-list dataset/splits/cityscapes_train_adapt.txt"
 _BEYOND_SOURCE = f"{_SOURCE} --cityscapes {{cityscapes}}"
 _BEYOND_LOOKS = "--target-list dataset/splits/cityscapes_train_adapt.txt"
 _AUGMENTED = "--jitter 0.8 --blur 0.5"
-_ST = f"{_BEYOND} --method self-training {_AUGMENTED}"
-_STRONG = f"{_BEYOND} --recipe strong"
-_STRONG_SOURCE = "--rare-classes --pixel-weights class"  # what strong has besides its looks, for train.py
-_BEYOND_ROWS = (
-    Row("source-only", f"{_BEYOND_SOURCE} {_AUGMENTED}"),
-    Row("light LAB-ADA", f"{_BEYOND} --discriminator light --lab"),
-    Row("self-training", _ST),
-    Row("strong", _STRONG),
-    Row("oracle", f"{_TARGET} --list dataset/splits/cityscapes_train_adapt.txt --validate-every 0 {_AUGMENTED}"),
-    Row("source-only + LAB", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --lab {_AUGMENTED}", one_seed=True),
-    Row("source-only + FDA", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --fda {_AUGMENTED}", one_seed=True),
-    Row("light ADA", f"{_BEYOND} --discriminator light", one_seed=True),
-    Row("light ADA joint", f"{_BEYOND} --discriminator light --domain-batches joint", one_seed=True),
-    Row("AdvEnt", f"{_BEYOND} --discriminator full --discriminator-input entropy", one_seed=True),
-    Row("light ADA least squares", f"{_BEYOND} --discriminator light --adversarial-loss least-squares", one_seed=True),
-    Row("light ADA two levels", f"{_BEYOND} --discriminator light --lambda-adv-aux 0.002", one_seed=True),
-    Row("MinEnt", f"{_BEYOND} --method minent", one_seed=True),
-    # The ablation of strong: each of its parts removed once.
-    Row("strong without self-training", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --lab {_AUGMENTED} {_STRONG_SOURCE}", one_seed=True),
-    Row("strong without LAB", f"{_STRONG} --lab 0", one_seed=True),
-    Row("strong without jitter and blur", f"{_STRONG} --jitter 0 --blur 0", one_seed=True),
-    Row("strong without rare classes", f"{_STRONG} --no-rare-classes", one_seed=True),
-    Row("strong without class weights", f"{_STRONG} --pixel-weights equal", one_seed=True),
-)
+_STRONG_SOURCE = "--rare-classes --pixel-weights class --fusion-channels 128"  # what strong has besides its looks, for train.py
+
+
+def _beyond(ema: str) -> tuple[Row, ...]:
+    """The methods beside each other, every teacher with the momentum ``ema``: a longer run wants a slower one."""
+    strong = f"{_BEYOND} --recipe strong --ema {ema}"
+    return (
+        Row("source-only", f"{_BEYOND_SOURCE} {_AUGMENTED}"),
+        Row("light LAB-ADA", f"{_BEYOND} --discriminator light --lab"),
+        Row("self-training", f"{_BEYOND} --method self-training --ema {ema} {_AUGMENTED}"),
+        Row("strong", strong),
+        Row("oracle", f"{_TARGET} --list dataset/splits/cityscapes_train_adapt.txt --validate-every 0 {_AUGMENTED}"),
+        Row("source-only + LAB", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --lab {_AUGMENTED}", one_seed=True),
+        Row("source-only + FDA", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --fda {_AUGMENTED}", one_seed=True),
+        Row("light ADA", f"{_BEYOND} --discriminator light", one_seed=True),
+        Row("light ADA joint", f"{_BEYOND} --discriminator light --domain-batches joint", one_seed=True),
+        Row("AdvEnt", f"{_BEYOND} --discriminator full --discriminator-input entropy", one_seed=True),
+        Row("light ADA least squares", f"{_BEYOND} --discriminator light --adversarial-loss least-squares", one_seed=True),
+        Row("light ADA two levels", f"{_BEYOND} --discriminator light --lambda-adv-aux 0.002", one_seed=True),
+        Row("MinEnt", f"{_BEYOND} --method minent", one_seed=True),
+        # The ablation of strong: each of its parts removed once.
+        Row("strong without self-training", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --lab {_AUGMENTED} {_STRONG_SOURCE}", one_seed=True),
+        Row("strong without LAB", f"{strong} --lab 0", one_seed=True),
+        Row("strong without jitter and blur", f"{strong} --jitter 0 --blur 0", one_seed=True),
+        Row("strong without rare classes", f"{strong} --no-rare-classes", one_seed=True),
+        Row("strong without class weights", f"{strong} --pixel-weights equal", one_seed=True),
+        Row("strong without thresholds by class", f"{strong} --confidence-per image", one_seed=True),
+        Row("strong without wide fusion", f"{strong} --fusion-channels 19", one_seed=True),
+    )
+
 
 PRESETS = {
     "paper": Preset(
@@ -102,10 +108,10 @@ PRESETS = {
             Row("oracle", f"{_TARGET} --max-steps {{twice}} --validate-every 0"),
         ),
     ),
-    "beyond": Preset(f"{_SMALL} --crop-size 128 256 --max-steps {{steps}} --schedule-steps {{steps}}", _BEYOND_ROWS),
+    "beyond": Preset(f"{_SMALL} --crop-size 128 256 --max-steps {{steps}} --schedule-steps {{steps}}", _beyond(ema="0.99")),
     "beyond-gpu": Preset(
         "--backbone resnet18 --lr 2e-2 --new-layer-rate 2 --warmup 500 --max-steps {steps} --schedule-steps {steps} --save-every 2000",
-        tuple(row for row in _BEYOND_ROWS if not row.one_seed),
+        tuple(row for row in _beyond(ema="0.999") if not row.one_seed),
     ),
 }
 DEFAULT_STEPS = {"paper": 25_000, "small": 1_000, "demo": 100, "beyond": 1_500, "beyond-gpu": 40_000}

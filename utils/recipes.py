@@ -54,7 +54,7 @@ RECIPES = {
             "target_split": "val",
             "target_view": "whole",
         },
-        # Self-training, with a source in the target's colours and looks that vary. Not measured as a whole yet: see docs/results.md.
+        # Self-training, with a source in the target's colours and looks that vary: chosen on two cities (docs/results.md).
         "strong": {
             "method": "self-training",
             "backbone": "resnet18",
@@ -74,6 +74,9 @@ RECIPES = {
             "blur": 0.5,
             "rare_classes": True,
             "pixel_weights": "class",
+            "fusion_channels": 128,
+            "ema": 0.999,
+            "confidence_per": "class",
         },
     },
 }
