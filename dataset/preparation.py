@@ -5,20 +5,16 @@ import itertools
 import json
 import os
 import shutil
-import signal
-import threading
-import time
 import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, TextIO
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
@@ -26,6 +22,7 @@ from dataset.examination import Pair, Problem, prepare_pair, write_error
 from dataset.files import image_size
 from dataset.labels import NUM_CLASSES
 from dataset.listing import Tree, refuse_train_ids
+from dataset.parallel import in_processes
 from dataset.prepared import FORMAT, NPY_HEADER_BYTES, Header, Record, find_parts, part_path, read_part, stamp
 
 
@@ -100,7 +97,7 @@ def check(job: Job) -> Report:
     """One pass over everything that writes nothing."""
     pairs, problems = pair_up(job)
     report = Report(job.data, problems=problems)
-    for result in _with_progress(_results(pairs, partial(prepare_pair, root=job.tree.root), job.workers), f"checking {job.data}", len(pairs)):
+    for result in _with_progress(in_processes(pairs, partial(prepare_pair, root=job.tree.root), job.workers), f"checking {job.data}", len(pairs)):
         if isinstance(result, Record):
             report.add(result)
         else:
@@ -140,7 +137,7 @@ def prepare(job: Job, output: Path, command: str, say: Callable[[str], None] = p
             raise write_error(journal, error) from error
         with file:
             work = partial(prepare_pair, root=root, output=output, scratch=scratch, lab_copy=job.lab_copies)
-            for result in _with_progress(_results(todo, work, job.workers), f"preparing {job.data}", len(todo), len(done)):
+            for result in _with_progress(in_processes(todo, work, job.workers), f"preparing {job.data}", len(todo), len(done)):
                 if isinstance(result, Record):
                     _append(file, result._asdict())
                     report.add(result)
@@ -273,41 +270,3 @@ def _require_space(job: Job, pairs: list[Pair], output: Path, say: Callable[[str
 
 def _with_progress(results: Iterator, description: str, count: int, before: int = 0) -> Iterator:
     return tqdm(results, total=before + count, initial=before, desc=description, unit="image", disable=None, dynamic_ncols=True)
-
-
-def _results(pairs: list[Pair], work: Callable, workers: int) -> Iterator[Record | list[Problem]]:
-    """``work`` of every pair, in the order in which they get ready. Raises the OSErrors of ``work``."""
-    if workers == 1:
-        yield from map(work, pairs)
-        return
-    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
-        waiting: set[Future] = set()
-        remaining = iter(pairs)
-        try:
-            while True:
-                # A few at a time: a million pairs in the queue of the pool would be a million objects.
-                waiting |= {pool.submit(work, pair) for pair in itertools.islice(remaining, 4 * workers - len(waiting))}
-                if not waiting:
-                    return
-                done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-                for future in done:
-                    try:
-                        yield future.result()
-                    except OSError as error:
-                        raise OSError(str(error)) from error  # raised here, not in the pool: its message is all that a user needs
-        finally:
-            for future in waiting:
-                future.cancel()
-
-
-def _start_worker(parent: int) -> None:
-    """One thread a worker. Ctrl-C is for the parent to answer; a worker whose parent was killed ends itself."""
-    cv2.setNumThreads(0)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

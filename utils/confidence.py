@@ -19,7 +19,7 @@ class Confidence(nn.Module):
     class that the teacher hesitates over as well. That thresholds differ by class is CBST's (Zou et al., ECCV 2018); that they are
     running means, FreeMatch's (Wang et al., ICLR 2023).
 
-    ``total`` sums a tensor over the processes of the run.
+    ``total`` sums a tensor over the processes of the run. Raises ValueError for another ``per``.
     """
 
     def __init__(self, threshold: float, per: str = "image", num_classes: int = 19, total: Callable[[Tensor], Tensor] = lambda sums: sums):
