@@ -14,19 +14,19 @@ given again; a folder that holds anything else is refused.
 """
 
 import argparse
+import io
 import json
 import math
 import os
 import shlex
 import shutil
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -36,6 +36,7 @@ from tqdm import tqdm
 from dataset.demo import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
 from dataset.labels import LABEL_COLOURS
 from utils.arguments import new_parser
+from utils.output import UNFINISHED, output_folder, write_file, write_json
 
 SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 """Each split's stream of random numbers, so that no two share a picture, and its look."""
@@ -43,7 +44,6 @@ SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
 RECORD = "demo.json"
 MAX_IMAGES = 99_999
-_PARTIAL = ".partial"
 
 
 class Pair(NamedTuple):
@@ -78,7 +78,7 @@ def _target_pair(root: Path, split: str, index: int) -> Pair:
 
 
 def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
-    """Draw one pair and write both files, each under a temporary name first. Raises OSError with the remedy if a write fails."""
+    """Draw one pair and write both files. Raises OSError with the remedy if that fails."""
     cv2.setNumThreads(1)  # the workers are the parallelism
     stream, look = SPLITS[pair.split]
     image, label_ids = street(np.random.default_rng([seed, stream, pair.index]), look, size)
@@ -86,31 +86,9 @@ def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
     if pair.split == "source":
         label.putpalette(LABEL_COLOURS.tobytes())  # mode P, as in GTA5: the colours are for people, the indices are labelIds
     for path, picture in ((pair.image, Image.fromarray(image)), (pair.label, label)):
-        with whole_file(path) as file:
-            picture.save(file, format="PNG", compress_level=3)  # level 6 takes twice as long for a few per cent
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file to write to that appears under its name only when complete. Raises OSError with the remedy if that fails."""
-    partial_path = _partial_path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with open(partial_path, "wb") as file:
-                yield file
-            os.replace(partial_path, path)
-        finally:
-            partial_path.unlink(missing_ok=True)
-    except OSError as error:
-        raise OSError(
-            f"Could not write {path}: {error.strerror or error}. Expected a writable folder with free space; free some or choose another --output. "
-            "What was written so far is whole: give the same command again and it goes on from here."
-        ) from error
-
-
-def _partial_path(path: Path) -> Path:
-    return path.with_name(f".{path.name}{_PARTIAL}")
+        png = io.BytesIO()
+        picture.save(png, format="PNG", compress_level=3)  # level 6 takes twice as long for a few per cent
+        write_file(path, png.getvalue())
 
 
 def settings_of(args: argparse.Namespace) -> dict:
@@ -146,7 +124,7 @@ def check_output(output: Path, settings: dict) -> None:
     """
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(f"{output} is a file; expected a folder or a new name. Choose another --output.")
-    found = {path.name for path in output.iterdir()} - {_partial_path(Path(RECORD)).name} if output.exists() else set()
+    found = {path.name for path in output.iterdir() if not path.name.endswith(UNFINISHED)} if output.exists() else set()
     if found and RECORD not in found:
         raise FileExistsError(
             f"{output} already holds other things ({', '.join(sorted(found)[:3])}{', ...' if len(found) > 3 else ''}); "
@@ -184,7 +162,7 @@ def _read_record(path: Path) -> dict:
 def _drawn_files(output: Path) -> Iterator[Path]:
     """The files in the four folders that the data sets' listings read."""
     for folder in ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"):
-        yield from (path for path in sorted((output / folder).rglob("*")) if path.is_file() and not path.name.endswith(_PARTIAL))
+        yield from (path for path in sorted((output / folder).rglob("*")) if path.is_file() and not path.name.endswith(UNFINISHED))
 
 
 def worst_case_bytes(size: tuple[int, int]) -> int:
@@ -215,15 +193,23 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     size = tuple(settings["size"])
     missing = [pair for pair in pairs(output, settings) if not (_is_whole(pair.image) and _is_whole(pair.label))]
     check_disk(output, len(missing), size)
+    for folder in sorted({output, *(path.parent for pair in missing for path in (pair.image, pair.label))}):
+        output_folder(folder)
     if not (output / RECORD).exists():
-        with whole_file(output / RECORD) as file:
-            file.write((json.dumps(settings, indent=2) + "\n").encode())
-    draw = partial(draw_pair, size=size, seed=settings["seed"])
+        write_json(output / RECORD, settings)
     progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=None if missing else True)
+    try:
+        _draw_all(missing, partial(draw_pair, size=size, seed=settings["seed"]), workers, progress)
+    except OSError as error:
+        raise OSError(f"{error} What was written so far is whole: give the same command again and it goes on from here.") from error
+    return len(missing)
+
+
+def _draw_all(missing: list[Pair], draw: Callable[[Pair], None], workers: int, progress: Callable[[Iterable], Iterable]) -> None:
     if workers == 1:
         for pair in progress(missing):
             draw(pair)
-        return len(missing)
+        return
     with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_parent) as executor:
         try:
             for _ in progress(executor.map(draw, missing, chunksize=8)):
@@ -231,7 +217,6 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
         except BaseException:  # Ctrl-C too: without this, leaving the pool would draw all that is queued first
             executor.shutdown(wait=True, cancel_futures=True)
             raise
-    return len(missing)
 
 
 def _leave_interrupts_to_parent() -> None:

@@ -8,11 +8,14 @@ from typing import Any
 import cv2
 import numpy as np
 
+UNFINISHED = ".writing"
+"""What the name of a file ends in until it is whole: an interrupted program can leave such files."""
+
 
 def output_folder(folder: Path) -> Path:
     """Makes ``folder`` and makes sure, before any work is done, that files can be written there. Raises OSError with the remedy."""
     folder = Path(folder)
-    probe = folder / ".writing"
+    probe = folder / UNFINISHED
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
@@ -27,7 +30,7 @@ def output_folder(folder: Path) -> Path:
 def write_file(path: Path, content: bytes) -> None:
     """Writes ``content`` under a temporary name first, so that ``path`` is whole or what it was before. Raises OSError with the remedy."""
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.writing")
+    temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         with open(temporary, "wb") as file:
             file.write(content)

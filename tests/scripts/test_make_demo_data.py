@@ -2,6 +2,7 @@
 
 import errno
 import json
+import os
 import shlex
 import shutil
 from collections import namedtuple
@@ -120,7 +121,7 @@ def test_an_interrupted_run_is_continued(whole, tmp_path, monkeypatch, capsys):
     assert stop.value.code == 130
     assert "same command again" in capsys.readouterr().err
     monkeypatch.undo()
-    (output / "gta5/images/.00004.png.partial").write_bytes(b"what a killed run leaves behind")
+    (output / "gta5/images/.00004.png.writing").write_bytes(b"what a killed run leaves behind")
     (output / "gta5/labels/00003.png").write_bytes(b"")
     run(output)
     assert "9 drawn now, 2 there already" in capsys.readouterr().out
@@ -204,22 +205,21 @@ def test_the_estimate_covers_the_worst_case(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_a_disk_that_fills_up(whole, tmp_path, monkeypatch, capsys, workers):
-    output, save = tmp_path / "demo", Image.Image.save
+    output, replace = tmp_path / "demo", os.replace
 
-    def save_until_full(picture, file, *more, **settings):
-        if Path(file.name).name.startswith(".00003"):
-            file.write(b"half a picture")
+    def replace_until_full(temporary, path):
+        if Path(path).name == "00003.png":
             raise OSError(errno.ENOSPC, "No space left on device")
-        save(picture, file, *more, **settings)
+        replace(temporary, path)
 
-    monkeypatch.setattr(Image.Image, "save", save_until_full)
+    monkeypatch.setattr(os, "replace", replace_until_full)
     with pytest.raises(SystemExit) as stop:
         run(output, "--workers", workers)
     message = " ".join(capsys.readouterr().err.split())
     assert stop.value.code == 2
-    assert "00003.png: No space left on device" in message
+    assert "00003.png (No space left on device)" in message
     assert "same command again" in message
-    assert not list(output.rglob("*.partial"))
+    assert not list(output.rglob("*.writing"))
     monkeypatch.undo()
     run(output)
     assert contents(output) == contents(whole)
