@@ -26,12 +26,13 @@ from utils.checkpoint import read_checkpoint
 from utils.cost import parameters, ptflops_macs
 from utils.distributed import Processes
 from utils.drawing import confusion_picture, sheet, with_legend
-from utils.evaluation import VIEWS, evaluate, predict
+from utils.evaluation import evaluate, predict
 from utils.metrics import scores
 from utils.output import output_folder, write_json, write_png
 from utils.precision import PRECISIONS, autocast_for, choose_device, choose_precision
 from utils.published import TABLE_1, TABLE_2
 from utils.tables import markdown_table, percent
+from utils.views import VIEWS
 
 EPILOG = """examples:
   python eval.py checkpoints/*/last.pt --cityscapes $CITYSCAPES

@@ -192,7 +192,7 @@ def adapt(args) -> None:
         return methods.adversarial(model, opponents, args.d_lr, rules, joint, computation)
 
     def self_training() -> Method:
-        teacher = Teacher(model, args.ema, args.teacher_statistics)
+        teacher = Teacher(model, args.ema, args.teacher_statistics, args.teacher_scales)
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
         confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total).to(device)
         return methods.self_training(model, teacher, looks, confidence, joint, computation)

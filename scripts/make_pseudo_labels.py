@@ -25,12 +25,13 @@ from model.folding import for_inference
 from model.loading import load_network
 from utils.arguments import add_device_arguments, add_unlabelled_arguments, add_workers_argument, clear_errors, new_parser, share
 from utils.checkpoint import read_checkpoint
-from utils.evaluation import VIEWS, class_scores
+from utils.evaluation import class_scores
 from utils.output import output_folder, write_json, write_png
 from utils.precision import PRECISIONS, autocast_for, choose_device, choose_precision
 from utils.pseudo_labels import ConfidenceHistogram, confidence_bins, confidence_of
 from utils.run import circumstances
 from utils.tables import markdown_table, percent
+from utils.views import VIEWS
 
 EPILOG = """examples:
   python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --cityscapes $CITYSCAPES --output pseudo --keep 0.5

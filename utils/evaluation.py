@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from utils.metrics import confusion_matrix
+from utils.views import View, mean_probabilities
 
 
 class Evaluation(NamedTuple):
@@ -16,20 +17,6 @@ class Evaluation(NamedTuple):
 
     matrix: Tensor
     ignored: int
-
-
-class View(NamedTuple):
-    """One look at an image: resized by ``scale``, perhaps mirrored."""
-
-    scale: float
-    flip: bool
-
-
-VIEWS = {
-    "flip": (View(1.0, False), View(1.0, True)),
-    "multiscale": tuple(View(scale, flip) for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75) for flip in (False, True)),
-}
-"""Test-time augmentation: the views whose class probabilities are averaged. Scores with it are never to be compared with scores without."""
 
 
 @torch.inference_mode()
@@ -49,8 +36,11 @@ def class_scores(
     training = model.training
     model.eval()
     x = normalize(image.to(device, non_blocking=True)).to(next(model.parameters()).dtype)  # (N, 3, H, W)
-    with autocast():
-        scores = _mean_probabilities(model, x, views) if views else _upsample(model.low_resolution(x).logits, x.shape[-2:])
+    if views:
+        scores = mean_probabilities(model, x, views, autocast)
+    else:
+        with autocast():
+            scores = _upsample(model.low_resolution(x).logits, x.shape[-2:])
     model.train(training)
     return scores
 
@@ -71,17 +61,6 @@ def predict(
 def _upsample(scores: Tensor, size: tuple[int, int]) -> Tensor:
     """(N, C, h, w) -> (N, C, *size) float32: interpolated in half precision, neighbouring classes would tie."""
     return F.interpolate(scores.float(), size=tuple(size), mode="bilinear", align_corners=False)
-
-
-def _mean_probabilities(model: nn.Module, x: Tensor, views: tuple[View, ...]) -> Tensor:
-    """The mean over the ``views`` of the softmax at the size of ``x``: (N, 3, H, W) -> (N, C, H, W) float32."""
-    size, total = x.shape[-2:], 0
-    for view in views:
-        # The network takes 32 pixels at the least.
-        seen = x if view.scale == 1 else F.interpolate(x, size=[max(32, round(side * view.scale)) for side in size], mode="bilinear")
-        probabilities = _upsample(model.low_resolution(seen.flip(3) if view.flip else seen).logits, size).softmax(1)
-        total = total + (probabilities.flip(3) if view.flip else probabilities)
-    return total / len(views)
 
 
 def evaluate(

@@ -12,7 +12,7 @@ OWN_FLAGS = {
     "adversarial": ("discriminator", "lambda_adv", "lambda_adv_aux", "d_lr", "adversarial_loss", "discriminator_input"),
     "minent": ("lambda_entropy",),
     "pseudo-labels": ("pseudo_labels",),
-    "self-training": ("ema", "teacher_statistics", "confidence", "confidence_per", "ignore_rows", "mixed_jitter", "mixed_blur"),
+    "self-training": ("ema", "teacher_statistics", "teacher_scales", "confidence", "confidence_per", "ignore_rows", "mixed_jitter", "mixed_blur"),
 }
 """The flags that one method alone heeds."""
 
@@ -64,6 +64,15 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         choices=STATISTICS,
         default="averaged",
         help="what the teacher's BatchNorm normalises with: the average of the network's statistics, or those of the target images alone",
+    )
+    group.add_argument(
+        "--teacher-scales",
+        type=rate,
+        nargs="+",
+        metavar="SCALE",
+        default=(1.0,),
+        help="the teacher looks at the target's crops in each of these sizes and takes the mean of its probabilities; smaller ones help where things "
+        "are larger in the target's images than in the source's",
     )
     group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")
     group.add_argument(

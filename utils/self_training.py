@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from utils.adaptation import Autocast, Computation, split_output
 from utils.confidence import Confidence, sure_share
-from utils.losses import at_least_float32, segmentation_loss
-from utils.upsampling import upsampled_softmax
+from utils.losses import segmentation_loss
+from utils.views import View, mean_probabilities
 
 IGNORED = 255
 STATISTICS = ("averaged", "target")
@@ -25,12 +25,13 @@ class Teacher:
     ``momentum``: of the average, close to 1; in the first steps the plain mean is taken, which forgets the random beginning.
     ``statistics``: "averaged": the teacher normalises with the average of the network's running statistics. "target": it normalises every
     batch by itself, and its own running statistics become those of the target images it sees, as AdaBN (Li et al., 2016) would set them.
+    ``scales``: of the sizes in which it looks at an image; its probabilities are the mean over these.
     """
 
-    def __init__(self, model: nn.Module, momentum: float, statistics: str = "averaged"):
+    def __init__(self, model: nn.Module, momentum: float, statistics: str = "averaged", scales: Sequence[float] = (1.0,)):
         if statistics not in STATISTICS:
             raise ValueError(f"Unknown statistics {statistics!r} of a teacher; expected one of {', '.join(STATISTICS)}.")
-        self.momentum, self.statistics = momentum, statistics
+        self.momentum, self.statistics, self.views = momentum, statistics, tuple(View(scale) for scale in scales)
         self.network = copy.deepcopy(model).requires_grad_(False).train(statistics == "target")
 
     @torch.no_grad()
@@ -46,9 +47,8 @@ class Teacher:
 
     def label(self, images: Tensor, autocast: Autocast) -> tuple[Tensor, Tensor]:
         """images (N, 3, H, W), normalised -> the most likely class (N, H, W) int64 of every pixel and its probability (N, H, W) float32."""
-        with torch.no_grad(), autocast():
-            logits = self.network.low_resolution(images, with_aux=False).logits
-        probability, label = upsampled_softmax(at_least_float32(logits), images.shape[-2:]).max(1)
+        with torch.no_grad():
+            probability, label = mean_probabilities(self.network, images, self.views, autocast).max(1)
         return label, probability
 
 

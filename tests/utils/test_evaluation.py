@@ -3,9 +3,10 @@ import torch
 from dataset.segmentation import Sample
 from model.normalization import INPUTS
 from tests.networks import lively_network
-from utils.evaluation import View, evaluate, predict
+from utils.evaluation import evaluate, predict
 from utils.metrics import confusion_matrix
 from utils.precision import autocast_for
+from utils.views import View
 
 CPU = torch.device("cpu")
 PLAIN = autocast_for(CPU, "fp32")

@@ -82,6 +82,20 @@ class TestTeacher:
         torch.testing.assert_close(teacher.network.spatial_path[0][1].running_mean, first.mean((0, 2, 3)), rtol=1e-2, atol=1e-3)
         assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
+    def test_looks_at_every_image_in_each_of_its_sizes(self):
+        torch.manual_seed(2)
+        network, images = lively_network().eval(), torch.randn(2, 3, 64, 96)
+        found_label, found_probability = Teacher(network, 0.9, scales=(1.0, 0.5)).label(images, contextlib.nullcontext)
+        with torch.no_grad():
+            half = torch.nn.functional.avg_pool2d(images, 2)  # what bilinear interpolation to half the size is
+            probabilities = [
+                torch.nn.functional.interpolate(network.low_resolution(seen).logits, (64, 96), mode="bilinear").softmax(1) for seen in (images, half)
+            ]
+        expected_probability, expected_label = (sum(probabilities) / 2).max(1)
+        torch.testing.assert_close(found_probability, expected_probability, rtol=1e-4, atol=1e-5)
+        assert (found_label == expected_label).float().mean() > 0.999
+        assert (found_label != probabilities[0].argmax(1)).any()  # one size alone says something else
+
     def test_unknown_statistics(self):
         with pytest.raises(ValueError, match="expected one of averaged, target"):
             Teacher(torch.nn.Linear(1, 1), 0.9, "batch")

@@ -1,0 +1,40 @@
+"""Looks at one image, of other sizes or mirrored, whose class probabilities are averaged."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from typing import NamedTuple
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from utils.losses import at_least_float32
+from utils.upsampling import upsampled_softmax
+
+SMALLEST = 32
+"""Pixels a side that the network takes at the least."""
+
+
+class View(NamedTuple):
+    """One look at an image: resized by ``scale``, perhaps mirrored."""
+
+    scale: float
+    flip: bool = False
+
+
+VIEWS = {
+    "flip": (View(1.0), View(1.0, True)),
+    "multiscale": tuple(View(scale, flip) for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75) for flip in (False, True)),
+}
+"""Test-time augmentation. Scores with it are never to be compared with scores without."""
+
+
+def mean_probabilities(model: nn.Module, images: Tensor, views: Sequence[View], autocast: Callable[[], AbstractContextManager]) -> Tensor:
+    """The mean over the ``views`` of the softmax at the size of the images: (N, 3, H, W), normalised -> (N, C, H, W) float32."""
+    size, total = images.shape[-2:], 0
+    for view in views:
+        seen = images if view.scale == 1 else F.interpolate(images, size=[max(SMALLEST, round(side * view.scale)) for side in size], mode="bilinear")
+        with autocast():
+            logits = model.low_resolution(seen.flip(3) if view.flip else seen, with_aux=False).logits
+        probabilities = upsampled_softmax(at_least_float32(logits), size)
+        total = total + (probabilities.flip(3) if view.flip else probabilities)
+    return total / len(views)
