@@ -113,7 +113,8 @@ def train(args) -> None:
     needs_target = args.lab or args.fda
     target_listing = restrict(cityscapes(args.cityscapes, "train", labels=False), args.target_list) if needs_target else None
     styles = style_steps(listing, target_listing, args.lab, args.fda, args.jitter, args.blur)
-    dataset = SegmentationDataset(listing, geometry, order, styles, normalize.padding(args.padding), args.seed)
+    padding = normalize.padding(args.padding)
+    dataset = SegmentationDataset(listing, geometry, order, styles, padding, args.seed, max_class_share=args.max_class_share)
     on_gpu, place = device.type == "cuda", (processes.rank, processes.world)
     if args.validate_every:
         validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)

@@ -162,7 +162,7 @@ def adapt(args) -> None:
     pixels = class_pixels(source_listing) if args.rare_classes or args.pixel_weights == "class" else None  # (images, C)
     source_order = RareClassOrder(pixels, args.seed, 0) if args.rare_classes else ShuffledOrder(len(source_listing), args.seed, stream=0)
     padding = normalize.padding(args.padding)
-    source = SegmentationDataset(source_listing, crops, source_order, styles, padding, args.seed, stream=0)
+    source = SegmentationDataset(source_listing, crops, source_order, styles, padding, args.seed, stream=0, max_class_share=args.max_class_share)
     if args.target_view == "crops":
         target_geometry, target_order = crops, ShuffledOrder(len(target_listing), args.seed, stream=1)
     else:

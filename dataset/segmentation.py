@@ -10,7 +10,7 @@ from torch.utils.data import Dataset, default_collate
 
 from dataset.files import read_image, read_label
 from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
-from dataset.listing import Listing
+from dataset.listing import Frame, Listing
 from dataset.transforms import Origin, Window
 
 
@@ -22,6 +22,9 @@ class Geometry(Protocol):
 
 Style = Callable[[np.ndarray, Origin, np.random.Generator], np.ndarray]
 """(region, where it comes from, rng) -> region: a change of look, before any resize. Regions are (h, w, 3) uint8 RGB."""
+
+_DRAWS = 10
+_STRIDE = 4
 
 
 class Sample(NamedTuple):
@@ -43,6 +46,7 @@ class SegmentationDataset(Dataset):
     ``stream`` tells apart data sets that share a seed (source and target), ``padding`` is the RGB value around small images.
     ``extent``: for a listing without labels. None: samples have none. A pair of shares of the height: ``label`` then is 0 where the image
     is, and 255 in the padding and in these rows at the top and at the bottom of the image (sky and bonnet).
+    ``max_class_share``: of labelled images, a crop of which one class covers this share or more is drawn anew, up to ten times.
     Raises what dataset.files raises, and ValueError when an image and its label differ in size.
     """
 
@@ -56,9 +60,10 @@ class SegmentationDataset(Dataset):
         seed: int = 0,
         stream: int = 0,
         extent: tuple[float, float] | None = None,
+        max_class_share: float = 1.0,
     ):
         self.listing, self.geometry, self.order, self.styles = listing, geometry, order, tuple(styles)
-        self.padding, self.seed, self.stream, self.extent = padding, seed, stream, extent
+        self.padding, self.seed, self.stream, self.extent, self.max_class_share = padding, seed, stream, extent, max_class_share
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -68,25 +73,38 @@ class SegmentationDataset(Dataset):
         index = self.order(position)
         frame = self.listing[index]
         whole = read_image(frame.image)
-        window = self.geometry.draw(rng, whole.shape[:2])
+        label_ids = None if frame.label is None else self._label_ids(frame, whole.shape[:2])
+        window = self._window(rng, whole.shape[:2], label_ids)
         origin = Origin(index, whole, window.source())
         region = whole[origin.where]
         for style in self.styles:
             region = style(region, origin, rng)
         image = window.apply_to_image(region, self.padding)
-        label = self._label(frame, whole.shape[:2], window)
+        if label_ids is not None:
+            label = window.apply_to_label(label_ids[origin.where], TRAIN_ID_OF)
+        else:
+            label = None if self.extent is None else window.apply_to_label(self._inside(whole.shape[:2])[origin.where])
+        label = None if label is None else torch.from_numpy(label)
         return Sample(torch.from_numpy(image), label, torch.tensor(index), torch.tensor(rng.integers(1 << 62)))
 
-    def _label(self, frame, image_size: tuple[int, int], window: Window) -> Tensor | None:
-        if frame.label is None:
-            return None if self.extent is None else torch.from_numpy(window.apply_to_label(self._inside(image_size)[window.source()]))
-        label = read_label(frame.label)
-        if label.shape != image_size:
+    def _label_ids(self, frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
+        label_ids = read_label(frame.label)
+        if label_ids.shape != image_size:
             raise ValueError(
-                f"{frame.image} is {image_size} and {frame.label} is {label.shape} (height, width); expected equal sizes. "
+                f"{frame.image} is {image_size} and {frame.label} is {label_ids.shape} (height, width); expected equal sizes. "
                 "Remove the pair, or leave it out with a list."
             )
-        return torch.from_numpy(window.apply_to_label(label[window.source()], TRAIN_ID_OF))
+        return label_ids
+
+    def _window(self, rng: np.random.Generator, image_size: tuple[int, int], label_ids: np.ndarray | None) -> Window:
+        window = self.geometry.draw(rng, image_size)
+        if label_ids is None or self.max_class_share == 1:
+            return window
+        for _ in range(_DRAWS - 1):
+            if largest_share(label_ids[window.source()]) < self.max_class_share:
+                break
+            window = self.geometry.draw(rng, image_size)
+        return window
 
     def _inside(self, image_size: tuple[int, int]) -> np.ndarray:
         """(H, W) uint8: 255 in the rows that ``extent`` leaves out, else 0."""
@@ -94,6 +112,13 @@ class SegmentationDataset(Dataset):
         top, bottom = (round(share * image_size[0]) for share in self.extent)
         inside[:top] = inside[image_size[0] - bottom :] = IGNORE_INDEX
         return inside
+
+
+def largest_share(label_ids: np.ndarray) -> float:
+    """Of an (h, w) uint8 label, the share of its pixels that the largest class has, as a sample of them tells; 1 where none has a class."""
+    train_ids = TRAIN_ID_OF[label_ids[::_STRIDE, ::_STRIDE]]
+    counts = np.bincount(train_ids[train_ids != IGNORE_INDEX])
+    return counts.max() / counts.sum() if len(counts) else 1.0
 
 
 def collate(samples: list[Sample]) -> Sample:

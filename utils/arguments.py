@@ -147,6 +147,13 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         default=False,
         help="draw labelled images so that rare classes come more often (DAFormer); a raw data set's labels are all read once for it",
     )
+    group.add_argument(
+        "--max-class-share",
+        type=share,
+        default=1.0,
+        metavar="P",
+        help="a labelled image's crop is drawn anew, up to ten times, while one class covers this share of it or more; 1: never",
+    )
     group.add_argument("--padding", choices=("mean", "zero"), help="colour around scaled images smaller than the crop; their labels are 255 there")
     group.add_argument(
         "--input",

@@ -8,7 +8,7 @@ from dataset.colour_transfer import LabTransfer
 from dataset.gta5 import gta5
 from dataset.labels import TRAIN_ID_OF
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
-from dataset.segmentation import SegmentationDataset
+from dataset.segmentation import SegmentationDataset, largest_share
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import scene
 
@@ -58,6 +58,32 @@ def test_seeds_and_streams_differ(gta5_root):
     for seed, stream in ((1, 0), (0, 1)):
         other = SegmentationDataset(listing, CROP, seed=seed, stream=stream)
         assert not all(torch.equal(first[i].image, other[i].image) for i in range(4))
+
+
+def test_crops_of_one_class_are_drawn_anew(gta5_root):
+    listing, crop = gta5(gta5_root), RandomScaleCropFlip((1.5,), (24, 32))  # about the size of a block of these scenes
+    usual, varied, hopeless = (SegmentationDataset(listing, crop, max_class_share=limit) for limit in (1.0, 0.6, 0.01))
+
+    def share(sample):
+        counts = torch.bincount(sample.label[sample.label != 255].int())
+        return (counts.max() / counts.sum()).item() if len(counts) else 1.0
+
+    shares = {name: [share(data[i % len(data)]) for i in range(len(data))] for name, data in (("usual", usual), ("varied", varied))}
+    assert np.mean([each >= 0.65 for each in shares["usual"]]) > 0.2
+    assert np.mean([each >= 0.65 for each in shares["varied"]]) < 0.05  # 0.6 of a sample of the pixels
+    assert hopeless[0].label.shape == (24, 32)  # the tenth is taken
+    kept = [i for i in range(len(usual)) if torch.equal(usual[i].label, varied[i].label)]
+    assert kept
+    assert all(torch.equal(usual[i].image, varied[i].image) for i in kept)
+
+
+def test_the_largest_share():
+    label_ids = np.zeros((8, 8), np.uint8)  # void
+    assert largest_share(label_ids) == 1
+    label_ids[:4] = 7
+    assert largest_share(label_ids) == 1
+    label_ids[4:, 4:] = 26
+    assert largest_share(label_ids) == pytest.approx(2 / 3)
 
 
 def test_an_epoch_sees_every_image_once_in_a_new_order():
