@@ -112,7 +112,7 @@ def train(args) -> None:
     order = RareClassOrder(pixels, args.seed, stream=0) if args.rare_classes else ShuffledOrder(len(listing), args.seed, stream=0)
     needs_target = args.lab or args.fda
     target_listing = restrict(cityscapes(args.cityscapes, "train", labels=False), args.target_list) if needs_target else None
-    styles = style_steps(listing, target_listing, args.lab, args.fda, args.jitter, args.blur)
+    styles = style_steps(listing, target_listing, args.lab, args.fda, args.jitter, args.blur, args.lab_by_class)
     padding = normalize.padding(args.padding)
     dataset = SegmentationDataset(listing, geometry, order, styles, padding, args.seed, max_class_share=args.max_class_share)
     on_gpu, place = device.type == "cuda", (processes.rank, processes.world)

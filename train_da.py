@@ -158,7 +158,7 @@ def adapt(args) -> None:
     if args.validate_every:
         validation = evaluation_loader(restrict(cityscapes(args.cityscapes, "val"), args.val_list), args.workers, on_gpu, *place)
     crops = RandomScaleCropFlip(tuple(args.scales), tuple(args.crop_size), args.flip, args.crop)
-    styles = style_steps(source_listing, target_listing, args.lab, args.fda, args.jitter, args.blur)
+    styles = style_steps(source_listing, target_listing, args.lab, args.fda, args.jitter, args.blur, args.lab_by_class)
     pixels = class_pixels(source_listing) if args.rare_classes or args.pixel_weights == "class" else None  # (images, C)
     source_order = RareClassOrder(pixels, args.seed, 0) if args.rare_classes else ShuffledOrder(len(source_listing), args.seed, stream=0)
     padding = normalize.padding(args.padding)

@@ -11,9 +11,12 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.files import map_array, read_image
+from dataset.files import map_array, read_image, read_label
+from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
 from dataset.listing import Listing
 from dataset.transforms import Origin
+
+_SMALLEST_CLASS = 5e-4
 
 
 class ChannelStatistics(NamedTuple):
@@ -48,10 +51,27 @@ def lab_statistics(image: np.ndarray) -> ChannelStatistics:
     return channel_statistics(cv2.cvtColor(image, cv2.COLOR_RGB2LAB))
 
 
+def lab_statistics_by_class(image: np.ndarray, train_ids: np.ndarray) -> ChannelStatistics:
+    """The LAB statistics that an (H, W, 3) uint8 RGB image would have if all of its classes covered equal areas.
+
+    ``train_ids``: (H, W) uint8; void and classes of less than 0.05 % of the pixels are left out. Without any class: ``lab_statistics``.
+    """
+    pixels = np.bincount(train_ids.ravel(), minlength=256)
+    pixels[IGNORE_INDEX] = 0
+    pixels[pixels < _SMALLEST_CLASS * train_ids.size] = 0
+    if not pixels.any():
+        return lab_statistics(image)
+    weight = np.divide(1 / np.count_nonzero(pixels), pixels, out=np.zeros(256), where=pixels > 0)[train_ids]  # (H, W), of sum 1
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    mean = np.tensordot(weight, lab, 2)
+    std = np.sqrt(np.tensordot(weight, (lab - mean) ** 2, 2))
+    return ChannelStatistics(np.around(mean, 2), np.around(std, 2))
+
+
 def lab_transfer(image: np.ndarray, source_statistics: ChannelStatistics, target_statistics: ChannelStatistics) -> np.ndarray:
     """Eq. 6: an (H, W, 3) uint8 RGB image, or a crop of it, in the colours of the target. Returns uint8 RGB of the same shape.
 
-    ``source_statistics`` are those of the whole image that ``image`` comes from, never of the crop.
+    ``source_statistics`` are those of the whole image that ``image`` comes from, never of the crop; perhaps by class.
     """
     lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
     return cv2.cvtColor(apply_table(lab, transfer_table(source_statistics, target_statistics)), cv2.COLOR_LAB2RGB)
@@ -109,13 +129,14 @@ class LabCopy(NamedTuple):
 class LabStatistics:
     """The LAB statistics of every image of a listing (48 bytes an image).
 
-    Those of a prepared root are known; of a raw one each is measured when first asked for, by one process for all of them.
+    Those of a prepared root are known; of a raw one each is measured when first asked for, by one process for all of them. ``by_class``:
+    with all classes of an image weighing the same, which its label tells; these are always measured.
     """
 
-    def __init__(self, listing: Listing):
-        self.listing = listing
+    def __init__(self, listing: Listing, by_class: bool = False):
+        self.listing, self.by_class = listing, by_class
         self._shared = multiprocessing.RawArray("d", 6 * len(listing))  # workers see what the others have measured
-        self._known[:] = np.nan if listing.facts is None else listing.facts.lab
+        self._known[:] = np.nan if listing.facts is None or by_class else listing.facts.lab
 
     @property
     def _known(self) -> np.ndarray:
@@ -128,15 +149,21 @@ class LabStatistics:
         """The statistics of image ``index``; ``image`` spares reading it where the caller already has it, whole."""
         known = self._known[index]
         if np.isnan(known).any():  # also where another process is writing at this moment
-            known[:] = lab_statistics(read_image(self.listing[index].image) if image is None else image)
+            image = read_image(self.listing[index].image) if image is None else image
+            label = TRAIN_ID_OF[read_label(self.listing[index].label)] if self.by_class else None
+            known[:] = lab_statistics(image) if label is None else lab_statistics_by_class(image, label)
         return ChannelStatistics(*known.copy())
 
 
 class LabTransfer:
-    """A style step: gives a source image the colours of a target image drawn at random. Wants to be the first of the steps."""
+    """A style step: gives a source image the colours of a target image drawn at random. Wants to be the first of the steps.
 
-    def __init__(self, source: Listing, target: Listing):
-        self.source, self.target = LabStatistics(source), LabStatistics(target)
+    ``by_class``: what takes the target's mean and spread is not the source image as it is, but as if its classes covered equal areas. Else
+    an image that is a third sky gives the sky the colours of the target's streets.
+    """
+
+    def __init__(self, source: Listing, target: Listing, by_class: bool = False):
+        self.source, self.target = LabStatistics(source, by_class), LabStatistics(target)
 
     def __call__(self, region: np.ndarray, origin: Origin, rng: np.random.Generator) -> np.ndarray:
         target = self.target.of(int(rng.integers(len(self.target))))

@@ -66,13 +66,28 @@ class GaussianBlur:
         return cv2.GaussianBlur(region, (0, 0), draw_blur(rng))
 
 
-def style_steps(source: Listing, target: Listing | None, lab: float = 0.0, fda: float = 0.0, jitter: float = 0.0, blur: float = 0.0) -> list[Style]:
+def style_steps(
+    source: Listing,
+    target: Listing | None,
+    lab: float = 0.0,
+    fda: float = 0.0,
+    jitter: float = 0.0,
+    blur: float = 0.0,
+    lab_by_class: bool = False,
+) -> list[Style]:
     """The style steps of ``source`` for the probabilities given, in the order in which they are taken; 0: not at all.
 
-    ``target``: the images that ``lab`` and ``fda`` look at, whose labels stay closed; it may be None without these. Raises ValueError
-    for both of these at once.
+    ``target``: the images that ``lab`` and ``fda`` look at, whose labels stay closed; it may be None without these. ``lab_by_class``: see
+    LabTransfer. Raises ValueError for ``lab`` and ``fda`` at once, and for ``lab_by_class`` without ``lab``.
     """
     if lab and fda:
         raise ValueError("Both --lab and --fda were given; the second would undo the colours of the first. Choose one of them.")
-    steps = [(lambda: LabTransfer(source, target), lab), (lambda: FourierTransfer(target), fda), (ColourJitter, jitter), (GaussianBlur, blur)]
+    if lab_by_class and not lab:
+        raise ValueError("--lab-by-class was given without --lab, and shapes nothing else. Add --lab, or give --no-lab-by-class.")
+    steps = [
+        (lambda: LabTransfer(source, target, lab_by_class), lab),
+        (lambda: FourierTransfer(target), fda),
+        (ColourJitter, jitter),
+        (GaussianBlur, blur),
+    ]
     return [make() if probability == 1 else Sometimes(make(), probability) for make, probability in steps if probability]

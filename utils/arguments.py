@@ -166,6 +166,12 @@ def add_style_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("looks of the labelled images: each with a probability, 1 where none is given after the flag")
     often = {"type": share, "nargs": "?", "const": 1.0, "default": 0.0, "metavar": "P"}
     group.add_argument("--lab", **often, help="the LAB colour statistics of a random target image (the paper's step 4)")
+    group.add_argument(
+        "--lab-by-class",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="with --lab: a source image's statistics are taken as if its classes covered equal areas",
+    )
     group.add_argument("--fda", **often, help="the amplitudes of a random target image at low frequencies (FDA); an alternative to --lab")
     group.add_argument("--jitter", **often, help="random brightness, contrast, saturation and hue")
     group.add_argument("--blur", **often, help="a slight random blur")

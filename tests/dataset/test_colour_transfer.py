@@ -2,9 +2,19 @@ import cv2
 import numpy as np
 import pytest
 
-from dataset.colour_transfer import ChannelStatistics, LabStatistics, LabTransfer, channel_statistics, lab_statistics, lab_transfer, rgb_transfer
-from dataset.files import read_image
+from dataset.colour_transfer import (
+    ChannelStatistics,
+    LabStatistics,
+    LabTransfer,
+    channel_statistics,
+    lab_statistics,
+    lab_statistics_by_class,
+    lab_transfer,
+    rgb_transfer,
+)
+from dataset.files import read_image, read_label
 from dataset.gta5 import gta5
+from dataset.labels import TRAIN_ID_OF
 from dataset.transforms import Origin
 from scripts.baselines import whole_image_lab
 
@@ -79,6 +89,35 @@ def test_statistics_are_rounded_and_population():
     assert np.abs(found.mean - lab.mean(0)).max() <= 0.00501
     assert np.abs(found.std - lab.std(0, ddof=0)).max() <= 0.00501
     assert np.array_equal(found.mean, np.round(found.mean, 2))
+
+
+def test_statistics_by_class_are_those_of_equal_areas():
+    image = picture(3)
+    train_ids = np.full(image.shape[:2], 255, np.uint8)
+    train_ids[:20], train_ids[20:25], train_ids[25, 0] = 10, 0, 11  # much sky, little road, a speck of a person
+    balanced = np.concatenate([np.tile(image[20:25], (4, 1, 1)), image[:20]])
+    found, expected = lab_statistics_by_class(image, train_ids), lab_statistics(balanced)
+    np.testing.assert_allclose(found.mean, expected.mean, atol=0.011)
+    np.testing.assert_allclose(found.std, expected.std, atol=0.011)
+    assert np.abs(found.mean - lab_statistics(image).mean).max() > 0.5
+
+
+def test_statistics_by_class_of_an_image_without_classes_are_its_own():
+    image = picture(4)
+    for own, by_class in zip(lab_statistics(image), lab_statistics_by_class(image, np.full(image.shape[:2], 255, np.uint8)), strict=True):
+        assert np.array_equal(own, by_class)
+
+
+def test_the_style_takes_the_sources_statistics_by_class(gta5_root):
+    listing = gta5(gta5_root)
+    image = read_image(listing[2].image)
+    style = LabTransfer(listing, listing, by_class=True)
+    found = style(image, Origin(2, image, np.s_[:, :]), np.random.default_rng(0))
+    target = int(np.random.default_rng(0).integers(len(listing)))
+    statistics = lab_statistics_by_class(image, TRAIN_ID_OF[read_label(listing[2].label)])
+    expected = lab_transfer(image, statistics, lab_statistics(read_image(listing[target].image)))
+    assert np.array_equal(found, expected)
+    assert not np.array_equal(found, LabTransfer(listing, listing)(image, Origin(2, image, np.s_[:, :]), np.random.default_rng(0)))
 
 
 def test_the_style_draws_every_target_and_measures_each_once(gta5_root, monkeypatch):

@@ -115,3 +115,5 @@ def test_steps_are_those_asked_for_in_their_order(gta5_root, cityscapes_root):
     assert [type(step).__name__ for step in steps] == ["LabTransfer", "Sometimes", "GaussianBlur"]
     with pytest.raises(ValueError, match="Choose one"):
         style_steps(source, target, lab=1, fda=1)
+    with pytest.raises(ValueError, match="without --lab"):
+        style_steps(source, target, lab_by_class=True)
