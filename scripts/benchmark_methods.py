@@ -34,6 +34,7 @@ METHODS = {
     "light ADA, joint batches": {"method": "light", "joint": True},
     "MinEnt": {"method": "minent"},
     "self-training": {"method": "self-training"},
+    "strong": {"method": "self-training", "fusion": 128, "weights": "class", "per": "class", "scales": (0.5, 0.75, 1.0)},
 }
 """LAB and the other looks of the source are made by the workers that read, and cost the step nothing."""
 
@@ -54,7 +55,7 @@ def training_step(backbone: str, size: tuple[int, int, int], device: torch.devic
     torch.manual_seed(0)
     model = BiSeNet(19, backbone, fusion_channels=kind.get("fusion")).to(device, memory_format=torch.channels_last).train()
     autocast, scaler = autocast_for(device, precision), scaler_for(device, precision)
-    weighting = pixel_weighting(kind.get("weights", "equal"), None, device)
+    weighting = pixel_weighting(kind.get("weights", "equal"), torch.ones(19), device)
     method = build_method(model, Computation(autocast, scaler, weighting=weighting), device, **kind)
     optimizers = [torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4), *method.optimizers.values()]
     images = torch.randn(2, size[0], 3, *size[1:], device=device)
@@ -78,14 +79,21 @@ def training_step(backbone: str, size: tuple[int, int, int], device: torch.devic
 
 
 def build_method(
-    model: BiSeNet, computation: Computation, device: torch.device, method: str = "none", joint: bool = False, **_: object
+    model: BiSeNet,
+    computation: Computation,
+    device: torch.device,
+    method: str = "none",
+    joint: bool = False,
+    per: str = "image",
+    scales: tuple[float, ...] = (1.0,),
+    **_: object,
 ) -> methods.Method:
-    """The method called as in METHODS; "none": supervised on the source."""
+    """The method called as in METHODS; "none": supervised on the source. ``per`` and ``scales``: of a teacher's labels."""
     if method == "minent":
         return methods.minent(model, 0.01, computation)
     if method == "self-training":
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict())
-        return methods.self_training(model, Teacher(model, 0.99), looks, Confidence(0.968), joint, computation)
+        return methods.self_training(model, Teacher(model, 0.99, scales=scales), looks, Confidence(0.968, per).to(device), joint, computation)
     if method == "none":
 
         def supervised(source: methods.Batch, _target: methods.Batch, valid_pixels: int) -> dict:

@@ -38,7 +38,7 @@ _BEYOND = f"{_ADAPT} --target-list dataset/splits/cityscapes_train_adapt.txt"
 _BEYOND_SOURCE = f"{_SOURCE} --cityscapes {{cityscapes}}"
 _BEYOND_LOOKS = "--target-list dataset/splits/cityscapes_train_adapt.txt"
 _AUGMENTED = "--jitter 0.8 --blur 0.5"
-_STRONG_SOURCE = "--rare-classes --pixel-weights class --fusion-channels 128"  # what strong has besides its looks, for train.py
+_STRONG_SOURCE = "--lab --lab-by-class --rare-classes --max-class-share 0.75 --pixel-weights class --fusion-channels 128"  # for train.py
 
 
 def _beyond(ema: str) -> tuple[Row, ...]:
@@ -59,12 +59,15 @@ def _beyond(ema: str) -> tuple[Row, ...]:
         Row("light ADA two levels", f"{_BEYOND} --discriminator light --lambda-adv-aux 0.002", one_seed=True),
         Row("MinEnt", f"{_BEYOND} --method minent", one_seed=True),
         # The ablation of strong: each of its parts removed once.
-        Row("strong without self-training", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} --lab {_AUGMENTED} {_STRONG_SOURCE}", one_seed=True),
-        Row("strong without LAB", f"{strong} --lab 0", one_seed=True),
+        Row("strong without self-training", f"{_BEYOND_SOURCE} {_BEYOND_LOOKS} {_AUGMENTED} {_STRONG_SOURCE}", one_seed=True),
+        Row("strong without LAB", f"{strong} --lab 0 --no-lab-by-class", one_seed=True),
+        Row("strong without LAB by class", f"{strong} --no-lab-by-class", one_seed=True),
         Row("strong without jitter and blur", f"{strong} --jitter 0 --blur 0", one_seed=True),
         Row("strong without rare classes", f"{strong} --no-rare-classes", one_seed=True),
+        Row("strong without varied crops", f"{strong} --max-class-share 1", one_seed=True),
         Row("strong without class weights", f"{strong} --pixel-weights equal", one_seed=True),
         Row("strong without thresholds by class", f"{strong} --confidence-per image", one_seed=True),
+        Row("strong without sizes of the teacher", f"{strong} --teacher-scales 1", one_seed=True),
         Row("strong without wide fusion", f"{strong} --fusion-channels 19", one_seed=True),
     )
 
