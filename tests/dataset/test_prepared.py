@@ -103,6 +103,23 @@ def test_the_same_samples_raw_or_prepared_with_any_number_of_workers(gta5_root, 
 
 
 @pytest.mark.parametrize("lab_copies", [False, True])
+def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_copies):
+    """What looks at the labels of the source: its colour statistics by class, and crops that hold more than one."""
+    target = cityscapes(cityscapes_root, "train", labels=False)
+
+    def by_class(source):
+        styles, crops = [LabTransfer(source, target, by_class=True)], RandomScaleCropFlip((1.5,), (24, 32))
+        dataset = SegmentationDataset(source, crops, styles=styles, max_class_share=0.6)
+        return [dataset[position] for position in range(len(dataset))]
+
+    raw = by_class(gta5(gta5_root))
+    ours = by_class(gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p", lab_copies=lab_copies)))
+    for a, b in zip(raw, ours, strict=True):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.label, b.label)
+
+
+@pytest.mark.parametrize("lab_copies", [False, True])
 def test_the_same_samples_on_real_frames(real_data, tmp_path, lab_copies):
     raw, raw_target = gta5(real_data / "frames/gta5"), cityscapes(real_data / "frames/cityscapes", "train", labels=False)
     source = gta5(prepared(gta5_tree(raw.root), "gta5", tmp_path / "g", lab_copies=lab_copies))
