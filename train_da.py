@@ -194,7 +194,7 @@ def adapt(args) -> None:
     def self_training() -> Method:
         teacher = Teacher(model, args.ema, args.teacher_statistics, args.teacher_scales)
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
-        confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total).to(device)
+        confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total, args.pseudo_weight).to(device)
         return methods.self_training(model, teacher, looks, confidence, joint, computation)
 
     method = {

@@ -19,14 +19,22 @@ class Confidence(nn.Module):
     class that the teacher hesitates over as well. That thresholds differ by class is CBST's (Zou et al., ECCV 2018); that they are
     running means, FreeMatch's (Wang et al., ICLR 2023).
 
-    ``total`` sums a tensor over the processes of the run. Raises ValueError for another ``per``.
+    ``pseudo_weight``: what a pixel that counts weighs, where a pasted one weighs 1 or what its class does. ``total`` sums a tensor over
+    the processes of the run. Raises ValueError for another ``per``.
     """
 
-    def __init__(self, threshold: float, per: str = "image", num_classes: int = 19, total: Callable[[Tensor], Tensor] = lambda sums: sums):
+    def __init__(
+        self,
+        threshold: float,
+        per: str = "image",
+        num_classes: int = 19,
+        total: Callable[[Tensor], Tensor] = lambda sums: sums,
+        pseudo_weight: float = 1.0,
+    ):
         super().__init__()
         if per not in PER:
             raise ValueError(f"Unknown confidence per {per!r}; expected one of {', '.join(PER)}.")
-        self.threshold, self.per, self._total = threshold, per, total
+        self.threshold, self.per, self.pseudo_weight, self._total = threshold, per, pseudo_weight, total
         # Of each class: the sum of the probabilities, and how many pixels. The second are of the step that is under way.
         self.register_buffer("sums", torch.zeros(2, num_classes, dtype=torch.float64))
         self.register_buffer("_step", torch.zeros(2, num_classes, dtype=torch.float64), persistent=False)
@@ -48,7 +56,7 @@ class Confidence(nn.Module):
 
     def weight(self, sure: Tensor, ignored: Tensor) -> Tensor:
         """(N, H, W) or (N, 1, 1)."""
-        return sure_share(sure, ignored)[:, None, None] if self.per == "image" else sure.float()
+        return self.pseudo_weight * (sure_share(sure, ignored)[:, None, None] if self.per == "image" else sure.float())
 
     def after_step(self) -> None:
         """To be called when all parts of a step's batch were seen: thresholds are the same for all of them."""

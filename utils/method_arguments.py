@@ -12,7 +12,17 @@ OWN_FLAGS = {
     "adversarial": ("discriminator", "lambda_adv", "lambda_adv_aux", "d_lr", "adversarial_loss", "discriminator_input"),
     "minent": ("lambda_entropy",),
     "pseudo-labels": ("pseudo_labels",),
-    "self-training": ("ema", "teacher_statistics", "teacher_scales", "confidence", "confidence_per", "ignore_rows", "mixed_jitter", "mixed_blur"),
+    "self-training": (
+        "ema",
+        "teacher_statistics",
+        "teacher_scales",
+        "confidence",
+        "confidence_per",
+        "pseudo_weight",
+        "ignore_rows",
+        "mixed_jitter",
+        "mixed_blur",
+    ),
 }
 """The flags that one method alone heeds."""
 
@@ -81,6 +91,14 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         default="image",
         help="image: the teacher's labels weigh as much as the share of the image that it is sure of (DACS); pixel: only those it is sure of count; "
         "class: so too, but from no more on than what its labels of the same class have on the average",
+    )
+    group.add_argument(
+        "--pseudo-weight",
+        type=rate,
+        default=1.0,
+        metavar="W",
+        help="what a pixel with the teacher's label weighs. With --pixel-weights class and --rare-classes the source's weigh more than 1 on the average: "
+        "then this wants to be more, too",
     )
     group.add_argument(
         "--ignore-rows",

@@ -32,6 +32,13 @@ def test_per_pixel_only_the_sure_ones_weigh(per):
     assert confidence.weight(sure, IGNORED).tolist() == [[[1, 0], [1, 0]]]
 
 
+@pytest.mark.parametrize("per", ["image", "pixel", "class"])
+def test_the_weight_of_all_that_the_teacher_labels(per):
+    sure = torch.tensor([[[True, False], [True, False]]])
+    once, thrice = (Confidence(0.5, per, pseudo_weight=weight).weight(sure, IGNORED) for weight in (1.0, 3.0))
+    torch.testing.assert_close(thrice, 3 * once)
+
+
 class TestPerClass:
     def test_the_threshold_of_a_class_is_the_mean_of_its_pixels(self):
         confidence = after([[0.2, 0.6, 0.4]])
