@@ -97,8 +97,7 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         type=rate,
         default=1.0,
         metavar="W",
-        help="what a pixel with the teacher's label weighs. With --pixel-weights class and --rare-classes the source's weigh more than 1 on the average: "
-        "then this wants to be more, too",
+        help="what a pixel with the teacher's label weighs; class weights and rare classes make the source's weigh more than 1, which wants more here too",
     )
     group.add_argument(
         "--ignore-rows",
