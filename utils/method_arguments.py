@@ -97,7 +97,7 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         type=rate,
         default=1.0,
         metavar="W",
-        help="what a pixel with the teacher's label weighs; class weights and rare classes make the source's weigh more than 1, which wants more here too",
+        help="what a pixel with the teacher's label weighs; class weights make the source's weigh more than 1, which wants more here",
     )
     group.add_argument(
         "--ignore-rows",
