@@ -17,6 +17,7 @@ from dataset.listing import Listing
 from dataset.transforms import Origin
 
 _SMALLEST_CLASS = 5e-4
+"""Of an image's pixels: a class with fewer does not count among those of equal areas."""
 
 
 class ChannelStatistics(NamedTuple):

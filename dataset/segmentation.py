@@ -24,7 +24,9 @@ Style = Callable[[np.ndarray, Origin, np.random.Generator], np.ndarray]
 """(region, where it comes from, rng) -> region: a change of look, before any resize. Regions are (h, w, 3) uint8 RGB."""
 
 _DRAWS = 10
+"""Of a crop, at the most, until no class fills it."""
 _STRIDE = 4
+"""Every fourth pixel each way tells how much of a crop a class covers."""
 
 
 class Sample(NamedTuple):
@@ -80,14 +82,17 @@ class SegmentationDataset(Dataset):
         for style in self.styles:
             region = style(region, origin, rng)
         image = window.apply_to_image(region, self.padding)
-        if label_ids is not None:
-            label = window.apply_to_label(label_ids[origin.where], TRAIN_ID_OF)
-        else:
-            label = None if self.extent is None else window.apply_to_label(self._inside(whole.shape[:2])[origin.where])
-        label = None if label is None else torch.from_numpy(label)
+        label = self._label(label_ids, whole.shape[:2], window)
         return Sample(torch.from_numpy(image), label, torch.tensor(index), torch.tensor(rng.integers(1 << 62)))
 
+    def _label(self, label_ids: np.ndarray | None, image_size: tuple[int, int], window: Window) -> Tensor | None:
+        """What the sample's label is: see Sample, and ``extent`` where the frame has none."""
+        if label_ids is not None:
+            return torch.from_numpy(window.apply_to_label(label_ids[window.source()], TRAIN_ID_OF))
+        return None if self.extent is None else torch.from_numpy(window.apply_to_label(self._inside(image_size)[window.source()]))
+
     def _label_ids(self, frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
+        """The whole label, (H, W) uint8 labelIds. Raises ValueError where its size is not the image's."""
         label_ids = read_label(frame.label)
         if label_ids.shape != image_size:
             raise ValueError(
@@ -97,6 +102,7 @@ class SegmentationDataset(Dataset):
         return label_ids
 
     def _window(self, rng: np.random.Generator, image_size: tuple[int, int], label_ids: np.ndarray | None) -> Window:
+        """Draws a window, and others in its place while one class fills it: see ``max_class_share``."""
         window = self.geometry.draw(rng, image_size)
         if label_ids is None or self.max_class_share == 1:
             return window

@@ -30,11 +30,12 @@ VIEWS = {
 
 def mean_probabilities(model: nn.Module, images: Tensor, views: Sequence[View], autocast: Callable[[], AbstractContextManager]) -> Tensor:
     """The mean over the ``views`` of the softmax at the size of the images: (N, 3, H, W), normalised -> (N, C, H, W) float32."""
-    size, total = images.shape[-2:], 0
+    size, total = images.shape[-2:], None
     for view in views:
         seen = images if view.scale == 1 else F.interpolate(images, size=[max(SMALLEST, round(side * view.scale)) for side in size], mode="bilinear")
         with autocast():
             logits = model.low_resolution(seen.flip(3) if view.flip else seen, with_aux=False).logits
         probabilities = upsampled_softmax(at_least_float32(logits), size)
-        total = total + (probabilities.flip(3) if view.flip else probabilities)
-    return total / len(views)
+        probabilities = probabilities.flip(3) if view.flip else probabilities
+        total = probabilities if total is None else total + probabilities
+    return total if len(views) == 1 else total / len(views)
