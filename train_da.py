@@ -5,19 +5,21 @@ learns to deceive it on the target (Eqs. 3-5). With --lab every source image fir
 No label of the target is opened, unless --validate-every asks for scores along the way, which change nothing in the training.
 """
 
+import math
 from pathlib import Path
 
 import torch
 
 from dataset.cityscapes import cityscapes, with_labels
+from dataset.files import read_image
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
-from dataset.listing import check_listing, restrict
+from dataset.listing import Listing, check_listing, restrict
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
 from dataset.sampling import RareClassOrder, class_pixels
 from dataset.segmentation import Sample, SegmentationDataset
 from dataset.source import labelled_source
 from dataset.styles import draw_blur, draw_colour_matrix, style_steps
-from dataset.transforms import RandomScaleCropFlip, WholeImage
+from dataset.transforms import RandomScaleCropFlip, WholeImage, size_like
 from dataset.unlabelled import unlabelled
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
@@ -59,6 +61,7 @@ from utils.precision import arithmetic, autocast_for, choose_device, choose_prec
 from utils.recipes import HARMLESS, RECIPES
 from utils.run import RunFolder, StopRequest
 from utils.self_training import Teacher
+from utils.views import Part
 
 EPILOG = """examples:
   ADA (step 3):            python train_da.py --discriminator full  --gta5 $GTA5 --cityscapes $CITYSCAPES
@@ -139,6 +142,13 @@ def parse_arguments(argv: list[str] | None = None):
     return args
 
 
+def whole_size(args, listing: Listing) -> tuple[int, int] | None:
+    """In which size whole target images come for the teacher: the largest it looks at, shaped like the first of them; None for the crops alone."""
+    if args.teacher_view == "crop":
+        return None
+    return size_like(read_image(listing[0].image).shape[:2], math.prod(args.crop_size) * max(args.teacher_scales) ** 2)
+
+
 def adapt(args) -> None:
     processes = Processes(choose_device(args.device))
     device, place = processes.device, (processes.rank, processes.world)
@@ -167,8 +177,8 @@ def adapt(args) -> None:
         target_geometry, target_order = crops, ShuffledOrder(len(target_listing), args.seed, stream=1)
     else:
         target_geometry, target_order = WholeImage(), CyclicOrder(len(target_listing))
-    extent = tuple(args.ignore_rows) if args.method == "self-training" else None
-    target = SegmentationDataset(target_listing, target_geometry, target_order, padding=padding, seed=args.seed, stream=1, extent=extent)
+    own = {"extent": tuple(args.ignore_rows), "whole_size": whole_size(args, target_listing)} if args.method == "self-training" else {}
+    target = SegmentationDataset(target_listing, target_geometry, target_order, padding=padding, seed=args.seed, stream=1, **own)
 
     # The network, and the method with what belongs to it.
     weights = None if args.backbone_weights == "none" or args.resume or args.init else args.backbone_weights
@@ -192,7 +202,8 @@ def adapt(args) -> None:
         return methods.adversarial(model, opponents, args.d_lr, rules, joint, computation)
 
     def self_training() -> Method:
-        teacher = Teacher(model, args.ema, args.teacher_statistics, args.teacher_scales)
+        given = max(args.teacher_scales) if args.teacher_view == "whole" else 1  # whole images come in the largest of the sizes
+        teacher = Teacher(model, args.ema, args.teacher_statistics, [scale / given for scale in args.teacher_scales])
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
         confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total, args.pseudo_weight).to(device)
         return methods.self_training(model, teacher, looks, confidence, joint, computation)
@@ -223,9 +234,12 @@ def adapt(args) -> None:
     parts = {"model": model, "scaler": scaler, **optimizers, **method.parts()}
     deployed = model if method.teacher is None else method.teacher.network
 
-    def on_device(part: Sample) -> Batch:
-        label = None if part.label is None else part.label.to(device, non_blocking=True)
-        return Batch(normalize(part.image.to(device, non_blocking=True)), label, part.label, part.draw.tolist())
+    def on_device(sample: Sample) -> Batch:
+        image, label, whole, place = (
+            None if each is None else each.to(device, non_blocking=True) for each in (sample.image, sample.label, sample.whole, sample.place)
+        )
+        batch = Batch(normalize(image), label, sample.label, sample.draw.tolist())
+        return batch if whole is None else batch._replace(whole=normalize(whole), part=Part(place, image.shape[1:3]))
 
     def validate() -> Scores:
         """The scores on Cityscapes val, whose images the processes share."""

@@ -11,7 +11,7 @@ from torch.utils.data import Dataset, default_collate
 from dataset.files import read_image, read_label
 from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
 from dataset.listing import Frame, Listing
-from dataset.transforms import Origin, Window
+from dataset.transforms import Origin, Window, resized
 
 
 class Geometry(Protocol):
@@ -31,15 +31,18 @@ _STRIDE = 4
 
 class Sample(NamedTuple):
     """``image`` (H, W, 3) uint8 RGB; ``label`` (H, W) uint8 trainIds, or None; ``index`` of the frame in its listing; ``draw``: a random
-    number of the sample's own, for what is decided about it later.
+    number of the sample's own, for what is decided about it later; ``whole`` (h, w, 3) uint8 RGB, all of the frame, and ``place`` (2, 3)
+    float32, where in it the sample lies (Window.place), or None.
 
-    A batch is a Sample too, its members stacked: (N, H, W, 3), (N, H, W), (N,) and (N,).
+    A batch is a Sample too, its members stacked: (N, H, W, 3), (N, H, W), (N,) and so on.
     """
 
     image: Tensor
     label: Tensor | None
     index: Tensor
     draw: Tensor
+    whole: Tensor | None = None
+    place: Tensor | None = None
 
 
 class SegmentationDataset(Dataset):
@@ -49,6 +52,7 @@ class SegmentationDataset(Dataset):
     ``extent``: for a listing without labels. None: samples have none. A pair of shares of the height: ``label`` then is 0 where the image
     is, and 255 in the padding and in these rows at the top and at the bottom of the image (sky and bonnet).
     ``max_class_share``: of labelled images, a crop of which one class covers this share or more is drawn anew, up to ten times.
+    ``whole_size``: samples also bring the whole frame in this size, without ``styles``.
     Raises what dataset.files raises, and ValueError when an image and its label differ in size.
     """
 
@@ -63,9 +67,11 @@ class SegmentationDataset(Dataset):
         stream: int = 0,
         extent: tuple[float, float] | None = None,
         max_class_share: float = 1.0,
+        whole_size: tuple[int, int] | None = None,
     ):
         self.listing, self.geometry, self.order, self.styles = listing, geometry, order, tuple(styles)
-        self.padding, self.seed, self.stream, self.extent, self.max_class_share = padding, seed, stream, extent, max_class_share
+        self.padding, self.seed, self.stream, self.extent = padding, seed, stream, extent
+        self.max_class_share, self.whole_size = max_class_share, whole_size
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -83,7 +89,10 @@ class SegmentationDataset(Dataset):
             region = style(region, origin, rng)
         image = window.apply_to_image(region, self.padding)
         label = self._label(label_ids, whole.shape[:2], window)
-        return Sample(torch.from_numpy(image), label, torch.tensor(index), torch.tensor(rng.integers(1 << 62)))
+        sample = Sample(torch.from_numpy(image), label, torch.tensor(index), torch.tensor(rng.integers(1 << 62)))
+        if self.whole_size is None:
+            return sample
+        return sample._replace(whole=torch.from_numpy(resized(whole, self.whole_size)), place=torch.from_numpy(window.place()))
 
     def _label(self, label_ids: np.ndarray | None, image_size: tuple[int, int], window: Window) -> Tensor | None:
         """What the sample's label is: see Sample, and ``extent`` where the frame has none."""
@@ -128,6 +137,5 @@ def largest_share(label_ids: np.ndarray) -> float:
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stacks samples to a batch, in a worker directly in the memory that it shares; labels stay None where there are none."""
-    images, labels, indices, draws = zip(*samples, strict=True)
-    return Sample(default_collate(images), None if labels[0] is None else default_collate(labels), default_collate(indices), default_collate(draws))
+    """Stacks samples to a batch, in a worker directly in the memory that it shares; what they lack stays None."""
+    return Sample(*(None if field[0] is None else default_collate(field) for field in zip(*samples, strict=True)))

@@ -4,6 +4,7 @@ A scale s maps output coordinate i to source coordinate (i + 0.5) / s - 0.5 in b
 interpolated bilinearly, labels take the nearest pixel. Sizes are (height, width).
 """
 
+import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -62,7 +63,7 @@ class Window:
         if scale != 1:
             region = cv2.resize(region, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         y, x = self.rows.source()[1], self.columns.source()[1]
-        return self._place(region[y : y + self.rows.length, x : x + self.columns.length], padding)
+        return self._put(region[y : y + self.rows.length, x : x + self.columns.length], padding)
 
     def apply_to_label(self, region: np.ndarray, train_id_of: np.ndarray | None = None) -> np.ndarray:
         """``region`` = label[window.source()], (h, w) uint8 -> (*size,) uint8, padded with 255.
@@ -76,13 +77,21 @@ class Window:
             # The axis first that leaves less for the other. (region[rows][:, columns] would leave the columns together, not the rows.)
             for axis in (0, 1) if self.rows.scale < 1 else (1, 0):
                 region = region.take((rows, columns)[axis], axis=axis)
-        return self._place(region if train_id_of is None else cv2.LUT(region, train_id_of), IGNORE_INDEX)
+        return self._put(region if train_id_of is None else cv2.LUT(region, train_id_of), IGNORE_INDEX)
 
-    def _place(self, content: np.ndarray, padding: int | tuple[int, int, int]) -> np.ndarray:
+    def place(self) -> np.ndarray:
+        """(2, 3) float32: where the window lies in its image, as torch's ``affine_grid`` takes it. Both run from -1 to 1 in x and in y."""
+        (y_factor, y_shift), (x_factor, x_shift) = (
+            (size / (span.scale * span.full), (size + 2 * (span.start - offset)) / (span.scale * span.full) - 1)
+            for span, size, offset in zip((self.rows, self.columns), self.size, (self.top, self.left), strict=True)
+        )
+        return np.array([[-x_factor if self.flip else x_factor, 0, x_shift], [0, y_factor, y_shift]], np.float32)
+
+    def _put(self, content: np.ndarray, padding: int | tuple[int, int, int]) -> np.ndarray:
         if self.flip:
             content = cv2.flip(content, 1)
         if content.shape[:2] == self.size:
-            return np.require(content, requirements=["C", "W"])  # a tensor shares its memory: a mapped file, which is read-only, is copied
+            return _own(content)
         height, width = content.shape[:2]
         left = self.size[1] - self.left - width if self.flip else self.left
         bottom, right = self.size[0] - self.top - height, self.size[1] - left - width
@@ -133,3 +142,23 @@ class WholeImage:
     def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> Window:
         rows, columns = (Span(0, full, Fraction(1), full) for full in image_size)
         return Window(rows, columns, 0, 0, tuple(image_size), False)
+
+
+def size_like(image_size: tuple[int, int], pixels: float) -> tuple[int, int]:
+    """The size of the shape of ``image_size`` that has about so many ``pixels``."""
+    factor = math.sqrt(pixels / math.prod(image_size))
+    height, width = (max(1, round(side * factor)) for side in image_size)
+    return height, width
+
+
+def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """(h, w, 3) uint8 -> (*size, 3) uint8, each pixel the mean of those it covers where the image shrinks."""
+    if image.shape[:2] == size:
+        return _own(image)
+    shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
+    return cv2.resize(image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+def _own(image: np.ndarray) -> np.ndarray:
+    """An array whose memory a tensor may share: a mapped file, which is read-only, is copied."""
+    return np.require(image, requirements=["C", "W"])

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_da
@@ -18,6 +19,7 @@ SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
 
 
 SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.9", "--confidence-per", "class"]
+SELF_TRAINING += ["--teacher-view", "whole", "--teacher-scales", "0.75", "1.5"]
 
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:
@@ -75,10 +77,13 @@ def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_roo
     assert not torch.equal(deployed["head.weight"], last["parts"]["model"]["head.weight"])
 
 
-def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path):
-    pattern = str(unlabelled_root / "**" / "*.png")
-    arguments = ["--gta5", str(gta5_root), "--target-images", pattern, "--output", str(tmp_path), "--name", "run", "--lab", "--max-steps", "1"]
-    train_da.adapt(train_da.parse_arguments([*SMALL, *arguments]))
+@pytest.mark.parametrize("method", [["--lab"], SELF_TRAINING], ids=["adversarial", "self-training"])
+def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, method):
+    pattern, odd = str(unlabelled_root / "**" / "*.png"), next(unlabelled_root.rglob("*.png"))
+    with Image.open(odd) as image:
+        image.resize((90, 80)).save(odd)  # of another shape than the others
+    arguments = ["--gta5", str(gta5_root), "--target-images", pattern, "--output", str(tmp_path), "--name", "run", "--max-steps", "3"]
+    train_da.adapt(train_da.parse_arguments([*SMALL, *arguments, *method]))
     assert len(read_checkpoint(tmp_path / "run/last.pt")["cityscapes_images"]) == 5
 
 

@@ -15,6 +15,7 @@ OWN_FLAGS = {
     "self-training": (
         "ema",
         "teacher_statistics",
+        "teacher_view",
         "teacher_scales",
         "confidence",
         "confidence_per",
@@ -76,13 +77,19 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         help="what the teacher's BatchNorm normalises with: the average of the network's statistics, or those of the target images alone",
     )
     group.add_argument(
+        "--teacher-view",
+        choices=("crop", "whole"),
+        default="crop",
+        help="what the teacher looks at to label a crop of the target: the crop, or the whole image it is from, with all that is around it",
+    )
+    group.add_argument(
         "--teacher-scales",
         type=rate,
         nargs="+",
         metavar="SCALE",
         default=(1.0,),
-        help="the teacher looks at the target's crops in each of these sizes and takes the mean of its probabilities; smaller ones help where things "
-        "are larger in the target's images than in the source's",
+        help="the teacher looks in each of these sizes and takes the mean of its probabilities; 1: the crop as it is, or the whole image with as "
+        "many pixels as a crop",
     )
     group.add_argument("--confidence", type=share, default=0.968, metavar="P", help="the probability from which on the teacher counts as sure")
     group.add_argument(

@@ -12,16 +12,20 @@ from utils.adaptation import Computation, Game, Opponent, adversarial_step, entr
 from utils.confidence import Confidence
 from utils.monitor import DiscriminatorWatch
 from utils.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
+from utils.views import Part
 
 
 class Batch(NamedTuple):
     """A batch, or a part of one, where it is computed: ``image`` (N, 3, H, W) normalised, ``label`` (N, H, W) uint8 or None, both on the
-    device; ``host_label``: the same on the host; ``draws``: a random number for each image."""
+    device; ``host_label``: the same on the host; ``draws``: a random number for each image; ``whole`` (N, 3, h, w) normalised: the frames that
+    the images are parts of, and ``part``: which parts, or None."""
 
     image: Tensor
     label: Tensor | None
     host_label: Tensor | None
     draws: list[int]
+    whole: Tensor | None = None
+    part: Part | None = None
 
 
 class Method(NamedTuple):
@@ -88,12 +92,14 @@ def pseudo_labels(model: nn.Module, computation: Computation) -> Method:
 def self_training(
     model: nn.Module, teacher: Teacher, augment: Callable[[Tensor, list[int]], Tensor], confidence: Confidence, joint: bool, computation: Computation
 ) -> Method:
-    """Online self-training. The target's batches bring labels that are 255 where nothing is to be learned from the image."""
+    """Online self-training. The target's batches bring labels that are 255 where nothing is to be learned from the image. The teacher looks at
+    their images, or at the whole frames where they bring these."""
 
     def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
         mask = class_mix_mask(source.host_label, source.draws).to(source.image.device, non_blocking=True)
         ignored, look = target.label == IGNORED, partial(augment, draws=target.draws)
+        taught = teacher.label(target.image if target.whole is None else target.whole, computation.autocast, target.part)
         images = (source.image, source.label, target.image)
-        return self_training_step(model, teacher, *images, ignored, mask, look, confidence, computation, valid_pixels, joint)
+        return self_training_step(model, taught, *images, ignored, mask, look, confidence, computation, valid_pixels, joint)
 
     return Method(step, teacher=teacher, confidence=confidence)

@@ -4,6 +4,7 @@ regions of the source are pasted onto the target (DACS, Tranheden et al., WACV 2
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -12,11 +13,18 @@ from torch import Tensor, nn
 from utils.adaptation import Autocast, Computation, split_output
 from utils.confidence import Confidence, sure_share
 from utils.losses import segmentation_loss
-from utils.views import View, mean_probabilities
+from utils.views import Part, View, mean_probabilities
 
 IGNORED = 255
 STATISTICS = ("averaged", "target")
 """What a teacher normalises with: see Teacher."""
+
+
+class Labels(NamedTuple):
+    """A teacher's: the most likely ``label`` (N, H, W) int64 of every pixel, and its ``probability`` (N, H, W) float32."""
+
+    label: Tensor
+    probability: Tensor
 
 
 class Teacher:
@@ -25,7 +33,7 @@ class Teacher:
     ``momentum``: of the average, close to 1; in the first steps the plain mean is taken, which forgets the random beginning.
     ``statistics``: "averaged": the teacher normalises with the average of the network's running statistics. "target": it normalises every
     batch by itself, and its own running statistics become those of the target images it sees, as AdaBN (Li et al., 2016) would set them.
-    ``scales``: of the sizes in which it looks at an image; its probabilities are the mean over these.
+    ``scales``: of the sizes in which it looks at an image it is given; its probabilities are the mean over these.
     """
 
     def __init__(self, model: nn.Module, momentum: float, statistics: str = "averaged", scales: Sequence[float] = (1.0,)):
@@ -45,11 +53,11 @@ class Teacher:
             own, theirs = own + [a for a, _ in moving], theirs + [b for _, b in moving]
         torch._foreach_lerp_(own, theirs, weight)
 
-    def label(self, images: Tensor, autocast: Autocast) -> tuple[Tensor, Tensor]:
-        """images (N, 3, H, W), normalised -> the most likely class (N, H, W) int64 of every pixel and its probability (N, H, W) float32."""
+    def label(self, images: Tensor, autocast: Autocast, part: Part | None = None) -> Labels:
+        """Of images (N, 3, H, W), normalised, or of a ``part`` of each, which is labelled with what is around it in view."""
         with torch.no_grad():
-            probability, label = mean_probabilities(self.network, images, self.views, autocast).max(1)
-        return label, probability
+            probability, label = mean_probabilities(self.network, images, self.views, autocast, part).max(1)
+        return Labels(label, probability)
 
 
 def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255) -> Tensor:
@@ -70,7 +78,7 @@ def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255)
 
 def self_training_step(
     model: nn.Module,
-    teacher: Teacher,
+    taught: Labels,
     source: Tensor,
     label: Tensor,
     target: Tensor,
@@ -84,17 +92,17 @@ def self_training_step(
 ) -> dict[str, Tensor]:
     """Supervised on the source, and on the mixed images with the teacher's labels: adds the network's gradient.
 
-    Arguments beyond those of utils/adaptation.py: ``ignored`` (N, H, W) bool, target pixels to learn nothing from (padding, borders);
-    ``mask`` (N, H, W) bool, the source pixels to be pasted; ``augment`` changes the look of the mixed images, which alone are changed;
-    the terms of pseudo-labelled pixels weigh what ``confidence`` says, while a weighting by class or hardness trusts the labels and is kept
-    to the pasted ones. ``joint``: both kinds of images in one pass, so that BatchNorm normalises them together.
+    Arguments beyond those of utils/adaptation.py: ``taught``, the teacher's labels of the target; ``ignored`` (N, H, W) bool, target pixels
+    to learn nothing from (padding, borders); ``mask`` (N, H, W) bool, the source pixels to be pasted; ``augment`` changes the look of the
+    mixed images, which alone are changed; the terms of pseudo-labelled pixels weigh what ``confidence`` says, while a weighting by class or
+    hardness trusts the labels and is kept to the pasted ones. ``joint``: both kinds of images in one pass, so that BatchNorm normalises
+    them together.
     Returns both losses, the share of the target's pixels that the teacher is sure of, and the share of pixels pasted.
     """
     autocast, scaler, share, weighting = computation
-    pseudo_label, probability = teacher.label(target, autocast)
-    sure = confidence.sure(pseudo_label, probability, ignored)
+    sure = confidence.sure(*taught, ignored)
     mixed = augment(torch.where(mask[:, None], source, target))
-    mixed_label = torch.where(mask, label.long(), pseudo_label.masked_fill(ignored, IGNORED))
+    mixed_label = torch.where(mask, label.long(), taught.label.masked_fill(ignored, IGNORED))
     weight = torch.where(mask, 1.0, confidence.weight(sure, ignored))  # (N, H, W)
 
     def weigh_pasted(logits: Tensor, label: Tensor) -> Tensor:

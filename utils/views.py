@@ -1,4 +1,4 @@
-"""Looks at one image, of other sizes or mirrored, whose class probabilities are averaged."""
+"""Looks at one image, of other sizes or mirrored, whose class probabilities are averaged, of all of it or of a part."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -21,6 +21,13 @@ class View(NamedTuple):
     flip: bool = False
 
 
+class Part(NamedTuple):
+    """A part of each image: its ``size`` (H, W), and its ``place`` (N, 2, 3), as ``affine_grid`` takes it: dataset.transforms.Window.place."""
+
+    place: Tensor
+    size: tuple[int, int]
+
+
 VIEWS = {
     "flip": (View(1.0), View(1.0, True)),
     "multiscale": tuple(View(scale, flip) for scale in (0.5, 0.75, 1.0, 1.25, 1.5, 1.75) for flip in (False, True)),
@@ -28,14 +35,23 @@ VIEWS = {
 """Test-time augmentation. Scores with it are never to be compared with scores without."""
 
 
-def mean_probabilities(model: nn.Module, images: Tensor, views: Sequence[View], autocast: Callable[[], AbstractContextManager]) -> Tensor:
-    """The mean over the ``views`` of the softmax at the size of the images: (N, 3, H, W), normalised -> (N, C, H, W) float32."""
+def mean_probabilities(
+    model: nn.Module, images: Tensor, views: Sequence[View], autocast: Callable[[], AbstractContextManager], part: Part | None = None
+) -> Tensor:
+    """The mean over the ``views`` of the softmax at the size of the images: (N, 3, H, W), normalised -> (N, C, H, W) float32.
+
+    ``part``: the images are looked at as a whole, and the softmax is that of their parts, (N, C, *part.size).
+    """
     size, total = images.shape[-2:], None
+    grid = None if part is None else F.affine_grid(part.place, [len(images), 1, *part.size], align_corners=False)
     for view in views:
         seen = images if view.scale == 1 else F.interpolate(images, size=[max(SMALLEST, round(side * view.scale)) for side in size], mode="bilinear")
         with autocast():
             logits = model.low_resolution(seen.flip(3) if view.flip else seen, with_aux=False).logits
-        probabilities = upsampled_softmax(at_least_float32(logits), size)
-        probabilities = probabilities.flip(3) if view.flip else probabilities
+        logits = at_least_float32(logits.flip(3) if view.flip else logits)
+        if grid is None:
+            probabilities = upsampled_softmax(logits, size)
+        else:
+            probabilities = F.grid_sample(logits.contiguous(), grid, padding_mode="border", align_corners=False).softmax(1)
         total = probabilities if total is None else total + probabilities
     return total if len(views) == 1 else total / len(views)

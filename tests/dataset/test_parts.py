@@ -18,9 +18,10 @@ def test_the_shares_of_the_processes_are_the_batches_of_one(world):
 
 def test_split_keeps_every_image_with_its_label():
     batch = Sample(torch.arange(4).view(4, 1, 1, 1).expand(4, 2, 2, 3), torch.arange(4).view(4, 1, 1), torch.arange(4), torch.arange(4))
+    batch = batch._replace(whole=batch.image + 1, place=torch.arange(24.0).view(4, 2, 3))
     parts = list(split(batch, 2))
     assert len(parts) == 2
-    for field in range(4):
+    for field in range(len(batch)):
         assert torch.equal(torch.cat([part[field] for part in parts]), batch[field])
     assert [part.label for part in split(batch._replace(label=None), 2)] == [None, None]
     with pytest.raises(ValueError, match="4 images cannot be split into 3"):

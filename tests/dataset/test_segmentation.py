@@ -5,11 +5,12 @@ from PIL import Image
 
 from dataset.cityscapes import cityscapes
 from dataset.colour_transfer import LabTransfer
+from dataset.files import read_image
 from dataset.gta5 import gta5
 from dataset.labels import TRAIN_ID_OF
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
 from dataset.segmentation import SegmentationDataset, largest_share
-from dataset.transforms import RandomScaleCropFlip
+from dataset.transforms import RandomScaleCropFlip, resized
 from tests.conftest import scene
 
 CROP = RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), (48, 64))
@@ -22,7 +23,8 @@ def training_set(root, cityscapes_root=None, seed=0):
 
 
 def batches(dataset, first, last, workers, batch_size=4):
-    return [tuple(part.clone() for part in batch) for batch in training_loader(dataset, batch_size, first, last, workers, pin_memory=False)]
+    loader = training_loader(dataset, batch_size, first, last, workers, pin_memory=False)
+    return [tuple(part.clone() for part in batch if part is not None) for batch in loader]
 
 
 def assert_equal(one, other):
@@ -115,6 +117,20 @@ def test_target_samples_have_no_label(cityscapes_root):
     batch = next(iter(training_loader(SegmentationDataset(listing, CROP), 2, 0, 1, 0, pin_memory=False)))
     assert batch.label is None
     assert batch.image.shape == (2, 48, 64, 3)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_samples_bring_the_whole_frame_and_where_they_lie_in_it(cityscapes_root, workers):
+    listing = cityscapes(cityscapes_root, "train", labels=False)
+    dataset, plain = (SegmentationDataset(listing, CROP, whole_size=size) for size in ((32, 64), None))
+    batch = next(iter(training_loader(dataset, 2, 0, 1, workers, pin_memory=False)))
+    for number in range(2):
+        frame = read_image(listing[number].image)
+        assert np.array_equal(batch.whole[number].numpy(), resized(frame, (32, 64)))
+        window = CROP.draw(np.random.default_rng((0, 0, number)), frame.shape[:2])
+        assert np.array_equal(batch.place[number].numpy(), window.place())
+        assert torch.equal(batch.image[number], plain[number].image)  # nothing else differs
+        assert plain[number].whole is None
 
 
 def test_a_pair_of_different_sizes_is_refused(gta5_root):

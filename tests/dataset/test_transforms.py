@@ -3,10 +3,12 @@ from fractions import Fraction
 import cv2
 import numpy as np
 import pytest
+import torch
+import torch.nn.functional as F
 
 from dataset.files import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
-from dataset.transforms import RandomScaleCropFlip, Span, WholeImage
+from dataset.transforms import RandomScaleCropFlip, Span, WholeImage, resized, size_like
 
 SIZES = [(97, 201), (64, 128), (70, 75)]
 SCALES = (0.5, 0.75, 1.0, 1.5)
@@ -111,3 +113,40 @@ def test_whole_image_is_unchanged():
     window = WholeImage().draw(np.random.default_rng(0), (33, 47))
     assert np.array_equal(window.apply_to_image(image[window.source()], (0, 0, 0)), image)
     assert np.array_equal(window.apply_to_label(label[window.source()]), label)
+
+
+@pytest.mark.parametrize("crop", ["random", "centre"])
+@pytest.mark.parametrize("size", SIZES)
+def test_the_place_of_a_window_is_where_its_pixels_are_from(size, crop):
+    image, label = data(size)
+    image = cv2.GaussianBlur(image, None, 4)  # so that a mean of rounded pixels tells a place
+    for scale in SCALES:
+        for flip in (0.0, 1.0):
+            window = RandomScaleCropFlip((scale,), (60, 80), flip, crop).draw(np.random.default_rng(5), size)
+            found = window.apply_to_image(image[window.source()], (0, 0, 0))
+            inside = window.apply_to_label(label[window.source()]) != 255
+            grid = F.affine_grid(torch.from_numpy(window.place())[None], [1, 1, 60, 80], align_corners=False)
+            whole = torch.from_numpy(image).permute(2, 0, 1)[None].float()
+            sampled = F.grid_sample(whole, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0).numpy()
+            assert np.abs(sampled - found)[inside].max() < 1
+            assert (grid[0].abs().amax(2).numpy() <= 1)[inside].all()
+
+
+def test_sizes_of_one_shape():
+    assert size_like((192, 384), 128 * 256) == (128, 256)
+    assert size_like((1024, 2048), 1.5**2 * 512 * 1024) == (768, 1536)
+    height, width = size_like((100, 333), 5000)
+    assert abs(height * width - 5000) < 200
+    assert abs(width / height - 3.33) < 0.1
+
+
+def test_an_image_is_resized_by_means_and_never_written_to():
+    image = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(4, 8, 3)
+    image.setflags(write=False)
+    half = resized(image, (2, 4))
+    assert np.abs(half - image.reshape(2, 2, 4, 2, 3).mean((1, 3))).max() <= 0.5
+    assert resized(image, (8, 12)).shape == (8, 12, 3)
+    same = resized(image, (4, 8))
+    assert np.array_equal(same, image)
+    same[0, 0] = 255  # a copy
+    assert image[0, 0, 0] == 0

@@ -9,7 +9,8 @@ from tests.networks import lively_network
 from utils.adaptation import Computation
 from utils.confidence import Confidence
 from utils.losses import segmentation_loss
-from utils.self_training import Teacher, class_mix_mask, self_training_step
+from utils.self_training import Labels, Teacher, class_mix_mask, self_training_step
+from utils.views import Part
 
 PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
@@ -28,8 +29,9 @@ def step(
 ):
     nowhere = torch.zeros(label.shape, dtype=torch.bool)
     ignored, mask = (nowhere if each is None else each for each in (ignored, mask))
+    taught = teacher.label(target, contextlib.nullcontext)
     return self_training_step(
-        model, teacher, source, label, target, ignored, mask, augment, Confidence(confidence, per), PLAIN._replace(share=share), **more
+        model, taught, source, label, target, ignored, mask, augment, Confidence(confidence, per), PLAIN._replace(share=share), **more
     )
 
 
@@ -96,6 +98,19 @@ class TestTeacher:
         assert (found_label == expected_label).float().mean() > 0.999
         assert (found_label != probabilities[0].argmax(1)).any()  # one size alone says something else
 
+    def test_labels_a_part_with_what_is_around_it_in_view(self):
+        torch.manual_seed(2)
+        network, wholes = lively_network().eval(), torch.randn(2, 3, 64, 128)
+        teacher = Teacher(network, 0.9)
+        every_label, every_probability = teacher.label(wholes, contextlib.nullcontext)
+        halves = torch.tensor([[[0.5, 0, 0.5], [0, 1, 0]], [[-0.5, 0, -0.5], [0, 1, 0]]])  # the right one; the left one, mirrored
+        label, probability = teacher.label(wholes, contextlib.nullcontext, Part(halves, (64, 64)))
+        torch.testing.assert_close(probability[0], every_probability[0, :, 64:], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(probability[1], every_probability[1, :, :64].flip(1), rtol=1e-4, atol=1e-5)
+        assert (label[0] == every_label[0, :, 64:]).float().mean() > 0.999
+        alone = teacher.label(wholes[:1, :, :, 64:], contextlib.nullcontext)
+        assert (alone.label[0] != label[0]).any()
+
     def test_unknown_statistics(self):
         with pytest.raises(ValueError, match="expected one of averaged, target"):
             Teacher(torch.nn.Linear(1, 1), 0.9, "batch")
@@ -161,8 +176,8 @@ class TestStep:
 
         def mixed(mask, weighting=None):
             computation = PLAIN._replace(weighting=weighting)
-            ignored = torch.zeros_like(everywhere)
-            return self_training_step(copy.deepcopy(model), teacher, *batch, ignored, mask, lambda images: images, Confidence(0.0), computation)[
+            ignored, taught = torch.zeros_like(everywhere), teacher.label(batch[2], contextlib.nullcontext)
+            return self_training_step(copy.deepcopy(model), taught, *batch, ignored, mask, lambda images: images, Confidence(0.0), computation)[
                 "loss/mixed"
             ]
 
@@ -181,7 +196,7 @@ class TestStep:
 
         def mislabel(images, autocast):
             answer, probability = Teacher.label(teacher, images, autocast)
-            return torch.where(ignored, 18 - answer, answer), torch.where(ignored, 0.0, probability)
+            return Labels(torch.where(ignored, 18 - answer, answer), torch.where(ignored, 0.0, probability))
 
         wrong.label = mislabel
         torch.manual_seed(3)
