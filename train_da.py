@@ -6,20 +6,20 @@ No label of the target is opened, unless --validate-every asks for scores along 
 """
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from dataset.cityscapes import cityscapes, with_labels
-from dataset.files import read_image
 from dataset.labels import CLASS_NAMES, COLOURS, IGNORE_INDEX, NUM_CLASSES
-from dataset.listing import Listing, check_listing, restrict
+from dataset.listing import check_listing, restrict
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, split, training_loader
 from dataset.sampling import RareClassOrder, class_pixels
-from dataset.segmentation import Sample, SegmentationDataset
+from dataset.segmentation import Sample, SegmentationDataset, common_size
 from dataset.source import labelled_source
 from dataset.styles import draw_blur, draw_colour_matrix, style_steps
-from dataset.transforms import RandomScaleCropFlip, WholeImage, size_like
+from dataset.transforms import RandomScaleCropFlip, WholeImage
 from dataset.unlabelled import unlabelled
 from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
@@ -43,6 +43,7 @@ from utils.arguments import (
     new_parser,
     parse_with_recipe,
     positive,
+    rate,
     require_training_sizes,
 )
 from utils.augmentation import StrongAugmentation
@@ -108,6 +109,9 @@ def parse_arguments(argv: list[str] | None = None):
         choices=("crops", "whole"),
         help="target images augmented and cropped like the source's, or whole, unaugmented and unshuffled, as the authors' code does",
     )
+    data.add_argument(
+        "--target-scales", type=rate, nargs="+", metavar="SCALE", help="target images are resized by these instead of those of --scales"
+    )
     add_method_arguments(parser, tuple(CONVS))
     add_style_arguments(parser)
     add_network_arguments(parser)
@@ -132,6 +136,8 @@ def parse_arguments(argv: list[str] | None = None):
         parser.error("a target is needed: --cityscapes ROOT, or --target-images PATTERN; --validate-every needs --cityscapes")
     if args.method == "pseudo-labels" and args.pseudo_labels is None:
         parser.error("--method pseudo-labels needs --pseudo-labels ROOT, as python -m scripts.make_pseudo_labels makes it")
+    if args.target_view == "whole" and args.target_scales:
+        parser.error("--target-scales: without effect with --target-view whole, which resizes no image. Leave one of them out")
     args.target_batch_size = args.target_batch_size or args.batch_size
     batch_sizes = [args.batch_size, args.target_batch_size]
     require_training_sizes(parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn)
@@ -140,13 +146,6 @@ def parse_arguments(argv: list[str] | None = None):
             f"--method self-training pastes each source image onto a target image: found {args.batch_size} and {args.target_batch_size} images"
         )
     return args
-
-
-def whole_size(args, listing: Listing) -> tuple[int, int] | None:
-    """In which size whole target images come for the teacher: the largest it looks at, shaped like the first of them; None for the crops alone."""
-    if args.teacher_view == "crop":
-        return None
-    return size_like(read_image(listing[0].image).shape[:2], math.prod(args.crop_size) * max(args.teacher_scales) ** 2)
 
 
 def adapt(args) -> None:
@@ -174,11 +173,15 @@ def adapt(args) -> None:
     padding = normalize.padding(args.padding)
     source = SegmentationDataset(source_listing, crops, source_order, styles, padding, args.seed, stream=0, max_class_share=args.max_class_share)
     if args.target_view == "crops":
-        target_geometry, target_order = crops, ShuffledOrder(len(target_listing), args.seed, stream=1)
+        target_geometry = replace(crops, scales=tuple(args.target_scales or args.scales))
+        target_order = ShuffledOrder(len(target_listing), args.seed, stream=1)
     else:
         target_geometry, target_order = WholeImage(), CyclicOrder(len(target_listing))
-    own = {"extent": tuple(args.ignore_rows), "whole_size": whole_size(args, target_listing)} if args.method == "self-training" else {}
-    target = SegmentationDataset(target_listing, target_geometry, target_order, padding=padding, seed=args.seed, stream=1, **own)
+    extent = tuple(args.ignore_rows) if args.method == "self-training" else None
+    # Whole images, where the teacher looks at them, come in the largest of its sizes.
+    largest = max(args.teacher_scales) if args.teacher_view == "whole" else 1.0
+    whole_size = common_size(target_listing, math.prod(args.crop_size) * largest**2) if args.teacher_view == "whole" else None
+    target = SegmentationDataset(target_listing, target_geometry, target_order, (), padding, args.seed, 1, extent, whole_size=whole_size)
 
     # The network, and the method with what belongs to it.
     weights = None if args.backbone_weights == "none" or args.resume or args.init else args.backbone_weights
@@ -202,8 +205,7 @@ def adapt(args) -> None:
         return methods.adversarial(model, opponents, args.d_lr, rules, joint, computation)
 
     def self_training() -> Method:
-        given = max(args.teacher_scales) if args.teacher_view == "whole" else 1  # whole images come in the largest of the sizes
-        teacher = Teacher(model, args.ema, args.teacher_statistics, [scale / given for scale in args.teacher_scales])
+        teacher = Teacher(model, args.ema, args.teacher_statistics, [scale / largest for scale in args.teacher_scales])
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
         confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total, args.pseudo_weight).to(device)
         return methods.self_training(model, teacher, looks, confidence, joint, computation)
@@ -235,11 +237,9 @@ def adapt(args) -> None:
     deployed = model if method.teacher is None else method.teacher.network
 
     def on_device(sample: Sample) -> Batch:
-        image, label, whole, place = (
-            None if each is None else each.to(device, non_blocking=True) for each in (sample.image, sample.label, sample.whole, sample.place)
-        )
-        batch = Batch(normalize(image), label, sample.label, sample.draw.tolist())
-        return batch if whole is None else batch._replace(whole=normalize(whole), part=Part(place, image.shape[1:3]))
+        moved = sample._make(None if field is None else field.to(device, non_blocking=True) for field in sample)
+        batch = Batch(normalize(moved.image), moved.label, sample.label, sample.draw.tolist())
+        return batch if moved.whole is None else batch._replace(whole=normalize(moved.whole), part=Part(moved.place, moved.image.shape[1:3]))
 
     def validate() -> Scores:
         """The scores on Cityscapes val, whose images the processes share."""

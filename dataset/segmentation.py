@@ -1,5 +1,6 @@
 """The one Dataset: a listing, an order and an augmentation -> samples. Sample number ``position`` is a function of (seed, position)."""
 
+import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
@@ -127,6 +128,13 @@ class SegmentationDataset(Dataset):
         top, bottom = (round(share * image_size[0]) for share in self.extent)
         inside[:top] = inside[image_size[0] - bottom :] = IGNORE_INDEX
         return inside
+
+
+def common_size(listing: Listing, pixels: float) -> tuple[int, int]:
+    """A (height, width) for all frames of ``listing``, of the shape of the first and with about so many ``pixels``."""
+    height, width = read_image(listing[0].image).shape[:2]
+    factor = math.sqrt(pixels / (height * width))
+    return max(1, round(height * factor)), max(1, round(width * factor))
 
 
 def largest_share(label_ids: np.ndarray) -> float:

@@ -4,7 +4,6 @@ A scale s maps output coordinate i to source coordinate (i + 0.5) / s - 0.5 in b
 interpolated bilinearly, labels take the nearest pixel. Sizes are (height, width).
 """
 
-import math
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import NamedTuple
@@ -142,13 +141,6 @@ class WholeImage:
     def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> Window:
         rows, columns = (Span(0, full, Fraction(1), full) for full in image_size)
         return Window(rows, columns, 0, 0, tuple(image_size), False)
-
-
-def size_like(image_size: tuple[int, int], pixels: float) -> tuple[int, int]:
-    """The size of the shape of ``image_size`` that has about so many ``pixels``."""
-    factor = math.sqrt(pixels / math.prod(image_size))
-    height, width = (max(1, round(side * factor)) for side in image_size)
-    return height, width
 
 
 def resized(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:

@@ -24,6 +24,7 @@ from utils.run import circumstances
 from utils.self_training import Teacher
 from utils.tables import markdown_table
 from utils.timing import measure, ratio
+from utils.views import Part
 
 METHODS = {
     "source-only": {},
@@ -34,7 +35,7 @@ METHODS = {
     "light ADA, joint batches": {"method": "light", "joint": True},
     "MinEnt": {"method": "minent"},
     "self-training": {"method": "self-training"},
-    "strong": {"method": "self-training", "fusion": 128, "weights": "class", "per": "class", "scales": (0.5, 0.75, 1.0)},
+    "strong": {"method": "self-training", "fusion": 128, "weights": "class", "per": "class", "whole": True},
 }
 """LAB and the other looks of the source are made by the workers that read, and cost the step nothing."""
 
@@ -65,6 +66,9 @@ def training_step(backbone: str, size: tuple[int, int, int], device: torch.devic
         methods.Batch(image.contiguous(memory_format=torch.channels_last), label.to(device), label, list(range(size[0])))
         for image, label in zip(images, (source_label, inside), strict=True)
     )
+    if kind.get("whole"):  # as many pixels as a crop
+        middle = torch.tensor([[0.5, 0, 0], [0, 0.5, 0]], device=device)
+        target = target._replace(whole=target.image, part=Part(middle.expand(size[0], 2, 3), size[1:]))
 
     def step() -> None:
         for optimizer in optimizers:
@@ -85,15 +89,14 @@ def build_method(
     method: str = "none",
     joint: bool = False,
     per: str = "image",
-    scales: tuple[float, ...] = (1.0,),
     **_: object,
 ) -> methods.Method:
-    """The method called as in METHODS; "none": supervised on the source. ``per`` and ``scales``: of a teacher's labels."""
+    """The method called as in METHODS; "none": supervised on the source. ``per``: of the confidence in a teacher's labels."""
     if method == "minent":
         return methods.minent(model, 0.01, computation)
     if method == "self-training":
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict())
-        return methods.self_training(model, Teacher(model, 0.99, scales=scales), looks, Confidence(0.968, per).to(device), joint, computation)
+        return methods.self_training(model, Teacher(model, 0.99), looks, Confidence(0.968, per).to(device), joint, computation)
     if method == "none":
 
         def supervised(source: methods.Batch, _target: methods.Batch, valid_pixels: int) -> dict:

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_da
+from dataset.segmentation import SegmentationDataset
 from model.loading import load_network
 from tests.checkpoints import same_state
 from tests.conftest import write_cityscapes
@@ -19,7 +20,7 @@ SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
 
 
 SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.9", "--confidence-per", "class"]
-SELF_TRAINING += ["--teacher-view", "whole", "--teacher-scales", "0.75", "1.5"]
+SELF_TRAINING += ["--teacher-view", "whole", "--teacher-scales", "0.75", "1.5", "--target-scales", "1"]
 
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:
@@ -85,6 +86,20 @@ def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, meth
     arguments = ["--gta5", str(gta5_root), "--target-images", pattern, "--output", str(tmp_path), "--name", "run", "--max-steps", "3"]
     train_da.adapt(train_da.parse_arguments([*SMALL, *arguments, *method]))
     assert len(read_checkpoint(tmp_path / "run/last.pt")["cityscapes_images"]) == 5
+
+
+@pytest.mark.parametrize(("flags", "expected"), [([], (0.75, 1.5)), (["--target-scales", "1"], (1.0,))])
+def test_the_target_may_have_scales_of_its_own(gta5_root, unlabelled_root, tmp_path, monkeypatch, flags, expected):
+    found = []
+
+    class Noted(SegmentationDataset):
+        def __init__(self, listing, geometry, *arguments, **options):
+            found.append(geometry.scales)
+            super().__init__(listing, geometry, *arguments, **options)
+
+    monkeypatch.setattr(train_da, "SegmentationDataset", Noted)
+    run(tmp_path, gta5_root, unlabelled_root, "--scales", 0.75, 1.5, *flags, "--max-steps", 1)
+    assert found == [(0.75, 1.5), expected]  # source, target
 
 
 def test_pseudo_labels_are_read_like_ground_truth(gta5_root, unlabelled_root, cityscapes_root, tmp_path, opened):
@@ -198,6 +213,7 @@ class TestBadInput:
             (["--method", "minent", "--domain-batches", "joint"], "joint is not available"),
             (["--method", "pseudo-labels"], "needs --pseudo-labels ROOT"),
             (["--method", "self-training", "--target-batch-size", "4"], "pastes each source image onto a target image"),
+            (["--target-view", "whole", "--target-scales", "1"], "--target-scales: without effect with --target-view whole"),
         ],
     )
     def test_flags_that_would_do_nothing(self, flags, message, capsys):

@@ -67,7 +67,9 @@ def _beyond(ema: str) -> tuple[Row, ...]:
         Row("strong without varied crops", f"{strong} --max-class-share 1", one_seed=True),
         Row("strong without class weights", f"{strong} --pixel-weights equal", one_seed=True),
         Row("strong without thresholds by class", f"{strong} --confidence-per image", one_seed=True),
-        Row("strong without sizes of the teacher", f"{strong} --teacher-scales 1", one_seed=True),
+        Row("strong without whole images for the teacher", f"{strong} --teacher-view crop", one_seed=True),
+        Row("strong without the scale of the target", f"{strong} --target-scales 0.5 0.75 1 1.5", one_seed=True),
+        Row("strong without a larger weight of the teacher", f"{strong} --pseudo-weight 1", one_seed=True),
         Row("strong without wide fusion", f"{strong} --fusion-channels 19", one_seed=True),
     )
 

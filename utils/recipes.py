@@ -54,7 +54,8 @@ RECIPES = {
             "target_split": "val",
             "target_view": "whole",
         },
-        # Self-training, with a source in the target's colours and looks that vary: chosen on two cities (docs/results.md).
+        # Self-training, with a source in the target's colours and looks that vary, and a teacher that sees the whole image: chosen on two
+        # cities (docs/results.md).
         "strong": {
             "method": "self-training",
             "backbone": "resnet18",
@@ -78,7 +79,9 @@ RECIPES = {
             "pixel_weights": "class",
             "fusion_channels": 128,
             "ema": 0.999,
-            "teacher_scales": (0.5, 0.75, 1.0),
+            "teacher_view": "whole",
+            "target_scales": (1.0,),
+            "pseudo_weight": 2.0,
             "confidence_per": "class",
         },
     },

@@ -9,8 +9,9 @@ from dataset.files import read_image
 from dataset.gta5 import gta5
 from dataset.labels import TRAIN_ID_OF
 from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
-from dataset.segmentation import SegmentationDataset, largest_share
+from dataset.segmentation import SegmentationDataset, common_size, largest_share
 from dataset.transforms import RandomScaleCropFlip, resized
+from dataset.unlabelled import unlabelled
 from tests.conftest import scene
 
 CROP = RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), (48, 64))
@@ -131,6 +132,17 @@ def test_samples_bring_the_whole_frame_and_where_they_lie_in_it(cityscapes_root,
         assert np.array_equal(batch.place[number].numpy(), window.place())
         assert torch.equal(batch.image[number], plain[number].image)  # nothing else differs
         assert plain[number].whole is None
+
+
+def test_the_common_size_has_the_shape_of_the_first_frame(tmp_path):
+    for number, size in enumerate([(192, 384), (100, 333)]):
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / f"{number}.png")
+    listing = unlabelled([str(tmp_path)])
+    assert common_size(listing, 128 * 256) == (128, 256)
+    assert common_size(listing, 1.5**2 * 128 * 256) == (192, 384)
+    height, width = common_size(unlabelled([str(tmp_path / "1.png")]), 5000)
+    assert abs(height * width - 5000) < 200
+    assert abs(width / height - 3.33) < 0.1
 
 
 def test_a_pair_of_different_sizes_is_refused(gta5_root):

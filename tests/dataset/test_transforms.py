@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from dataset.files import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
-from dataset.transforms import RandomScaleCropFlip, Span, WholeImage, resized, size_like
+from dataset.transforms import RandomScaleCropFlip, Span, WholeImage, resized
 
 SIZES = [(97, 201), (64, 128), (70, 75)]
 SCALES = (0.5, 0.75, 1.0, 1.5)
@@ -130,14 +130,6 @@ def test_the_place_of_a_window_is_where_its_pixels_are_from(size, crop):
             sampled = F.grid_sample(whole, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0).numpy()
             assert np.abs(sampled - found)[inside].max() < 1
             assert (grid[0].abs().amax(2).numpy() <= 1)[inside].all()
-
-
-def test_sizes_of_one_shape():
-    assert size_like((192, 384), 128 * 256) == (128, 256)
-    assert size_like((1024, 2048), 1.5**2 * 512 * 1024) == (768, 1536)
-    height, width = size_like((100, 333), 5000)
-    assert abs(height * width - 5000) < 200
-    assert abs(width / height - 3.33) < 0.1
 
 
 def test_an_image_is_resized_by_means_and_never_written_to():

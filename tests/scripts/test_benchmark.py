@@ -97,7 +97,7 @@ def test_memory():
 
 
 def test_methods_are_timed_against_source_only(tmp_path, capsys):
-    names = ["light ADA", "light ADA, joint batches", "MinEnt", "self-training", "source-only, hard pixels"]
+    names = ["light ADA", "light ADA, joint batches", "MinEnt", "self-training", "strong", "source-only, hard pixels"]
     sizes = ["--crop-size", 64, 64, "--batch-size", 2, "--repeats", 1, "--precision", "fp32"]
     run("methods", *sizes, "--json", tmp_path / "x.json", "--methods", *names)
     result = json.loads((tmp_path / "x.json").read_text())
