@@ -207,8 +207,7 @@ def adapt(args) -> None:
     def self_training() -> Method:
         teacher = Teacher(model, args.ema, args.teacher_statistics, [scale / largest for scale in args.teacher_scales])
         looks = StrongAugmentation(draw_colour_matrix, draw_blur, args.mixed_jitter, args.mixed_blur, **normalize.as_dict())
-        weight = args.pseudo_weight, args.pseudo_ramp
-        confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total, *weight).to(device)
+        confidence = Confidence(args.confidence, args.confidence_per, NUM_CLASSES, processes.total, args.pseudo_weight).to(device)
         return methods.self_training(model, teacher, looks, confidence, joint, computation)
 
     method = {

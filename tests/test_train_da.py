@@ -20,7 +20,7 @@ SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
 
 
 SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.9", "--confidence-per", "class"]
-SELF_TRAINING += ["--teacher-view", "whole", "--teacher-scales", "0.75", "1.5", "--target-scales", "1", "--pseudo-ramp", "3"]
+SELF_TRAINING += ["--teacher-view", "whole", "--teacher-scales", "0.75", "1.5", "--target-scales", "1"]
 
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:

@@ -19,9 +19,8 @@ class Confidence(nn.Module):
     class that the teacher hesitates over as well. That thresholds differ by class is CBST's (Zou et al., ECCV 2018); that they are
     running means, FreeMatch's (Wang et al., ICLR 2023).
 
-    ``pseudo_weight``: what a pixel that counts weighs, where a pasted one weighs 1 or what its class does; it grows evenly from 0 at the
-    start to this in ``ramp`` steps, since a teacher knows little at first (Mean Teacher's ramp-up: Tarvainen & Valpola, NeurIPS 2017).
-    ``total`` sums a tensor over the processes of the run. Raises ValueError for another ``per``.
+    ``pseudo_weight``: what a pixel that counts weighs, where a pasted one weighs 1 or what its class does. ``total`` sums a tensor over
+    the processes of the run. Raises ValueError for another ``per``.
     """
 
     def __init__(
@@ -31,21 +30,14 @@ class Confidence(nn.Module):
         num_classes: int = 19,
         total: Callable[[Tensor], Tensor] = lambda sums: sums,
         pseudo_weight: float = 1.0,
-        ramp: int = 0,
     ):
         super().__init__()
         if per not in PER:
             raise ValueError(f"Unknown confidence per {per!r}; expected one of {', '.join(PER)}.")
-        self.threshold, self.per, self.pseudo_weight, self.ramp, self._total = threshold, per, pseudo_weight, ramp, total
+        self.threshold, self.per, self.pseudo_weight, self._total = threshold, per, pseudo_weight, total
         # Of each class: the sum of the probabilities, and how many pixels. The second are of the step that is under way.
         self.register_buffer("sums", torch.zeros(2, num_classes, dtype=torch.float64))
         self.register_buffer("_step", torch.zeros(2, num_classes, dtype=torch.float64), persistent=False)
-        self.register_buffer("steps", torch.zeros((), dtype=torch.int64) if ramp else None)
-
-    @property
-    def remembers(self) -> bool:
-        """Whether a checkpoint must hold it."""
-        return self.per == "class" or self.ramp > 0
 
     def sure(self, label: Tensor, probability: Tensor, ignored: Tensor) -> Tensor:
         """Of the teacher's labels (N, H, W) int64 and their probabilities, which it is sure of: (N, H, W) bool, never an ``ignored`` pixel."""
@@ -64,16 +56,13 @@ class Confidence(nn.Module):
 
     def weight(self, sure: Tensor, ignored: Tensor) -> Tensor:
         """(N, H, W) or (N, 1, 1)."""
-        grown = self.pseudo_weight * ((self.steps / self.ramp).clamp(max=1) if self.ramp else 1)
-        return grown * (sure_share(sure, ignored)[:, None, None] if self.per == "image" else sure.float())
+        return self.pseudo_weight * (sure_share(sure, ignored)[:, None, None] if self.per == "image" else sure.float())
 
     def after_step(self) -> None:
         """To be called when all parts of a step's batch were seen: thresholds are the same for all of them."""
         if self.per == "class":
             self.sums.mul_(_MEMORY).add_(self._total(self._step))
             self._step.zero_()
-        if self.ramp:
-            self.steps += 1
 
 
 def sure_share(sure: Tensor, ignored: Tensor) -> Tensor:

@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from utils.adaptation import LOSSES, SHOWN
-from utils.arguments import count, rate, share
+from utils.arguments import rate, share
 from utils.confidence import PER
 from utils.self_training import STATISTICS
 
@@ -20,7 +20,6 @@ OWN_FLAGS = {
         "confidence",
         "confidence_per",
         "pseudo_weight",
-        "pseudo_ramp",
         "ignore_rows",
         "mixed_jitter",
         "mixed_blur",
@@ -106,13 +105,6 @@ def add_method_arguments(parser: argparse.ArgumentParser, discriminators: tuple[
         default=1.0,
         metavar="W",
         help="what a pixel with the teacher's label weighs; class weights make the source's weigh more than 1, which wants more here",
-    )
-    group.add_argument(
-        "--pseudo-ramp",
-        type=count,
-        default=0,
-        metavar="STEPS",
-        help="the teacher's labels weigh nothing at first, and --pseudo-weight after so many steps",
     )
     group.add_argument(
         "--ignore-rows",

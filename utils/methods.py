@@ -45,7 +45,7 @@ class Method(NamedTuple):
         parts = self.opponents | self.optimizers
         if self.teacher is not None:
             parts |= {"teacher": self.teacher.network}
-        if self.confidence is not None and self.confidence.remembers:
+        if self.confidence is not None and self.confidence.per == "class":  # the others remember nothing
             parts |= {"confidence": self.confidence}
         return parts
 

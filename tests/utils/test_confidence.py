@@ -39,19 +39,6 @@ def test_the_weight_of_all_that_the_teacher_labels(per):
     torch.testing.assert_close(thrice, 3 * once)
 
 
-def test_the_weight_grows_evenly_to_what_it_is_to_be():
-    sure, confidence, found = torch.tensor([[[True, False]]]), Confidence(0.5, "pixel", pseudo_weight=2.0, ramp=4), []
-    for _ in range(6):
-        found.append(confidence.weight(sure, torch.zeros_like(sure)).tolist())
-        confidence.after_step()
-    assert found == [[[[weight, 0.0]]] for weight in (0.0, 0.5, 1.0, 1.5, 2.0, 2.0)]
-    other = Confidence(0.5, "pixel", ramp=4)
-    other.load_state_dict(confidence.state_dict())  # a resumed run
-    assert other.weight(sure, torch.zeros_like(sure)).max() == 1
-    assert confidence.remembers
-    assert not Confidence(0.5, "pixel").remembers
-
-
 class TestPerClass:
     def test_the_threshold_of_a_class_is_the_mean_of_its_pixels(self):
         confidence = after([[0.2, 0.6, 0.4]])
