@@ -137,7 +137,7 @@ def parse_arguments(argv: list[str] | None = None):
     if args.method == "pseudo-labels" and args.pseudo_labels is None:
         parser.error("--method pseudo-labels needs --pseudo-labels ROOT, as python -m scripts.make_pseudo_labels makes it")
     if args.target_view == "whole" and args.target_scales:
-        parser.error("--target-scales: without effect with --target-view whole, which resizes no image. Leave one of them out")
+        parser.error("--target-scales: without effect with --target-view whole, which resizes nothing. Leave one, or the recipe that sets it, out")
     args.target_batch_size = args.target_batch_size or args.batch_size
     batch_sizes = [args.batch_size, args.target_batch_size]
     require_training_sizes(parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn)
@@ -237,9 +237,14 @@ def adapt(args) -> None:
     deployed = model if method.teacher is None else method.teacher.network
 
     def on_device(sample: Sample) -> Batch:
-        moved = sample._make(None if field is None else field.to(device, non_blocking=True) for field in sample)
-        batch = Batch(normalize(moved.image), moved.label, sample.label, sample.draw.tolist())
-        return batch if moved.whole is None else batch._replace(whole=normalize(moved.whole), part=Part(moved.place, moved.image.shape[1:3]))
+        def moved(field: torch.Tensor) -> torch.Tensor:
+            return field.to(device, non_blocking=True)
+
+        label = None if sample.label is None else moved(sample.label)
+        batch = Batch(normalize(moved(sample.image)), label, sample.label, sample.draw.tolist())
+        if sample.whole is None:
+            return batch
+        return batch._replace(whole=normalize(moved(sample.whole)), part=Part(moved(sample.place), sample.image.shape[1:3]))
 
     def validate() -> Scores:
         """The scores on Cityscapes val, whose images the processes share."""

@@ -131,7 +131,10 @@ class SegmentationDataset(Dataset):
 
 
 def common_size(listing: Listing, pixels: float) -> tuple[int, int]:
-    """A (height, width) for all frames of ``listing``, of the shape of the first and with about so many ``pixels``."""
+    """A (height, width) for all frames of ``listing``, of the shape of the first and with about so many ``pixels``.
+
+    Raises what dataset.files raises.
+    """
     height, width = read_image(listing[0].image).shape[:2]
     factor = math.sqrt(pixels / (height * width))
     return max(1, round(height * factor)), max(1, round(width * factor))
