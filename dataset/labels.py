@@ -1,14 +1,14 @@
-"""The classes of Cityscapes: names, labelIds, trainIds and colours, as tables of 256 entries.
+"""The classes of Cityscapes: names, labelIds, trainIds and colors, as tables of 256 entries.
 
-A *labelId* (0-33) is what the annotation PNGs of Cityscapes and GTA5 store. A *trainId* (0-18, 255 = ignored) is what the
-network learns and what every label tensor of this project holds.
+A *labelId* (0-33) is what the annotation PNGs of Cityscapes and GTA5 store. A *trainId* (0-18, 255
+= ignored) is what the network learns and what every label tensor of this project holds.
 """
 
 import numpy as np
 
 IGNORE_INDEX = 255
 
-# name, labelId, trainId, colour (RGB)
+# name, labelId, trainId, color (RGB)
 _LABELS = (
     ("unlabeled", 0, 255, (0, 0, 0)),
     ("ego vehicle", 1, 255, (0, 0, 0)),
@@ -46,7 +46,11 @@ _LABELS = (
     ("bicycle", 33, 18, (119, 11, 32)),
     ("license plate", 34, 255, (0, 0, 142)),
 )
-_CLASSES = sorted((train_id, name, label_id, colour) for name, label_id, train_id, colour in _LABELS if train_id != IGNORE_INDEX)
+_CLASSES = sorted(
+    (train_id, name, label_id, color)
+    for name, label_id, train_id, color in _LABELS
+    if train_id != IGNORE_INDEX
+)
 
 CLASS_NAMES = tuple(name for _, name, _, _ in _CLASSES)
 """The 19 class names; the position in the tuple is the trainId."""
@@ -57,7 +61,9 @@ LABEL_IDS = tuple(label_id for _, _, label_id, _ in _CLASSES)
 """The labelId of each trainId."""
 
 LAST_LABEL_ID = max(label_id for _, label_id, _, _ in _LABELS)
-"""34, licence plate: drawn in GTA5 only. Greater values than this, other than 255, are no labelIds."""
+"""34, licence plate: drawn in GTA5 only. Greater values than this, other than 255, are no
+labelIds.
+"""
 
 
 def _table(pairs, default: int) -> np.ndarray:
@@ -68,49 +74,94 @@ def _table(pairs, default: int) -> np.ndarray:
     return table
 
 
-TRAIN_ID_OF = _table(((label_id, train_id) for train_id, label_id in enumerate(LABEL_IDS)), default=IGNORE_INDEX)
-"""(256,) uint8: labelId -> trainId; whatever is not among the 19 classes -> 255. Use as ``TRAIN_ID_OF[label_ids]``."""
+TRAIN_ID_OF = _table(
+    ((label_id, train_id) for train_id, label_id in enumerate(LABEL_IDS)), default=IGNORE_INDEX
+)
+"""(256,) uint8: labelId -> trainId; whatever is not among the 19 classes -> 255. Use as
+``TRAIN_ID_OF[label_ids]``.
+"""
 
 LABEL_ID_OF = _table(enumerate(LABEL_IDS), default=0)
 """(256,) uint8: trainId -> labelId; 255 -> 0 (unlabeled)."""
 
-# SYNTHIA's id of each class that Cityscapes has too; from the table in the README of SYNTHIA-RAND-CITYSCAPES.
+# SYNTHIA's id of each class that Cityscapes has too; from the table in the README of
+# SYNTHIA-RAND-CITYSCAPES.
 _SYNTHIA_IDS = {
-    **{"sky": 1, "building": 2, "road": 3, "sidewalk": 4, "fence": 5, "vegetation": 6, "pole": 7, "car": 8, "traffic sign": 9, "person": 10},
-    **{"bicycle": 11, "motorcycle": 12, "parking": 13, "traffic light": 15, "terrain": 16, "rider": 17, "truck": 18, "bus": 19, "train": 20},
+    **{
+        "sky": 1,
+        "building": 2,
+        "road": 3,
+        "sidewalk": 4,
+        "fence": 5,
+        "vegetation": 6,
+        "pole": 7,
+        "car": 8,
+        "traffic sign": 9,
+        "person": 10,
+    },
+    **{
+        "bicycle": 11,
+        "motorcycle": 12,
+        "parking": 13,
+        "traffic light": 15,
+        "terrain": 16,
+        "rider": 17,
+        "truck": 18,
+        "bus": 19,
+        "train": 20,
+    },
     "wall": 21,
 }
 LAST_SYNTHIA_ID = 22
 """Lane marking."""
 
-LABEL_ID_OF_SYNTHIA = _table(((_SYNTHIA_IDS[name], label_id) for name, label_id, _, _ in _LABELS if name in _SYNTHIA_IDS), default=0)
-"""(256,) uint8: SYNTHIA's id -> labelId. Void (0), road work (14) and lane marking (22) -> 0, ignored.
+LABEL_ID_OF_SYNTHIA = _table(
+    ((_SYNTHIA_IDS[name], label_id) for name, label_id, _, _ in _LABELS if name in _SYNTHIA_IDS),
+    default=0,
+)
+"""(256,) uint8: SYNTHIA's id -> labelId. Void (0), road work (14) and lane marking (22) -> 0,
+ignored.
 
-Lane markings lie on the road, and Cityscapes counts them to it; the published systems ignore them all the same (CBST, ADVENT, DAFormer and
-SAC leave 22 out of their tables), and so do we, to be comparable with them.
+Lane markings lie on the road, and Cityscapes counts them to it; the published systems ignore them
+all the same (CBST, ADVENT, DAFormer and SAC leave 22 out of their tables), and so do we, to be
+comparable with them.
 """
 
-COLOURS = np.zeros((256, 3), np.uint8)
-"""(256, 3) uint8 RGB: the colour of each trainId in the pictures of Cityscapes; 255 is black. Use as ``COLOURS[train_ids]``."""
-COLOURS[:NUM_CLASSES] = [colour for _, _, _, colour in _CLASSES]
-COLOURS.setflags(write=False)
+COLORS = np.zeros((256, 3), np.uint8)
+"""(256, 3) uint8 RGB: the color of each trainId in the pictures of Cityscapes; 255 is black. Use
+as ``COLORS[train_ids]``.
+"""
+COLORS[:NUM_CLASSES] = [color for _, _, _, color in _CLASSES]
+COLORS.setflags(write=False)
 
-LABEL_COLOURS = np.zeros((256, 3), np.uint8)
-"""(256, 3) uint8 RGB: the colour of each labelId, the palette of GTA5's label PNGs."""
-LABEL_COLOURS[[label_id for _, label_id, _, _ in _LABELS]] = [colour for _, _, _, colour in _LABELS]
-LABEL_COLOURS.setflags(write=False)
+LABEL_COLORS = np.zeros((256, 3), np.uint8)
+"""(256, 3) uint8 RGB: the color of each labelId, the palette of GTA5's label PNGs."""
+LABEL_COLORS[[label_id for _, label_id, _, _ in _LABELS]] = [color for _, _, _, color in _LABELS]
+LABEL_COLORS.setflags(write=False)
 
 CLASS_SUBSETS = {
     "19": CLASS_NAMES,
     "synthia16": tuple(name for name in CLASS_NAMES if name not in ("terrain", "truck", "train")),
-    "synthia13": tuple(name for name in CLASS_NAMES if name not in ("wall", "fence", "pole", "terrain", "truck", "train")),
-    "carla13": tuple(name for name in CLASS_NAMES if name not in ("rider", "truck", "bus", "train", "motorcycle", "bicycle")),
+    "synthia13": tuple(
+        name
+        for name in CLASS_NAMES
+        if name not in ("wall", "fence", "pole", "terrain", "truck", "train")
+    ),
+    "carla13": tuple(
+        name
+        for name in CLASS_NAMES
+        if name not in ("rider", "truck", "bus", "train", "motorcycle", "bicycle")
+    ),
 }
-"""Named subsets for means over fewer classes: all 19, the 16 and the 13 that SYNTHIA shares, the 13 that CARLA shares."""
+"""Named subsets for means over fewer classes: all 19, the 16 and the 13 that SYNTHIA shares, the 13
+that CARLA shares.
+"""
 
 
 def class_subset(words: list[str]) -> tuple[int, ...]:
-    """The trainIds named by ``words``: one key of CLASS_SUBSETS, or class names. Raises ValueError for an unknown name."""
+    """The trainIds named by ``words``: one key of CLASS_SUBSETS, or class names. Raises ValueError
+    for an unknown name.
+    """
     names = CLASS_SUBSETS[words[0]] if len(words) == 1 and words[0] in CLASS_SUBSETS else words
     unknown = [name for name in names if name not in CLASS_NAMES]
     if unknown:
@@ -121,37 +172,49 @@ def class_subset(words: list[str]) -> tuple[int, ...]:
     return tuple(sorted(CLASS_NAMES.index(name) for name in set(names)))
 
 
-def _colour_key(colour: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 -> (...) int32, one integer a colour."""
-    return colour[..., 0].astype(np.int32) << 16 | colour[..., 1].astype(np.int32) << 8 | colour[..., 2]
+def _color_key(color: np.ndarray) -> np.ndarray:
+    """(..., 3) uint8 -> (...) int32, one integer a color."""
+    return (
+        color[..., 0].astype(np.int32) << 16 | color[..., 1].astype(np.int32) << 8 | color[..., 2]
+    )
 
 
-# Two pairs share a colour, pole with polegroup and car with licence plate: the class that is trained wins, since it is by far the larger.
-_LABEL_ID_OF_COLOUR = {}
-for _name, _label_id, _train_id, _colour in _LABELS:
-    _key = int(_colour_key(np.array(_colour, np.uint8)))
-    if _key not in _LABEL_ID_OF_COLOUR:
-        _LABEL_ID_OF_COLOUR[_key] = _label_id
+# Two pairs share a color, pole with polegroup and car with licence plate: the class that is
+# trained wins, since it is by far the larger.
+_LABEL_ID_OF_COLOR = {}
+for _name, _label_id, _train_id, _color in _LABELS:
+    _key = int(_color_key(np.array(_color, np.uint8)))
+    if _key not in _LABEL_ID_OF_COLOR:
+        _LABEL_ID_OF_COLOR[_key] = _label_id
 
 
-def label_ids_of_colours(colours: np.ndarray) -> np.ndarray:
-    """A label drawn in the Cityscapes colours -> labelIds.
+def label_ids_of_colors(colors: np.ndarray) -> np.ndarray:
+    """A label drawn in the Cityscapes colors -> labelIds.
 
-    Args: colours (H, W, 3) uint8 RGB. Returns (H, W) uint8. Raises ValueError for a colour that no class has.
+    Args: colors (H, W, 3) uint8 RGB. Returns (H, W) uint8. Raises ValueError for a color that no
+    class has.
     """
-    keys, inverse = np.unique(_colour_key(colours), return_inverse=True)
-    unknown = [key for key in keys.tolist() if key not in _LABEL_ID_OF_COLOUR]
+    keys, inverse = np.unique(_color_key(colors), return_inverse=True)
+    unknown = [key for key in keys.tolist() if key not in _LABEL_ID_OF_COLOR]
     if unknown:
         red, green, blue = unknown[0] >> 16, unknown[0] >> 8 & 255, unknown[0] & 255
-        raise ValueError(f"{len(unknown)} colours that no Cityscapes class has, the first RGB ({red}, {green}, {blue})")
-    label_ids = np.array([_LABEL_ID_OF_COLOUR[key] for key in keys.tolist()], np.uint8)
-    return label_ids[inverse].reshape(colours.shape[:2])
+        raise ValueError(
+            f"{len(unknown)} colors that no Cityscapes class has, the first RGB ({red}, {green},"
+            f" {blue})"
+        )
+    label_ids = np.array([_LABEL_ID_OF_COLOR[key] for key in keys.tolist()], np.uint8)
+    return label_ids[inverse].reshape(colors.shape[:2])
 
 
 def looks_like_train_ids(values: set[int]) -> bool:
     """Whether the values found in some label files can only be trainIds, not labelIds.
 
-    Real labelId annotations of a few street scenes always hold an id above 18 (vegetation 21, sky 23, car 26); trainIds never do.
-    ``values``: the pixel values that occur in all of the files together.
+    Real labelId annotations of a few street scenes always hold an id above 18 (vegetation 21, sky
+    23, car 26); trainIds never do. ``values``: the pixel values that occur in all of the files
+    together.
     """
-    return bool(values) and values <= {*range(NUM_CLASSES), IGNORE_INDEX} and not values <= {0, IGNORE_INDEX}
+    return (
+        bool(values)
+        and values <= {*range(NUM_CLASSES), IGNORE_INDEX}
+        and not values <= {0, IGNORE_INDEX}
+    )

@@ -1,42 +1,55 @@
-"""The tree of SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016): ``RGB/NNNNNNN.png`` and ``GT/LABELS/NNNNNNN.png``."""
+"""The tree of SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016): ``RGB/NNNNNNN.png`` and
+``GT/LABELS/NNNNNNN.png``.
+"""
 
 from pathlib import Path
 
-from dataset.files import is_synthia_label
-from dataset.listing import Listing, Tree, find_files
-from dataset.prepared import prepared_listing
+from dataset.image_io import is_synthia_label
+from dataset.listing import DatasetLayout, ImageList, find_files
+from dataset.prepared.journal import prepared_listing
 
 _IMAGES, _LABELS = "RGB", "GT/LABELS"
 
 
-def synthia(root: Path) -> Listing:
-    """All frames of a raw or prepared root, sorted, with labels; names are "NNNNNNN". ``read_label`` turns SYNTHIA's ids into labelIds.
+def synthia(root: Path) -> ImageList:
+    """All frames of a raw or prepared root, sorted, with labels; names are "NNNNNNN".
+    ``read_label`` turns SYNTHIA's ids into labelIds.
 
-    Raises FileNotFoundError with what is missing and where to get it, ValueError for labels that are not the original ones, and for a
-    prepared root that is incomplete or stale.
+    Raises FileNotFoundError with what is missing and where to get it, ValueError for labels that
+    are not the original ones, and for a prepared root that is incomplete or stale.
     """
     prepared = prepared_listing(Path(root), "synthia")
     return synthia_tree(root).listing(labels=True) if prepared is None else prepared
 
 
-def synthia_tree(root: Path, labels: bool = True) -> Tree:
-    """The files of a raw root. Raises FileNotFoundError where there is no image, or no label though ``labels`` are wanted, ValueError where
-    the first label is no original one.
+def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
+    """The files of a raw root. Raises FileNotFoundError where there is no image, or no label though
+    ``labels`` are wanted, ValueError where the first label is no original one.
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"No folder {root}. SYNTHIA is expected in the folder that holds {_IMAGES}/ and {_LABELS}/.")
-    images, label_files = find_files(root, _IMAGES, ""), find_files(root, _LABELS, "", suffixes=(".png",))
-    label_files = {key: path for key, path in label_files.items() if not key.endswith("_labelTrainIds")}  # converters leave these beside
+        raise FileNotFoundError(
+            f"No folder {root}. SYNTHIA is expected in the folder that holds {_IMAGES}/ and"
+            f" {_LABELS}/."
+        )
+    images, label_files = (
+        find_files(root, _IMAGES, ""),
+        find_files(root, _LABELS, "", suffixes=(".png",)),
+    )
+    label_files = {
+        key: path for key, path in label_files.items() if not key.endswith("_labelTrainIds")
+    }  # converters leave these beside
     for found, folder in ((images, _IMAGES), (label_files, _LABELS)):
         if not found and (folder == _IMAGES or labels):
             raise FileNotFoundError(
-                f"No files under {root / folder}. SYNTHIA needs {_IMAGES}/NNNNNNN.png and {_LABELS}/NNNNNNN.png: unpack SYNTHIA_RAND_CITYSCAPES "
-                "(from synthia-dataset.net) and give its folder RAND_CITYSCAPES."
+                f"No files under {root / folder}. SYNTHIA needs {_IMAGES}/NNNNNNN.png and"
+                f" {_LABELS}/NNNNNNN.png: unpack SYNTHIA_RAND_CITYSCAPES (from synthia-dataset.net)"
+                " and give its folder RAND_CITYSCAPES."
             )
     if labels and not is_synthia_label(first := root / next(iter(label_files.values()))):
         raise ValueError(
-            f"{first} is no label of SYNTHIA: these are PNGs of 16 bits in several channels, with SYNTHIA's class in the first. A converted copy "
-            "cannot be told from others' classes: use the original files of GT/LABELS."
+            f"{first} is no label of SYNTHIA: these are PNGs of 16 bits in several channels, with"
+            " SYNTHIA's class in the first. A converted copy cannot be told from others' classes:"
+            " use the original files of GT/LABELS."
         )
-    return Tree(root, _IMAGES, _LABELS, images, label_files)
+    return DatasetLayout(root, _IMAGES, _LABELS, images, label_files)

@@ -7,7 +7,7 @@ import torch
 import torchvision
 from torch import Tensor, nn
 
-from model.weights import load_whole
+from model.weights import load_strict
 
 _WEIGHTS = {
     "resnet18": torchvision.models.ResNet18_Weights.IMAGENET1K_V1,
@@ -19,7 +19,8 @@ BACKBONES = tuple(_WEIGHTS)
 class ResNet(nn.Module):
     """torchvision's ResNet without pooling and classifier; parameter names are torchvision's.
 
-    The image (N, 3, H, W) -> feat16 = layer3 (N, 256 | 1024, H/16, W/16) and feat32 = layer4 (N, 512 | 2048, H/32, W/32).
+    The image (N, 3, H, W) -> feat16 = layer3 (N, 256 | 1024, H/16, W/16) and feat32 = layer4 (N,
+    512 | 2048, H/32, W/32).
     """
 
     def __init__(self, name: str):
@@ -38,18 +39,26 @@ class ResNet(nn.Module):
 
 
 def build_backbone(name: str, weights: str | None) -> tuple[ResNet, int, int]:
-    """The backbone called ``name`` with ``weights`` (None, "imagenet" or a file), and the channels of feat16 and feat32.
+    """The backbone called ``name`` with ``weights`` (None, "imagenet" or a file), and the channels
+    of feat16 and feat32.
 
-    Raises ValueError for an unknown name or weights of another network, FileNotFoundError for a missing file, ConnectionError when
-    the ImageNet weights are neither cached nor downloadable.
+    Raises ValueError for an unknown name or weights of another network, FileNotFoundError for a
+    missing file, ConnectionError when the ImageNet weights are neither cached nor downloadable.
     """
     if name not in BACKBONES:
         raise ValueError(f"Unknown backbone {name!r}; expected one of {', '.join(BACKBONES)}.")
     backbone = ResNet(name)
     if weights is not None:
         state = _imagenet_weights(name) if weights == "imagenet" else _read_weights(Path(weights))
-        state = {key: value for key, value in state.items() if not key.startswith("fc.")}  # the classifier, which BiSeNet does not have
-        load_whole(backbone, state, f"({name} from {weights})", "Give the file of the backbone that --backbone names.")
+        state = {
+            key: value for key, value in state.items() if not key.startswith("fc.")
+        }  # the classifier, which BiSeNet does not have
+        load_strict(
+            backbone,
+            state,
+            f"({name} from {weights})",
+            "Give the file of the backbone that --backbone names.",
+        )
     return backbone, backbone.channels32 // 2, backbone.channels32
 
 
@@ -60,18 +69,30 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
     except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
         cache = Path(torch.hub.get_dir()) / "checkpoints"
         raise ConnectionError(
-            f"Could not download the ImageNet weights of {name} ({error}). On a machine with internet fetch {weights.url} and put it into "
-            f"{cache}, or give the file itself: --backbone-weights FILE. To train from random weights: --backbone-weights none."
+            f"Could not download the ImageNet weights of {name} ({error}). On a machine with"
+            f" internet fetch {weights.url} and put it into {cache}, or give the file itself:"
+            " --backbone-weights FILE. To train from random weights: --backbone-weights none."
         ) from error
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
-        raise FileNotFoundError(f"No backbone weights at {path}. Expected a torchvision ResNet state dict (.pth), 'imagenet' or 'none'.")
+        raise FileNotFoundError(
+            f"No backbone weights at {path}. Expected a torchvision ResNet state dict (.pth),"
+            " 'imagenet' or 'none'."
+        )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise ValueError(f"{path} cannot be read as a state dict ({error}). Expected a torchvision ResNet state dict (.pth).") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ValueError(f"{path} holds no state dict of tensors. Expected a torchvision ResNet state dict (.pth); for a run of ours use --init.")
+        raise ValueError(
+            f"{path} cannot be read as a state dict ({error}). Expected a torchvision ResNet state"
+            " dict (.pth)."
+        ) from error
+    if not isinstance(state, dict) or not all(
+        isinstance(value, Tensor) for value in state.values()
+    ):
+        raise ValueError(
+            f"{path} holds no state dict of tensors. Expected a torchvision ResNet state dict"
+            " (.pth); for a run of ours use --init."
+        )
     return state

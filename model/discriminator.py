@@ -1,4 +1,6 @@
-"""Fully convolutional discriminators: from which domain does a segmentation come? (Tsai et al., CVPR 2018; the paper's Fig. 3.)"""
+"""Fully convolutional discriminators: from which domain does a segmentation come? (Tsai et al.,
+CVPR 2018; the paper's Fig. 3.)
+"""
 
 import itertools
 from collections.abc import Callable
@@ -14,9 +16,11 @@ def full_conv(channels_in: int, channels_out: int) -> nn.Module:
 
 
 class LightConv(nn.Sequential):
-    """Depthwise separable: 4x4 depthwise of stride 2 -> 1x1 pointwise, both with bias, nothing between them.
+    """Depthwise separable: 4x4 depthwise of stride 2 -> 1x1 pointwise, both with bias, nothing
+    between them.
 
-    On a CPU the depthwise part computes in float32 also under autocast: its backward pass is several times slower in bf16.
+    On a CPU the depthwise part computes in float32 also under autocast: its backward pass is
+    several times slower in bf16.
     """
 
     def __init__(self, channels_in: int, channels_out: int):
@@ -39,9 +43,10 @@ CONVS: dict[str, Callable[[int, int], nn.Module]] = {"full": full_conv, "light":
 
 
 class Discriminator(nn.Module):
-    """Class probabilities (N, num_classes, H, W) -> logits (N, 1, H, W), positive for "source" (z = 1 in Eq. 3); H and W at least 32.
+    """Class probabilities (N, num_classes, H, W) -> logits (N, 1, H, W), positive for "source" (z =
+    1 in Eq. 3); H and W at least 32.
 
-    It judges softmax outputs, never logits. Raw scores: no sigmoid, no normalisation.
+    It judges softmax outputs, never logits. Raw scores: no sigmoid, no normalization.
     """
 
     def __init__(self, conv: Callable[[int, int], nn.Module], num_classes: int):
@@ -54,11 +59,15 @@ class Discriminator(nn.Module):
 
     def forward(self, probabilities: Tensor) -> Tensor:
         score = self.layers(probabilities)  # (N, 1, H/32, W/32)
-        return F.interpolate(score, size=probabilities.shape[-2:], mode="bilinear", align_corners=False)  # (N, 1, H, W)
+        return F.interpolate(
+            score, size=probabilities.shape[-2:], mode="bilinear", align_corners=False
+        )  # (N, 1, H, W)
 
 
 def build_discriminator(kind: str, num_classes: int = 19) -> Discriminator:
-    """The "full" (2.78 M parameters, Table II's ADA) or the "light" discriminator (0.19 M). Raises ValueError for another kind."""
+    """The "full" (2.78 M parameters, Table II's ADA) or the "light" discriminator (0.19 M). Raises
+    ValueError for another kind.
+    """
     if kind not in CONVS:
         raise ValueError(f"Unknown discriminator {kind!r}; expected one of {', '.join(CONVS)}.")
     return Discriminator(CONVS[kind], num_classes)

@@ -22,7 +22,7 @@ cat <<END
 An illustration: a few hundred steps a row, one seed, generated streets. docs/results.md has what was measured with more.
   the report, for a browser            $folder/report.html    (tables, learning curves, classes, pictures; one file)
   image | ground truth | each method   $folder/pictures/comparison.png
-  the LAB colour transfer              $folder/transfer.png
+  the LAB color transfer              $folder/transfer.png
   the table, also as CSV and LaTeX     $folder/tables.md
   everything that was logged           $python -m tensorboard.main --logdir $folder/seed0
 On the real data sets (README.md says how to obtain them), on a GPU:

@@ -1,16 +1,19 @@
-"""Draw a demo data set: streets in the layouts of GTA5 and Cityscapes, for everyone who has no licensed data yet.
+"""Draw a demo data set: streets in the layouts of GTA5 and Cityscapes, for everyone who has no
+licensed data yet.
 
     python -m scripts.make_demo_data --output DIR
 
 writes two small data sets that every script of this project reads as if they were the real ones:
 
-    DIR/gta5/images/00001.png  DIR/gta5/labels/00001.png                    the source: sunny, saturated, sharp, like a game
-    DIR/cityscapes/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png           the target: dim, greenish, soft and noisy, like a camera
-    DIR/cityscapes/gtFine/{train,val}/CITY/*_gtFine_labelIds.png
-    DIR/demo.json                                                           the settings
+    DIR/gta5/images/00001.png  DIR/gta5/labels/00001.png                    the source: sunny,
+    saturated, sharp, like a game DIR/cityscapes/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png
+    the target: dim, greenish, soft and noisy, like a camera
+    DIR/cityscapes/gtFine/{train,val}/CITY/*_gtFine_labelIds.png DIR/demo.json
+    the settings
 
-The same settings draw the same pictures, on any number of workers. A run that was interrupted goes on where it stopped when the same command is
-given again; a folder that holds anything else is refused.
+The same settings draw the same pictures, on any number of workers. A run that was interrupted goes
+on where it stopped when the same command is given again; a folder that holds anything else is
+refused.
 """
 
 import argparse
@@ -33,10 +36,10 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from dataset.demo import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
-from dataset.labels import LABEL_COLOURS
-from utils.arguments import new_parser
-from utils.output import UNFINISHED, output_folder, write_file, write_json
+from dataset.demo.scene import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
+from dataset.labels import LABEL_COLORS
+from utils.files import UNFINISHED, output_folder, write_file, write_json
+from utils.options.parser import new_parser
 
 SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 """Each split's stream of random numbers, so that no two share a picture, and its look."""
@@ -56,11 +59,19 @@ class Pair(NamedTuple):
 
 
 def pairs(output: Path, settings: dict) -> list[Pair]:
-    """Every pair of the data set that ``settings`` (see ``settings_of``) describe, whether written already or not."""
+    """Every pair of the data set that ``settings`` (see ``settings_of``) describe, whether written
+    already or not.
+    """
     return [
         *(_source_pair(output / "gta5", index) for index in range(settings["source_images"])),
-        *(_target_pair(output / "cityscapes", "train", index) for index in range(settings["target_train"])),
-        *(_target_pair(output / "cityscapes", "val", index) for index in range(settings["target_val"])),
+        *(
+            _target_pair(output / "cityscapes", "train", index)
+            for index in range(settings["target_train"])
+        ),
+        *(
+            _target_pair(output / "cityscapes", "val", index)
+            for index in range(settings["target_val"])
+        ),
     ]
 
 
@@ -72,9 +83,16 @@ def _source_pair(root: Path, index: int) -> Pair:
 def _target_pair(root: Path, split: str, index: int) -> Pair:
     cities = CITIES[split]
     city = cities[index % len(cities)]
-    name = f"{city}_{index // len(cities):06d}_000019"  # 19: the frame of a sequence that Cityscapes annotates
+    name = (  # 19: the frame of a sequence that Cityscapes annotates
+        f"{city}_{index // len(cities):06d}_000019"
+    )
     folder = Path(split, city)
-    return Pair(split, index, root / "leftImg8bit" / folder / f"{name}_leftImg8bit.png", root / "gtFine" / folder / f"{name}_gtFine_labelIds.png")
+    return Pair(
+        split,
+        index,
+        root / "leftImg8bit" / folder / f"{name}_leftImg8bit.png",
+        root / "gtFine" / folder / f"{name}_gtFine_labelIds.png",
+    )
 
 
 def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
@@ -84,15 +102,21 @@ def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
     image, label_ids = street(np.random.default_rng([seed, stream, pair.index]), look, size)
     label = Image.fromarray(label_ids)
     if pair.split == "source":
-        label.putpalette(LABEL_COLOURS.tobytes())  # mode P, as in GTA5: the colours are for people, the indices are labelIds
+        label.putpalette(
+            LABEL_COLORS.tobytes()
+        )  # mode P, as in GTA5: the colors are for people, the indices are labelIds
     for path, picture in ((pair.image, Image.fromarray(image)), (pair.label, label)):
         png = io.BytesIO()
-        picture.save(png, format="PNG", compress_level=3)  # level 6 takes twice as long for a few per cent
+        picture.save(
+            png, format="PNG", compress_level=3
+        )  # level 6 takes twice as long for a few per cent
         write_file(path, png.getvalue())
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """What decides the pictures, and is therefore recorded in demo.json: everything but the folder and the number of workers."""
+    """What decides the pictures, and is therefore recorded in demo.json: everything but the folder
+    and the number of workers.
+    """
     return {
         "generator_version": VERSION,
         "size": list(args.size),
@@ -110,41 +134,60 @@ def check_settings(settings: dict) -> None:
         if not 1 <= settings[name] <= MAX_IMAGES:
             flag = "--" + name.replace("_", "-")
             raise ValueError(
-                f"{flag} is {settings[name]}; expected 1 to {MAX_IMAGES}, since the file names have five digits. Give a number in that range."
+                f"{flag} is {settings[name]}; expected 1 to {MAX_IMAGES}, since the file names have"
+                " five digits. Give a number in that range."
             )
     if settings["seed"] < 0:
-        raise ValueError(f"--seed is {settings['seed']}; expected 0 or more. Give a non-negative integer.")
+        raise ValueError(
+            f"--seed is {settings['seed']}; expected 0 or more. Give a non-negative integer."
+        )
 
 
 def check_output(output: Path, settings: dict) -> None:
     """Make sure that ``output`` is new, empty, or begun by the same settings.
 
-    Raises NotADirectoryError for a file; FileExistsError for a folder that holds something else, was drawn with other settings, or has pictures
-    among the drawn ones that these settings do not draw. Nothing is changed.
+    Raises NotADirectoryError for a file; FileExistsError for a folder that holds something else,
+    was drawn with other settings, or has pictures among the drawn ones that these settings do not
+    draw. Nothing is changed.
     """
     if output.exists() and not output.is_dir():
-        raise NotADirectoryError(f"{output} is a file; expected a folder or a new name. Choose another --output.")
-    found = {path.name for path in output.iterdir() if not path.name.endswith(UNFINISHED)} if output.exists() else set()
+        raise NotADirectoryError(
+            f"{output} is a file; expected a folder or a new name. Choose another --output."
+        )
+    found = (
+        {path.name for path in output.iterdir() if not path.name.endswith(UNFINISHED)}
+        if output.exists()
+        else set()
+    )
     if found and RECORD not in found:
         raise FileExistsError(
-            f"{output} already holds other things ({', '.join(sorted(found)[:3])}{', ...' if len(found) > 3 else ''}); "
-            "expected a new or empty folder, or a demo data set to continue. Choose another --output, or empty the folder yourself."
+            f"{output} already holds other things"
+            f" ({', '.join(sorted(found)[:3])}{', ...' if len(found) > 3 else ''}); expected a new"
+            " or empty folder, or a demo data set to continue. Choose another --output, or empty"
+            " the folder yourself."
         )
     if not found:
         return
     recorded = _read_record(output / RECORD)
     if recorded != settings:
-        changed = [f"{key} {recorded.get(key)} (now {value})" for key, value in settings.items() if recorded.get(key) != value]
+        changed = [
+            f"{key} {recorded.get(key)} (now {value})"
+            for key, value in settings.items()
+            if recorded.get(key) != value
+        ]
         raise FileExistsError(
-            f"{output} holds a demo data set with other settings: {', '.join(changed) or 'of another form'}. Expected the same settings, "
-            "to leave alone or continue what is there. Give those settings again, choose another --output, or delete the folder to draw it anew."
+            f"{output} holds a demo data set with other settings:"
+            f" {', '.join(changed) or 'of another form'}. Expected the same settings, to leave"
+            " alone or continue what is there. Give those settings again, choose another --output,"
+            " or delete the folder to draw it anew."
         )
     expected = {path for pair in pairs(output, settings) for path in (pair.image, pair.label)}
     stray = [path for path in _drawn_files(output) if path not in expected]
     if stray:
         raise FileExistsError(
-            f"{output} holds {len(stray)} pictures that this command does not draw, the first {stray[0]}. Expected none, "
-            "since they would be taken for data. Move them elsewhere, or choose another --output."
+            f"{output} holds {len(stray)} pictures that this command does not draw, the first"
+            f" {stray[0]}. Expected none, since they would be taken for data. Move them elsewhere,"
+            " or choose another --output."
         )
 
 
@@ -162,7 +205,11 @@ def _read_record(path: Path) -> dict:
 def _drawn_files(output: Path) -> Iterator[Path]:
     """The files in the four folders that the data sets' listings read."""
     for folder in ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"):
-        yield from (path for path in sorted((output / folder).rglob("*")) if path.is_file() and not path.name.endswith(UNFINISHED))
+        yield from (
+            path
+            for path in sorted((output / folder).rglob("*"))
+            if path.is_file() and not path.name.endswith(UNFINISHED)
+        )
 
 
 def worst_case_bytes(size: tuple[int, int]) -> int:
@@ -172,40 +219,62 @@ def worst_case_bytes(size: tuple[int, int]) -> int:
 
 
 def check_disk(output: Path, count: int, size: tuple[int, int]) -> None:
-    """Raises OSError unless ``count`` more pairs fit on the disk even if not one byte could be compressed."""
+    """Raises OSError unless ``count`` more pairs fit on the disk even if not one byte could be
+    compressed.
+    """
     needed = count * worst_case_bytes(size)
-    folder = next(folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists())
+    folder = next(
+        folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists()
+    )
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
-            f"The disk of {folder} has {free / 1e6:.0f} MB free; {count} pairs of {size[0]}x{size[1]} need up to {math.ceil(needed / 1e6)} MB. "
-            "Free some space, choose an --output on another disk, or ask for fewer or smaller images."
+            f"The disk of {folder} has {free / 1e6:.0f} MB free; {count} pairs of"
+            f" {size[0]}x{size[1]} need up to {math.ceil(needed / 1e6)} MB. Free some space, choose"
+            " an --output on another disk, or ask for fewer or smaller images."
         )
 
 
 def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     """Draw what is missing of the data set and return how many pairs that was.
 
-    Raises ValueError for settings that cannot be drawn, FileExistsError or NotADirectoryError for a folder that is not ours, OSError for a full disk.
+    Raises ValueError for settings that cannot be drawn, FileExistsError or NotADirectoryError for a
+    folder that is not ours, OSError for a full disk.
     """
     check_settings(settings)
     check_output(output, settings)
     size = tuple(settings["size"])
-    missing = [pair for pair in pairs(output, settings) if not (_is_whole(pair.image) and _is_whole(pair.label))]
+    missing = [
+        pair
+        for pair in pairs(output, settings)
+        if not (_is_whole(pair.image) and _is_whole(pair.label))
+    ]
     check_disk(output, len(missing), size)
-    for folder in sorted({output, *(path.parent for pair in missing for path in (pair.image, pair.label))}):
+    for folder in sorted(
+        {output, *(path.parent for pair in missing for path in (pair.image, pair.label))}
+    ):
         output_folder(folder)
     if not (output / RECORD).exists():
         write_json(output / RECORD, settings)
-    progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=None if missing else True)
+    progress = partial(
+        tqdm, total=len(missing), desc="drawing", unit="pair", disable=None if missing else True
+    )
     try:
         _draw_all(missing, partial(draw_pair, size=size, seed=settings["seed"]), workers, progress)
     except OSError as error:
-        raise OSError(f"{error} What was written so far is whole: give the same command again and it goes on from here.") from error
+        raise OSError(
+            f"{error} What was written so far is whole: give the same command again and it goes on"
+            " from here."
+        ) from error
     return len(missing)
 
 
-def _draw_all(missing: list[Pair], draw: Callable[[Pair], None], workers: int, progress: Callable[[Iterable], Iterable]) -> None:
+def _draw_all(
+    missing: list[Pair],
+    draw: Callable[[Pair], None],
+    workers: int,
+    progress: Callable[[Iterable], Iterable],
+) -> None:
     if workers == 1:
         for pair in progress(missing):
             draw(pair)
@@ -214,17 +283,23 @@ def _draw_all(missing: list[Pair], draw: Callable[[Pair], None], workers: int, p
         try:
             for _ in progress(executor.map(draw, missing, chunksize=8)):
                 pass
-        except BaseException:  # Ctrl-C too: without this, leaving the pool would draw all that is queued first
+        except (
+            BaseException
+        ):  # Ctrl-C too: without this, leaving the pool would draw all that is queued first
             executor.shutdown(wait=True, cancel_futures=True)
             raise
 
 
 def _leave_interrupts_to_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; one message is enough
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes; one message is enough
 
 
 def _is_whole(path: Path) -> bool:
-    """Files appear under their names only when complete; an empty one can still remain of a power cut."""
+    """Files appear under their names only when complete; an empty one can still remain of a power
+    cut.
+    """
     return path.is_file() and path.stat().st_size > 0
 
 
@@ -232,7 +307,11 @@ def _parser() -> argparse.ArgumentParser:
     parser = new_parser(__doc__)
     parser.prog = "python -m scripts.make_demo_data"
     parser.add_argument(
-        "--output", type=Path, required=True, metavar="DIR", help="a new or empty folder, or one this command began with the same settings"
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="a new or empty folder, or one this command began with the same settings",
     )
     parser.add_argument(
         "--size",
@@ -240,14 +319,43 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(128, 256),
-        help=f"pixels of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; time grows with the area. The default suits training on a CPU",
+        help=(
+            f"pixels of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; time grows with the"
+            " area. The default suits training on a CPU"
+        ),
     )
-    parser.add_argument("--source-images", type=int, default=400, metavar="N", help="labelled images in the look of a game")
-    parser.add_argument("--target-train", type=int, default=400, metavar="N", help="images in the look of a camera to adapt to")
-    parser.add_argument("--target-val", type=int, default=60, metavar="N", help="images in the look of a camera to score on; other towns")
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="another seed draws other streets")
+    parser.add_argument(
+        "--source-images",
+        type=int,
+        default=400,
+        metavar="N",
+        help="labelled images in the look of a game",
+    )
+    parser.add_argument(
+        "--target-train",
+        type=int,
+        default=400,
+        metavar="N",
+        help="images in the look of a camera to adapt to",
+    )
+    parser.add_argument(
+        "--target-val",
+        type=int,
+        default=60,
+        metavar="N",
+        help="images in the look of a camera to score on; other towns",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=0, metavar="S", help="another seed draws other streets"
+    )
     cores = min(8, os.cpu_count() or 1)
-    parser.add_argument("--workers", type=int, default=cores, metavar="N", help="processes that draw, by default one a core, at most 8; 1: this one")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=cores,
+        metavar="N",
+        help="processes that draw, by default one a core, at most 8; 1: this one",
+    )
     return parser
 
 
@@ -256,35 +364,72 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
-    """What to run on the data set: the source-only baseline, and the paper's step 4. From random weights, since ImageNet's need the internet."""
-    gta5, cityscapes = ("--gta5", str(output / "gta5")), ("--cityscapes", str(output / "cityscapes"))
-    crop_size = (str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True))  # the paper's crop, or the whole image
+    """What to run on the data set: the source-only baseline, and the paper's step 4. From random
+    weights, since ImageNet's need the internet.
+    """
+    gta5, cityscapes = (
+        ("--gta5", str(output / "gta5")),
+        (
+            "--cityscapes",
+            str(output / "cityscapes"),
+        ),
+    )
+    crop_size = (
+        str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True)
+    )  # the paper's crop, or the whole image
     small = ("--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop_size)
     return [
         shlex.join(("python", "train.py", "--train-on", "gta5", *gta5, *small)),
-        shlex.join(("python", "train_da.py", "--discriminator", "light", "--lab", *gta5, *cityscapes, "--backbone", "resnet18", *small)),
+        shlex.join(
+            (
+                "python",
+                "train_da.py",
+                "--discriminator",
+                "light",
+                "--lab",
+                *gta5,
+                *cityscapes,
+                "--backbone",
+                "resnet18",
+                *small,
+            )
+        ),
     ]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command. Exits with 2 and a message that names the remedy for bad input, with 130 when interrupted."""
+    """Run the command. Exits with 2 and a message that names the remedy for bad input, with 130
+    when interrupted.
+    """
     parser = _parser()
     args = parse_arguments(argv)
     if args.workers < 1:
-        parser.error(f"--workers is {args.workers}; expected 1 or more. Give the number of processor cores to use.")
+        parser.error(
+            f"--workers is {args.workers}; expected 1 or more. Give the number of processor cores"
+            " to use."
+        )
     settings = settings_of(args)
     try:
         drawn = make_demo_data(args.output, settings, args.workers)
     except (ValueError, OSError) as error:
         parser.error(str(error))
     except BrokenProcessPool:
-        parser.error(f"One of {args.workers} workers was killed, probably for want of memory. Give the same command again with fewer --workers.")
+        parser.error(
+            f"One of {args.workers} workers was killed, probably for want of memory. Give the same"
+            " command again with fewer --workers."
+        )
     except KeyboardInterrupt:
         parser.exit(130, "\nInterrupted. Give the same command again and it goes on from here.\n")
     total = len(pairs(args.output, settings))
-    print(f"{args.output}: {total} pairs of {args.size[0]}x{args.size[1]}, {drawn} drawn now, {total - drawn} there already.")
+    print(
+        f"{args.output}: {total} pairs of {args.size[0]}x{args.size[1]}, {drawn} drawn now,"
+        f" {total - drawn} there already."
+    )
     print(f"  {args.output / 'gta5'}: {args.source_images} source images")
-    print(f"  {args.output / 'cityscapes'}: {args.target_train} target images to train on, {args.target_val} to score on")
+    print(
+        f"  {args.output / 'cityscapes'}: {args.target_train} target images to train on,"
+        f" {args.target_val} to score on"
+    )
     print("Next, the baseline, and the adaptation to compare with it:")
     for command in next_commands(args.output, args.size):
         print(f"  {command}")

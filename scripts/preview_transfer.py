@@ -1,6 +1,8 @@
-"""Draws what colour transfer does: source | in LAB | in RGB | target, one row an image (the paper's Figs. 4 and 6).
+"""Draws what color transfer does: source | in LAB | in RGB | target, one row an image (the paper's
+Figs. 4 and 6).
 
-Fig. 6 is about the choice of colour space: the same transfer of means and standard deviations is done in both.
+Fig. 6 is about the choice of color space: the same transfer of means and standard deviations is
+done in both.
 """
 
 from pathlib import Path
@@ -9,12 +11,17 @@ import cv2
 import numpy as np
 
 from dataset.cityscapes import cityscapes
-from dataset.colour_transfer import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
-from dataset.files import read_image
 from dataset.gta5 import gta5
-from utils.arguments import clear_errors, count, new_parser, positive
-from utils.drawing import stack, text_line
-from utils.output import write_png
+from dataset.image_io import read_image
+from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
+from utils.files import write_png
+from utils.options.parser import (
+    new_parser,
+    non_negative_int,
+    positive_int,
+    user_errors_without_traceback,
+)
+from utils.report.pictures import caption, stack
 
 EPILOG = """example:
   python -m scripts.preview_transfer --gta5 $GTA5 --cityscapes $CITYSCAPES --output transfer.png
@@ -23,23 +30,54 @@ EPILOG = """example:
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    parser.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="source images: folder with images/ and labels/")
-    parser.add_argument("--cityscapes", type=Path, metavar="ROOT", required=True, help="target images: folder with leftImg8bit/")
+    parser.add_argument(
+        "--gta5",
+        type=Path,
+        metavar="ROOT",
+        required=True,
+        help="source images: folder with images/ and labels/",
+    )
+    parser.add_argument(
+        "--cityscapes",
+        type=Path,
+        metavar="ROOT",
+        required=True,
+        help="target images: folder with leftImg8bit/",
+    )
     parser.add_argument("--split", choices=("train", "val"), default="train", help="of Cityscapes")
-    parser.add_argument("--rows", type=positive, default=4, help="source images to draw, each with a random target image")
-    parser.add_argument("--width", type=positive, default=480, help="of each picture, in pixels")
-    parser.add_argument("--seed", type=count, default=0, help="of the choice of images")
-    parser.add_argument("--output", type=Path, metavar="FILE", default=Path("transfer.png"), help="PNG to write")
+    parser.add_argument(
+        "--rows",
+        type=positive_int,
+        default=4,
+        help="source images to draw, each with a random target image",
+    )
+    parser.add_argument(
+        "--width", type=positive_int, default=480, help="of each picture, in pixels"
+    )
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the choice of images")
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", default=Path("transfer.png"), help="PNG to write"
+    )
     return parser.parse_args(argv)
 
 
 def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarray:
-    """One row of the picture from two (H, W, 3) uint8 RGB images: a caption and a picture, (h, 4 * width, 3) uint8."""
+    """One row of the picture from two (H, W, 3) uint8 RGB images: a caption and a picture, (h, 4 *
+    width, 3) uint8.
+    """
     in_lab = lab_transfer(source, lab_statistics(source), lab_statistics(target))
     in_rgb = rgb_transfer(source, channel_statistics(source), channel_statistics(target))
     size = (width, round(source.shape[0] * width / source.shape[1]))  # OpenCV: (width, height)
-    pictures = {"source": source, "source in the target's colours, LAB": in_lab, "the same in RGB": in_rgb, "target": target}
-    captioned = [stack([text_line(name, width, 13), cv2.resize(p, size, interpolation=cv2.INTER_AREA)]) for name, p in pictures.items()]
+    pictures = {
+        "source": source,
+        "source in the target's colors, LAB": in_lab,
+        "the same in RGB": in_rgb,
+        "target": target,
+    }
+    captioned = [
+        stack([caption(name, width, 13), cv2.resize(p, size, interpolation=cv2.INTER_AREA)])
+        for name, p in pictures.items()
+    ]
     return np.concatenate(captioned, axis=1)
 
 
@@ -48,12 +86,18 @@ def main(args) -> None:
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(sources), min(args.rows, len(sources)), replace=False)
     partners = np.resize(rng.permutation(len(targets)), len(chosen))
-    rows = [preview_row(read_image(sources[s].image), read_image(targets[t].image), args.width) for s, t in zip(chosen, partners, strict=True)]
+    rows = [
+        preview_row(read_image(sources[s].image), read_image(targets[t].image), args.width)
+        for s, t in zip(chosen, partners, strict=True)
+    ]
     height = max(len(row) for row in rows)
-    write_png(args.output, np.concatenate([np.pad(row, ((0, height - len(row)), (0, 0), (0, 0))) for row in rows]))
+    write_png(
+        args.output,
+        np.concatenate([np.pad(row, ((0, height - len(row)), (0, 0), (0, 0))) for row in rows]),
+    )
     print(f"Drew {len(rows)} transfers into {args.output}")
 
 
 if __name__ == "__main__":
-    with clear_errors():
+    with user_errors_without_traceback():
         main(parse_arguments())

@@ -1,4 +1,6 @@
-"""Shared by all tests: small data sets in the official layouts, and the real frames where they are."""
+"""Shared by all tests: small data sets in the official layouts, and the real frames where they
+are.
+"""
 
 import os
 from pathlib import Path
@@ -22,15 +24,20 @@ def real_data() -> Path:
 
 
 def scene(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of 4 x 5 blocks, one class a block (one block is void), and its labelIds: quick to make, possible to learn.
+    """A picture of 4 x 5 blocks, one class a block (one block is void), and its labelIds: quick to
+    make, possible to learn.
 
-    Red and green tell the class; blue differs from seed to seed, so that colour statistics do.
+    Red and green tell the class; blue differs from seed to seed, so that color statistics do.
     """
     rng = np.random.default_rng(seed)
     ids = np.array([*rng.permutation(LABEL_IDS), 0], np.uint8).reshape(4, 5)
-    rows, columns = (np.arange(length) * parts // length for length, parts in zip(size, ids.shape, strict=True))
+    rows, columns = (
+        np.arange(length) * parts // length for length, parts in zip(size, ids.shape, strict=True)
+    )
     label = ids[rows][:, columns]
-    image = np.stack([label * 7, label * 3 + 40, 255 - label * 5 - 12 * (seed % 6)], -1).astype(np.int16) + rng.integers(-20, 21, (*size, 3))
+    image = np.stack([label * 7, label * 3 + 40, 255 - label * 5 - 12 * (seed % 6)], -1).astype(
+        np.int16
+    ) + rng.integers(-20, 21, (*size, 3))
     return image.clip(0, 255).astype(np.uint8), label
 
 
@@ -41,22 +48,31 @@ def write_gta5(root: Path, count: int, size: tuple[int, int] = (72, 136)) -> Pat
         image, label = scene(number, size)
         Image.fromarray(image).save(root / f"images/{number:05}.png")
         palette = Image.fromarray(label, mode="P")
-        palette.putpalette(np.random.default_rng(0).integers(0, 256, 768).astype(np.uint8).tobytes())
+        palette.putpalette(
+            np.random.default_rng(0).integers(0, 256, 768).astype(np.uint8).tobytes()
+        )
         palette.save(root / f"labels/{number:05}.png")
     return root
 
 
-def write_cityscapes(root: Path, counts: dict[str, int], size: tuple[int, int] = (64, 128), labels: bool = True) -> Path:
+def write_cityscapes(
+    root: Path, counts: dict[str, int], size: tuple[int, int] = (64, 128), labels: bool = True
+) -> Path:
     for split, count in counts.items():
         city = {"train": "aachen", "val": "lindau"}[split]
-        for folder in (f"leftImg8bit/{split}/{city}", *([f"gtFine/{split}/{city}"] if labels else [])):
+        for folder in (
+            f"leftImg8bit/{split}/{city}",
+            *([f"gtFine/{split}/{city}"] if labels else []),
+        ):
             (root / folder).mkdir(parents=True)
         for number in range(count):
             image, label = scene(100 + number, size)
             stem = f"{city}_{number:06}_000019"
             Image.fromarray(image).save(root / f"leftImg8bit/{split}/{city}/{stem}_leftImg8bit.png")
             if labels:
-                Image.fromarray(label).save(root / f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png")
+                Image.fromarray(label).save(
+                    root / f"gtFine/{split}/{city}/{stem}_gtFine_labelIds.png"
+                )
     return root
 
 

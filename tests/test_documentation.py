@@ -1,4 +1,6 @@
-"""The commands that README, docs and --help tell cannot rot: every one is parsed by its script, and those that tiny data suffice for are run."""
+"""The commands that README, docs and --help tell cannot rot: every one is parsed by its script, and
+those that tiny data suffice for are run.
+"""
 
 import importlib
 import itertools
@@ -7,11 +9,13 @@ import subprocess
 
 import pytest
 
-from tests.documentation import PAGES, ROOT, Block, blocks, examples, shell
+from tests.helpers.documentation import PAGES, ROOT, Block, blocks, examples, shell
 
 NO_COMMANDS = {
     "import numpy, onnxruntime": "a program in Python; tests/scripts/test_export.py does the same",
-    "import torch\nnetwork": "a program in Python; tests/scripts/test_export_program.py does the same",
+    "import torch\nnetwork": (
+        "a program in Python; tests/scripts/test_export_program.py does the same"
+    ),
     "train.py  train_da.py  eval.py": "a tree of files",
     "@misc{": "a citation",
     "$GTA5/images/": "a tree of files",
@@ -29,7 +33,12 @@ FOREIGN = {
 }
 """Commands of programs that are not ours, by their first words: what keeps them true."""
 
-SCRIPTS = ["train.py", "train_da.py", "eval.py", *(f"scripts/{path.name}" for path in sorted((ROOT / "scripts").glob("*.py")))]
+SCRIPTS = [
+    "train.py",
+    "train_da.py",
+    "eval.py",
+    *(f"scripts/{path.name}" for path in sorted((ROOT / "scripts").glob("*.py"))),
+]
 EVERY = [block for page in PAGES for block in blocks(page)]
 RUNNABLE = [block for block in EVERY if not block.text.startswith(tuple(NO_COMMANDS))]
 
@@ -39,7 +48,11 @@ def script_of(command: list[str]) -> tuple[str, list[str], int]:
     if command[0] == "torchrun":
         place = next(place for place, word in enumerate(command) if word.endswith(".py"))
         options = dict(itertools.pairwise(command[1:place]))
-        return command[place][:-3], command[place + 1 :], int(options.get("--nproc-per-node", 1)) * int(options.get("--nnodes", 1))
+        return (
+            command[place][:-3],
+            command[place + 1 :],
+            int(options.get("--nproc-per-node", 1)) * int(options.get("--nnodes", 1)),
+        )
     if command[1] == "-m":
         return command[2], command[3:], 1
     return command[1].removesuffix(".py"), command[2:], 1
@@ -53,7 +66,9 @@ def wrapped(command: list[str]) -> str | None:
 def parse(command: list[str]) -> None:
     """Has the command's own script parse its words. SystemExit where it does not take them."""
     name, words, processes = script_of(command)
-    module = importlib.import_module(name)
+    module = importlib.import_module(
+        "scripts.benchmark.__main__" if name == "scripts.benchmark" else name
+    )
     os.environ["WORLD_SIZE"] = str(processes)
     try:
         module.parse_arguments(words)
@@ -70,7 +85,10 @@ def check(block: Block, folder) -> None:
         if foreign == ("sbatch",):
             check(block._replace(text=wrapped(command)), folder)
         elif foreign is None:
-            assert command[0] in ("python", "torchrun"), f"{block}: neither ours nor among FOREIGN: {command}"
+            assert command[0] in (
+                "python",
+                "torchrun",
+            ), f"{block}: neither ours nor among FOREIGN: {command}"
             parse(command)
 
 
@@ -79,7 +97,9 @@ def test_every_command_of_the_pages_is_one_that_its_script_takes(block, tmp_path
     check(block, tmp_path)
 
 
-@pytest.mark.parametrize("block", [block for script in SCRIPTS for block in examples(ROOT / script)], ids=str)
+@pytest.mark.parametrize(
+    "block", [block for script in SCRIPTS for block in examples(ROOT / script)], ids=str
+)
 def test_every_example_of_help_is_one_that_its_script_takes(block, tmp_path):
     check(block, tmp_path)
 
@@ -89,7 +109,9 @@ def test_pages_are_read_whole():
     assert {block.page for block in RUNNABLE} == {page.name for page in PAGES}
     assert len(RUNNABLE) > 35
     for beginning in NO_COMMANDS:
-        assert any(block.text.startswith(beginning) for block in EVERY), f"NO_COMMANDS allows {beginning!r}, which no page has"
+        assert any(block.text.startswith(beginning) for block in EVERY), (
+            f"NO_COMMANDS allows {beginning!r}, which no page has"
+        )
 
 
 @pytest.mark.parametrize(
@@ -127,4 +149,6 @@ def test_links_and_pictures_of_the_pages_exist():
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text()):
             target = "".join(target)
-            assert "://" in target or (page.parent / target).exists(), f"{page.name} points to {target}"
+            assert "://" in target or (page.parent / target).exists(), (
+                f"{page.name} points to {target}"
+            )

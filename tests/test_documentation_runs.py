@@ -1,4 +1,6 @@
-"""The commands of README and docs, really run: page by page, in their order, on tiny data and with few steps."""
+"""The commands of README and docs, really run: page by page, in their order, on tiny data and with
+few steps.
+"""
 
 import os
 import runpy
@@ -17,15 +19,18 @@ from dataset.gta5 import gta5
 from scripts import make_demo_data
 from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
-from tests.documentation import PAGES, ROOT, VARIABLES, blocks, shell
-from tests.networks import write_checkpoint
+from tests.helpers.documentation import PAGES, ROOT, VARIABLES, blocks, shell
+from tests.helpers.networks import write_checkpoint
 from tests.scripts.test_convert import Published
 from tests.test_documentation import FOREIGN, NO_COMMANDS, script_of
 from utils.video import VideoWriter
 
 pytestmark = pytest.mark.slow
 
-TRAINING = "--backbone resnet18 --backbone-weights none --crop-size 64 64 --max-steps 1 --schedule-steps 9 --panel-every 0 --validate-every 0"
+TRAINING = (
+    "--backbone resnet18 --backbone-weights none --crop-size 64 64 --max-steps 1 --schedule-steps 9"
+    " --panel-every 0 --validate-every 0"
+)
 CPU = "--device cpu --precision fp32"
 DATA = "--size 64 128 --source-images 4 --target-train 4 --target-val 2 --workers 1"
 SMALLER = {
@@ -38,10 +43,12 @@ SMALLER = {
     "scripts.make_pseudo_labels": f"{CPU} --workers 0",
     "scripts.recalibrate": f"{CPU} --workers 0",
 }
-"""What is added to a script's own words, for the work to be small; the last of two equal flags counts."""
+"""What is added to a script's own words, for the work to be small; the last of two equal flags
+counts.
+"""
 
 ONLY_PARSED = {
-    "torchrun": "tests/test_many_processes.py trains with both scripts under torchrun",
+    "torchrun": "tests/test_distributed.py trains with both scripts under torchrun",
     "scripts.reproduce": "tests/scripts/test_reproduce.py trains and scores a comparison",
     "scripts.summarise": "needs a comparison: tests/scripts/test_summarise.py",
     "scripts.draw_documentation": "needs a finished demo: tests/scripts/test_draw_documentation.py",
@@ -52,7 +59,9 @@ ONLY_PARSED = {
 
 
 def make_data(root: Path) -> None:
-    """Generated streets in the place of the real data sets, with a test split and images by the names that the paper's lists begin with."""
+    """Generated streets in the place of the real data sets, with a test split and images by the
+    names that the paper's lists begin with.
+    """
     make_demo_data.main(["--output", str(root), *DATA.split()])
     shutil.copytree(root / "cityscapes/leftImg8bit/val", root / "cityscapes/leftImg8bit/test")
 
@@ -84,8 +93,18 @@ def prepared(tmp_path_factory) -> Path:
         for number in range(3):
             writer.write(scene(number, (64, 96))[0])
     torch.manual_seed(0)
-    torch.save({"model_state": {f"module.{name}": value for name, value in Published().state_dict().items()}}, folder / "published.pth")
-    torch.save(torchvision.models.resnet18(weights=None).state_dict(), folder / "resnet18_from_elsewhere.pth")
+    torch.save(
+        {
+            "model_state": {
+                f"module.{name}": value for name, value in Published().state_dict().items()
+            }
+        },
+        folder / "published.pth",
+    )
+    torch.save(
+        torchvision.models.resnet18(weights=None).state_dict(),
+        folder / "resnet18_from_elsewhere.pth",
+    )
     with SummaryWriter(str(folder / "checkpoints/carla/seed0/ada")) as events:
         events.add_scalar("val/miou", 0.1, 1)
     (folder / "docs/images").mkdir(parents=True)
@@ -134,6 +153,14 @@ def test_the_commands_of_a_page_can_be_run(page, reader):
 
 def test_what_is_only_parsed_is_still_there():
     """Reasons of commands that no page has any more would only hide others."""
-    found = {name for page in PAGES for block in blocks(page) for name in ONLY_PARSED if name in block.text}
+    found = {
+        name
+        for page in PAGES
+        for block in blocks(page)
+        for name in ONLY_PARSED
+        if name in block.text
+    }
     assert found == ONLY_PARSED.keys()
-    assert os.path.isdir(ROOT / VARIABLES["GTA5"]) is False  # commands run in a reader's folder, never in the repository
+    assert (
+        os.path.isdir(ROOT / VARIABLES["GTA5"]) is False
+    )  # commands run in a reader's folder, never in the repository

@@ -5,24 +5,29 @@ import torch
 
 import eval as evaluation_script
 from dataset.cityscapes import cityscapes
-from dataset.files import read_image, read_label
+from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
 from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
-from model.normalization import INPUTS
-from utils.checkpoint import save_checkpoint
-from utils.evaluation import predict
-from utils.metrics import confusion_matrix, scores
-from utils.published import TABLE_1, TABLE_2
+from model.inference.predictor import Predictor
+from model.preprocessing import INPUT_CONVENTIONS
+from utils.evaluation.metrics import confusion_matrix, scores
+from utils.evaluation.published import TABLE_1, TABLE_2
+from utils.training.checkpoint import save_checkpoint
 
 COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 
 
-def make_checkpoint(path, name="ours", backbone="resnet18", num_classes=19, images=(), **facts):
+def make_checkpoint(path, name="ours", backbone="resnet18", num_classes=19, images=(), **metadata):
     torch.manual_seed(3)
     model = BiSeNet(num_classes, backbone)
-    facts |= {"name": name, "architecture": model.architecture, "input": INPUTS["imagenet"].as_dict(), "step": 7}
-    save_checkpoint(path, {"model": model}, cityscapes_images=list(images), **facts)
+    metadata |= {
+        "name": name,
+        "architecture": model.architecture,
+        "input": INPUT_CONVENTIONS["imagenet"].as_dict(),
+        "step": 7,
+    }
+    save_checkpoint(path, {"model": model}, cityscapes_images=list(images), **metadata)
     return model
 
 
@@ -39,13 +44,17 @@ def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root,
     for index in range(len(listing)):
         image = torch.from_numpy(read_image(listing[index].image).copy())[None]
         label = TRAIN_ID_OF[read_label(listing[index].label)]
-        prediction = predict(model, image, INPUTS["imagenet"], torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False))
+        prediction = Predictor(model, INPUT_CONVENTIONS["imagenet"], torch.device("cpu"))(image)
         matrix = matrix + confusion_matrix(label, prediction[0])
         ignored += int((label == 255).sum())
     expected = scores(matrix, ignored)
     assert row["matrix"] == matrix.tolist()
     assert row["miou"] == expected.miou
-    assert row["pixel_accuracy_with_void"] == expected.pixel_accuracy_with_void < expected.pixel_accuracy
+    assert (
+        row["pixel_accuracy_with_void"]
+        == expected.pixel_accuracy_with_void
+        < expected.pixel_accuracy
+    )
     assert sum(map(sum, row["matrix"])) + row["ignored"] == 3 * 64 * 128
     assert row["model_parameters"] == 12_054_042
     assert f"{100 * expected.miou:.2f}" in capsys.readouterr().out
@@ -56,13 +65,19 @@ def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys
     make_checkpoint(tmp_path / "b.pt", "adapted", discriminator="light")
     run(tmp_path / "a.pt", tmp_path / "b.pt", "--cityscapes", cityscapes_root)
     output = capsys.readouterr().out
-    lines = {line.split("|")[1].strip(): line for line in output.splitlines() if line.startswith("|") and "GMac" in line}
+    lines = {
+        line.split("|")[1].strip(): line
+        for line in output.splitlines()
+        if line.startswith("|") and "GMac" in line
+    }
     assert lines["light LAB-ADA (published)"].count("35.00") == 1
     assert "1.11 GMac" in lines["adapted"]
     assert "0.19 M" in lines["adapted"]
     assert "12.05 M" in lines["adapted"]
     assert "0.19 M" not in lines["supervised"]
-    assert output.count("(published) ") == 1 + len(TABLE_1) + len(TABLE_2)  # once in the explanation
+    assert output.count("(published) ") == 1 + len(TABLE_1) + len(
+        TABLE_2
+    )  # once in the explanation
 
 
 def test_published_means_belong_to_published_rows():
@@ -72,9 +87,19 @@ def test_published_means_belong_to_published_rows():
         assert mean == pytest.approx(table[name], abs=0.011), name
 
 
-def test_a_subset_averages_named_classes_and_hides_published_means(cityscapes_root, tmp_path, capsys):
+def test_a_subset_averages_named_classes_and_hides_published_means(
+    cityscapes_root, tmp_path, capsys
+):
     make_checkpoint(tmp_path / "last.pt")
-    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--classes", "carla13", "--json", tmp_path / "s.json")
+    run(
+        tmp_path / "last.pt",
+        "--cityscapes",
+        cityscapes_root,
+        "--classes",
+        "carla13",
+        "--json",
+        tmp_path / "s.json",
+    )
     content = json.loads((tmp_path / "s.json").read_text())
     row = content["rows"][0]
     assert len(content["classes"]) == 13
@@ -108,7 +133,11 @@ def test_discriminator_costs_are_those_of_table_2(cityscapes_root, tmp_path):
     make_checkpoint(tmp_path / "last.pt", discriminator="full")
     run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--json", tmp_path / "s.json")
     row = json.loads((tmp_path / "s.json").read_text())["rows"][0]
-    assert row["discriminator_parameters"] == sum(p.numel() for p in build_discriminator("full").parameters()) == 2_781_121
+    assert (
+        row["discriminator_parameters"]
+        == sum(p.numel() for p in build_discriminator("full").parameters())
+        == 2_781_121
+    )
     assert round(row["discriminator_gmac"], 2) == 15.47
 
 

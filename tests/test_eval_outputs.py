@@ -11,12 +11,12 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 
 import eval as entry
 from dataset.cityscapes import cityscapes
-from dataset.files import read_image, read_label
+from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
 from model.loading import load_network
-from tests.networks import write_checkpoint
-from utils.checkpoint import read_checkpoint
-from utils.metrics import confusion_matrix, scores
+from tests.helpers.networks import write_checkpoint
+from utils.evaluation.metrics import confusion_matrix, scores
+from utils.training.checkpoint import read_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -28,10 +28,25 @@ def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words), "--workers", "0", "--device", "cpu"]))
 
 
-def test_the_official_script_finds_our_numbers_in_the_saved_predictions(checkpoint, cityscapes_root, tmp_path, monkeypatch):
-    run(checkpoint, "--cityscapes", cityscapes_root, "--save-predictions", tmp_path / "predictions", "--json", tmp_path / "scores.json")
+def test_the_official_script_finds_our_numbers_in_the_saved_predictions(
+    checkpoint, cityscapes_root, tmp_path, monkeypatch
+):
+    run(
+        checkpoint,
+        "--cityscapes",
+        cityscapes_root,
+        "--save-predictions",
+        tmp_path / "predictions",
+        "--json",
+        tmp_path / "scores.json",
+    )
     truths = sorted(map(str, cityscapes_root.glob("gtFine/val/*/*_gtFine_labelIds.png")))
-    for name, value in {"evalInstLevelScore": False, "JSONOutput": False, "quiet": True, "predictionWalk": None}.items():
+    for name, value in {
+        "evalInstLevelScore": False,
+        "JSONOutput": False,
+        "quiet": True,
+        "predictionWalk": None,
+    }.items():
         monkeypatch.setattr(official.args, name, value)
     monkeypatch.setattr(official.args, "predictionPath", str(tmp_path / "predictions"))
     predictions = [official.getPrediction(official.args, truth) for truth in truths]
@@ -45,19 +60,35 @@ def test_the_official_script_finds_our_numbers_in_the_saved_predictions(checkpoi
 
 
 def test_scores_are_those_of_the_plain_network(checkpoint, cityscapes_root, tmp_path):
-    """Folding, layout and the way of counting change nothing in float32, and bf16 next to nothing."""
+    """Folding, layout and the way of counting change nothing in float32, and bf16 next to
+    nothing.
+    """
     matrix = 0
     model, normalize = load_network(read_checkpoint(checkpoint))
     listing = cityscapes(cityscapes_root, "val")
     for frame in listing:
         with torch.inference_mode():
-            prediction = model(normalize(torch.tensor(read_image(frame.image))[None])).logits.softmax(1).argmax(1)[0]
+            prediction = (
+                model(normalize(torch.tensor(read_image(frame.image))[None]))
+                .logits.softmax(1)
+                .argmax(1)[0]
+            )
         matrix = matrix + confusion_matrix(TRAIN_ID_OF[read_label(frame.label)], prediction)
     for precision, tolerance in (("fp32", 1e-4), ("bf16", 0.01)):
-        run(checkpoint, "--cityscapes", cityscapes_root, "--precision", precision, "--json", tmp_path / "scores.json")
+        run(
+            checkpoint,
+            "--cityscapes",
+            cityscapes_root,
+            "--precision",
+            precision,
+            "--json",
+            tmp_path / "scores.json",
+        )
         row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
         assert row["miou"] == pytest.approx(scores(matrix).miou, abs=tolerance)
-        assert abs(np.array(row["matrix"]) - matrix.numpy()).sum() <= tolerance * 10 * int(matrix.sum())
+        assert abs(np.array(row["matrix"]) - matrix.numpy()).sum() <= tolerance * 10 * int(
+            matrix.sum()
+        )
 
 
 def test_pictures_of_where_it_fails(checkpoint, cityscapes_root, tmp_path):
@@ -74,14 +105,32 @@ def test_augmented_scores_carry_their_name(checkpoint, cityscapes_root, capsys):
     assert "WARNING: net (flip) was scored with test-time augmentation" in printed
 
 
-def test_hidden_labels_give_predictions_and_no_scores(checkpoint, cityscapes_root, tmp_path, capsys):
+def test_hidden_labels_give_predictions_and_no_scores(
+    checkpoint, cityscapes_root, tmp_path, capsys
+):
     (cityscapes_root / "leftImg8bit/val").rename(cityscapes_root / "leftImg8bit/test")
-    run(checkpoint, "--cityscapes", cityscapes_root, "--split", "test", "--save-predictions", tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [f"lindau_{n:06}_000019_pred_labelIds.png" for n in range(3)]
+    run(
+        checkpoint,
+        "--cityscapes",
+        cityscapes_root,
+        "--split",
+        "test",
+        "--save-predictions",
+        tmp_path / "out",
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        f"lindau_{n:06}_000019_pred_labelIds.png" for n in range(3)
+    ]
     assert "mIoU" not in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("words", "message"), [((), "no public labels to score with"), (("--save-predictions", "x", "--json", "y"), "need scores")])
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ((), "no public labels to score with"),
+        (("--save-predictions", "x", "--json", "y"), "need scores"),
+    ],
+)
 def test_hidden_labels_refuse_scores(checkpoint, cityscapes_root, words, message, capsys):
     with pytest.raises(SystemExit):
         run(checkpoint, "--cityscapes", cityscapes_root, "--split", "test", *words)

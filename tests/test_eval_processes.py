@@ -1,4 +1,6 @@
-"""eval.py under torchrun: the processes share the images, and what comes out is what one process gives, bit for bit."""
+"""eval.py under torchrun: the processes share the images, and what comes out is what one process
+gives, bit for bit.
+"""
 
 import json
 import os
@@ -10,26 +12,38 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import write_cityscapes
-from tests.engine import python
-from tests.networks import write_checkpoint
+from tests.helpers.cli import python
+from tests.helpers.networks import write_checkpoint
 
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def command(checkpoint: Path, root: Path, *words: object, processes: int) -> list[str]:
     common = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
-    return list(map(str, [*python(processes), "eval.py", checkpoint, "--cityscapes", root, *common, *words]))
+    return list(
+        map(str, [*python(processes), "eval.py", checkpoint, "--cityscapes", root, *common, *words])
+    )
 
 
 def score(*words: object, processes: int) -> str:
     """Runs eval.py to its end and returns what it printed."""
-    done = subprocess.run(command(*words, processes=processes), capture_output=True, text=True, timeout=200, env=ENVIRONMENT)
+    done = subprocess.run(
+        command(*words, processes=processes),
+        capture_output=True,
+        text=True,
+        timeout=200,
+        env=ENVIRONMENT,
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
 
 
 @pytest.fixture
@@ -39,7 +53,9 @@ def checkpoint(tmp_path) -> Path:
 
 @pytest.fixture
 def root(tmp_path) -> Path:
-    """13 images: an odd number, more than the contact sheet of the worst shows, and with shares of both processes among them."""
+    """13 images: an odd number, more than the contact sheet of the worst shows, and with shares of
+    both processes among them.
+    """
     return write_cityscapes(tmp_path / "thirteen", {"val": 13})
 
 
@@ -47,7 +63,14 @@ def test_two_processes_give_the_tables_files_and_pictures_of_one(checkpoint, roo
     printed = {}
     for processes in (1, 2):
         out = tmp_path / f"out{processes}"
-        results = ["--json", out / "scores.json", "--save-predictions", out / "predictions", "--pictures", out / "pictures"]
+        results = [
+            "--json",
+            out / "scores.json",
+            "--save-predictions",
+            out / "predictions",
+            "--pictures",
+            out / "pictures",
+        ]
         printed[processes] = score(checkpoint, root, "--tta", "flip", *results, processes=processes)
     alone, together = (contents(tmp_path / f"out{processes}") for processes in (1, 2))
     assert printed[2] == printed[1]  # by one process only
@@ -63,7 +86,9 @@ def test_two_processes_give_the_tables_files_and_pictures_of_one(checkpoint, roo
 @pytest.mark.slow
 def test_more_processes_than_images_predict_the_test_split(checkpoint, root, tmp_path):
     (root / "leftImg8bit/val").rename(root / "leftImg8bit/test")
-    (tmp_path / "two.txt").write_text("".join(f"lindau/lindau_{number:06}_000019_leftImg8bit.png\n" for number in (4, 9)))
+    (tmp_path / "two.txt").write_text(
+        "".join(f"lindau/lindau_{number:06}_000019_leftImg8bit.png\n" for number in (4, 9))
+    )
     words = ["--split", "test", "--list", tmp_path / "two.txt", "--save-predictions"]
     score(checkpoint, root, *words, tmp_path / "alone", processes=1)
     printed = score(checkpoint, root, *words, tmp_path / "together", processes=3)
@@ -75,13 +100,27 @@ def test_more_processes_than_images_predict_the_test_split(checkpoint, root, tmp
 @pytest.mark.slow
 def test_a_process_that_dies_takes_the_evaluation_down(checkpoint, tmp_path):
     root = write_cityscapes(tmp_path / "many", {"val": 80})
-    words = ["--tta", "multiscale", "--save-predictions", tmp_path / "predictions", "--json", tmp_path / "scores.json"]
-    process = subprocess.Popen(command(checkpoint, root, *words, processes=2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT)
+    words = [
+        "--tta",
+        "multiscale",
+        "--save-predictions",
+        tmp_path / "predictions",
+        "--json",
+        tmp_path / "scores.json",
+    ]
+    process = subprocess.Popen(
+        command(checkpoint, root, *words, processes=2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=ENVIRONMENT,
+    )
     deadline = time.monotonic() + 60
     while not list(tmp_path.glob("predictions/*.png")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True).stdout.split()
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
     assert len(children) == 2
     os.kill(int(children[1]), signal.SIGKILL)
     _, errors = process.communicate(timeout=60)

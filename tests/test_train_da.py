@@ -11,21 +11,60 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import train_da
 from dataset.segmentation import SegmentationDataset
 from model.loading import load_network
-from tests.checkpoints import same_state
 from tests.conftest import write_cityscapes
-from utils.checkpoint import read_checkpoint
+from tests.helpers.checkpoints import same_state
+from utils.training.checkpoint import read_checkpoint
 
-SMALL = ["--backbone", "resnet18", "--backbone-weights", "none", "--crop-size", "64", "64", "--batch-size", "2", "--workers", "0"]
+SMALL = [
+    "--backbone",
+    "resnet18",
+    "--backbone-weights",
+    "none",
+    "--crop-size",
+    "64",
+    "64",
+    "--batch-size",
+    "2",
+    "--workers",
+    "0",
+]
 SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
 
 
-SELF_TRAINING = ["--method", "self-training", "--jitter", "0.5", "--rare-classes", "--confidence", "0.9", "--confidence-per", "class"]
-SELF_TRAINING += ["--teacher-view", "whole", "--teacher-scales", "0.75", "1.5", "--target-scales", "1"]
+SELF_TRAINING = [
+    "--method",
+    "self-training",
+    "--jitter",
+    "0.5",
+    "--rare-classes",
+    "--confidence",
+    "0.9",
+    "--confidence-per",
+    "class",
+]
+SELF_TRAINING += [
+    "--teacher-view",
+    "whole",
+    "--teacher-scales",
+    "0.75",
+    "1.5",
+    "--target-scales",
+    "1",
+]
 
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:
     """Runs train_da.py in this process; returns the run folder."""
-    roots = ["--gta5", str(gta5), "--cityscapes", str(cityscapes), "--output", str(output), "--name", "run"]
+    roots = [
+        "--gta5",
+        str(gta5),
+        "--cityscapes",
+        str(cityscapes),
+        "--output",
+        str(output),
+        "--name",
+        "run",
+    ]
     train_da.adapt(train_da.parse_arguments([*SMALL, *roots, *map(str, arguments)]))
     return output / "run"
 
@@ -36,40 +75,97 @@ def unlabelled_root(tmp_path):
     return write_cityscapes(tmp_path / "target", {"train": 5}, labels=False)
 
 
-@pytest.mark.parametrize("method", [["--discriminator", "full"], ["--discriminator", "light"], ["--lab"]], ids=" ".join)
-def test_adaptation_works_without_target_labels_on_disk(gta5_root, unlabelled_root, tmp_path, method):
+@pytest.mark.parametrize(
+    "method", [["--discriminator", "full"], ["--discriminator", "light"], ["--lab"]], ids=" ".join
+)
+def test_adaptation_works_without_target_labels_on_disk(
+    gta5_root, unlabelled_root, tmp_path, method
+):
     folder = run(tmp_path, gta5_root, unlabelled_root, *method, "--max-steps", 2)
     last = read_checkpoint(folder / "last.pt")
     assert last["parts"].keys() == {"model", "discriminator", "optimizer", "d_optimizer", "scaler"}
     assert last["discriminator"] == (method[1] if len(method) > 1 else "light")
     assert len(last["cityscapes_images"]) == 5
     events = EventAccumulator(str(folder)).Reload()
-    scalars = {"loss/segmentation", "loss/adversarial", "loss/discriminator", "discriminator_accuracy/source", "discriminator_accuracy/target"}
+    scalars = {
+        "loss/segmentation",
+        "loss/adversarial",
+        "loss/discriminator",
+        "discriminator_accuracy/source",
+        "discriminator_accuracy/target",
+    }
     assert scalars <= set(events.Tags()["scalars"])
-    assert {"gradient_norm/discriminator", "learning_rate/discriminator", "time/hours_left"} <= set(events.Tags()["scalars"])
+    assert {"gradient_norm/discriminator", "learning_rate/discriminator", "time/hours_left"} <= set(
+        events.Tags()["scalars"]
+    )
     assert len(events.Tags()["images"]) == 2
 
 
 OTHER_METHODS = {
     "minent": (["--method", "minent"], "loss/entropy"),
-    "self-training": (["--method", "self-training", "--lab", "0.5", "--jitter", "0.8", "--blur", "--rare-classes"], "loss/mixed"),
-    "self-training, joint": (["--method", "self-training", "--domain-batches", "joint", "--fda", "--pixel-weights", "hard"], "loss/mixed"),
-    "entropy maps, least squares": (["--discriminator-input", "entropy", "--adversarial-loss", "least-squares"], "loss/adversarial"),
+    "self-training": (
+        [
+            "--method",
+            "self-training",
+            "--lab",
+            "0.5",
+            "--jitter",
+            "0.8",
+            "--blur",
+            "--rare-classes",
+        ],
+        "loss/mixed",
+    ),
+    "self-training, joint": (
+        [
+            "--method",
+            "self-training",
+            "--domain-batches",
+            "joint",
+            "--fda",
+            "--pixel-weights",
+            "hard",
+        ],
+        "loss/mixed",
+    ),
+    "entropy maps, least squares": (
+        ["--discriminator-input", "entropy", "--adversarial-loss", "least-squares"],
+        "loss/adversarial",
+    ),
     "two output levels": (["--lambda-adv-aux", "0.002"], "loss/adversarial_aux16"),
-    "joint, class weights": (["--domain-batches", "joint", "--pixel-weights", "class", "--fusion-channels", "32"], "loss/adversarial"),
+    "joint, class weights": (
+        ["--domain-batches", "joint", "--pixel-weights", "class", "--fusion-channels", "32"],
+        "loss/adversarial",
+    ),
 }
 
 
 @pytest.mark.parametrize(("flags", "scalar"), OTHER_METHODS.values(), ids=OTHER_METHODS)
-def test_other_methods_work_without_target_labels_on_disk(gta5_root, unlabelled_root, tmp_path, flags, scalar):
-    folder = run(tmp_path, gta5_root, unlabelled_root, *flags, "--new-layer-rate", 2, "--warmup", 1, "--max-steps", 2)
+def test_other_methods_work_without_target_labels_on_disk(
+    gta5_root, unlabelled_root, tmp_path, flags, scalar
+):
+    folder = run(
+        tmp_path,
+        gta5_root,
+        unlabelled_root,
+        *flags,
+        "--new-layer-rate",
+        2,
+        "--warmup",
+        1,
+        "--max-steps",
+        2,
+    )
     assert scalar in EventAccumulator(str(folder)).Reload().Tags()["scalars"]
     model, _ = load_network(read_checkpoint(folder / "last.pt"))
     assert model.low_resolution(torch.zeros(1, 3, 64, 64)).logits.isfinite().all()
 
 
 def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_root, tmp_path):
-    last = read_checkpoint(run(tmp_path, gta5_root, unlabelled_root, "--method", "self-training", "--max-steps", 2) / "last.pt")
+    last = read_checkpoint(
+        run(tmp_path, gta5_root, unlabelled_root, "--method", "self-training", "--max-steps", 2)
+        / "last.pt"
+    )
     assert last["parts"].keys() == {"model", "teacher", "optimizer", "scaler"}
     assert last["deployed"] == "teacher"
     assert "discriminator" not in last
@@ -83,13 +179,28 @@ def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, meth
     pattern, odd = str(unlabelled_root / "**" / "*.png"), next(unlabelled_root.rglob("*.png"))
     with Image.open(odd) as image:
         image.resize((90, 80)).save(odd)  # of another shape than the others
-    arguments = ["--gta5", str(gta5_root), "--target-images", pattern, "--output", str(tmp_path), "--name", "run", "--max-steps", "3"]
+    arguments = [
+        "--gta5",
+        str(gta5_root),
+        "--target-images",
+        pattern,
+        "--output",
+        str(tmp_path),
+        "--name",
+        "run",
+        "--max-steps",
+        "3",
+    ]
     train_da.adapt(train_da.parse_arguments([*SMALL, *arguments, *method]))
     assert len(read_checkpoint(tmp_path / "run/last.pt")["cityscapes_images"]) == 5
 
 
-@pytest.mark.parametrize(("flags", "expected"), [([], (0.75, 1.5)), (["--target-scales", "1"], (1.0,))])
-def test_the_target_may_have_scales_of_its_own(gta5_root, unlabelled_root, tmp_path, monkeypatch, flags, expected):
+@pytest.mark.parametrize(
+    ("flags", "expected"), [([], (0.75, 1.5)), (["--target-scales", "1"], (1.0,))]
+)
+def test_the_target_may_have_scales_of_its_own(
+    gta5_root, unlabelled_root, tmp_path, monkeypatch, flags, expected
+):
     found = []
 
     class Noted(SegmentationDataset):
@@ -102,10 +213,22 @@ def test_the_target_may_have_scales_of_its_own(gta5_root, unlabelled_root, tmp_p
     assert found == [(0.75, 1.5), expected]  # source, target
 
 
-def test_pseudo_labels_are_read_like_ground_truth(gta5_root, unlabelled_root, cityscapes_root, tmp_path, opened):
+def test_pseudo_labels_are_read_like_ground_truth(
+    gta5_root, unlabelled_root, cityscapes_root, tmp_path, opened
+):
     root = tmp_path / "labels"
     shutil.copytree(cityscapes_root / "gtFine/train", root / "gtFine/train")
-    run(tmp_path, gta5_root, unlabelled_root, "--method", "pseudo-labels", "--pseudo-labels", root, "--max-steps", 1)
+    run(
+        tmp_path,
+        gta5_root,
+        unlabelled_root,
+        "--method",
+        "pseudo-labels",
+        "--pseudo-labels",
+        root,
+        "--max-steps",
+        1,
+    )
     assert [path for path in opened if str(root) in path]
 
 
@@ -143,39 +266,85 @@ def test_target_labels_are_never_opened(gta5_root, cityscapes_root, tmp_path, op
     ],
     ids=str,
 )
-def test_a_stop_between_changes_nothing_bit_for_bit(gta5_root, cityscapes_root, tmp_path, precision, method):
+def test_a_stop_between_changes_nothing_bit_for_bit(
+    gta5_root, cityscapes_root, tmp_path, precision, method
+):
     common = [*method, "--precision", precision, "--validate-every", 2, "--workers", 1]
     straight = run(tmp_path / "straight", gta5_root, cityscapes_root, *common, "--max-steps", 4)
     run(tmp_path / "halted", gta5_root, cityscapes_root, *common, "--max-steps", 2)
-    halted = run(tmp_path / "halted", gta5_root, cityscapes_root, *common, "--max-steps", 4, "--resume", "--workers", 0)
+    halted = run(
+        tmp_path / "halted",
+        gta5_root,
+        cityscapes_root,
+        *common,
+        "--max-steps",
+        4,
+        "--resume",
+        "--workers",
+        0,
+    )
     assert same_state(straight / "last.pt", halted / "last.pt")
 
 
 def test_watching_changes_nothing(gta5_root, cityscapes_root, tmp_path):
-    watched = run(tmp_path / "a", gta5_root, cityscapes_root, "--max-steps", 2, "--validate-every", 1, "--panel-every", 1)
+    watched = run(
+        tmp_path / "a",
+        gta5_root,
+        cityscapes_root,
+        "--max-steps",
+        2,
+        "--validate-every",
+        1,
+        "--panel-every",
+        1,
+    )
     alone = run(tmp_path / "b", gta5_root, cityscapes_root, "--max-steps", 2, "--panel-every", 0)
     one, other = (read_checkpoint(folder / "last.pt") for folder in (watched, alone))
-    assert all((one["parts"]["model"][key] == other["parts"]["model"][key]).all() for key in one["parts"]["model"])
+    assert all(
+        (one["parts"]["model"][key] == other["parts"]["model"][key]).all()
+        for key in one["parts"]["model"]
+    )
 
 
 def test_the_methods_differ(gta5_root, cityscapes_root, tmp_path):
     states = [
-        read_checkpoint(run(tmp_path / str(number), gta5_root, cityscapes_root, *method, "--max-steps", 2) / "last.pt")["parts"]["model"]
+        read_checkpoint(
+            run(tmp_path / str(number), gta5_root, cityscapes_root, *method, "--max-steps", 2)
+            / "last.pt"
+        )["parts"]["model"]
         for number, method in enumerate((["--lambda-adv", 0.01], ["--lab"], ["--lambda-adv", 1.0]))
     ]
     weights = [state["head.weight"] for state in states]
-    assert not any((a == b).all() for a, b in ((weights[0], weights[1]), (weights[0], weights[2]), (weights[1], weights[2])))
+    assert not any(
+        (a == b).all()
+        for a, b in ((weights[0], weights[1]), (weights[0], weights[2]), (weights[1], weights[2]))
+    )
 
 
 def test_both_learning_rates_decay(gta5_root, cityscapes_root, tmp_path):
     folder = run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 2, "--schedule-steps", 4)
     parts = read_checkpoint(folder / "last.pt")["parts"]
     for name, first in (("optimizer", 5e-4), ("d_optimizer", 1e-5)):
-        assert [group["lr"] for group in parts[name]["param_groups"]] == [pytest.approx(first * 0.75**0.9)]
+        assert [group["lr"] for group in parts[name]["param_groups"]] == [
+            pytest.approx(first * 0.75**0.9)
+        ]
 
 
-def test_the_authors_recipe_takes_whole_target_images_and_warns(gta5_root, cityscapes_root, tmp_path, capsys):
-    folder = run(tmp_path, gta5_root, cityscapes_root, "--recipe", "authors", "--max-steps", 1, "--lab", "--backbone", "resnet18")
+def test_the_authors_recipe_takes_whole_target_images_and_warns(
+    gta5_root, cityscapes_root, tmp_path, capsys
+):
+    folder = run(
+        tmp_path,
+        gta5_root,
+        cityscapes_root,
+        "--recipe",
+        "authors",
+        "--max-steps",
+        1,
+        "--lab",
+        "--backbone",
+        "resnet18",
+    )
     last = read_checkpoint(folder / "last.pt")
     assert len(last["cityscapes_images"]) == 3  # val
     assert last["input"]["channel_order"] == "bgr"
@@ -185,11 +354,28 @@ def test_the_authors_recipe_takes_whole_target_images_and_warns(gta5_root, citys
 
 def test_the_recipes():
     needed = ["--gta5", "x", "--cityscapes", "y"]
-    paper, authors = (train_da.parse_arguments([*needed, "--recipe", recipe]) for recipe in ("paper", "authors"))
+    paper, authors = (
+        train_da.parse_arguments([*needed, "--recipe", recipe]) for recipe in ("paper", "authors")
+    )
     expected = ("resnet101", 5e-4, 1e-5, 25_000, 250_000, 4, 4, "train", "crops")
-    names = ("backbone", "lr", "d_lr", "max_steps", "schedule_steps", "batch_size", "target_batch_size", "target_split", "target_view")
+    names = (
+        "backbone",
+        "lr",
+        "d_lr",
+        "max_steps",
+        "schedule_steps",
+        "batch_size",
+        "target_batch_size",
+        "target_split",
+        "target_view",
+    )
     assert tuple(getattr(paper, name) for name in names) == expected
-    assert (paper.momentum, paper.weight_decay, paper.lambda_adv, paper.flip) == (0.9, 5e-4, 0.01, 0.5)
+    assert (paper.momentum, paper.weight_decay, paper.lambda_adv, paper.flip) == (
+        0.9,
+        5e-4,
+        0.01,
+        0.5,
+    )
     assert (paper.scales, paper.crop_size) == ((0.5, 0.75, 1.0, 1.5), (512, 1024))
     expected = ("resnet101", 2e-3, 4e-5, 6_251, 62_500, 4, 2, "val", "whole")
     assert tuple(getattr(authors, name) for name in names) == expected
@@ -198,27 +384,42 @@ def test_the_recipes():
 class TestBadInput:
     def test_batch_of_one_target_image(self, capsys):
         with pytest.raises(SystemExit):
-            train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--target-batch-size", "1"])
+            train_da.parse_arguments(
+                ["--gta5", "x", "--cityscapes", "y", "--target-batch-size", "1"]
+            )
         assert "at least 2 images" in capsys.readouterr().err
 
-    def test_validation_without_labels_names_what_is_missing(self, gta5_root, unlabelled_root, tmp_path):
+    def test_validation_without_labels_names_what_is_missing(
+        self, gta5_root, unlabelled_root, tmp_path
+    ):
         with pytest.raises(FileNotFoundError, match="leftImg8bit/val"):
             run(tmp_path, gta5_root, unlabelled_root, "--max-steps", 1, "--validate-every", 1)
 
     @pytest.mark.parametrize(
         ("flags", "message"),
         [
-            (["--method", "self-training", "--lambda-adv", "0.1"], "--lambda-adv: of --method adversarial"),
+            (
+                ["--method", "self-training", "--lambda-adv", "0.1"],
+                "--lambda-adv: of --method adversarial",
+            ),
             (["--ema", "0.5"], "--ema: of --method self-training"),
             (["--method", "minent", "--domain-batches", "joint"], "joint is not available"),
             (["--method", "pseudo-labels"], "needs --pseudo-labels ROOT"),
-            (["--method", "self-training", "--target-batch-size", "4"], "pastes each source image onto a target image"),
-            (["--target-view", "whole", "--target-scales", "1"], "--target-scales: without effect with --target-view whole"),
+            (
+                ["--method", "self-training", "--target-batch-size", "4"],
+                "pastes each source image onto a target image",
+            ),
+            (
+                ["--target-view", "whole", "--target-scales", "1"],
+                "--target-scales: without effect with --target-view whole",
+            ),
         ],
     )
     def test_flags_that_would_do_nothing(self, flags, message, capsys):
         with pytest.raises(SystemExit):
-            train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--batch-size", "2", *flags])
+            train_da.parse_arguments(
+                ["--gta5", "x", "--cityscapes", "y", "--batch-size", "2", *flags]
+            )
         assert message in capsys.readouterr().err
 
     def test_no_target(self, capsys):
@@ -229,12 +430,33 @@ class TestBadInput:
     def test_resume_with_another_method(self, gta5_root, cityscapes_root, tmp_path):
         run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1)
         with pytest.raises(ValueError, match="discriminator: light -> full; lab: 0.0 -> 1.0"):
-            run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume", "--lab", "--discriminator", "full")
+            run(
+                tmp_path,
+                gta5_root,
+                cityscapes_root,
+                "--max-steps",
+                1,
+                "--resume",
+                "--lab",
+                "--discriminator",
+                "full",
+            )
 
     def test_resume_of_a_supervised_run(self, gta5_root, cityscapes_root, tmp_path):
         import train
 
-        arguments = ["--train-on", "gta5", "--gta5", str(gta5_root), "--output", str(tmp_path), "--name", "run", "--max-steps", "1"]
+        arguments = [
+            "--train-on",
+            "gta5",
+            "--gta5",
+            str(gta5_root),
+            "--output",
+            str(tmp_path),
+            "--name",
+            "run",
+            "--max-steps",
+            "1",
+        ]
         train.train(train.parse_arguments([*SMALL, *arguments]))
         with pytest.raises(ValueError, match="--resume with settings that change"):
             run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume")

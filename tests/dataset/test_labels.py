@@ -5,11 +5,11 @@ from cityscapesscripts.helpers.labels import labels as official
 from dataset.labels import (
     CLASS_NAMES,
     CLASS_SUBSETS,
-    COLOURS,
+    COLORS,
     LABEL_ID_OF,
     TRAIN_ID_OF,
     class_subset,
-    label_ids_of_colours,
+    label_ids_of_colors,
     looks_like_train_ids,
 )
 from scripts.baselines import TRAIN_ID
@@ -18,10 +18,12 @@ from scripts.baselines import TRAIN_ID
 def test_table_is_the_official_one():
     for label in official:
         if label.id >= 0:
-            assert TRAIN_ID_OF[label.id] == (label.trainId if 0 <= label.trainId < 19 else 255), label.name
+            assert TRAIN_ID_OF[label.id] == (label.trainId if 0 <= label.trainId < 19 else 255), (
+                label.name
+            )
         if 0 <= label.trainId < 19:
             assert CLASS_NAMES[label.trainId] == label.name
-            assert tuple(COLOURS[label.trainId]) == label.color
+            assert tuple(COLORS[label.trainId]) == label.color
             assert LABEL_ID_OF[label.trainId] == label.id
 
 
@@ -42,17 +44,22 @@ def test_tables_cannot_be_changed():
         TRAIN_ID_OF[0] = 1
 
 
-def test_colours_become_label_ids():
+def test_colors_become_label_ids():
     for label in official:
         if label.id >= 0 and label.name not in ("polegroup", "license plate"):
-            found = label_ids_of_colours(np.full((2, 3, 3), label.color, np.uint8))
+            found = label_ids_of_colors(np.full((2, 3, 3), label.color, np.uint8))
             assert TRAIN_ID_OF[found[0, 0]] == TRAIN_ID_OF[label.id], label.name
     with pytest.raises(ValueError, match=r"RGB \(1, 2, 3\)"):
-        label_ids_of_colours(np.full((2, 2, 3), (1, 2, 3), np.uint8))
+        label_ids_of_colors(np.full((2, 2, 3), (1, 2, 3), np.uint8))
 
 
 def test_subsets():
-    assert [len(CLASS_SUBSETS[name]) for name in ("19", "synthia16", "synthia13", "carla13")] == [19, 16, 13, 13]
+    assert [len(CLASS_SUBSETS[name]) for name in ("19", "synthia16", "synthia13", "carla13")] == [
+        19,
+        16,
+        13,
+        13,
+    ]
     assert class_subset(["19"]) == tuple(range(19))
     assert class_subset(["car", "road"]) == (0, 13)
     with pytest.raises(ValueError, match="Unknown class 'tank'"):

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.cityscapes import cityscapes, cityscapes_tree, label_path, with_labels
-from dataset.files import image_size, read_image, read_label
+from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
-from dataset.labels import COLOURS, LABEL_ID_OF, TRAIN_ID_OF
-from dataset.listing import check_listing, read_name_list, restrict
-from dataset.preparation import Job, prepare
+from dataset.image_io import image_size, read_image, read_label
+from dataset.labels import COLORS, LABEL_ID_OF, TRAIN_ID_OF
+from dataset.listing import check_listing, read_name_list, select_by_list
+from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
+from dataset.target import label_path, unlabelled_images, with_labels
 from dataset.transforms import WholeImage
-from dataset.unlabelled import unlabelled
 from tests.conftest import scene, write_cityscapes
 
 
@@ -49,17 +49,19 @@ def test_jpeg_images_are_found(gta5_root):
     assert len(gta5(gta5_root)) == 6
 
 
-@pytest.mark.parametrize("kind", ["palette", "indices", "colours", "colours with alpha"])
-def test_labels_are_read_from_indices_or_colours_whichever_they_are(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["palette", "indices", "colors", "colors with alpha"])
+def test_labels_are_read_from_indices_or_colors_whichever_they_are(tmp_path, kind):
     _, label = scene(0, (40, 60))
     picture = {
         "palette": Image.fromarray(label, mode="P"),
         "indices": Image.fromarray(label),
-        "colours": Image.fromarray(COLOURS[TRAIN_ID_OF[label]]),
-        "colours with alpha": Image.fromarray(COLOURS[TRAIN_ID_OF[label]]).convert("RGBA"),
+        "colors": Image.fromarray(COLORS[TRAIN_ID_OF[label]]),
+        "colors with alpha": Image.fromarray(COLORS[TRAIN_ID_OF[label]]).convert("RGBA"),
     }[kind]
     if kind == "palette":
-        picture.putpalette([0, 0, 0] * 256)  # a reader that goes through the palette sees only black
+        picture.putpalette(
+            [0, 0, 0] * 256
+        )  # a reader that goes through the palette sees only black
     picture.save(tmp_path / "label.png")
     found = read_label(tmp_path / "label.png")
     assert np.array_equal(TRAIN_ID_OF[found], TRAIN_ID_OF[label])
@@ -67,9 +69,12 @@ def test_labels_are_read_from_indices_or_colours_whichever_they_are(tmp_path, ki
 
 
 def test_a_list_restricts_and_orders(cityscapes_root, tmp_path):
-    names = ["aachen/aachen_000003_000019_leftImg8bit.png", "aachen/aachen_000000_000019_leftImg8bit.png"]
+    names = [
+        "aachen/aachen_000003_000019_leftImg8bit.png",
+        "aachen/aachen_000000_000019_leftImg8bit.png",
+    ]
     (tmp_path / "list.txt").write_text("# two\n" + "\n".join(names) + "\n")
-    listing = restrict(cityscapes(cityscapes_root, "train"), tmp_path / "list.txt")
+    listing = select_by_list(cityscapes(cityscapes_root, "train"), tmp_path / "list.txt")
     assert [name + ".png" for name in listing.names] == names
     assert listing[0].label.name == "aachen_000003_000019_gtFine_labelIds.png"
 
@@ -80,7 +85,10 @@ def test_the_papers_lists_are_whole():
 
 
 def test_images_to_choose_with_are_two_whole_cities_that_no_adaptation_sees():
-    choosing, adapting = (set(read_name_list(f"dataset/splits/cityscapes_train_{use}.txt")) for use in ("select", "adapt"))
+    choosing, adapting = (
+        set(read_name_list(f"dataset/splits/cityscapes_train_{use}.txt"))
+        for use in ("select", "adapt")
+    )
     cities, others = ({name.split("/")[0] for name in names} for names in (choosing, adapting))
     assert len(cities) == 2
     assert not cities & others
@@ -89,16 +97,26 @@ def test_images_to_choose_with_are_two_whole_cities_that_no_adaptation_sees():
 
 def test_fingerprint_follows_names_not_places(cityscapes_root, tmp_path):
     shutil.copytree(cityscapes_root, tmp_path / "elsewhere")
-    assert cityscapes(tmp_path / "elsewhere", "train").fingerprint() == cityscapes(cityscapes_root, "train").fingerprint()
-    assert cityscapes(cityscapes_root, "train").fingerprint() != cityscapes(cityscapes_root, "val").fingerprint()
+    assert (
+        cityscapes(tmp_path / "elsewhere", "train").fingerprint()
+        == cityscapes(cityscapes_root, "train").fingerprint()
+    )
+    assert (
+        cityscapes(cityscapes_root, "train").fingerprint()
+        != cityscapes(cityscapes_root, "val").fingerprint()
+    )
 
 
 class TestLabelsOfAnotherRoot:
-    """Pseudo-labels, of whatever tool: labelId PNGs in the tree of Cityscapes under a root of their own."""
+    """Pseudo-labels, of whatever tool: labelId PNGs in the tree of Cityscapes under a root of their
+    own.
+    """
 
     @pytest.fixture
     def other(self, cityscapes_root, tmp_path):
-        """Labels that differ from the ground truth: everything is road or sky, but for a corner that is ignored."""
+        """Labels that differ from the ground truth: everything is road or sky, but for a corner
+        that is ignored.
+        """
         root = tmp_path / "other"
         for number, name in enumerate(cityscapes(cityscapes_root, "train").names):
             label = np.full((64, 128), 7 if number % 2 else 23, np.uint8)
@@ -109,7 +127,10 @@ class TestLabelsOfAnotherRoot:
         return root
 
     def test_they_are_read_in_place_of_the_ground_truth(self, cityscapes_root, other):
-        listing, truth = cityscapes(cityscapes_root, "train", label_root=other), cityscapes(cityscapes_root, "train")
+        listing, truth = (
+            with_labels(cityscapes(cityscapes_root, "train", labels=False), other),
+            cityscapes(cityscapes_root, "train"),
+        )
         assert listing.fingerprint() == truth.fingerprint()
         assert [listing[i].image for i in range(5)] == [truth[i].image for i in range(5)]
         check_listing(listing)
@@ -120,53 +141,71 @@ class TestLabelsOfAnotherRoot:
     def test_the_ground_truth_is_not_needed(self, cityscapes_root, other):
         shutil.rmtree(cityscapes_root / "gtFine")
         assert (
-            cityscapes(cityscapes_root, "train", label_root=other)[4].label == other / "gtFine/train/aachen/aachen_000004_000019_gtFine_labelIds.png"
+            with_labels(cityscapes(cityscapes_root, "train", labels=False), other)[4].label
+            == other / "gtFine/train/aachen/aachen_000004_000019_gtFine_labelIds.png"
         )
-
-    def test_no_labels_are_no_labels(self, cityscapes_root, other):
-        assert not cityscapes(cityscapes_root, "train", labels=False, label_root=other).has_labels
 
     @pytest.mark.parametrize("labels", [True, False])
     def test_images_of_a_prepared_root(self, cityscapes_root, other, tmp_path, labels):
         tree = cityscapes_tree(cityscapes_root, "train")
-        prepare(Job(tree, "cityscapes-train", labels=labels), tmp_path / "prepared", "command", say=lambda text: None)
-        listing = cityscapes(tmp_path / "prepared", "train", label_root=other)
+        prepare(
+            PrepareJob(tree, "cityscapes-train", labels=labels),
+            tmp_path / "prepared",
+            "command",
+            say=lambda text: None,
+        )
+        listing = with_labels(cityscapes(tmp_path / "prepared", "train", labels=False), other)
         assert listing[0].image.suffix == ".npy"
         assert listing[0].label.suffix == ".png"
-        assert listing.facts.lab.shape == (5, 2, 3)
+        assert listing.statistics.lab.shape == (5, 2, 3)
         check_listing(listing)
-        raw = SegmentationDataset(cityscapes(cityscapes_root, "train", label_root=other), WholeImage())
+        raw = SegmentationDataset(
+            with_labels(cityscapes(cityscapes_root, "train", labels=False), other), WholeImage()
+        )
         for sample, same in zip(SegmentationDataset(listing, WholeImage()), raw, strict=False):
             assert np.array_equal(sample.image, same.image)
             assert np.array_equal(sample.label, same.label)
 
     def test_a_wrong_size_is_found_at_the_start(self, cityscapes_root, other, tmp_path):
-        Image.fromarray(np.full((64, 120), 7, np.uint8)).save(other / "gtFine/train/aachen/aachen_000002_000019_gtFine_labelIds.png")
-        prepare(Job(cityscapes_tree(cityscapes_root, "train"), "cityscapes-train"), tmp_path / "prepared", "command", say=lambda text: None)
+        Image.fromarray(np.full((64, 120), 7, np.uint8)).save(
+            other / "gtFine/train/aachen/aachen_000002_000019_gtFine_labelIds.png"
+        )
+        prepare(
+            PrepareJob(cityscapes_tree(cityscapes_root, "train"), "cityscapes-train"),
+            tmp_path / "prepared",
+            "command",
+            say=lambda text: None,
+        )
         for root in (cityscapes_root, tmp_path / "prepared"):
             with pytest.raises(ValueError, match=r"1 of 5 pairs .*\(64, 128\).*\(64, 120\)"):
-                check_listing(cityscapes(root, "train", label_root=other))
+                check_listing(with_labels(cityscapes(root, "train", labels=False), other))
 
     def test_train_ids_are_refused_by_their_place(self, cityscapes_root, other):
         for path in other.rglob("*.png"):
             Image.fromarray(TRAIN_ID_OF[np.asarray(Image.open(path))]).save(path)
         with pytest.raises(ValueError, match=r"other/gtFine/train/aachen .*these are trainIds"):
-            check_listing(cityscapes(cityscapes_root, "train", label_root=other))
+            check_listing(with_labels(cityscapes(cityscapes_root, "train", labels=False), other))
 
     def test_a_list_chooses_the_labelled_ones(self, cityscapes_root, other):
         next(other.rglob("*_000003_*")).unlink()
-        with pytest.raises(FileNotFoundError, match=r"1 of 5 images have no label under .*aachen_000003_000019_gtFine_labelIds.png"):
-            cityscapes(cityscapes_root, "train", label_root=other)
+        with pytest.raises(
+            FileNotFoundError,
+            match=r"1 of 5 images have no label under .*aachen_000003_000019_gtFine_labelIds.png",
+        ):
+            with_labels(cityscapes(cityscapes_root, "train", labels=False), other)
         images = cityscapes(cityscapes_root, "train", labels=False)
         assert len(with_labels(images.take([0, 1, 2, 4]), other)) == 4
 
     def test_images_from_anywhere(self, tmp_path):
         for name in ("monday/0001", "tuesday/0001"):
             image, label = scene(1, (40, 60))
-            for path, content in ((tmp_path / f"dashcam/{name}.jpg", image), (tmp_path / "labels" / label_path(name, "train"), label)):
+            for path, content in (
+                (tmp_path / f"dashcam/{name}.jpg", image),
+                (tmp_path / "labels" / label_path(name, "train"), label),
+            ):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(content).save(path)
-        listing = with_labels(unlabelled([str(tmp_path / "dashcam")]), tmp_path / "labels")
+        listing = with_labels(unlabelled_images([str(tmp_path / "dashcam")]), tmp_path / "labels")
         check_listing(listing)
         assert np.array_equal(read_label(listing[1].label), label)
 
@@ -191,7 +230,9 @@ class TestBadInput:
 
     def test_image_without_label(self, gta5_root):
         (gta5_root / "labels/00002.png").unlink()
-        with pytest.raises(FileNotFoundError, match="1 of 6 images .* have no label .*images/00002.png"):
+        with pytest.raises(
+            FileNotFoundError, match="1 of 6 images .* have no label .*images/00002.png"
+        ):
             gta5(gta5_root)
 
     def test_label_without_image(self, cityscapes_root):
@@ -230,7 +271,7 @@ class TestBadInput:
         with pytest.raises(ValueError, match=r"\[40, 200\].*neither labelIds"):
             read_label(tmp_path / "label.png")
 
-    def test_unknown_colours(self, tmp_path):
+    def test_unknown_colors(self, tmp_path):
         Image.fromarray(np.full((4, 4, 3), 77, np.uint8)).save(tmp_path / "label.png")
         with pytest.raises(ValueError, match=r"RGB \(77, 77, 77\)"):
             read_label(tmp_path / "label.png")
@@ -244,13 +285,13 @@ class TestBadInput:
     def test_lists(self, cityscapes_root, tmp_path):
         listing, path = cityscapes(cityscapes_root, "train"), tmp_path / "list.txt"
         with pytest.raises(FileNotFoundError, match="No list at"):
-            restrict(listing, path)
+            select_by_list(listing, path)
         path.write_text("\n# nothing\n")
         with pytest.raises(ValueError, match="names no image"):
-            restrict(listing, path)
+            select_by_list(listing, path)
         path.write_text("aachen/aachen_000000_000019_leftImg8bit.png\naachen/nothing.png\n")
         with pytest.raises(FileNotFoundError, match=r"names 1 of 2 images .*nothing"):
-            restrict(listing, path)
+            select_by_list(listing, path)
         path.write_text("a.png\na.png\n")
         with pytest.raises(ValueError, match="twice"):
-            restrict(listing, path)
+            select_by_list(listing, path)

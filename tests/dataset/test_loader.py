@@ -1,4 +1,6 @@
-"""What the loaders promise to a training loop: batches in time, in order, without end, and errors that name the file."""
+"""What the loaders promise to a training loop: batches in time, in order, without end, and errors
+that name the file.
+"""
 
 import subprocess
 import sys
@@ -10,25 +12,43 @@ import pytest
 import torch
 
 from dataset.cityscapes import cityscapes
-from dataset.colour_transfer import LabTransfer, lab_statistics
-from dataset.files import read_image
 from dataset.gta5 import gta5
-from dataset.loader import ShuffledOrder, evaluation_loader, training_loader
+from dataset.image_io import read_image
+from dataset.loader import evaluation_loader, training_loader
+from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
+from dataset.style.lab import LabTransfer, lab_statistics
 from dataset.transforms import RandomScaleCropFlip
 
 REPOSITORY = Path(__file__).parents[2]
 CROP = RandomScaleCropFlip((0.5, 1.0), (32, 48))
 
 
-def dataset(listing, stream: int = 0, styles=(), **more) -> SegmentationDataset:
-    return SegmentationDataset(listing, CROP, ShuffledOrder(len(listing), 0, stream), styles, seed=0, stream=stream, **more)
+def dataset(listing, rng_stream: int = 0, styles=(), **more) -> SegmentationDataset:
+    return SegmentationDataset(
+        listing,
+        CROP,
+        ShuffledIndex(len(listing), 0, rng_stream),
+        styles,
+        seed=0,
+        rng_stream=rng_stream,
+        **more,
+    )
 
 
 def test_source_and_target_never_stop_at_the_shorter_one(gta5_root, cityscapes_root):
-    source, target = dataset(gta5(gta5_root)), dataset(cityscapes(cityscapes_root, "val", labels=False), stream=1)
+    source, target = (
+        dataset(gta5(gta5_root)),
+        dataset(cityscapes(cityscapes_root, "val", labels=False), rng_stream=1),
+    )
     assert (len(source), len(target)) == (6, 3)
-    pairs = list(zip(training_loader(source, 2, 0, 10, 0, False), training_loader(target, 3, 0, 10, 0, False), strict=True))
+    pairs = list(
+        zip(
+            training_loader(source, 2, 0, 10, 0, False),
+            training_loader(target, 3, 0, 10, 0, False),
+            strict=True,
+        )
+    )
     assert len(pairs) == 10
     assert all((len(one.image), len(other.image)) == (2, 3) for one, other in pairs)
 
@@ -43,7 +63,14 @@ def test_batches_are_uint8_and_contiguous(gta5_root):
 def test_a_resumed_run_reads_exactly_what_an_uninterrupted_one_would(gta5_root, cityscapes_root):
     def batches(first: int, workers: int) -> list[torch.Tensor]:
         source, target = gta5(gta5_root), cityscapes(cityscapes_root, "train", labels=False)
-        loader = training_loader(dataset(source, styles=[LabTransfer(source, target)], whole_size=(40, 80)), 4, first, 9, workers, False)
+        loader = training_loader(
+            dataset(source, styles=[LabTransfer(source, target)], context_size=(40, 80)),
+            4,
+            first,
+            9,
+            workers,
+            False,
+        )
         return [part.clone() for batch in loader for part in batch]
 
     whole = batches(0, 0)
@@ -58,15 +85,24 @@ def test_the_workers_of_an_evaluation_loader_stay(cityscapes_root):
     first, workers = list(loader), {worker.pid for worker in loader._iterator._workers}
     second = list(loader)
     assert {worker.pid for worker in loader._iterator._workers} == workers
-    assert [batch.index.item() for batch in first] == [batch.index.item() for batch in second] == [0, 1, 2]
+    assert (
+        [batch.index.item() for batch in first]
+        == [batch.index.item() for batch in second]
+        == [0, 1, 2]
+    )
 
 
 def test_a_statistic_is_measured_once_for_all_workers(gta5_root, monkeypatch):
     listing = gta5(gta5_root)
     style = LabTransfer(listing, listing)
-    expected = [lab_statistics(read_image(frame.image)) for frame in (listing[index] for index in range(len(listing)))]
+    expected = [
+        lab_statistics(read_image(frame.image))
+        for frame in (listing[index] for index in range(len(listing)))
+    ]
     list(training_loader(dataset(listing, styles=[style]), 4, 0, 30, 2, False))
-    monkeypatch.setattr("dataset.colour_transfer.read_image", lambda path: pytest.fail(f"{path} was read again"))
+    monkeypatch.setattr(
+        "dataset.style.lab.read_image", lambda path: pytest.fail(f"{path} was read again")
+    )
     for index, statistics in enumerate(expected):
         for found in (style.source.of(index), style.target.of(index)):
             assert np.array_equal(found, statistics)
@@ -81,13 +117,23 @@ def test_an_error_reaches_the_user_as_one_line_with_the_files_name(gta5_root, wo
         from dataset.loader import training_loader
         from dataset.segmentation import SegmentationDataset
         from dataset.transforms import RandomScaleCropFlip
-        from utils.arguments import clear_errors
-        with clear_errors():
+        from utils.options.parser import user_errors_without_traceback
+        with user_errors_without_traceback():
             list(training_loader(SegmentationDataset(gta5({str(gta5_root)!r}), RandomScaleCropFlip((1.0,), (32, 32))), 2, 0, 3, {workers}, False))
     """
-    result = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    result = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert result.returncode == 1
-    lines = [line for line in result.stderr.splitlines() if "Warning" not in line and not line.startswith("  ")]
+    lines = [
+        line
+        for line in result.stderr.splitlines()
+        if "Warning" not in line and not line.startswith("  ")
+    ]
     assert len(lines) == 1, result.stderr
     assert lines[0].startswith(f"error: {path} cannot be decoded")
 

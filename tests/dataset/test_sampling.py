@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 
-from dataset.files import read_label
 from dataset.gta5 import gta5
+from dataset.image_io import read_label
 from dataset.labels import TRAIN_ID_OF
-from dataset.listing import Facts
-from dataset.sampling import RareClassOrder, class_pixels
+from dataset.listing import PreparedStatistics
+from dataset.sampling import RareClassIndex, class_pixels
 
 PIXELS = np.array([[90, 10, 0], [100, 0, 0], [99, 0, 1], [100, 0, 0]])
 
@@ -20,13 +20,13 @@ def test_pixels_are_counted_by_class(gta5_root):
 def test_a_prepared_root_is_not_read_again(gta5_root, monkeypatch):
     listing = gta5(gta5_root)
     known = np.arange(6 * 20).reshape(6, 20)
-    listing.facts = Facts(np.zeros((6, 2, 3)), known)
+    listing.statistics = PreparedStatistics(np.zeros((6, 2, 3)), known)
     monkeypatch.setattr("dataset.sampling.read_label", lambda path: pytest.fail("a label was read"))
     assert np.array_equal(class_pixels(listing), known[:, :19])
 
 
 def test_rare_classes_come_more_often_and_only_from_images_that_hold_them():
-    order = RareClassOrder(PIXELS, seed=0, stream=0, temperature=0.5)
+    order = RareClassIndex(PIXELS, seed=0, rng_stream=0, temperature=0.5)
     drawn = np.bincount([order(position) for position in range(4000)], minlength=4) / 4000
     share = PIXELS.sum(0) / PIXELS.sum()
     wish = np.exp((1 - share) / 0.5)
@@ -35,20 +35,20 @@ def test_rare_classes_come_more_often_and_only_from_images_that_hold_them():
 
 
 def test_a_function_of_seed_stream_and_position():
-    def first(seed, stream):
-        order = RareClassOrder(PIXELS, seed, stream)
+    def first(seed, rng_stream):
+        order = RareClassIndex(PIXELS, seed, rng_stream)
         return [order(position) for position in range(40)]
 
     assert first(0, 0) == first(0, 0)
     assert len({tuple(first(*key)) for key in ((0, 0), (1, 0), (0, 1))}) == 3
-    assert RareClassOrder(PIXELS, 0, 0)(17) == first(0, 0)[17]  # whatever was asked before
+    assert RareClassIndex(PIXELS, 0, 0)(17) == first(0, 0)[17]  # whatever was asked before
 
 
 def test_a_temperature_near_0_does_not_overflow():
-    order = RareClassOrder(PIXELS, 0, 0, temperature=1e-4)
+    order = RareClassIndex(PIXELS, 0, 0, temperature=1e-4)
     assert {order(position) for position in range(20)} == {2}
 
 
 def test_labels_without_any_class():
     with pytest.raises(ValueError, match="None of the 4 labels"):
-        RareClassOrder(PIXELS * 0, 0, 0)
+        RareClassIndex(PIXELS * 0, 0, 0)

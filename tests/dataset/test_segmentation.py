@@ -4,14 +4,15 @@ import torch
 from PIL import Image
 
 from dataset.cityscapes import cityscapes
-from dataset.colour_transfer import LabTransfer
-from dataset.files import read_image
 from dataset.gta5 import gta5
+from dataset.image_io import read_image
 from dataset.labels import TRAIN_ID_OF
-from dataset.loader import CyclicOrder, ShuffledOrder, evaluation_loader, training_loader
+from dataset.loader import evaluation_loader, training_loader
+from dataset.sampling import CyclicIndex, ShuffledIndex
 from dataset.segmentation import SegmentationDataset, common_size, largest_share
-from dataset.transforms import RandomScaleCropFlip, resized
-from dataset.unlabelled import unlabelled
+from dataset.style.lab import LabTransfer
+from dataset.target import unlabelled_images
+from dataset.transforms import RandomScaleCropFlip, resize_area
 from tests.conftest import scene
 
 CROP = RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), (48, 64))
@@ -19,8 +20,14 @@ CROP = RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), (48, 64))
 
 def training_set(root, cityscapes_root=None, seed=0):
     listing = gta5(root)
-    styles = [LabTransfer(listing, cityscapes(cityscapes_root, "train", labels=False))] if cityscapes_root else []
-    return SegmentationDataset(listing, CROP, ShuffledOrder(len(listing), seed, 0), styles, seed=seed)
+    styles = (
+        [LabTransfer(listing, cityscapes(cityscapes_root, "train", labels=False))]
+        if cityscapes_root
+        else []
+    )
+    return SegmentationDataset(
+        listing, CROP, ShuffledIndex(len(listing), seed, 0), styles, seed=seed
+    )
 
 
 def batches(dataset, first, last, workers, batch_size=4):
@@ -57,23 +64,33 @@ def test_batches_do_not_depend_on_workers_or_on_where_one_starts(gta5_root, city
 
 def test_seeds_and_streams_differ(gta5_root):
     listing = gta5(gta5_root)
-    first = SegmentationDataset(listing, CROP, seed=0, stream=0)
-    for seed, stream in ((1, 0), (0, 1)):
-        other = SegmentationDataset(listing, CROP, seed=seed, stream=stream)
+    first = SegmentationDataset(listing, CROP, seed=0, rng_stream=0)
+    for seed, rng_stream in ((1, 0), (0, 1)):
+        other = SegmentationDataset(listing, CROP, seed=seed, rng_stream=rng_stream)
         assert not all(torch.equal(first[i].image, other[i].image) for i in range(4))
 
 
 def test_crops_of_one_class_are_drawn_anew(gta5_root):
-    listing, crop = gta5(gta5_root), RandomScaleCropFlip((1.5,), (24, 32))  # about the size of a block of these scenes
-    usual, varied, hopeless = (SegmentationDataset(listing, crop, max_class_share=limit) for limit in (1.0, 0.6, 0.01))
+    listing, crop = (
+        gta5(gta5_root),
+        RandomScaleCropFlip((1.5,), (24, 32)),
+    )  # about the size of a block of these scenes
+    usual, varied, hopeless = (
+        SegmentationDataset(listing, crop, max_class_share=limit) for limit in (1.0, 0.6, 0.01)
+    )
 
     def share(sample):
         counts = torch.bincount(sample.label[sample.label != 255].int())
         return (counts.max() / counts.sum()).item() if len(counts) else 1.0
 
-    shares = {name: [share(data[i % len(data)]) for i in range(len(data))] for name, data in (("usual", usual), ("varied", varied))}
+    shares = {
+        name: [share(data[i % len(data)]) for i in range(len(data))]
+        for name, data in (("usual", usual), ("varied", varied))
+    }
     assert np.mean([each >= 0.65 for each in shares["usual"]]) > 0.2
-    assert np.mean([each >= 0.65 for each in shares["varied"]]) < 0.05  # 0.6 of a sample of the pixels
+    assert (
+        np.mean([each >= 0.65 for each in shares["varied"]]) < 0.05
+    )  # 0.6 of a sample of the pixels
     assert hopeless[0].label.shape == (24, 32)  # the tenth is taken
     kept = [i for i in range(len(usual)) if torch.equal(usual[i].label, varied[i].label)]
     assert kept
@@ -90,12 +107,12 @@ def test_the_largest_share():
 
 
 def test_an_epoch_sees_every_image_once_in_a_new_order():
-    order = ShuffledOrder(7, seed=3, stream=0)
+    order = ShuffledIndex(7, seed=3, rng_stream=0)
     epochs = [[order(position) for position in range(7 * e, 7 * e + 7)] for e in range(3)]
     assert all(sorted(epoch) == list(range(7)) for epoch in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
     assert [order(position) for position in range(7)] == epochs[0]  # going back is the same
-    assert [CyclicOrder(3)(position) for position in range(5)] == [0, 1, 2, 0, 1]
+    assert [CyclicIndex(3)(position) for position in range(5)] == [0, 1, 2, 0, 1]
 
 
 def test_batches_are_full_and_go_on_past_the_end_of_an_epoch(gta5_root):
@@ -115,7 +132,9 @@ def test_evaluation_reads_everything_whole_and_once(cityscapes_root):
 
 def test_target_samples_have_no_label(cityscapes_root):
     listing = cityscapes(cityscapes_root, "train", labels=False)
-    batch = next(iter(training_loader(SegmentationDataset(listing, CROP), 2, 0, 1, 0, pin_memory=False)))
+    batch = next(
+        iter(training_loader(SegmentationDataset(listing, CROP), 2, 0, 1, 0, pin_memory=False))
+    )
     assert batch.label is None
     assert batch.image.shape == (2, 48, 64, 3)
 
@@ -123,24 +142,26 @@ def test_target_samples_have_no_label(cityscapes_root):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_samples_bring_the_whole_frame_and_where_they_lie_in_it(cityscapes_root, workers):
     listing = cityscapes(cityscapes_root, "train", labels=False)
-    dataset, plain = (SegmentationDataset(listing, CROP, whole_size=size) for size in ((32, 64), None))
+    dataset, plain = (
+        SegmentationDataset(listing, CROP, context_size=size) for size in ((32, 64), None)
+    )
     batch = next(iter(training_loader(dataset, 2, 0, 1, workers, pin_memory=False)))
     for number in range(2):
         frame = read_image(listing[number].image)
-        assert np.array_equal(batch.whole[number].numpy(), resized(frame, (32, 64)))
+        assert np.array_equal(batch.full_image[number].numpy(), resize_area(frame, (32, 64)))
         window = CROP.draw(np.random.default_rng((0, 0, number)), frame.shape[:2])
-        assert np.array_equal(batch.place[number].numpy(), window.place())
+        assert np.array_equal(batch.affine_theta[number].numpy(), window.affine_theta())
         assert torch.equal(batch.image[number], plain[number].image)  # nothing else differs
-        assert plain[number].whole is None
+        assert plain[number].full_image is None
 
 
 def test_the_common_size_has_the_shape_of_the_first_frame(tmp_path):
     for number, size in enumerate([(192, 384), (100, 333)]):
         Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / f"{number}.png")
-    listing = unlabelled([str(tmp_path)])
+    listing = unlabelled_images([str(tmp_path)])
     assert common_size(listing, 128 * 256) == (128, 256)
     assert common_size(listing, 1.5**2 * 128 * 256) == (192, 384)
-    height, width = common_size(unlabelled([str(tmp_path / "1.png")]), 5000)
+    height, width = common_size(unlabelled_images([str(tmp_path / "1.png")]), 5000)
     assert abs(height * width - 5000) < 200
     assert abs(width / height - 3.33) < 0.1
 

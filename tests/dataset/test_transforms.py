@@ -6,9 +6,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dataset.files import read_image, read_label
+from dataset.image_io import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
-from dataset.transforms import RandomScaleCropFlip, Span, WholeImage, resized
+from dataset.transforms import AxisCrop, RandomScaleCropFlip, WholeImage, resize_area
 
 SIZES = [(97, 201), (64, 128), (70, 75)]
 SCALES = (0.5, 0.75, 1.0, 1.5)
@@ -16,14 +16,23 @@ SCALES = (0.5, 0.75, 1.0, 1.5)
 
 def scaled_whole(image, label, scale):
     """The reference: everything resized, by the coordinate rule of the module's first lines."""
-    resized = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-    rows, columns = (np.clip(np.floor((np.arange(int(Fraction(scale) * full)) + 0.5) / scale).astype(int), 0, full - 1) for full in label.shape)
-    return resized, label[rows][:, columns]
+    resize_area = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+    rows, columns = (
+        np.clip(
+            np.floor((np.arange(int(Fraction(scale) * full)) + 0.5) / scale).astype(int),
+            0,
+            full - 1,
+        )
+        for full in label.shape
+    )
+    return resize_area, label[rows][:, columns]
 
 
 def data(size, seed=0):
     rng = np.random.default_rng(seed)
-    return rng.integers(0, 256, (*size, 3)).astype(np.uint8), rng.integers(0, 19, size).astype(np.uint8)
+    return rng.integers(0, 256, (*size, 3)).astype(np.uint8), rng.integers(0, 19, size).astype(
+        np.uint8
+    )
 
 
 @pytest.mark.parametrize("size", SIZES)
@@ -38,17 +47,32 @@ def test_a_region_read_alone_equals_the_whole_resized_and_cropped(size, scale):
         height, width = window.rows.length, window.columns.length
         found = window.apply_to_image(image[window.source()], (1, 2, 3))
         assert np.array_equal(found[:height, :width], whole_image[y : y + height, x : x + width])
-        assert np.array_equal(window.apply_to_label(label[window.source()])[:height, :width], whole_label[y : y + height, x : x + width])
+        assert np.array_equal(
+            window.apply_to_label(label[window.source()])[:height, :width],
+            whole_label[y : y + height, x : x + width],
+        )
 
 
 @pytest.mark.parametrize("scale", SCALES)
 def test_a_region_of_a_real_frame_equals_the_whole_resized_and_cropped(real_data, scale):
-    for root, image_path in (("gta5", "images/08688.png"), ("cityscapes", "leftImg8bit/train/zurich/zurich_000066_000019_leftImg8bit.png")):
-        label_path = image_path.replace("images/", "labels/").replace("leftImg8bit/", "gtFine/").replace("leftImg8bit.", "gtFine_labelIds.")
-        image, label = read_image(real_data / "frames" / root / image_path), read_label(real_data / "frames" / root / label_path)
+    for root, image_path in (
+        ("gta5", "images/08688.png"),
+        ("cityscapes", "leftImg8bit/train/zurich/zurich_000066_000019_leftImg8bit.png"),
+    ):
+        label_path = (
+            image_path.replace("images/", "labels/")
+            .replace("leftImg8bit/", "gtFine/")
+            .replace("leftImg8bit.", "gtFine_labelIds.")
+        )
+        image, label = (
+            read_image(real_data / "frames" / root / image_path),
+            read_label(real_data / "frames" / root / label_path),
+        )
         whole_image, whole_label = scaled_whole(image, TRAIN_ID_OF[label], scale)
         for seed in range(2):
-            window = RandomScaleCropFlip((scale,), (512, 1024), flip=0.0).draw(np.random.default_rng(seed), label.shape)
+            window = RandomScaleCropFlip((scale,), (512, 1024), flip=0.0).draw(
+                np.random.default_rng(seed), label.shape
+            )
             inside = np.s_[: window.rows.length, : window.columns.length]
             there = np.s_[window.rows.start :, window.columns.start :]
             found_image = window.apply_to_image(image[window.source()], (0, 0, 0))[inside]
@@ -60,7 +84,7 @@ def test_a_region_of_a_real_frame_equals_the_whole_resized_and_cropped(real_data
 def test_the_region_is_no_larger_than_needed():
     for scale in map(Fraction, SCALES):
         for start in range(100):
-            region, _ = Span(start, 64, scale, 400).source()
+            region, _ = AxisCrop(start, 64, scale, 400).source()
             assert region.stop - region.start <= 64 / scale + 8
 
 
@@ -74,16 +98,30 @@ def test_every_place_and_both_mirror_images_are_drawn():
 
 def test_a_flip_mirrors_image_and_label():
     image, label = data((64, 128))
-    straight, mirrored = (RandomScaleCropFlip((0.75,), (80, 110), flip=p).draw(np.random.default_rng(1), (64, 128)) for p in (0.0, 1.0))
+    straight, mirrored = (
+        RandomScaleCropFlip((0.75,), (80, 110), flip=p).draw(np.random.default_rng(1), (64, 128))
+        for p in (0.0, 1.0)
+    )
     pad = (9, 9, 9)
-    assert np.array_equal(mirrored.apply_to_image(image[mirrored.source()], pad), straight.apply_to_image(image[straight.source()], pad)[:, ::-1])
-    assert np.array_equal(mirrored.apply_to_label(label[mirrored.source()]), straight.apply_to_label(label[straight.source()])[:, ::-1])
+    assert np.array_equal(
+        mirrored.apply_to_image(image[mirrored.source()], pad),
+        straight.apply_to_image(image[straight.source()], pad)[:, ::-1],
+    )
+    assert np.array_equal(
+        mirrored.apply_to_label(label[mirrored.source()]),
+        straight.apply_to_label(label[straight.source()])[:, ::-1],
+    )
 
 
 def test_an_image_smaller_than_the_crop_is_padded_and_its_label_ignored_there():
     image, label = data((40, 50))
-    window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).draw(np.random.default_rng(0), (40, 50))
-    padded, ignored = window.apply_to_image(image[window.source()], (124, 116, 104)), window.apply_to_label(label[window.source()])
+    window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).draw(
+        np.random.default_rng(0), (40, 50)
+    )
+    padded, ignored = (
+        window.apply_to_image(image[window.source()], (124, 116, 104)),
+        window.apply_to_label(label[window.source()]),
+    )
     assert padded.shape == (64, 96, 3)
     assert (padded[20:] == (124, 116, 104)).all()
     assert (padded[:, 25:] == (124, 116, 104)).all()
@@ -94,7 +132,9 @@ def test_an_image_smaller_than_the_crop_is_padded_and_its_label_ignored_there():
 
 def test_centre_crop():
     image, label = data((40, 50))
-    window = RandomScaleCropFlip((1.0,), (20, 70), flip=0.0, crop="centre").draw(np.random.default_rng(0), (40, 50))
+    window = RandomScaleCropFlip((1.0,), (20, 70), flip=0.0, crop="centre").draw(
+        np.random.default_rng(0), (40, 50)
+    )
     found = window.apply_to_image(image[window.source()], (0, 0, 0))
     assert np.array_equal(found[:, 10:60], image[10:30])
     assert (found[:, :10] == 0).all()
@@ -104,7 +144,9 @@ def test_centre_crop():
 def test_labels_keep_their_values():
     label = np.where(np.indices((61, 83)).sum(0) % 2, 3, 17).astype(np.uint8)
     for scale in SCALES:
-        window = RandomScaleCropFlip((scale,), (40, 40), flip=0.0).draw(np.random.default_rng(0), label.shape)
+        window = RandomScaleCropFlip((scale,), (40, 40), flip=0.0).draw(
+            np.random.default_rng(0), label.shape
+        )
         assert set(np.unique(window.apply_to_label(label[window.source()]))) <= {3, 17, 255}
 
 
@@ -122,12 +164,20 @@ def test_the_place_of_a_window_is_where_its_pixels_are_from(size, crop):
     image = cv2.GaussianBlur(image, None, 4)  # so that a mean of rounded pixels tells a place
     for scale in SCALES:
         for flip in (0.0, 1.0):
-            window = RandomScaleCropFlip((scale,), (60, 80), flip, crop).draw(np.random.default_rng(5), size)
+            window = RandomScaleCropFlip((scale,), (60, 80), flip, crop).draw(
+                np.random.default_rng(5), size
+            )
             found = window.apply_to_image(image[window.source()], (0, 0, 0))
             inside = window.apply_to_label(label[window.source()]) != 255
-            grid = F.affine_grid(torch.from_numpy(window.place())[None], [1, 1, 60, 80], align_corners=False)
+            grid = F.affine_grid(
+                torch.from_numpy(window.affine_theta())[None], [1, 1, 60, 80], align_corners=False
+            )
             whole = torch.from_numpy(image).permute(2, 0, 1)[None].float()
-            sampled = F.grid_sample(whole, grid, padding_mode="border", align_corners=False)[0].permute(1, 2, 0).numpy()
+            sampled = (
+                F.grid_sample(whole, grid, padding_mode="border", align_corners=False)[0]
+                .permute(1, 2, 0)
+                .numpy()
+            )
             assert np.abs(sampled - found)[inside].max() < 1
             assert (grid[0].abs().amax(2).numpy() <= 1)[inside].all()
 
@@ -135,10 +185,10 @@ def test_the_place_of_a_window_is_where_its_pixels_are_from(size, crop):
 def test_an_image_is_resized_by_means_and_never_written_to():
     image = np.arange(4 * 8 * 3, dtype=np.uint8).reshape(4, 8, 3)
     image.setflags(write=False)
-    half = resized(image, (2, 4))
+    half = resize_area(image, (2, 4))
     assert np.abs(half - image.reshape(2, 2, 4, 2, 3).mean((1, 3))).max() <= 0.5
-    assert resized(image, (8, 12)).shape == (8, 12, 3)
-    same = resized(image, (4, 8))
+    assert resize_area(image, (8, 12)).shape == (8, 12, 3)
+    same = resize_area(image, (4, 8))
     assert np.array_equal(same, image)
     same[0, 0] = 255  # a copy
     assert image[0, 0, 0] == 0

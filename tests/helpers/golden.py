@@ -1,4 +1,5 @@
-"""Proof that a change of the code leaves its results alone: two git revisions, one machine, bit for bit.
+"""Proof that a change of the code leaves its results alone: two git revisions, one machine, bit for
+bit.
 
     python -m tests.helpers.golden e48f3af HEAD
     python -m tests.helpers.golden e48f3af .            # "." is the working tree
@@ -35,13 +36,17 @@ TRAINING = {
     "supervised-authors": ("train", f"{SUPERVISED} --recipe authors --train-on cityscapes"),
     "source-only": (
         "train",
-        f"{SUPERVISED} --train-on gta5 --gta5 {{data}}/gta5 --lab 0.5 --jitter --blur 0.5"
-        " --rare-classes --max-class-share 0.5 --pixel-weights class --fusion-channels 32",
+        (
+            f"{SUPERVISED} --train-on gta5 --gta5 {{data}}/gta5 --lab 0.5 --jitter --blur 0.5"
+            " --rare-classes --max-class-share 0.5 --pixel-weights class --fusion-channels 32"
+        ),
     ),
     "source-only-ohem": (
         "train",
-        f"{SUPERVISED} --train-on gta5 --gta5 {{data}}/gta5 --pixel-weights hard --warmup 2"
-        " --new-layer-rate 10",
+        (
+            f"{SUPERVISED} --train-on gta5 --gta5 {{data}}/gta5 --pixel-weights hard --warmup 2"
+            " --new-layer-rate 10"
+        ),
     ),
     "full": ("train_da", f"{ADAPT} --discriminator full"),
     "light": ("train_da", f"{ADAPT} --validate-every 2"),
@@ -71,44 +76,69 @@ TRAINING = {
     "self-training": ("train_da", f"{ADAPT} --method self-training --confidence 0.1"),
     "self-training-joint": (
         "train_da",
-        f"{ADAPT} --method self-training --confidence 0.1 --confidence-per pixel"
-        " --domain-batches joint --teacher-statistics target --teacher-scales 0.75 1",
+        (
+            f"{ADAPT} --method self-training --confidence 0.1 --confidence-per pixel"
+            " --domain-batches joint --teacher-statistics target --teacher-scales 0.75 1"
+        ),
     ),
-    "strong": ("train_da", f"{ADAPT} --recipe strong --confidence 0.1 --accumulate 2 --batch-size 8"),
+    "strong": (
+        "train_da",
+        f"{ADAPT} --recipe strong --confidence 0.1 --accumulate 2 --batch-size 8",
+    ),
     "strong-scales": (
         "train_da",
-        f"{ADAPT} --recipe strong --confidence 0.1 --teacher-scales 1 1.5 --target-scales 0.75 1"
-        " --pixel-weights hard --ignore-rows 0.1 0.2 --mixed-jitter 0.5 --mixed-blur 1",
+        (
+            f"{ADAPT} --recipe strong --confidence 0.1 --teacher-scales 1 1.5 --target-scales 0.75"
+            " 1 --pixel-weights hard --ignore-rows 0.1 0.2 --mixed-jitter 0.5 --mixed-blur 1"
+        ),
     ),
 }
-"""{name: (script, arguments)}; each runs in float32 and, where there are bf16 instructions, bf16."""
+"""{name: (script, arguments)}; each runs in float32 and, where there are bf16 instructions,
+bf16.
+"""
 
 RESUMED = ("light", "strong")
 """These are also stopped after 2 steps and continued, and start another run with --init."""
 
 AFTERWARDS = {
-    "eval": "{runs}/light-fp32/last.pt {runs}/strong-fp32/last.pt --cityscapes {data}/cityscapes"
-    " --json {out}/eval.json --pictures {out}/eval-pictures --device cpu --workers 0"
-    " --save-predictions {out}/eval-predictions --precision fp32",
-    "eval-tta": "{runs}/supervised-fp32/last.pt --gta5 {data}/gta5 --json {out}/eval-tta.json"
-    " --tta multiscale --classes carla13 --device cpu --workers 0 --precision fp32",
-    "scripts.predict": "{data}/cityscapes/leftImg8bit/val --model {runs}/light-fp32/last.pt"
-    " --output {out}/predictions --device cpu",
-    "scripts.make_pseudo_labels": "{runs}/strong-fp32/last.pt --cityscapes {data}/cityscapes"
-    " --output {out}/pseudo-labels --keep 0.7 --device cpu --workers 0",
-    "scripts.recalibrate": "{runs}/light-fp32/last.pt --cityscapes {data}/cityscapes"
-    " --output {out}/recalibrated.pt --device cpu --workers 0 --crop-size 64 64",
-    "scripts.make_demo_data": "--output {out}/demo --source-images 2 --target-train 2 --target-val 1",
+    "eval": (
+        "{runs}/light-fp32/last.pt {runs}/strong-fp32/last.pt --cityscapes {data}/cityscapes"
+        " --json {out}/eval.json --pictures {out}/eval-pictures --device cpu --workers 0"
+        " --save-predictions {out}/eval-predictions --precision fp32"
+    ),
+    "eval-tta": (
+        "{runs}/supervised-fp32/last.pt --gta5 {data}/gta5 --json {out}/eval-tta.json"
+        " --tta multiscale --classes carla13 --device cpu --workers 0 --precision fp32"
+    ),
+    "scripts.predict": (
+        "{data}/cityscapes/leftImg8bit/val --model {runs}/light-fp32/last.pt"
+        " --output {out}/predictions --device cpu"
+    ),
+    "scripts.make_pseudo_labels": (
+        "{runs}/strong-fp32/last.pt --cityscapes {data}/cityscapes"
+        " --output {out}/pseudo-labels --keep 0.7 --device cpu --workers 0"
+    ),
+    "scripts.recalibrate": (
+        "{runs}/light-fp32/last.pt --cityscapes {data}/cityscapes"
+        " --output {out}/recalibrated.pt --device cpu --workers 0 --crop-size 64 64"
+    ),
+    "scripts.make_demo_data": (
+        "--output {out}/demo --source-images 2 --target-train 2 --target-val 1"
+    ),
 }
 """{module, perhaps with a dash and a word: arguments}, run after the training, each once."""
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("revisions", nargs=2, metavar="REVISION", help='"." is the working tree')
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="records of commits to reuse")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="these training configurations")
-    parser.add_argument("--record", nargs=2, type=Path, metavar=("DATA", "OUT"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--record", nargs=2, type=Path, metavar=("DATA", "OUT"), help=argparse.SUPPRESS
+    )
     args = parser.parse_args()
     if args.record:
         record(*args.record, args.only or list(TRAINING))
@@ -145,7 +175,11 @@ def recorded(revision: str, data: Path, keep: Path, only: list[str] | None) -> P
     out = keep / "-".join([commit, *(only or [])])
     if not (out / "done").exists():
         checkout = keep / f"{commit}.checkout"
-        subprocess.run(["git", "worktree", "add", "--force", "--detach", checkout, commit], cwd=here, check=True)
+        subprocess.run(
+            ["git", "worktree", "add", "--force", "--detach", checkout, commit],
+            cwd=here,
+            check=True,
+        )
         try:
             run_in(checkout, data, out, only)
         finally:
@@ -166,7 +200,11 @@ def record(data: Path, out: Path, names: list[str]) -> None:
     torch.set_num_threads(1)
     places = {"data": data, "out": out, "runs": out / "runs"}
     prepare = f"--gta5 {data}/gta5 --output {out}/prepared --workers 1"
-    subprocess.run([sys.executable, "-m", "scripts.prepare", *prepare.split()], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "scripts.prepare", *prepare.split()],
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
     with_bf16 = "avx512_bf16" in Path("/proc/cpuinfo").read_text()
     for precision in ("fp32", "bf16") if with_bf16 else ("fp32",):
         for name in names:
@@ -183,7 +221,11 @@ def record(data: Path, out: Path, names: list[str]) -> None:
     if names == list(TRAINING):
         for name, text in AFTERWARDS.items():
             argv = translated(text.format(**places).split())
-            subprocess.run([sys.executable, "-m", name.split("-")[0], *argv], check=True, stdout=subprocess.DEVNULL)
+            subprocess.run(
+                [sys.executable, "-m", name.split("-")[0], *argv],
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
     (out / "done").touch()
 
 
@@ -202,11 +244,16 @@ def run(module: str, arguments: str) -> None:
 
 def translated(argv: list[str]) -> list[str]:
     """Arguments in the words of the current folder's revision."""
+    table = renamed_table()
+    return table.new_arguments(argv) if table else argv
+
+
+def renamed_table():
+    """The table of old to new words; None at a revision that has none."""
     try:
-        renamed = importlib.import_module("utils.options.renamed")
+        return importlib.import_module("utils.options.renamed")
     except ModuleNotFoundError:
-        return argv
-    return renamed.new_arguments(argv)
+        return None
 
 
 def differences(before: Path, after: Path):
@@ -276,14 +323,21 @@ def score_differences(name: str, one: Path, other: Path):
 
 def event_differences(name: str, one: Path, other: Path):
     """Scalars (but times) and pictures in TensorBoard."""
-    from utils.options.renamed import TENSORBOARD_TAGS
-
-    a, b = read_events(one), read_events(other)
-    a = {(TENSORBOARD_TAGS.get(tag, tag), step): value for (tag, step), value in a.items()}
-    b = {(TENSORBOARD_TAGS.get(tag, tag), step): value for (tag, step), value in b.items()}
+    table = renamed_table()
+    new_tags = table.TENSORBOARD_TAGS if table else {}
+    a, b = (
+        {
+            (new_tags.get(tag, tag), step): value
+            for (tag, step), value in read_events(folder).items()
+        }
+        for folder in (one, other)
+    )
     for key in sorted(a.keys() | b.keys()):
         if not same(a.get(key), b.get(key)):
-            yield f"{name}: {key[0]} at step {key[1]}: {str(a.get(key))[:40]} and {str(b.get(key))[:40]}"
+            yield (
+                f"{name}: {key[0]} at step {key[1]}: {str(a.get(key))[:40]} and"
+                f" {str(b.get(key))[:40]}"
+            )
 
 
 def read_events(folder: Path) -> dict[tuple[str, int], object]:

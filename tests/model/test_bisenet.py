@@ -4,8 +4,8 @@ from torch import nn
 
 from model.bisenet import BiSeNet, SegmentationOutput
 from model.discriminator import build_discriminator
+from model.inference.cost import count_parameters
 from scripts.baselines import BaselineBiSeNet
-from utils.cost import parameters
 
 AUX = ("aux16", "aux32")
 
@@ -33,7 +33,9 @@ def to_baseline(model: BiSeNet, backbone: str) -> BaselineBiSeNet:
 
 
 def randomise_batch_norms(model: nn.Module) -> None:
-    """Batch statistics and weights of a trained network, so that no BatchNorm is close to the identity."""
+    """Batch statistics and weights of a trained network, so that no BatchNorm is close to the
+    identity.
+    """
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -42,11 +44,14 @@ def randomise_batch_norms(model: nn.Module) -> None:
             nn.init.uniform_(module.running_var, 0.5, 2)
 
 
-@pytest.mark.parametrize(("backbone", "training", "inference"), [("resnet18", 12_068_672, 12_054_042), ("resnet101", 48_752_192, 48_693_786)])
+@pytest.mark.parametrize(
+    ("backbone", "training", "inference"),
+    [("resnet18", 12_068_672, 12_054_042), ("resnet101", 48_752_192, 48_693_786)],
+)
 def test_parameter_counts_are_the_pinned_ones(backbone, training, inference):
     model = BiSeNet(19, backbone)
-    assert parameters(model) == training
-    assert training - sum(parameters(getattr(model, name)) for name in AUX) == inference
+    assert count_parameters(model) == training
+    assert training - sum(count_parameters(getattr(model, name)) for name in AUX) == inference
 
 
 def convolution_macs(model: nn.Module, size: tuple[int, int]) -> int:
@@ -69,7 +74,9 @@ def test_convolution_macs(backbone, gmac):
     published = convolution_macs(BaselineBiSeNet(backbone=backbone), (512, 1024)) / 1e9
     assert published == pytest.approx(gmac, abs=0.005)
     head_moved_to_stride_8 = 19 * 19 * 512 * 1024 * (1 - 1 / 64) / 1e9
-    assert convolution_macs(BiSeNet(19, backbone), (512, 1024)) / 1e9 == pytest.approx(published - head_moved_to_stride_8, abs=1e-9)
+    assert convolution_macs(BiSeNet(19, backbone), (512, 1024)) / 1e9 == pytest.approx(
+        published - head_moved_to_stride_8, abs=1e-9
+    )
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet101"])
@@ -107,7 +114,7 @@ def test_auxiliary_work_can_be_skipped_in_training():
     torch.testing.assert_close(without.logits, with_aux.logits)
 
 
-def test_initialisation_outside_the_backbone():
+def test_initialization_outside_the_backbone():
     torch.manual_seed(0)
     model = BiSeNet()
     weight = model.fusion.fuse[0].weight
@@ -134,4 +141,9 @@ def test_a_wider_fusion_is_recorded_and_the_published_one_is_the_default():
     assert "fusion_channels" not in BiSeNet().architecture
     assert wide.fusion.fuse[0].weight.shape == (64, 1024, 3, 3)
     assert wide.head.weight.shape == (19, 64, 1, 1)
-    assert BiSeNet(**wide.architecture).eval()(torch.zeros(1, 3, 33, 47)).logits.shape == (1, 19, 33, 47)
+    assert BiSeNet(**wide.architecture).eval()(torch.zeros(1, 3, 33, 47)).logits.shape == (
+        1,
+        19,
+        33,
+        47,
+    )

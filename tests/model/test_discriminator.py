@@ -2,14 +2,16 @@ import pytest
 import torch
 
 from model.discriminator import build_discriminator
+from model.inference.cost import count_parameters, ptflops_macs
 from scripts.baselines import baseline_discriminator
-from utils.cost import parameters, ptflops_macs
 
 
-@pytest.mark.parametrize(("kind", "count", "gmac"), [("full", 2_781_121, 15.47), ("light", 191_364, 1.11)])
+@pytest.mark.parametrize(
+    ("kind", "count", "gmac"), [("full", 2_781_121, 15.47), ("light", 191_364, 1.11)]
+)
 def test_costs_are_those_of_table_2(kind, count, gmac):
     discriminator = build_discriminator(kind, 19)
-    assert parameters(discriminator) == count
+    assert count_parameters(discriminator) == count
     assert round(ptflops_macs(discriminator, (19, 512, 1024)) / 1e9, 2) == gmac
 
 

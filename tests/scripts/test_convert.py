@@ -1,4 +1,6 @@
-"""scripts/convert.py: a look-alike of the published implementation, under its names, gives the same logits here."""
+"""scripts/convert.py: a look-alike of the published implementation, under its names, gives the same
+logits here.
+"""
 
 from pathlib import Path
 
@@ -12,8 +14,8 @@ import eval as evaluation
 from model.backbone import build_backbone
 from model.loading import load_network
 from scripts import convert as entry
-from tests.networks import write_checkpoint
-from utils.checkpoint import read_checkpoint
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
 
 
 class ConvBlock(nn.Module):
@@ -38,7 +40,11 @@ class Refinement(nn.Module):
 class SpatialPath(nn.Module):
     def __init__(self):
         super().__init__()
-        self.convblock1, self.convblock2, self.convblock3 = ConvBlock(3, 64), ConvBlock(64, 128), ConvBlock(128, 256)
+        self.convblock1, self.convblock2, self.convblock3 = (
+            ConvBlock(3, 64),
+            ConvBlock(64, 128),
+            ConvBlock(128, 256),
+        )
 
     def forward(self, x):
         return self.convblock3(self.convblock2(self.convblock1(x)))
@@ -68,30 +74,55 @@ class FeatureFusion(nn.Module):
 
     def forward(self, spatial, context):
         feature = self.convblock(torch.cat([spatial, context], 1))
-        return feature + feature * torch.sigmoid(self.conv2(F.relu(self.conv1(feature.mean((2, 3), keepdim=True)))))
+        return feature + feature * torch.sigmoid(
+            self.conv2(F.relu(self.conv1(feature.mean((2, 3), keepdim=True))))
+        )
 
 
 class Published(nn.Module):
-    """PAPER's network under the names of the published implementation, the 1x1 convolution after the upsampling."""
+    """PAPER's network under the names of the published implementation, the 1x1 convolution after
+    the upsampling.
+    """
 
     def __init__(self, classes: int = 19, backbone: str = "resnet18"):
         super().__init__()
         c16, c32 = (256, 512) if backbone == "resnet18" else (1024, 2048)
         self.saptial_path, self.context_path = SpatialPath(), ContextPath(backbone)
-        self.attention_refinement_module1, self.attention_refinement_module2 = Refinement(c16), Refinement(c32)
-        self.supervision1, self.supervision2 = nn.Conv2d(c16, classes, 1), nn.Conv2d(c32, classes, 1)
+        self.attention_refinement_module1, self.attention_refinement_module2 = (
+            Refinement(c16),
+            Refinement(c32),
+        )
+        self.supervision1, self.supervision2 = (
+            nn.Conv2d(c16, classes, 1),
+            nn.Conv2d(c32, classes, 1),
+        )
         self.feature_fusion_module = FeatureFusion(classes, 256 + c16 + c32)
         self.conv = nn.Conv2d(classes, classes, 1)
 
     def forward(self, x):
         spatial = self.saptial_path(x)
         context1, context2, tail = self.context_path(x)
-        context1, context2 = self.attention_refinement_module1(context1), self.attention_refinement_module2(context2) * tail
-        context = torch.cat([F.interpolate(c, size=spatial.shape[-2:], mode="bilinear") for c in (context1, context2)], 1)
+        context1, context2 = (
+            self.attention_refinement_module1(context1),
+            self.attention_refinement_module2(context2) * tail,
+        )
+        context = torch.cat(
+            [
+                F.interpolate(c, size=spatial.shape[-2:], mode="bilinear")
+                for c in (context1, context2)
+            ],
+            1,
+        )
         fused = self.feature_fusion_module(spatial, context)
         main = self.conv(F.interpolate(fused, scale_factor=8, mode="bilinear"))
         aux = [
-            supervision(F.interpolate(F.interpolate(c, size=spatial.shape[-2:], mode="bilinear"), scale_factor=8, mode="bilinear"))
+            supervision(
+                F.interpolate(
+                    F.interpolate(c, size=spatial.shape[-2:], mode="bilinear"),
+                    scale_factor=8,
+                    mode="bilinear",
+                )
+            )
             for supervision, c in ((self.supervision1, context1), (self.supervision2, context2))
         ]
         return main, *aux
@@ -119,7 +150,11 @@ def test_a_published_checkpoint_gives_the_same_logits(tmp_path, backbone, wrappe
     state = theirs.state_dict()
     assert "context_path.features.fc.weight" in state
     assert "context_path.layer1.0.conv1.weight" in state
-    content = {"epoch": 3, "model_state": {f"module.{key}": value for key, value in state.items()}} if wrapped else state
+    content = (
+        {"epoch": 3, "model_state": {f"module.{key}": value for key, value in state.items()}}
+        if wrapped
+        else state
+    )
     torch.save(content, tmp_path / "theirs.pth")
     run(tmp_path / "theirs.pth", "--input", "step34", "--output", tmp_path / "run/last.pt")
     checkpoint = read_checkpoint(tmp_path / "run/last.pt")
@@ -135,15 +170,29 @@ def test_a_published_checkpoint_gives_the_same_logits(tmp_path, backbone, wrappe
 
 def test_the_result_can_be_scored(cityscapes_root, tmp_path, capsys):
     torch.save(published().state_dict(), tmp_path / "theirs.pth")
-    run(tmp_path / "theirs.pth", "--input", "step2", "--output", tmp_path / "last.pt", "--name", "published-18")
-    evaluation.main(evaluation.parse_arguments([str(tmp_path / "last.pt"), "--cityscapes", str(cityscapes_root), "--workers", "0"]))
+    run(
+        tmp_path / "theirs.pth",
+        "--input",
+        "step2",
+        "--output",
+        tmp_path / "last.pt",
+        "--name",
+        "published-18",
+    )
+    evaluation.main(
+        evaluation.parse_arguments(
+            [str(tmp_path / "last.pt"), "--cityscapes", str(cityscapes_root), "--workers", "0"]
+        )
+    )
     assert "| published-18" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("beginning", ["", "module.backbone."])
 def test_a_backbone_becomes_a_plain_state_dict(tmp_path, beginning):
     resnet = torchvision.models.resnet18(weights=None)
-    state = {f"{beginning}{key}": value for key, value in resnet.state_dict().items()} | {"decoder.weight": torch.zeros(3)}
+    state = {f"{beginning}{key}": value for key, value in resnet.state_dict().items()} | {
+        "decoder.weight": torch.zeros(3)
+    }
     torch.save({"state_dict": state}, tmp_path / "theirs.pth")
     run(tmp_path / "theirs.pth", "--output", tmp_path / "resnet18.pth")
     backbone, _, _ = build_backbone("resnet18", str(tmp_path / "resnet18.pth"))
@@ -165,11 +214,16 @@ def test_what_cannot_be_taken_over_is_refused(tmp_path):
             run(tmp_path / "x.pth", "--input", "step2", "--output", tmp_path / "last.pt")
         assert not (tmp_path / "last.pt").exists()
 
-    refused({key: value for key, value in state.items() if "convblock2" not in key}, "tensors missing")
+    refused(
+        {key: value for key, value in state.items() if "convblock2" not in key}, "tensors missing"
+    )
     refused(state | {"extra.weight": torch.zeros(1)}, r"1 unknown tensors \['extra.weight'\]")
     refused(state | {"conv.bias": torch.zeros(7)}, "1 of another shape")
     refused(published(11).state_dict(), "has 11 classes; 19")
-    refused({"encoder.weight": torch.zeros(2)}, "neither the published BiSeNet nor a resnet18 or resnet101")
+    refused(
+        {"encoder.weight": torch.zeros(2)},
+        "neither the published BiSeNet nor a resnet18 or resnet101",
+    )
     refused({"epoch": 3, "loss": 0.5}, "expected a state dict of tensors")
     refused([1, 2], "expected a state dict of tensors")
 

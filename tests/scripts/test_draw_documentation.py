@@ -6,7 +6,7 @@ import pytest
 
 from scripts import draw_documentation as entry
 from scripts import make_demo_data
-from tests.networks import write_checkpoint
+from tests.helpers.networks import write_checkpoint
 
 ROWS = {"source-only": "source-only", "ada": "ADA"}
 
@@ -23,21 +23,56 @@ def demo(tmp_path) -> Path:
     make_demo_data.main(["--output", str(data), *settings.split()])
     for run in ROWS:
         write_checkpoint(folder / f"seed0/{run}/last.pt", name=run)
-        record = {"argv": ["train.py"], "git": "abc", "gpu": None, "cpu": "x", "torch": "2", "seed": 0, "settings": {"precision": "bf16"}}
+        record = {
+            "argv": ["train.py"],
+            "git": "abc",
+            "gpu": None,
+            "cpu": "x",
+            "torch": "2",
+            "seed": 0,
+            "settings": {"precision": "bf16"},
+        }
         (folder / f"seed0/{run}/config.json").write_text(json.dumps([record]))
-        scores = {"miou": 0.1, "pixel_accuracy": 0.2, "pixel_accuracy_with_void": 0.2, "mean_class_accuracy": 0.1, "averaged": 19, "tta": None}
-        scores |= {"warnings": [], "model_parameters": 1, "model_gmac": 1.0, "iou": [0.1] * 19, "classes": list(range(19)), "precision": "fp32"}
-        (folder / f"seed0/{run}.json").write_text(json.dumps({"rows": [scores], "images": 2, "split": "val", "classes": []}))
+        scores = {
+            "miou": 0.1,
+            "pixel_accuracy": 0.2,
+            "pixel_accuracy_with_void": 0.2,
+            "mean_class_accuracy": 0.1,
+            "averaged": 19,
+            "tta": None,
+        }
+        scores |= {
+            "warnings": [],
+            "model_parameters": 1,
+            "model_gmac": 1.0,
+            "iou": [0.1] * 19,
+            "classes": list(range(19)),
+            "precision": "fp32",
+        }
+        (folder / f"seed0/{run}.json").write_text(
+            json.dumps({"rows": [scores], "images": 2, "split": "val", "classes": []})
+        )
     (folder / "curves_val_miou.svg").write_text("<svg/>")  # in place of a training's events
-    plan = {"preset": "demo", "published": False, "rows": ROWS, "cityscapes": str(data / "cityscapes"), "gta5": str(data / "gta5"), "list": None}
+    plan = {
+        "preset": "demo",
+        "published": False,
+        "rows": ROWS,
+        "cityscapes": str(data / "cityscapes"),
+        "gta5": str(data / "gta5"),
+        "list": None,
+    }
     (folder / "comparison.json").write_text(json.dumps(plan))
     return folder
 
 
 def test_every_picture_of_the_pages_is_drawn(demo, tmp_path):
     run(demo, "--output", tmp_path / "images")
-    methods, transfer = (cv2.imread(str(tmp_path / "images" / name)) for name in ("methods.png", "transfer.jpg"))
-    assert methods.shape[1] // (600 + 7) == 3  # image, truth and two methods, with gaps between them
+    methods, transfer = (
+        cv2.imread(str(tmp_path / "images" / name)) for name in ("methods.png", "transfer.jpg")
+    )
+    assert (
+        methods.shape[1] // (600 + 7) == 3
+    )  # image, truth and two methods, with gaps between them
     assert transfer.shape[1] == 4 * 300
     assert (tmp_path / "images/curves.svg").read_text() == "<svg/>"
 

@@ -1,6 +1,8 @@
-"""scripts/environment.sh: what it makes of missing interpreters, of what lies in the way, and of interrupted set-ups.
+"""scripts/environment.sh: what it makes of missing interpreters, of what lies in the way, and of
+interrupted set-ups.
 
-The interpreter is a stand-in that makes an "environment" with a copy of itself and notes what pip is asked for: nothing is installed.
+The interpreter is a stand-in that makes an "environment" with a copy of itself and notes what pip
+is asked for: nothing is installed.
 """
 
 import os
@@ -21,7 +23,9 @@ esac
 
 @pytest.fixture
 def prepare(tmp_path):
-    """Runs the set-up in a folder of its own, with a stand-in interpreter that ``changes`` have been made to."""
+    """Runs the set-up in a folder of its own, with a stand-in interpreter that ``changes`` have
+    been made to.
+    """
     (tmp_path / "requirements.txt").write_text("torch\n")
 
     def run(*changes: tuple[str, str]) -> subprocess.CompletedProcess:
@@ -31,9 +35,18 @@ def prepare(tmp_path):
             text = text.replace(old, new)
         (tmp_path / "python").write_text(text)
         (tmp_path / "python").chmod(0o755)
-        command = f"set -euo pipefail; source {ROOT}/scripts/environment.sh; prepare_environment requirements.txt; echo ready $python"
+        command = (
+            f"set -euo pipefail; source {ROOT}/scripts/environment.sh; prepare_environment"
+            " requirements.txt; echo ready $python"
+        )
         environment = {"PATH": os.environ["PATH"], "PYTHON": str(tmp_path / "python")}
-        return subprocess.run(["bash", "-c", command, "set-up"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        return subprocess.run(
+            ["bash", "-c", command, "set-up"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+        )
 
     return run
 
@@ -59,9 +72,15 @@ def test_it_is_made_once_and_again_for_other_requirements(prepare, tmp_path):
             ('case "$1 $2" in', 'case "$1 $2" in\n    -c*) exit 1 ;;'),
             "3.11 or newer is needed; found {python}, which is Python 3.12.0. Install one, or",
         ),
-        (("#!/usr/bin/env bash", "#!/nowhere"), "3.11 or newer is needed; found none (looked for {python}). Install one, or"),
+        (
+            ("#!/usr/bin/env bash", "#!/nowhere"),
+            "3.11 or newer is needed; found none (looked for {python}). Install one, or",
+        ),
         (('cp "$0" "$3/bin/python"', "exit 1"), "apt install python3-venv"),
-        (('echo "$*" >> pip.log', '[ "$3" = --version ]'), "pip could not install requirements.txt. Check the network and the space"),
+        (
+            ('echo "$*" >> pip.log', '[ "$3" = --version ]'),
+            "pip could not install requirements.txt. Check the network and the space",
+        ),
     ],
     ids=["too old", "none", "no venv module", "no network"],
 )
@@ -77,7 +96,9 @@ def test_what_is_missing_is_named_and_the_same_command_goes_on(prepare, tmp_path
 
 
 def test_a_set_up_that_was_killed_is_begun_anew(prepare, tmp_path):
-    killed = prepare(('touch "$3/pyvenv.cfg"', 'touch "$3/pyvenv.cfg" "$3/half"; kill -9 $PPID; sleep 5'))
+    killed = prepare(
+        ('touch "$3/pyvenv.cfg"', 'touch "$3/pyvenv.cfg" "$3/half"; kill -9 $PPID; sleep 5')
+    )
     assert killed.returncode == -9
     assert (tmp_path / ".venv/half").exists()
     assert "ready" in prepare().stdout
@@ -93,7 +114,10 @@ def test_an_environment_whose_interpreter_is_gone_is_made_again(prepare, tmp_pat
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [({"thesis.tex": ""}, "is no virtual environment. Move it away"), ({"pyvenv.cfg": "", "mine": ""}, "has no working pip: another tool made it")],
+    [
+        ({"thesis.tex": ""}, "is no virtual environment. Move it away"),
+        ({"pyvenv.cfg": "", "mine": ""}, "has no working pip: another tool made it"),
+    ],
 )
 def test_what_others_made_is_left_alone(prepare, tmp_path, content, message):
     (tmp_path / ".venv").mkdir()

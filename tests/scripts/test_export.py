@@ -8,15 +8,15 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.files import read_image
-from model.deployment import OnnxNetwork, require_onnx
+from dataset.image_io import read_image
+from model.inference.export import OnnxNetwork, require_onnx
 from model.loading import load_network
-from model.normalization import INPUTS
+from model.preprocessing import INPUT_CONVENTIONS
 from scripts import export as entry
 from scripts import predict
 from tests.conftest import scene
-from tests.networks import write_checkpoint
-from utils.checkpoint import read_checkpoint
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -59,12 +59,14 @@ def test_any_batch_and_size(checkpoint, exported, shape):
 
 
 def test_real_frames(exported, checkpoint, real_data):
-    image = read_image(next((real_data / "frames/cityscapes/leftImg8bit/val").rglob("*.png")))[:512, :512]
+    image = read_image(next((real_data / "frames/cityscapes/leftImg8bit/val").rglob("*.png")))[
+        :512, :512
+    ]
     found = OnnxNetwork(exported, 19, CPU)(image[None])
     assert (found != classes(checkpoint, torch.tensor(image)[None])).mean() < 1e-3
 
 
-def test_normalisation_left_outside_is_done_by_the_user_of_the_file(checkpoint, exported, tmp_path):
+def test_normalization_left_outside_is_done_by_the_user_of_the_file(checkpoint, exported, tmp_path):
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-normalization")
     images = np.stack([scene(seed, (64, 96))[0] for seed in range(2)])
     part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
@@ -75,7 +77,7 @@ def test_normalisation_left_outside_is_done_by_the_user_of_the_file(checkpoint, 
 def test_argmax_left_outside_and_bgr_input(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "last.pt")
     content = read_checkpoint(checkpoint)
-    torch.save(content | {"input": INPUTS["step34"].as_dict()}, checkpoint)
+    torch.save(content | {"input": INPUT_CONVENTIONS["step34"].as_dict()}, checkpoint)
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-argmax")
     part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
     assert part.session.get_outputs()[0].type == "tensor(float)"
@@ -86,15 +88,29 @@ def test_argmax_left_outside_and_bgr_input(tmp_path):
 def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):
     Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "x.png")
     for model in (checkpoint, exported):
-        words = [tmp_path / "x.png", "--model", model, "--output", tmp_path / model.suffix, "--save", "trainIds", "--precision", "fp32"]
+        words = [
+            tmp_path / "x.png",
+            "--model",
+            model,
+            "--output",
+            tmp_path / model.suffix,
+            "--save",
+            "trainIds",
+            "--precision",
+            "fp32",
+        ]
         predict.main(predict.parse_arguments([*map(str, words), "--device", "cpu"]))
-    ours, theirs = (np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".onnx"))
+    ours, theirs = (
+        np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".onnx")
+    )
     assert (ours != theirs).mean() < 1e-3
 
 
 def test_a_file_that_disagrees_does_not_appear(exported, tmp_path, monkeypatch):
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    monkeypatch.setattr(entry, "export_onnx", lambda deployed, path, facts: shutil.copy(exported, path))
+    monkeypatch.setattr(
+        entry, "export_onnx", lambda deployed, path, metadata: shutil.copy(exported, path)
+    )
     with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
         run(other, "--output", tmp_path / "net.onnx")
     assert not list(tmp_path.glob("*.onnx"))
@@ -113,8 +129,15 @@ def test_files_that_were_not_exported_here_are_refused(tmp_path):
         OnnxNetwork(tmp_path / "damaged.onnx", 19, CPU)
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
     other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [value], [other])
-    onnx.save(onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9), tmp_path / "other.onnx")
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [value], [other]
+    )
+    onnx.save(
+        onnx.helper.make_model(
+            graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9
+        ),
+        tmp_path / "other.onnx",
+    )
     with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
         OnnxNetwork(tmp_path / "other.onnx", 19, CPU)
     with pytest.raises(FileNotFoundError, match="No ONNX file"):

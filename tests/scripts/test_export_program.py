@@ -1,4 +1,6 @@
-"""scripts/export.py --format torch: a program of torch.export that is the checkpoint's network, or there is no file."""
+"""scripts/export.py --format torch: a program of torch.export that is the checkpoint's network, or
+there is no file.
+"""
 
 import shutil
 from pathlib import Path
@@ -8,14 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from model.deployment import ProgramNetwork
+from model.inference.export import ProgramNetwork
 from model.loading import load_network
-from model.normalization import INPUTS
+from model.preprocessing import INPUT_CONVENTIONS
 from scripts import export as entry
 from scripts import predict
 from tests.conftest import scene
-from tests.networks import write_checkpoint
-from utils.checkpoint import read_checkpoint
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
 
 CPU = torch.device("cpu")
 
@@ -53,7 +55,9 @@ def test_any_batch_and_size(checkpoint, exported, shape):
 
 def test_what_is_left_outside_is_done_by_the_user_of_the_file(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "last.pt")
-    torch.save(read_checkpoint(checkpoint) | {"input": INPUTS["step34"].as_dict()}, checkpoint)
+    torch.save(
+        read_checkpoint(checkpoint) | {"input": INPUT_CONVENTIONS["step34"].as_dict()}, checkpoint
+    )
     run(checkpoint, "--output", tmp_path / "net.pt2", "--without-argmax", "--without-normalization")
     part = ProgramNetwork(tmp_path / "net.pt2", 19, CPU)
     assert part.run(np.zeros((1, 3, 64, 96), np.float32)).shape == (1, 19, 64, 96)
@@ -62,17 +66,33 @@ def test_what_is_left_outside_is_done_by_the_user_of_the_file(tmp_path):
 
 
 def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):
-    Image.fromarray(scene(0, (20, 96))[0]).save(tmp_path / "x.png")  # smaller than the network takes
+    Image.fromarray(scene(0, (20, 96))[0]).save(
+        tmp_path / "x.png"
+    )  # smaller than the network takes
     for model in (checkpoint, exported):
-        words = [tmp_path / "x.png", "--model", model, "--output", tmp_path / model.suffix, "--save", "trainIds", "--precision", "fp32"]
+        words = [
+            tmp_path / "x.png",
+            "--model",
+            model,
+            "--output",
+            tmp_path / model.suffix,
+            "--save",
+            "trainIds",
+            "--precision",
+            "fp32",
+        ]
         predict.main(predict.parse_arguments([*map(str, words), "--device", "cpu"]))
-    ours, theirs = (np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".pt2"))
+    ours, theirs = (
+        np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".pt2")
+    )
     assert ours.shape == theirs.shape == (20, 96)
 
 
 def test_a_file_that_disagrees_does_not_appear(exported, tmp_path, monkeypatch):
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    monkeypatch.setattr(entry, "export_program", lambda deployed, path, facts: shutil.copy(exported, path))
+    monkeypatch.setattr(
+        entry, "export_program", lambda deployed, path, metadata: shutil.copy(exported, path)
+    )
     with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
         run(other, "--output", tmp_path / "net.pt2")
     assert not list(tmp_path.glob("*.pt2"))
@@ -84,7 +104,9 @@ def test_files_that_were_not_exported_here_are_refused(exported, tmp_path):
     (tmp_path / "damaged.pt2").write_bytes(exported.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"damaged.pt2 cannot be loaded"):
         ProgramNetwork(tmp_path / "damaged.pt2", 19, CPU)
-    torch.export.save(torch.export.export(torch.nn.ReLU(), (torch.zeros(2),)), tmp_path / "other.pt2")
+    torch.export.save(
+        torch.export.export(torch.nn.ReLU(), (torch.zeros(2),)), tmp_path / "other.pt2"
+    )
     with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
         ProgramNetwork(tmp_path / "other.pt2", 19, CPU)
     with pytest.raises(FileNotFoundError, match="No program at"):

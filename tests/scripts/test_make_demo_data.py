@@ -14,8 +14,8 @@ from PIL import Image
 
 import train
 import train_da
-from dataset.demo import CAMERA, GAME, street
-from dataset.labels import COLOURS, LABEL_COLOURS, LABEL_IDS, LAST_LABEL_ID, NUM_CLASSES
+from dataset.demo.scene import CAMERA, GAME, street
+from dataset.labels import COLORS, LABEL_COLORS, LABEL_IDS, LAST_LABEL_ID, NUM_CLASSES
 from scripts import make_demo_data
 
 SMALL = ("--size", "48", "96", "--source-images", "5", "--target-train", "4", "--target-val", "2")
@@ -29,7 +29,11 @@ def run(output, *more):
 
 def contents(folder):
     """{path below folder: bytes} of all files."""
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
 
 
 @pytest.fixture(scope="module")
@@ -41,23 +45,30 @@ def whole(tmp_path_factory):
 
 
 def test_official_layout(whole):
-    target = [f"train/{city}/{city}_{i:06d}_000019" for city, i in (("aldenmoor", 0), ("brackwater", 0), ("corvenstadt", 0), ("aldenmoor", 1))]
+    target = [
+        f"train/{city}/{city}_{i:06d}_000019"
+        for city, i in (("aldenmoor", 0), ("brackwater", 0), ("corvenstadt", 0), ("aldenmoor", 1))
+    ]
     target += [f"val/dunmerell/dunmerell_{i:06d}_000019" for i in (0, 1)]
-    expected = {f"gta5/{folder}/{i:05d}.png" for folder in ("images", "labels") for i in range(1, 6)}
+    expected = {
+        f"gta5/{folder}/{i:05d}.png" for folder in ("images", "labels") for i in range(1, 6)
+    }
     expected |= {f"cityscapes/leftImg8bit/{name}_leftImg8bit.png" for name in target}
     expected |= {f"cityscapes/gtFine/{name}_gtFine_labelIds.png" for name in target}
     assert set(contents(whole)) == {*expected, "demo.json"}
 
 
 def test_files_are_as_the_originals(whole):
-    image, label = (Image.open(whole / "gta5" / folder / "00002.png") for folder in ("images", "labels"))
+    image, label = (
+        Image.open(whole / "gta5" / folder / "00002.png") for folder in ("images", "labels")
+    )
     assert (image.mode, label.mode, image.size, label.size) == ("RGB", "P", (96, 48), (96, 48))
     drawn, label_ids = street(np.random.default_rng([0, 0, 1]), GAME, (48, 96))
     assert (np.asarray(image) == drawn).all()
     assert (np.asarray(label) == label_ids).all()
     palette = np.array(label.getpalette()).reshape(-1, 3)
-    assert (palette[list(LABEL_IDS)] == COLOURS[:NUM_CLASSES]).all()
-    assert (palette == LABEL_COLOURS).all()
+    assert (palette[list(LABEL_IDS)] == COLORS[:NUM_CLASSES]).all()
+    assert (palette == LABEL_COLORS).all()
     assert palette[LAST_LABEL_ID].tolist() == [0, 0, 142]
 
     name = "val/dunmerell/dunmerell_000001_000019"
@@ -92,18 +103,38 @@ def test_says_what_to_run_next(tmp_path, capsys):
     printed = capsys.readouterr().out
     gta5, cityscapes = tmp_path / "new" / "gta5", tmp_path / "new" / "cityscapes"
     assert "11 pairs of 48x96, 11 drawn now" in printed
-    assert f"python train.py --train-on gta5 --gta5 {gta5} --backbone-weights none --lr 1e-2 --crop-size 48 96\n" in printed
-    assert f"python train_da.py --discriminator light --lab --gta5 {gta5} --cityscapes {cityscapes} " in printed
+    assert (
+        f"python train.py --train-on gta5 --gta5 {gta5} --backbone-weights none --lr 1e-2"
+        " --crop-size 48 96\n" in printed
+    )
+    assert (
+        f"python train_da.py --discriminator light --lab --gta5 {gta5} --cityscapes {cityscapes} "
+        in printed
+    )
 
 
 def test_the_next_commands_are_commands():
-    """Their own parsers take them, a folder with a space included, and crops are never larger than the paper's."""
-    source_only, adaptation = (shlex.split(command) for command in make_demo_data.next_commands(Path("my streets"), (1024, 2048)))
+    """Their own parsers take them, a folder with a space included, and crops are never larger than
+    the paper's.
+    """
+    source_only, adaptation = (
+        shlex.split(command)
+        for command in make_demo_data.next_commands(Path("my streets"), (1024, 2048))
+    )
     assert (source_only[:2], adaptation[:2]) == (["python", "train.py"], ["python", "train_da.py"])
     for args in (train.parse_arguments(source_only[2:]), train_da.parse_arguments(adaptation[2:])):
-        assert (args.gta5, args.backbone, args.backbone_weights, args.lr) == (Path("my streets/gta5"), "resnet18", "none", 1e-2)
+        assert (args.gta5, args.backbone, args.backbone_weights, args.lr) == (
+            Path("my streets/gta5"),
+            "resnet18",
+            "none",
+            1e-2,
+        )
         assert args.crop_size == [512, 1024]
-    assert (args.cityscapes, args.discriminator, args.lab) == (Path("my streets/cityscapes"), "light", True)
+    assert (args.cityscapes, args.discriminator, args.lab) == (
+        Path("my streets/cityscapes"),
+        "light",
+        True,
+    )
 
 
 def test_an_interrupted_run_is_continued(whole, tmp_path, monkeypatch, capsys):
@@ -129,7 +160,9 @@ def test_an_interrupted_run_is_continued(whole, tmp_path, monkeypatch, capsys):
 
 
 def refused(output, capsys, *more) -> str:
-    """Run the command, which must exit with 2 and change nothing; returns its message on one line."""
+    """Run the command, which must exit with 2 and change nothing; returns its message on one
+    line.
+    """
     before = contents(output) if output.is_dir() else None
     with pytest.raises(SystemExit) as stop:
         run(output, *more)
@@ -150,7 +183,10 @@ def test_a_file_is_refused(tmp_path, capsys):
     assert "is a file; expected a folder" in refused(tmp_path / "file", capsys)
 
 
-@pytest.mark.parametrize(("flag", "value", "found"), [("--seed", "1", "seed 0 (now 1)"), ("--source-images", "6", "source_images 5 (now 6)")])
+@pytest.mark.parametrize(
+    ("flag", "value", "found"),
+    [("--seed", "1", "seed 0 (now 1)"), ("--source-images", "6", "source_images 5 (now 6)")],
+)
 def test_other_settings_are_refused(whole, capsys, flag, value, found):
     assert found in refused(whole, capsys, flag, value)
 
@@ -200,7 +236,9 @@ def test_the_estimate_covers_the_worst_case(tmp_path, monkeypatch):
     monkeypatch.setattr(make_demo_data, "street", lambda rng, look, size: (noise, noise[..., 0]))
     pair = make_demo_data.Pair("source", 0, tmp_path / "image.png", tmp_path / "label.png")
     make_demo_data.draw_pair(pair, (height, width), seed=0)
-    assert pair.image.stat().st_size + pair.label.stat().st_size < make_demo_data.worst_case_bytes((height, width))
+    assert pair.image.stat().st_size + pair.label.stat().st_size < make_demo_data.worst_case_bytes(
+        (height, width)
+    )
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

@@ -1,4 +1,6 @@
-"""scripts.make_pseudo_labels: what is kept, what is never opened, what survives an interruption, what is refused."""
+"""scripts.make_pseudo_labels: what is kept, what is never opened, what survives an interruption,
+what is refused.
+"""
 
 import json
 import shutil
@@ -9,19 +11,19 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.cityscapes import cityscapes, label_path, with_labels
-from dataset.demo import CAMERA, street
-from dataset.files import read_image, read_label
+from dataset.cityscapes import cityscapes
+from dataset.demo.scene import CAMERA, street
+from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing import check_listing
-from dataset.unlabelled import unlabelled
+from dataset.target import label_path, unlabelled_images, with_labels
+from model.inference.predictor import Predictor
 from model.loading import load_network
 from scripts import make_pseudo_labels as entry
 from scripts.prepare import main as prepare
 from scripts.prepare import parse_arguments as prepare_arguments
-from tests.networks import write_checkpoint
-from utils.checkpoint import read_checkpoint
-from utils.evaluation import predict
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
 
 COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 
@@ -35,7 +37,9 @@ def record(root, split="train"):
 
 
 def files(root):
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.png"))}
+    return {
+        path.relative_to(root).as_posix(): path.read_bytes() for path in sorted(root.rglob("*.png"))
+    }
 
 
 @pytest.fixture
@@ -49,35 +53,63 @@ def predictions(checkpoint, listing):
     found = {}
     for frame in map(listing.__getitem__, range(len(listing))):
         image = torch.from_numpy(np.array(read_image(frame.image)))[None]
-        found[frame.name] = predict(model, image, normalize, torch.device("cpu"), lambda: torch.autocast("cpu", enabled=False))[0].numpy()
+        found[frame.name] = Predictor(model, normalize, torch.device("cpu"))(image)[0].numpy()
     return found
 
 
 def test_all_of_a_prediction(cityscapes_root, checkpoint, tmp_path):
     make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo", "--keep", 1)
-    listing = cityscapes(cityscapes_root, "train", label_root=tmp_path / "pseudo")
+    listing = with_labels(cityscapes(cityscapes_root, "train", labels=False), tmp_path / "pseudo")
     check_listing(listing)
     expected = predictions(checkpoint, listing)
-    labels = {frame.name: TRAIN_ID_OF[read_label(frame.label)] for frame in map(listing.__getitem__, range(5))}
-    assert np.mean([(labels[name] == expected[name]).mean() for name in labels]) > 0.9999  # folding rounds: ties may fall the other way
-    assert {facts["kept_fraction"] for facts in record(tmp_path / "pseudo")["classes"].values()} <= {1.0, None}
+    labels = {
+        frame.name: TRAIN_ID_OF[read_label(frame.label)]
+        for frame in map(listing.__getitem__, range(5))
+    }
+    assert (
+        np.mean([(labels[name] == expected[name]).mean() for name in labels]) > 0.9999
+    )  # folding rounds: ties may fall the other way
+    assert {
+        metadata["kept_fraction"] for metadata in record(tmp_path / "pseudo")["classes"].values()
+    } <= {1.0, None}
 
 
-@pytest.mark.parametrize("arguments", [["--keep", "0.3"], ["--keep", "0.6", "--tta", "flip"], ["--keep", "1", "--min-confidence", "0.5"]])
-def test_labels_are_sure_predictions_and_the_record_counts_them(cityscapes_root, checkpoint, tmp_path, arguments):
-    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "all", "--keep", 1, *arguments[2:] * ("--tta" in arguments))
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--keep", "0.3"],
+        ["--keep", "0.6", "--tta", "flip"],
+        ["--keep", "1", "--min-confidence", "0.5"],
+    ],
+)
+def test_labels_are_sure_predictions_and_the_record_counts_them(
+    cityscapes_root, checkpoint, tmp_path, arguments
+):
+    make(
+        checkpoint,
+        "--cityscapes",
+        cityscapes_root,
+        "--output",
+        tmp_path / "all",
+        "--keep",
+        1,
+        *arguments[2:] * ("--tta" in arguments),
+    )
     make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "some", *arguments)
-    every, some = (np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / n).rglob("*.png"))]) for n in ("all", "some"))
+    every, some = (
+        np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / n).rglob("*.png"))])
+        for n in ("all", "some")
+    )
     assert some.dtype == np.uint8
     assert ((some == every) | (some == 0)).all()
-    for name, facts in record(tmp_path / "some")["classes"].items():
+    for name, metadata in record(tmp_path / "some")["classes"].items():
         label_id = LABEL_ID_OF[CLASS_NAMES.index(name)]
-        assert (every == label_id).sum() == facts["predicted_pixels"]
-        assert (some == label_id).sum() == facts["kept_pixels"]
-        if facts["predicted_pixels"] > 1000 and "--min-confidence" not in arguments:
-            assert facts["kept_fraction"] == pytest.approx(float(arguments[1]), abs=0.02)
-        if "--min-confidence" in arguments and facts["kept_pixels"]:
-            assert facts["threshold"] >= 0.5
+        assert (every == label_id).sum() == metadata["predicted_pixels"]
+        assert (some == label_id).sum() == metadata["kept_pixels"]
+        if metadata["predicted_pixels"] > 1000 and "--min-confidence" not in arguments:
+            assert metadata["kept_fraction"] == pytest.approx(float(arguments[1]), abs=0.02)
+        if "--min-confidence" in arguments and metadata["kept_pixels"]:
+            assert metadata["threshold"] >= 0.5
     assert 0 < (some > 0).sum() < (every > 0).sum()
 
 
@@ -97,10 +129,16 @@ def opened():
 def test_labels_of_the_target_are_never_opened(cityscapes_root, checkpoint, tmp_path, opened):
     make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
     assert [path for path in opened if str(cityscapes_root / "leftImg8bit/train") in path]
-    assert not [path for path in opened if str(cityscapes_root / "gtFine") in path or "leftImg8bit/val" in path]
+    assert not [
+        path
+        for path in opened
+        if str(cityscapes_root / "gtFine") in path or "leftImg8bit/val" in path
+    ]
 
 
-def test_an_interrupted_run_goes_on_with_the_same_thresholds(cityscapes_root, checkpoint, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_run_goes_on_with_the_same_thresholds(
+    cityscapes_root, checkpoint, tmp_path, monkeypatch, capsys
+):
     arguments = [checkpoint, "--cityscapes", cityscapes_root, "--keep", 0.4, "--output"]
     make(*arguments, tmp_path / "straight")
     write, left = entry.write_png, [2]
@@ -125,8 +163,20 @@ def test_an_interrupted_run_goes_on_with_the_same_thresholds(cityscapes_root, ch
     assert record(tmp_path / "halted")["complete"]
 
 
-def test_the_record_says_how_they_were_made_and_what_to_beware_of(cityscapes_root, checkpoint, tmp_path, capsys):
-    make(checkpoint, "--cityscapes", cityscapes_root, "--split", "val", "--output", tmp_path / "pseudo", "--min-confidence", 0.1)
+def test_the_record_says_how_they_were_made_and_what_to_beware_of(
+    cityscapes_root, checkpoint, tmp_path, capsys
+):
+    make(
+        checkpoint,
+        "--cityscapes",
+        cityscapes_root,
+        "--split",
+        "val",
+        "--output",
+        tmp_path / "pseudo",
+        "--min-confidence",
+        0.1,
+    )
     made = record(tmp_path / "pseudo", "val")
     assert (made["name"], made["step"], made["complete"]) == ("teacher", 7, True)
     assert made["settings"] == {
@@ -150,9 +200,13 @@ def test_the_record_says_how_they_were_made_and_what_to_beware_of(cityscapes_roo
 
 def test_a_teacher_that_knew_the_answers_is_said_aloud(cityscapes_root, tmp_path, capsys):
     names = cityscapes(cityscapes_root, "train").names
-    facts = {"cityscapes_images": names[:2], "settings": {"train_on": "cityscapes"}, "chosen_with_labels": True}
+    metadata = {
+        "cityscapes_images": names[:2],
+        "settings": {"train_on": "cityscapes"},
+        "chosen_with_labels": True,
+    }
     path = write_checkpoint(tmp_path / "last.pt", "oracle")
-    content = read_checkpoint(path) | facts
+    content = read_checkpoint(path) | metadata
     torch.save(content, path)
     make(path, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
     output = capsys.readouterr().out
@@ -162,7 +216,17 @@ def test_a_teacher_that_knew_the_answers_is_said_aloud(cityscapes_root, tmp_path
 
 def test_a_list_and_a_prepared_root(cityscapes_root, checkpoint, tmp_path):
     prepare(
-        prepare_arguments(["--cityscapes", str(cityscapes_root), "--splits", "train", "--without-labels", "--output", str(tmp_path / "prepared")])
+        prepare_arguments(
+            [
+                "--cityscapes",
+                str(cityscapes_root),
+                "--splits",
+                "train",
+                "--without-labels",
+                "--output",
+                str(tmp_path / "prepared"),
+            ]
+        )
     )
     names = cityscapes(cityscapes_root, "train").names
     (tmp_path / "list.txt").write_text("\n".join(names[1:3]))
@@ -177,12 +241,21 @@ def test_a_folder_of_generated_streets_from_a_camera(checkpoint, tmp_path):
     for number in range(3):
         path = tmp_path / f"dashcam/drive {number % 2}/{number:04}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(street(np.random.default_rng(number), CAMERA, (64, 128))[0]).save(path, quality=95)
-    make(checkpoint, "--target-images", tmp_path / "dashcam/**/*.jpg", "--output", tmp_path / "pseudo")
+        Image.fromarray(street(np.random.default_rng(number), CAMERA, (64, 128))[0]).save(
+            path, quality=95
+        )
+    make(
+        checkpoint,
+        "--target-images",
+        tmp_path / "dashcam/**/*.jpg",
+        "--output",
+        tmp_path / "pseudo",
+    )
     assert list(files(tmp_path / "pseudo")) == [
-        f"gtFine/train/{name}_gtFine_labelIds.png" for name in ("drive 0/0000", "drive 0/0002", "drive 1/0001")
+        f"gtFine/train/{name}_gtFine_labelIds.png"
+        for name in ("drive 0/0000", "drive 0/0002", "drive 1/0001")
     ]
-    listing = with_labels(unlabelled([str(tmp_path / "dashcam")]), tmp_path / "pseudo")
+    listing = with_labels(unlabelled_images([str(tmp_path / "dashcam")]), tmp_path / "pseudo")
     check_listing(listing)
     assert read_label(listing[0].label).shape == (64, 128)
 
@@ -192,7 +265,15 @@ class TestBadInput:
         make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
         before = files(tmp_path / "pseudo")
         with pytest.raises(FileExistsError, match=r"made otherwise \(keep: 0.5 -> 0.2\)"):
-            make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo", "--keep", 0.2)
+            make(
+                checkpoint,
+                "--cityscapes",
+                cityscapes_root,
+                "--output",
+                tmp_path / "pseudo",
+                "--keep",
+                0.2,
+            )
         other = write_checkpoint(tmp_path / "other.pt", "teacher", seed=1)
         with pytest.raises(FileExistsError, match="checkpoint_sha256"):
             make(other, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
@@ -222,7 +303,9 @@ class TestBadInput:
 
     def test_a_split_of_images_from_anywhere(self, capsys):
         with pytest.raises(SystemExit):
-            entry.parse_arguments(["x.pt", "--target-images", "y", "--output", "z", "--split", "val"])
+            entry.parse_arguments(
+                ["x.pt", "--target-images", "y", "--output", "z", "--split", "val"]
+            )
         assert "--split is of Cityscapes" in capsys.readouterr().err
 
     def test_an_output_that_is_a_file(self, cityscapes_root, checkpoint, tmp_path):

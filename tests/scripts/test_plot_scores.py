@@ -1,7 +1,7 @@
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from dataset.files import read_image
+from dataset.image_io import read_image
 from scripts import plot_scores
 
 
@@ -20,7 +20,13 @@ def test_curves_are_read_whole_and_drawn(tmp_path):
     assert steps == [0, 100, 200]
     assert found == pytest.approx(values)
     (tmp_path / "scores.json").write_text("{}")
-    arguments = [str(run), str(tmp_path / "scores.json"), "--output", str(tmp_path / "plot.png"), "--percent"]
+    arguments = [
+        str(run),
+        str(tmp_path / "scores.json"),
+        "--output",
+        str(tmp_path / "plot.png"),
+        "--percent",
+    ]
     plot_scores.main(plot_scores.parse_arguments(arguments))
     picture = read_image(tmp_path / "plot.png")
     assert picture.shape[0] > 400
@@ -43,4 +49,6 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
     (tmp_path / "file").write_text("")
     run = make_run(tmp_path / "ours", [0.1])
     with pytest.raises(OSError, match="Cannot write into"):
-        plot_scores.main(plot_scores.parse_arguments([str(run), "--output", str(tmp_path / "file/plot.png")]))
+        plot_scores.main(
+            plot_scores.parse_arguments([str(run), "--output", str(tmp_path / "file/plot.png")])
+        )

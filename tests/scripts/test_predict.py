@@ -1,4 +1,6 @@
-"""scripts/predict.py as a command: what comes out of images and videos, and what it does with bad ones."""
+"""scripts/predict.py as a command: what comes out of images and videos, and what it does with bad
+ones.
+"""
 
 import resource
 import subprocess
@@ -11,11 +13,11 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.labels import CLASS_NAMES, COLOURS, LABEL_ID_OF
+from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF
 from scripts import predict as entry
 from tests.conftest import scene
-from tests.networks import write_checkpoint
-from utils.drawing import legend, with_legend
+from tests.helpers.networks import write_checkpoint
+from utils.report.pictures import legend, with_legend
 from utils.video import VideoReader, VideoWriter
 
 
@@ -41,29 +43,42 @@ def read(path: Path) -> np.ndarray:
 
 
 def test_every_kind_of_result_tells_the_same_classes(checkpoint, frames, tmp_path):
-    kinds = ("trainIds", "labelIds", "colour", "overlay")
-    run(frames / "0.png", "--model", checkpoint, "--output", tmp_path / "out", "--no-legend", "--save", *kinds)
-    train_ids, label_ids, colour, overlay = (read(tmp_path / f"out/0_{kind}.png") for kind in kinds)
+    kinds = ("trainIds", "labelIds", "color", "overlay")
+    run(
+        frames / "0.png",
+        "--model",
+        checkpoint,
+        "--output",
+        tmp_path / "out",
+        "--no-legend",
+        "--save",
+        *kinds,
+    )
+    train_ids, label_ids, color, overlay = (read(tmp_path / f"out/0_{kind}.png") for kind in kinds)
     assert train_ids.shape == (64, 96)
     assert len(np.unique(train_ids)) > 3
     assert np.array_equal(label_ids, LABEL_ID_OF[train_ids])
-    assert np.array_equal(colour, COLOURS[train_ids])
-    assert np.abs(overlay - (0.45 * read(frames / "0.png") + 0.55 * colour)).max() <= 1
+    assert np.array_equal(color, COLORS[train_ids])
+    assert np.abs(overlay - (0.45 * read(frames / "0.png") + 0.55 * color)).max() <= 1
 
 
-def test_a_legend_lies_below_the_picture_and_shows_every_colour():
+def test_a_legend_lies_below_the_picture_and_shows_every_color():
     picture = np.zeros((50, 700, 3), np.uint8)
-    found = with_legend(picture, CLASS_NAMES, COLOURS)
+    found = with_legend(picture, CLASS_NAMES, COLORS)
     assert np.array_equal(found[:50, :700], picture)
-    shown = {tuple(colour) for colour in legend(CLASS_NAMES, COLOURS, 700).reshape(-1, 3).tolist()}
-    assert shown >= {tuple(colour) for colour in COLOURS[:19].tolist()}
+    shown = {tuple(color) for color in legend(CLASS_NAMES, COLORS, 700).reshape(-1, 3).tolist()}
+    assert shown >= {tuple(color) for color in COLORS[:19].tolist()}
 
 
-def test_folders_and_patterns_are_read_and_other_files_skipped_with_a_warning(checkpoint, frames, tmp_path, capsys):
+def test_folders_and_patterns_are_read_and_other_files_skipped_with_a_warning(
+    checkpoint, frames, tmp_path, capsys
+):
     (frames / "notes.txt").write_text("no image")
     (frames / "broken.png").write_bytes((frames / "0.png").read_bytes()[:300])
     run(frames, "--model", checkpoint, "--output", tmp_path / "folder")
-    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [f"{n}_overlay.png" for n in range(3)]
+    assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
+        f"{n}_overlay.png" for n in range(3)
+    ]
     printed = capsys.readouterr()
     assert "notes.txt skipped" in printed.out
     assert "broken.png" in printed.out + printed.err
@@ -73,7 +88,9 @@ def test_folders_and_patterns_are_read_and_other_files_skipped_with_a_warning(ch
 
 
 def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
-    names = entry.output_names([tmp_path / "a/1.png", tmp_path / "b/1.png", tmp_path / "b/2.png", tmp_path / "b/2.jpg"])
+    names = entry.output_names(
+        [tmp_path / "a/1.png", tmp_path / "b/1.png", tmp_path / "b/2.png", tmp_path / "b/2.jpg"]
+    )
     assert len(set(names.values())) == 4
     assert names[tmp_path / "a/1.png"] == "a_1"
 
@@ -88,7 +105,16 @@ def test_unusual_images_are_segmented(checkpoint, tmp_path, kind):
         "thin": Image.fromarray(image[:3]),
     }[kind]
     picture.save(tmp_path / "x.png")
-    run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out", "--save", "trainIds", "overlay")
+    run(
+        tmp_path / "x.png",
+        "--model",
+        checkpoint,
+        "--output",
+        tmp_path / "out",
+        "--save",
+        "trainIds",
+        "overlay",
+    )
     assert read(tmp_path / "out/x_trainIds.png").shape == picture.size[::-1]
 
 
@@ -99,7 +125,9 @@ def test_sixteen_bits_are_refused(checkpoint, tmp_path, channels):
         run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out")
 
 
-def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(checkpoint, frames, tmp_path, monkeypatch):
+def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(
+    checkpoint, frames, tmp_path, monkeypatch
+):
     monkeypatch.setattr(entry, "available_memory", lambda device: 1_000_000)
     monkeypatch.setattr(entry, "read_image", lambda path: pytest.fail("was decoded"))
     with pytest.raises(ValueError, match=r"0.png is 64x96 .*Shrink it"):
@@ -137,8 +165,20 @@ def write_video(path: Path, count: int = 12, size: tuple[int, int] = (64, 96)) -
 
 
 def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys):
-    run(write_video(tmp_path / "drive.mp4"), "--model", checkpoint, "--output", tmp_path / "out", "--save", "overlay", "colour")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["drive_colour.mp4", "drive_overlay.mp4"]
+    run(
+        write_video(tmp_path / "drive.mp4"),
+        "--model",
+        checkpoint,
+        "--output",
+        tmp_path / "out",
+        "--save",
+        "overlay",
+        "color",
+    )
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "drive_color.mp4",
+        "drive_overlay.mp4",
+    ]
     reader = VideoReader(tmp_path / "out/drive_overlay.mp4")
     assert len(list(reader)) == 12
     assert reader.fps == 10
@@ -158,8 +198,12 @@ def test_a_video_that_cannot_be_decoded_is_refused(checkpoint, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_video_that_ends_in_the_middle_gives_what_there_is_and_says_so(checkpoint, tmp_path, capsys):
-    writer = cv2.VideoWriter(str(tmp_path / "cut.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64))
+def test_a_video_that_ends_in_the_middle_gives_what_there_is_and_says_so(
+    checkpoint, tmp_path, capsys
+):
+    writer = cv2.VideoWriter(
+        str(tmp_path / "cut.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64)
+    )
     for number in range(20):
         writer.write(scene(number, (64, 96))[0])
     writer.release()
@@ -172,7 +216,15 @@ def test_a_video_that_ends_in_the_middle_gives_what_there_is_and_says_so(checkpo
 
 def test_label_maps_of_a_video_are_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match="compression would spoil trainIds"):
-        run(write_video(tmp_path / "drive.mp4"), "--model", checkpoint, "--output", tmp_path / "out", "--save", "trainIds")
+        run(
+            write_video(tmp_path / "drive.mp4"),
+            "--model",
+            checkpoint,
+            "--output",
+            tmp_path / "out",
+            "--save",
+            "trainIds",
+        )
 
 
 # Places that cannot be written to: also for root, whom permissions do not stop
@@ -195,7 +247,16 @@ def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
             for _ in range(8):
                 writer.write(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8))
     found = subprocess.run(
-        [sys.executable, "-m", "scripts.predict", *map(str, tmp_path.glob("x.*")), "--model", checkpoint, "--output", tmp_path / "out"],
+        [
+            sys.executable,
+            "-m",
+            "scripts.predict",
+            *map(str, tmp_path.glob("x.*")),
+            "--model",
+            checkpoint,
+            "--output",
+            tmp_path / "out",
+        ],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -210,10 +271,22 @@ def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
 # Methods side by side
 
 
-def test_comparison_has_a_column_for_each_network_and_the_truth(checkpoint, cityscapes_root, tmp_path):
+def test_comparison_has_a_column_for_each_network_and_the_truth(
+    checkpoint, cityscapes_root, tmp_path
+):
     other = write_checkpoint(tmp_path / "other.pt", name="other", seed=1)
     images = cityscapes_root / "leftImg8bit/val"
-    run(images, "--compare", checkpoint, other, "--output", tmp_path / "out", "--labels", cityscapes_root / "gtFine", "--no-legend")
+    run(
+        images,
+        "--compare",
+        checkpoint,
+        other,
+        "--output",
+        tmp_path / "out",
+        "--labels",
+        cityscapes_root / "gtFine",
+        "--no-legend",
+    )
     with_truth = read(tmp_path / "out/comparison.png")
     run(images, "--compare", checkpoint, other, "--output", tmp_path / "out", "--no-legend")
     without = read(tmp_path / "out/comparison.png")
@@ -221,11 +294,29 @@ def test_comparison_has_a_column_for_each_network_and_the_truth(checkpoint, city
     assert with_truth.shape[1] // (width + 7) == 3  # four columns with gaps between them
     assert without.shape[1] // 640 == 3
     truth = with_truth[-300:, width + 7 : 2 * width + 7].reshape(-1, 3)
-    assert {tuple(colour) for colour in truth.tolist()} <= {tuple(colour) for colour in COLOURS.tolist()} | {(255, 255, 255)}
+    assert {tuple(color) for color in truth.tolist()} <= {
+        tuple(color) for color in COLORS.tolist()
+    } | {(255, 255, 255)}
 
 
 def test_labels_that_fit_no_image_are_an_error(checkpoint, frames, gta5_root, tmp_path):
     with pytest.raises(ValueError, match="No labels below"):
-        run(frames, "--compare", checkpoint, "--output", tmp_path / "out", "--labels", gta5_root / "labels")
+        run(
+            frames,
+            "--compare",
+            checkpoint,
+            "--output",
+            tmp_path / "out",
+            "--labels",
+            gta5_root / "labels",
+        )
     with pytest.raises(FileNotFoundError, match="No folder"):
-        run(frames, "--compare", checkpoint, "--output", tmp_path / "out", "--labels", tmp_path / "absent")
+        run(
+            frames,
+            "--compare",
+            checkpoint,
+            "--output",
+            tmp_path / "out",
+            "--labels",
+            tmp_path / "absent",
+        )

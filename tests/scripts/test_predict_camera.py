@@ -14,7 +14,7 @@ import torch
 
 from scripts import predict as entry
 from tests.conftest import scene
-from tests.networks import write_checkpoint
+from tests.helpers.networks import write_checkpoint
 from utils import video
 from utils.video import VideoReader, VideoWriter, due_frames
 
@@ -27,7 +27,9 @@ def filmed(tmp_path, monkeypatch) -> Path:
         for number in range(12):
             writer.write(scene(number, (64, 96))[0])
     capture = cv2.VideoCapture
-    monkeypatch.setattr(video.cv2, "VideoCapture", lambda source: capture(str(path if source == 3 else source)))
+    monkeypatch.setattr(
+        video.cv2, "VideoCapture", lambda source: capture(str(path if source == 3 else source))
+    )
     return path
 
 
@@ -41,12 +43,23 @@ def bright(image: np.ndarray) -> np.ndarray:
 
 
 def test_a_film_keeps_the_pace_of_the_street(filmed, tmp_path, capsys):
-    """A network that takes 0.25 s a frame, at 10 frames a second of film: every answer is shown for two or three frames."""
+    """A network that takes 0.25 s a frame, at 10 frames a second of film: every answer is shown for
+    two or three frames.
+    """
     ticks = itertools.count()
-    entry.predict_camera(bright, arguments(tmp_path, "--camera", 3, "--seconds", 2), torch.device("cpu"), clock=lambda: 0.25 * next(ticks))
+    entry.predict_camera(
+        bright,
+        arguments(tmp_path, "--camera", 3, "--seconds", 2),
+        torch.device("cpu"),
+        clock=lambda: 0.25 * next(ticks),
+    )
     frames = list(VideoReader(tmp_path / "camera_3_overlay.mp4"))
     assert len(frames) == 21  # 2 s, and the frame with which they end
-    changes = [index for index, (one, other) in enumerate(itertools.pairwise(frames), 1) if np.abs(one.astype(int) - other).mean() > 8]
+    changes = [
+        index
+        for index, (one, other) in enumerate(itertools.pairwise(frames), 1)
+        if np.abs(one.astype(int) - other).mean() > 8
+    ]
     assert len(changes) == 7  # 8 answers
     assert {b - a for a, b in itertools.pairwise(changes)} == {2, 3}
     assert "8 frames into" in capsys.readouterr().out
@@ -54,7 +67,12 @@ def test_a_film_keeps_the_pace_of_the_street(filmed, tmp_path, capsys):
 
 def test_a_network_faster_than_the_film_leaves_frames_out(filmed, tmp_path):
     ticks = itertools.count()
-    entry.predict_camera(bright, arguments(tmp_path, "--camera", 3), torch.device("cpu"), clock=lambda: 0.05 * next(ticks))
+    entry.predict_camera(
+        bright,
+        arguments(tmp_path, "--camera", 3),
+        torch.device("cpu"),
+        clock=lambda: 0.05 * next(ticks),
+    )
     assert len(list(VideoReader(tmp_path / "camera_3_overlay.mp4"))) == 7  # 0.6 s
 
 
@@ -79,14 +97,22 @@ def test_ctrl_c_ends_the_film_and_keeps_it(filmed, tmp_path, capsys):
         return bright(image)
 
     ticks = itertools.count()
-    entry.predict_camera(segment, arguments(tmp_path, "--camera", 3), torch.device("cpu"), clock=lambda: 0.1 * next(ticks))
+    entry.predict_camera(
+        segment,
+        arguments(tmp_path, "--camera", 3),
+        torch.device("cpu"),
+        clock=lambda: 0.1 * next(ticks),
+    )
     assert len(seen) == 4
     assert len(list(VideoReader(tmp_path / "camera_3_overlay.mp4"))) == 5
     assert "unplugged" not in capsys.readouterr().out
 
 
 def test_no_camera_is_an_error(filmed, tmp_path):
-    with pytest.raises(ValueError, match=r"Camera 7 gives no picture. Is one connected.*found: .*a video file instead"):
+    with pytest.raises(
+        ValueError,
+        match=r"Camera 7 gives no picture. Is one connected.*found: .*a video file instead",
+    ):
         entry.predict_camera(bright, arguments(tmp_path, "--camera", 7), torch.device("cpu"))
     assert not list(tmp_path.glob("camera*"))
 
@@ -94,7 +120,17 @@ def test_no_camera_is_an_error(filmed, tmp_path):
 def test_the_command_says_so_too(tmp_path):
     """With OpenCV as it is: no machine has a camera 987."""
     checkpoint = write_checkpoint(tmp_path / "last.pt")
-    command = [sys.executable, "-m", "scripts.predict", "--camera", "987", "--model", checkpoint, "--output", tmp_path / "out"]
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.predict",
+        "--camera",
+        "987",
+        "--model",
+        checkpoint,
+        "--output",
+        tmp_path / "out",
+    ]
     found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert found.returncode != 0
     assert "error: Camera 987 gives no picture" in found.stderr
@@ -116,5 +152,9 @@ def test_what_does_not_go_together(tmp_path, capsys, words, message):
 
 
 def test_label_maps_of_a_film_are_refused(filmed, tmp_path):
-    with pytest.raises(ValueError, match="Camera 3 is a video, whose compression would spoil trainIds"):
-        entry.predict_camera(bright, arguments(tmp_path, "--camera", 3, "--save", "trainIds"), torch.device("cpu"))
+    with pytest.raises(
+        ValueError, match="Camera 3 is a video, whose compression would spoil trainIds"
+    ):
+        entry.predict_camera(
+            bright, arguments(tmp_path, "--camera", 3, "--save", "trainIds"), torch.device("cpu")
+        )

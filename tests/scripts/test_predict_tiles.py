@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from model.inference.tiling import windows
 from scripts import predict as entry
 from tests.conftest import scene
-from tests.networks import write_checkpoint
-from utils.tiling import windows
+from tests.helpers.networks import write_checkpoint
 
 
 def run(*words) -> None:
@@ -31,27 +31,67 @@ def train_ids(folder) -> np.ndarray:
 
 
 def test_tiles_are_what_the_network_says_of_each_window(checkpoint, image, tmp_path):
-    run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "tiled", "--save", "trainIds", "--tile", 288)
+    run(
+        tmp_path / "x.png",
+        "--model",
+        checkpoint,
+        "--output",
+        tmp_path / "tiled",
+        "--save",
+        "trainIds",
+        "--tile",
+        288,
+    )
     found = train_ids(tmp_path / "tiled")
     assert found.shape == (330, 620)
     for number, (inside, kept) in enumerate(windows((330, 620), 288)):
         if number in (0, 7):
             (tmp_path / "window").mkdir(exist_ok=True)
             Image.fromarray(image[inside]).save(tmp_path / "window/x.png")
-            run(tmp_path / "window/x.png", "--model", checkpoint, "--output", tmp_path / "out", "--save", "trainIds")
-            rows, columns = (slice(k.start - i.start, k.stop - i.start) for k, i in zip(kept, inside, strict=True))
+            run(
+                tmp_path / "window/x.png",
+                "--model",
+                checkpoint,
+                "--output",
+                tmp_path / "out",
+                "--save",
+                "trainIds",
+            )
+            rows, columns = (
+                slice(k.start - i.start, k.stop - i.start)
+                for k, i in zip(kept, inside, strict=True)
+            )
             assert np.array_equal(found[kept], train_ids(tmp_path / "out")[rows, columns])
 
 
 def test_an_image_no_larger_than_a_tile_is_one_pass(checkpoint, image, tmp_path):
     for name, more in (("whole", ()), ("tiled", ("--tile", 640))):
-        run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / name, "--save", "trainIds", *more)
+        run(
+            tmp_path / "x.png",
+            "--model",
+            checkpoint,
+            "--output",
+            tmp_path / name,
+            "--save",
+            "trainIds",
+            *more,
+        )
     assert np.array_equal(train_ids(tmp_path / "whole"), train_ids(tmp_path / "tiled"))
 
 
 def test_what_is_too_large_for_one_pass_fits_in_tiles(checkpoint, image, tmp_path, monkeypatch):
-    words = [tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out", "--save", "trainIds"]
-    monkeypatch.setattr(entry, "available_memory", lambda device: 40_000_000)  # a pass takes 61 MB, in tiles 31
+    words = [
+        tmp_path / "x.png",
+        "--model",
+        checkpoint,
+        "--output",
+        tmp_path / "out",
+        "--save",
+        "trainIds",
+    ]
+    monkeypatch.setattr(
+        entry, "available_memory", lambda device: 40_000_000
+    )  # a pass takes 61 MB, in tiles 31
     with pytest.raises(ValueError, match="--tile 1024"):
         run(*words)
     run(*words, "--tile", 288)

@@ -13,8 +13,8 @@ import pytest
 from PIL import Image
 
 from dataset.cityscapes import cityscapes
-from dataset.files import read_image, read_label
 from dataset.gta5 import gta5
+from dataset.image_io import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
 from scripts.prepare import main, parse_arguments
 from tests.conftest import scene, write_cityscapes, write_gta5
@@ -28,7 +28,9 @@ def prepare(*arguments: object) -> None:
 
 def command(*arguments: object, **options) -> subprocess.CompletedProcess:
     line = [sys.executable, "-m", "scripts.prepare", *map(str, arguments)]
-    return subprocess.run(line, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False, **options)
+    return subprocess.run(
+        line, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False, **options
+    )
 
 
 def arrays(root: Path) -> dict[str, int]:
@@ -69,11 +71,31 @@ def test_cityscapes_with_both_splits_and_with_a_list(cityscapes_root, tmp_path):
     prepare("--cityscapes", cityscapes_root, "--output", tmp_path / "p")
     assert [len(cityscapes(tmp_path / "p", split)) for split in ("train", "val")] == [5, 3]
     (tmp_path / "list.txt").write_text("aachen/aachen_000003_000019_leftImg8bit.png\n")
-    prepare("--cityscapes", cityscapes_root, "--splits", "train", "--list", tmp_path / "list.txt", "--output", tmp_path / "few")
-    assert cityscapes(tmp_path / "few", "train").names == ["aachen/aachen_000003_000019_leftImg8bit"]
+    prepare(
+        "--cityscapes",
+        cityscapes_root,
+        "--splits",
+        "train",
+        "--list",
+        tmp_path / "list.txt",
+        "--output",
+        tmp_path / "few",
+    )
+    assert cityscapes(tmp_path / "few", "train").names == [
+        "aachen/aachen_000003_000019_leftImg8bit"
+    ]
     prepare("--cityscapes", cityscapes_root, "--splits", "train", "--output", tmp_path / "few")
     assert len(cityscapes(tmp_path / "few", "train")) == 5
-    prepare("--cityscapes", cityscapes_root, "--splits", "train", "--list", tmp_path / "list.txt", "--output", tmp_path / "few")
+    prepare(
+        "--cityscapes",
+        cityscapes_root,
+        "--splits",
+        "train",
+        "--list",
+        tmp_path / "list.txt",
+        "--output",
+        tmp_path / "few",
+    )
     assert len(cityscapes(tmp_path / "few", "train")) == 5  # a list adds, and takes nothing away
 
 
@@ -93,29 +115,43 @@ def test_changed_added_and_removed_sources(gta5_root, tmp_path, capsys):
     assert listing.names == ["00002", "00003", "00004", "00005", "00006", "00009"]
     assert np.array_equal(read_image(listing[0].image), image)
     after = arrays(tmp_path / "p")
-    assert {name for name in before if before[name] != after[name]} == {"images/00002.npy", "labels/00002.npy"}
+    assert {name for name in before if before[name] != after[name]} == {
+        "images/00002.npy",
+        "labels/00002.npy",
+    }
 
 
 def test_shards_need_no_merging(gta5_root, tmp_path, capsys):
     prepare("--gta5", gta5_root, "--output", tmp_path / "whole")
     for part in (3, 1):
         prepare("--gta5", gta5_root, "--output", tmp_path / "p", "--shard", f"{part}/3")
-    with pytest.raises(ValueError, match=r"is incomplete: of gta5, shard 2/3 was never prepared. Run scripts.prepare with --shard 2/3"):
+    with pytest.raises(
+        ValueError,
+        match=(
+            r"is incomplete: of gta5, shard 2/3 was never prepared. Run scripts.prepare with"
+            r" --shard 2/3"
+        ),
+    ):
         gta5(tmp_path / "p")
     prepare("--gta5", gta5_root, "--output", tmp_path / "p", "--shard", "2/3")
-    made = [int(count) for count in re.findall(r"(\d+) images of gta5 prepared now", capsys.readouterr().out)]
+    made = [
+        int(count)
+        for count in re.findall(r"(\d+) images of gta5 prepared now", capsys.readouterr().out)
+    ]
     assert sum(made[1:]) == 6
     assert max(made[1:]) < 6
     whole, sharded = gta5(tmp_path / "whole"), gta5(tmp_path / "p")
     assert sharded.names == whole.names
-    assert np.array_equal(sharded.facts.lab, whole.facts.lab)
+    assert np.array_equal(sharded.statistics.lab, whole.metadata.lab)
     assert contents(tmp_path / "p") == contents(tmp_path / "whole")
     with pytest.raises(FileExistsError, match="holds gta5 in 3 shards, not in 1"):
         prepare("--gta5", gta5_root, "--output", tmp_path / "p")
 
 
 def damage(root: Path) -> dict[str, str]:
-    """All kinds of damage in one tree of twelve pairs: {file: what its line in the report must say}."""
+    """All kinds of damage in one tree of twelve pairs: {file: what its line in the report must
+    say}.
+    """
     write_gta5(root, 12)
     images, labels = root / "images", root / "labels"
     (labels / "00001.png").unlink()
@@ -149,7 +185,9 @@ def damage(root: Path) -> dict[str, str]:
 def damaged(tmp_path) -> tuple[Path, Path, dict[str, str]]:
     """Root, list file, what is to be reported."""
     expected = damage(tmp_path / "damaged")
-    (tmp_path / "list.txt").write_text("\n".join(f"{number:05}.png" for number in (*range(1, 13), 99)))
+    (tmp_path / "list.txt").write_text(
+        "\n".join(f"{number:05}.png" for number in (*range(1, 13), 99))
+    )
     return tmp_path / "damaged", tmp_path / "list.txt", expected
 
 
@@ -160,7 +198,11 @@ def test_check_finds_all_kinds_of_damage_in_one_pass_and_writes_nothing(damaged,
     assert result.returncode == 1
     assert "2 good images, 11 problems" in result.stdout
     for file, words in expected.items():
-        lines = [line for line in result.stdout.splitlines() if re.match(rf"  .*{file}\b", line) and re.search(words, line)]
+        lines = [
+            line
+            for line in result.stdout.splitlines()
+            if re.match(rf"  .*{file}\b", line) and re.search(words, line)
+        ]
         assert len(lines) == 1, file
         assert re.search(r"[Ff]etch|[Uu]se|[Rr]emove|Expected", lines[0])
     assert len(re.findall(r"^  ", result.stdout, re.MULTILINE)) == len(expected)
@@ -188,8 +230,20 @@ def test_bad_images_are_left_out_listed_and_taken_up_once_mended(damaged, tmp_pa
 def test_a_kill_in_the_middle(tmp_path):
     root = write_gta5(tmp_path / "raw", 60, (256, 512))
     output = tmp_path / "p"
-    line = [sys.executable, "-m", "scripts.prepare", "--gta5", root, "--output", output, "--workers", "2"]
-    process = subprocess.Popen(line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    line = [
+        sys.executable,
+        "-m",
+        "scripts.prepare",
+        "--gta5",
+        root,
+        "--output",
+        output,
+        "--workers",
+        "2",
+    ]
+    process = subprocess.Popen(
+        line, cwd=REPOSITORY, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     journal = output / "prepared/gta5-1-of-1.jsonl"
     while not journal.exists() or journal.read_bytes().count(b"\n") < 6:
         assert process.poll() is None
@@ -205,7 +259,9 @@ def test_a_kill_in_the_middle(tmp_path):
         gta5(output)
     before = arrays(output / "images")
     result = command("--gta5", root, "--output", output)
-    assert f"{60 - recorded} images of gta5 prepared now, {recorded} there already" in result.stdout, result.stderr
+    assert (
+        f"{60 - recorded} images of gta5 prepared now, {recorded} there already" in result.stdout
+    ), result.stderr
     after = arrays(output / "images")
     assert sum(before[name] == after[name] for name in before) >= recorded
     assert not list(output.rglob("*.writing"))

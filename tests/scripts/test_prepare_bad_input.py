@@ -33,7 +33,9 @@ def test_missing_and_empty_roots(tmp_path):
 def test_train_ids_throughout(cityscapes_root, tmp_path):
     for path in (cityscapes_root / "gtFine/train").rglob("*.png"):
         label = TRAIN_ID_OF[np.asarray(Image.open(path))]
-        Image.fromarray(np.where(label == 255, 0, label)).save(path)  # without 255, no single file gives itself away
+        Image.fromarray(np.where(label == 255, 0, label)).save(
+            path
+        )  # without 255, no single file gives itself away
     arguments = ("--cityscapes", cityscapes_root, "--splits", "train", "--workers", 1)
     checked = command(*arguments, "--check")
     assert checked.returncode == 1
@@ -46,8 +48,10 @@ def test_train_ids_throughout(cityscapes_root, tmp_path):
 
 def test_a_disk_that_is_too_small(gta5_root, tmp_path, monkeypatch):
     usage = namedtuple("usage", "free")(200_000)
-    monkeypatch.setattr("dataset.preparation.shutil.disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=r"has 0.2 MB free; 6 images need 0.3 MB decoded. Free some space"):
+    monkeypatch.setattr("dataset.prepared.build.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(
+        OSError, match=r"has 0.2 MB free; 6 images need 0.3 MB decoded. Free some space"
+    ):
         prepare("--gta5", gta5_root, "--output", tmp_path / "p")
     assert arrays(tmp_path / "p") == {}
 
@@ -58,7 +62,8 @@ def test_a_disk_that_fills_up(tmp_path, workers):
     image, label = scene(0, (300, 600))
     Image.fromarray(image).save(root / "images/00004.png")
     Image.fromarray(label).save(root / "labels/00004.png")
-    limit = 100_000  # bytes a file may have: enough for the small images and the journal, not for the fourth
+    # bytes a file may have: enough for the small images and the journal, not for the fourth
+    limit = 100_000
 
     def fill_up() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
@@ -66,7 +71,9 @@ def test_a_disk_that_fills_up(tmp_path, workers):
     arguments = ("--gta5", root, "--output", tmp_path / "p", "--workers", workers)
     result = command(*arguments, preexec_fn=fill_up)
     assert result.returncode == 1
-    assert re.search(r"error: Could not write .*00004.npy: File too large.*free some", result.stderr)
+    assert re.search(
+        r"error: Could not write .*00004.npy: File too large.*free some", result.stderr
+    )
     assert "Traceback" not in result.stderr
     assert not (tmp_path / "p/images/00004.npy").exists()
     with pytest.raises(ValueError, match="is incomplete"):
@@ -90,7 +97,13 @@ def test_a_target_that_cannot_be_written(capsys):
                     os.setuid(65534)
                 prepare("--gta5", root, "--output", folder / "closed/p", "--workers", 1)
             except OSError as error:
-                status = 0 if re.search(r"Could not write .*Permission denied.*choose another --output", str(error)) else 2
+                status = (
+                    0
+                    if re.search(
+                        r"Could not write .*Permission denied.*choose another --output", str(error)
+                    )
+                    else 2
+                )
             finally:
                 os._exit(status)
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
@@ -101,11 +114,20 @@ def test_a_target_that_cannot_be_written(capsys):
 
 def test_two_at_once(gta5_root, tmp_path):
     prepare("--gta5", gta5_root, "--output", tmp_path / "p")
-    program = f"import fcntl, sys; f = open({str(tmp_path / 'p/prepared/gta5-1-of-1.lock')!r}, 'w'); fcntl.lockf(f, fcntl.LOCK_EX); "
-    holder = subprocess.Popen([sys.executable, "-c", program + "print('held', flush=True); sys.stdin.read()"], stdin=-1, stdout=-1)
+    program = (
+        f"import fcntl, sys; f = open({str(tmp_path / 'p/prepared/gta5-1-of-1.lock')!r}, 'w');"
+        " fcntl.lockf(f, fcntl.LOCK_EX); "
+    )
+    holder = subprocess.Popen(
+        [sys.executable, "-c", program + "print('held', flush=True); sys.stdin.read()"],
+        stdin=-1,
+        stdout=-1,
+    )
     try:
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(BlockingIOError, match=r"Another process is preparing gta5-1-of-1 in .*Wait for it"):
+        with pytest.raises(
+            BlockingIOError, match=r"Another process is preparing gta5-1-of-1 in .*Wait for it"
+        ):
             prepare("--gta5", gta5_root, "--output", tmp_path / "p")
     finally:
         holder.communicate()
@@ -126,7 +148,9 @@ def test_roots_that_do_not_fit(gta5_root, tmp_path):
         prepare("--gta5", gta5_root, "--output", tmp_path / "file")
 
 
-@pytest.mark.parametrize("arguments", [("--shard", "0/2"), ("--shard", "3/2"), ("--shard", "two"), ("--workers", "0")])
+@pytest.mark.parametrize(
+    "arguments", [("--shard", "0/2"), ("--shard", "3/2"), ("--shard", "two"), ("--workers", "0")]
+)
 def test_arguments(arguments, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--gta5", "x", "--check", *arguments])

@@ -2,20 +2,36 @@ import numpy as np
 import pytest
 
 from dataset.cityscapes import cityscapes
-from dataset.colour_transfer import lab_statistics, lab_transfer
-from dataset.files import read_image
 from dataset.gta5 import gta5
+from dataset.image_io import read_image
+from dataset.style.lab import lab_statistics, lab_transfer
 from scripts import preview_transfer
 
 
 def test_four_pictures_a_row(gta5_root, cityscapes_root, tmp_path):
-    arguments = ["--gta5", str(gta5_root), "--cityscapes", str(cityscapes_root), "--output", str(tmp_path / "t.png"), "--rows", "3", "--width", "136"]
+    arguments = [
+        "--gta5",
+        str(gta5_root),
+        "--cityscapes",
+        str(cityscapes_root),
+        "--output",
+        str(tmp_path / "t.png"),
+        "--rows",
+        "3",
+        "--width",
+        "136",
+    ]
     preview_transfer.main(preview_transfer.parse_arguments(arguments))
     picture = read_image(tmp_path / "t.png")
     assert picture.shape == (3 * (22 + 72), 4 * 136, 3)
     sources = [read_image(frame.image) for frame in map(gta5(gta5_root).__getitem__, range(6))]
-    targets = [read_image(frame.image) for frame in map(cityscapes(cityscapes_root, "train").__getitem__, range(5))]
-    transfers = [lab_transfer(s, lab_statistics(s), lab_statistics(t)) for s in sources for t in targets]
+    targets = [
+        read_image(frame.image)
+        for frame in map(cityscapes(cityscapes_root, "train").__getitem__, range(5))
+    ]
+    transfers = [
+        lab_transfer(s, lab_statistics(s), lab_statistics(t)) for s in sources for t in targets
+    ]
     for row in np.split(picture, 3):
         assert any(np.array_equal(row[22:, :136], source) for source in sources)
         assert any(np.array_equal(row[22:, 136:272], transfer) for transfer in transfers)
@@ -23,6 +39,13 @@ def test_four_pictures_a_row(gta5_root, cityscapes_root, tmp_path):
 
 def test_an_output_that_cannot_be_written(gta5_root, cityscapes_root, tmp_path):
     (tmp_path / "file").write_text("")
-    arguments = ["--gta5", str(gta5_root), "--cityscapes", str(cityscapes_root), "--output", str(tmp_path / "file/t.png")]
+    arguments = [
+        "--gta5",
+        str(gta5_root),
+        "--cityscapes",
+        str(cityscapes_root),
+        "--output",
+        str(tmp_path / "file/t.png"),
+    ]
     with pytest.raises(OSError, match="t.png"):
         preview_transfer.main(preview_transfer.parse_arguments(arguments))

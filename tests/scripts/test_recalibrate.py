@@ -1,4 +1,6 @@
-"""scripts.recalibrate: a checkpoint with other statistics, which says so and is scored like any other."""
+"""scripts.recalibrate: a checkpoint with other statistics, which says so and is scored like any
+other.
+"""
 
 import sys
 
@@ -9,11 +11,11 @@ from PIL import Image
 
 import eval as evaluation
 from dataset.cityscapes import cityscapes
-from dataset.demo import CAMERA, street
+from dataset.demo.scene import CAMERA, street
 from scripts import recalibrate as entry
 from tests.conftest import scene, write_cityscapes
-from tests.networks import write_checkpoint
-from utils.checkpoint import read_checkpoint
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
 
 COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 
@@ -32,15 +34,23 @@ def state(path):
 
 
 def changed(one, other):
-    return {name for name, value in state(one).items() if not torch.equal(value, state(other)[name])}
+    return {
+        name for name, value in state(one).items() if not torch.equal(value, state(other)[name])
+    }
 
 
 def test_statistics_change_and_nothing_else(cityscapes_root, checkpoint, tmp_path, capsys):
     run(checkpoint, "--cityscapes", cityscapes_root, "--batch-size", 2)
     new = checkpoint.with_name("last-adabn.pt")
-    assert changed(checkpoint, new) == {name for name in state(new) if name.endswith(("running_mean", "running_var"))}
+    assert changed(checkpoint, new) == {
+        name for name in state(new) if name.endswith(("running_mean", "running_var"))
+    }
     content = read_checkpoint(new)
-    assert (content["name"], content["step"], content["discriminator"]) == ("source-adabn", 7, "light")
+    assert (content["name"], content["step"], content["discriminator"]) == (
+        "source-adabn",
+        7,
+        "light",
+    )
     assert content["parts"].keys() == {"model"}
     assert len(content["cityscapes_images"]) == 4  # two batches of two, no image twice
     assert set(content["cityscapes_images"]) <= set(cityscapes(cityscapes_root, "train").names)
@@ -53,7 +63,14 @@ def test_statistics_change_and_nothing_else(cityscapes_root, checkpoint, tmp_pat
 def test_the_same_seed_gives_the_same_network(cityscapes_root, checkpoint, tmp_path):
     for number, seed in enumerate((1, 1, 2)):
         arguments = ["--batch-size", 2, "--batches", 1, "--seed", seed, "--crop-size", 48, 64]
-        run(checkpoint, "--cityscapes", cityscapes_root, *arguments, "--output", tmp_path / f"{number}.pt")
+        run(
+            checkpoint,
+            "--cityscapes",
+            cityscapes_root,
+            *arguments,
+            "--output",
+            tmp_path / f"{number}.pt",
+        )
     assert not changed(tmp_path / "0.pt", tmp_path / "1.pt")
     assert changed(tmp_path / "0.pt", tmp_path / "2.pt")
 
@@ -75,24 +92,51 @@ def test_eval_scores_it_and_warns_where_its_images_are_scored(cityscapes_root, c
     )
     assert "WARNING: --split val" in capsys.readouterr().out
     paths = [checkpoint, checkpoint.with_name("last-adabn.pt"), checkpoint.with_name("val.pt")]
-    evaluation.main(evaluation.parse_arguments([*map(str, paths), "--cityscapes", str(cityscapes_root), *COMMON]))
+    evaluation.main(
+        evaluation.parse_arguments(
+            [*map(str, paths), "--cityscapes", str(cityscapes_root), *COMMON]
+        )
+    )
     output = capsys.readouterr().out
-    rows = {line.split("|")[1].strip(): line.split("|")[2:] for line in output.splitlines() if line.startswith("| ") and "GMac" in line}
+    rows = {
+        line.split("|")[1].strip(): line.split("|")[2:]
+        for line in output.splitlines()
+        if line.startswith("| ") and "GMac" in line
+    }
     assert rows["source"] != rows["source-adabn"]
     assert "WARNING: on val was trained or adapted on 3 of the 3 images" in output
     assert "source-adabn was trained" not in output
 
 
-def test_scoring_images_that_were_named_from_their_own_folder_is_noticed_too(cityscapes_root, checkpoint, capsys):
-    """--target-images leftImg8bit/val/lindau calls them without the city that their names in Cityscapes begin with."""
-    run(checkpoint, "--target-images", cityscapes_root / "leftImg8bit/val/lindau", "--batch-size", 3)
-    evaluation.main(evaluation.parse_arguments([str(checkpoint.with_name("last-adabn.pt")), "--cityscapes", str(cityscapes_root), *COMMON]))
+def test_scoring_images_that_were_named_from_their_own_folder_is_noticed_too(
+    cityscapes_root, checkpoint, capsys
+):
+    """--target-images leftImg8bit/val/lindau calls them without the city that their names in
+    Cityscapes begin with.
+    """
+    run(
+        checkpoint, "--target-images", cityscapes_root / "leftImg8bit/val/lindau", "--batch-size", 3
+    )
+    evaluation.main(
+        evaluation.parse_arguments(
+            [
+                str(checkpoint.with_name("last-adabn.pt")),
+                "--cityscapes",
+                str(cityscapes_root),
+                *COMMON,
+            ]
+        )
+    )
     assert "trained or adapted on 3 of the 3 images" in capsys.readouterr().out
 
 
 def test_no_label_is_opened_or_needed(checkpoint, tmp_path):
     root, paths, active = write_cityscapes(tmp_path / "data", {"train": 4}), [], [True]
-    sys.addaudithook(lambda event, arguments: paths.append(str(arguments[0])) if event == "open" and active else None)
+    sys.addaudithook(
+        lambda event, arguments: (
+            paths.append(str(arguments[0])) if event == "open" and active else None
+        )
+    )
     run(checkpoint, "--cityscapes", root)
     active.clear()
     assert [path for path in paths if "leftImg8bit" in path]
@@ -103,12 +147,25 @@ def test_generated_streets_of_different_sizes(checkpoint, tmp_path):
     for number in range(4):
         size = (64, 128) if number else (96, 160)
         (tmp_path / "dashcam").mkdir(exist_ok=True)
-        Image.fromarray(street(np.random.default_rng(number), CAMERA, size)[0]).save(tmp_path / f"dashcam/{number}.jpg")
-    with pytest.raises(ValueError, match=r"\(96, 160\).*different sizes make no batch.*--crop-size"):
+        Image.fromarray(street(np.random.default_rng(number), CAMERA, size)[0]).save(
+            tmp_path / f"dashcam/{number}.jpg"
+        )
+    with pytest.raises(
+        ValueError, match=r"\(96, 160\).*different sizes make no batch.*--crop-size"
+    ):
         run(checkpoint, "--target-images", tmp_path / "dashcam")
     with pytest.raises(ValueError, match=r"is \(64, 128\) .*smaller than --crop-size \(80, 128\)"):
         run(checkpoint, "--target-images", tmp_path / "dashcam", "--crop-size", 80, 128)
-    run(checkpoint, "--target-images", tmp_path / "dashcam", "--crop-size", 64, 128, "--output", tmp_path / "new/network.pt")
+    run(
+        checkpoint,
+        "--target-images",
+        tmp_path / "dashcam",
+        "--crop-size",
+        64,
+        128,
+        "--output",
+        tmp_path / "new/network.pt",
+    )
     assert read_checkpoint(tmp_path / "new/network.pt")["cityscapes_images"] == ["0", "1", "2", "3"]
 
 
@@ -124,7 +181,10 @@ class TestBadInput:
             run(checkpoint, "--cityscapes", cityscapes_root, "--output", checkpoint)
         assert checkpoint.read_bytes() == before
 
-    @pytest.mark.parametrize(("arguments", "text"), [(["--batch-size", "1"], "at least 2"), (["--crop-size", "16", "64"], "at least 32")])
+    @pytest.mark.parametrize(
+        ("arguments", "text"),
+        [(["--batch-size", "1"], "at least 2"), (["--crop-size", "16", "64"], "at least 32")],
+    )
     def test_sizes(self, capsys, arguments, text):
         with pytest.raises(SystemExit):
             entry.parse_arguments(["x.pt", "--cityscapes", "y", *arguments])

@@ -10,29 +10,49 @@ from PIL import Image
 from torch.utils.tensorboard import SummaryWriter
 
 import eval as evaluation
-from dataset.files import read_image
-from dataset.labels import COLOURS
+from dataset.image_io import read_image
+from dataset.labels import COLORS
 from scripts import predict
 from scripts import summarise as entry
 from tests.conftest import write_cityscapes
-from tests.networks import write_checkpoint
+from tests.helpers.networks import write_checkpoint
 
 ROWS = {"source-only": "source-only", "ada": "ADA"}
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory) -> Path:
-    """What scripts.reproduce leaves of two rows, two seeds of one and one seed of the other, and the data they were scored on."""
+    """What scripts.reproduce leaves of two rows, two seeds of one and one seed of the other, and
+    the data they were scored on.
+    """
     made = tmp_path_factory.mktemp("made")
     write_cityscapes(made / "cityscapes", {"val": 3})
     for seed, run in ((0, "source-only"), (1, "source-only"), (0, "ada")):
         last = write_checkpoint(made / f"comparison/seed{seed}/{run}/last.pt", name=run, seed=seed)
-        record = {"argv": ["train.py"], "git": "abc", "gpu": None, "cpu": "x", "torch": "2", "seed": seed, "settings": {"precision": "bf16"}}
+        record = {
+            "argv": ["train.py"],
+            "git": "abc",
+            "gpu": None,
+            "cpu": "x",
+            "torch": "2",
+            "seed": seed,
+            "settings": {"precision": "bf16"},
+        }
         (last.parent / "config.json").write_text(json.dumps([record]))
         with SummaryWriter(str(last.parent)) as writer:
             for step in range(5):
                 writer.add_scalar("loss/segmentation", 3 - step / 2, step)
-        words = [last, "--cityscapes", made / "cityscapes", "--json", last.parent.with_suffix(".json"), "--workers", 0, "--device", "cpu"]
+        words = [
+            last,
+            "--cityscapes",
+            made / "cityscapes",
+            "--json",
+            last.parent.with_suffix(".json"),
+            "--workers",
+            0,
+            "--device",
+            "cpu",
+        ]
         evaluation.main(evaluation.parse_arguments([*map(str, words), "--precision", "fp32"]))
     return made
 
@@ -45,7 +65,13 @@ def cityscapes_root(made, tmp_path) -> Path:
 @pytest.fixture
 def folder(made, cityscapes_root, tmp_path) -> Path:
     folder = shutil.copytree(made / "comparison", tmp_path / "comparison")
-    plan = {"preset": "demo", "published": False, "rows": ROWS | {"oracle": "oracle"}, "cityscapes": str(cityscapes_root), "list": None}
+    plan = {
+        "preset": "demo",
+        "published": False,
+        "rows": ROWS | {"oracle": "oracle"},
+        "cityscapes": str(cityscapes_root),
+        "list": None,
+    }
     (folder / "comparison.json").write_text(json.dumps(plan))
     return folder
 
@@ -57,13 +83,28 @@ def run(*words) -> None:
 def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_path):
     run(folder, "--pictures", 2)
     frames = sorted(path.name for path in (folder / "pictures").iterdir())
-    assert frames == [f"lindau_{n:06}_000019_leftImg8bit" for n in (0, 2)]  # the ends of three images
+    assert frames == [
+        f"lindau_{n:06}_000019_leftImg8bit" for n in (0, 2)
+    ]  # the ends of three images
     street = next((cityscapes_root / "leftImg8bit/val").rglob(f"{frames[1]}.png"))
-    words = [street, "--model", folder / "seed0/ada/last.pt", "--output", tmp_path / "out", "--save", "colour", "--no-legend"]
-    predict.main(predict.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"]))
+    words = [
+        street,
+        "--model",
+        folder / "seed0/ada/last.pt",
+        "--output",
+        tmp_path / "out",
+        "--save",
+        "color",
+        "--no-legend",
+    ]
+    predict.main(
+        predict.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"])
+    )
     shown = np.array(Image.open(folder / "pictures" / frames[1] / "ada.png").convert("RGB"))
-    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_colour.png"))
-    assert {tuple(colour) for colour in shown.reshape(-1, 3).tolist()} <= {tuple(colour) for colour in COLOURS.tolist()}
+    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_color.png"))
+    assert {tuple(color) for color in shown.reshape(-1, 3).tolist()} <= {
+        tuple(color) for color in COLORS.tolist()
+    }
     page = (folder / "report.html").read_text()
     assert page.count("data:image/png") == 2 * 3
     assert page.count("data:image/jpeg") == 2
@@ -71,7 +112,16 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
 
 def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
     run(folder)
-    before = {name: (folder / name).read_text() for name in ("report.html", "tables.md", "tables.csv", "tables.tex", "curves_loss_segmentation.svg")}
+    before = {
+        name: (folder / name).read_text()
+        for name in (
+            "report.html",
+            "tables.md",
+            "tables.csv",
+            "tables.tex",
+            "curves_loss_segmentation.svg",
+        )
+    }
     shutil.rmtree(cityscapes_root)
     for last in folder.rglob("last.pt"):
         last.unlink()
@@ -96,7 +146,11 @@ def test_what_is_missing_is_said(folder, cityscapes_root):
 def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch):
     run(folder)
     drawn = []
-    monkeypatch.setattr(entry, "load_network", lambda checkpoint, count: drawn.append(checkpoint["name"]) or load(checkpoint, count))
+    monkeypatch.setattr(
+        entry,
+        "load_predictor",
+        lambda checkpoint, *rest: drawn.append(checkpoint["name"]) or load(checkpoint, *rest),
+    )
     run(folder)
     assert drawn == []
     write_checkpoint(folder / "seed0/ada/last.pt", name="ada", seed=3)
@@ -104,7 +158,7 @@ def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch
     assert drawn == ["ada"]
 
 
-load = entry.load_network
+load = entry.load_predictor
 
 
 def test_a_folder_without_its_note_and_rows_that_it_does_not_name(folder):
@@ -118,7 +172,10 @@ def test_a_folder_without_its_note_and_rows_that_it_does_not_name(folder):
 def test_scores_of_other_images_are_refused(folder):
     scores = json.loads((folder / "seed1/source-only.json").read_text())
     (folder / "seed1/source-only.json").write_text(json.dumps(scores | {"images": 250}))
-    with pytest.raises(ValueError, match=r"scored on 3 images of val.* on 250 images of val.*cannot stand in one table"):
+    with pytest.raises(
+        ValueError,
+        match=r"scored on 3 images of val.* on 250 images of val.*cannot stand in one table",
+    ):
         run(folder)
 
 

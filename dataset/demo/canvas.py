@@ -1,0 +1,372 @@
+"""What every generated street is painted with: colors and noise, a camera, places on the ground,
+and a canvas of picture and labels.
+
+World coordinates are metres: right (0 = middle of the road), up (0 = the ground), forward (0 = the
+camera). Colors are RGB triples, 0-255. Label arguments are labelIds. Picture and labels are
+painted by the same calls, so they agree by construction.
+"""
+
+import colorsys
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+
+import cv2
+import numpy as np
+
+from dataset.labels import CLASS_NAMES, LABEL_IDS
+
+LABEL = {
+    **dict(zip(CLASS_NAMES, LABEL_IDS, strict=True)),
+    "ego vehicle": 1,
+    "static": 4,
+    "rail track": 10,
+    "license plate": 34,
+}
+"""labelId by name: the 19 classes and the ignored labels that the streets use."""
+
+NEAR_M = 1.0
+"""How far ahead of the camera the visible world begins."""
+
+_CORNERS = np.array([(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)])
+_SUBPIXEL_BITS = 4
+# points farther outside the picture than this are moved nearer, since OpenCV computes in 32-bit
+# integers
+_FURTHEST_PX = 2e4
+
+
+def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
+    """(3,) float RGB, 0-255, of hue (in turns, wraps around), saturation and value (0-1,
+    clipped).
+    """
+    return (
+        np.array(colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1)))
+        * 255
+    )
+
+
+def to_uint8(picture: np.ndarray) -> np.ndarray:
+    """Float colors of any shape, clipped to 0-255 and rounded down."""
+    return picture.clip(0, 255, out=np.empty(picture.shape, np.uint8), casting="unsafe")
+
+
+def as_planes(color: np.ndarray) -> np.ndarray:
+    """A color (3,) as (3, 1, 1): arithmetic on planes (3, H, W) is several times faster than on
+    pixels (H, W, 3).
+    """
+    return color[:, None, None]
+
+
+def to_picture(planes: np.ndarray) -> np.ndarray:
+    """Float planes (3, H, W) -> picture (H, W, 3) uint8, clipped to 0-255 and rounded down."""
+    return cv2.merge(tuple(to_uint8(planes)))
+
+
+def lit(picture: np.ndarray, light: float) -> np.ndarray:
+    """A picture (H, W, 3) uint8 times ``light``, clipped to 0-255 and rounded down."""
+    return cv2.LUT(picture, to_uint8(np.arange(256) * light))
+
+
+def fractal_noise(
+    rng: np.random.Generator, size: tuple[int, int], wavelengths: tuple[float, ...]
+) -> np.ndarray:
+    """(H, W) float32 in [-1, 1]: smooth noise summed over ``wavelengths`` in pixels, each at equal
+    strength.
+    """
+    total, layer = np.zeros(size, np.float32), np.empty(size, np.float32)
+    for wavelength in wavelengths:
+        grid = [max(2, math.ceil(side / wavelength)) for side in size]
+        total += cv2.resize(
+            rng.uniform(-1, 1, grid).astype(np.float32),
+            size[::-1],
+            layer,
+            interpolation=cv2.INTER_CUBIC,
+        )
+    total *= 1.3 / math.sqrt(len(wavelengths))
+    return np.clip(total, -1, 1, out=total)
+
+
+@cache
+def unit_circle(corners: int) -> np.ndarray:
+    """(corners, 2) points around the origin at distance 1, the first at (1, 0). Read-only, since
+    every caller gets the same array.
+    """
+    turns = np.linspace(0, 2 * math.pi, corners, endpoint=False)
+    circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)
+    circle.flags.writeable = False
+    return circle
+
+
+@dataclass(frozen=True)
+class Camera:
+    """A pinhole camera above a road that bends as ``right = bend * forward**2``. focal, centre and
+    horizon are in pixels, the rest in metres.
+    """
+
+    focal: float
+    centre: float
+    horizon: float
+    height: float
+    right: float
+    bend: float
+
+    def project(self, points: np.ndarray) -> np.ndarray:
+        """(..., 3) metres along the road (right, up, forward) -> (..., 2) pixels (across, down).
+        Points behind the near plane are moved onto it.
+        """
+        points = np.asarray(points, np.float64)
+        return self.at(points[..., 0], points[..., 1], points[..., 2])
+
+    def at(self, right: np.ndarray, up: np.ndarray | float, forward: np.ndarray) -> np.ndarray:
+        """``project`` with the coordinates apart: right and forward of one shape (...), up of that
+        shape or a number -> (..., 2) pixels.
+        """
+        forward = np.maximum(forward, NEAR_M)
+        pixels = np.empty((*forward.shape, 2))
+        pixels[..., 0] = self.centre + self.focal * (
+            (right - self.right) / forward + self.bend * forward
+        )
+        pixels[..., 1] = self.horizon + self.focal * (self.height - up) / forward
+        return pixels
+
+    def ground(self, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The inverse of ``project`` on the ground, for pixels below the horizon: (right, forward)
+        in metres, of the inputs' broadcast shape.
+        """
+        forward = self.focal * self.height / (down - self.horizon)
+        return (
+            (across - self.centre) / self.focal - self.bend * forward
+        ) * forward + self.right, forward
+
+    @property
+    def ground_top(self) -> int:
+        """The first row of pixels, counted from above, that lies wholly under the horizon."""
+        return max(0, math.floor(self.horizon) + 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an object stands and where it heads: yaw 0 drives away from the camera, pi comes
+    towards it. Call it with local metres to get pixels.
+    """
+
+    camera: Camera
+    right: float
+    forward: float
+    yaw: float = 0.0
+
+    def __call__(self, points) -> np.ndarray:
+        """(..., 3) metres (across, up, along) from where the object stands, along = where it heads
+        -> (..., 2) pixels (across, down).
+        """
+        points = np.asarray(points, np.float64)
+        return self.at(points[..., 0], points[..., 1], points[..., 2])
+
+    def at(
+        self, across: np.ndarray | float, up: np.ndarray | float, along: np.ndarray
+    ) -> np.ndarray:
+        """The same with the coordinates apart, of shapes that broadcast together -> (..., 2)
+        pixels.
+        """
+        cos, sin = math.cos(self.yaw), math.sin(self.yaw)
+        return self.camera.at(
+            self.right + across * cos + along * sin, up, self.forward - across * sin + along * cos
+        )
+
+    def pixels(self, metres: float) -> int:
+        """How many pixels wide a line of this width is here, at least 1."""
+        return max(1, round(metres * self.camera.focal / max(self.forward, NEAR_M)))
+
+
+class Canvas:
+    """A picture and its labels, painted together.
+
+    Attributes: rng, the source of all chance; image (H, W, 3) uint8 RGB; labels (H, W) uint8
+    labelIds; noise (1.5 H, 1.5 W) float32 in [-1, 1], from which textures are cut; haze, the share
+    (0-1) of ``haze_color`` mixed into whatever is painted next; sun, in [-1, 1], the light's side
+    (-1 left, 1 right) and strength.
+    """
+
+    def __init__(
+        self, rng: np.random.Generator, size: tuple[int, int], haze_color: np.ndarray, sun: float
+    ):
+        height, width = size
+        self.rng = rng
+        self.image = np.zeros((height, width, 3), np.uint8)
+        self.labels = np.zeros((height, width), np.uint8)
+        self.noise = fractal_noise(
+            rng, (height * 3 // 2, width * 3 // 2), (height / 4, height / 11, height / 32, 3)
+        )
+        self.haze, self.haze_color, self.sun = 0.0, haze_color, sun
+
+    def texture(self, height: int, width: int) -> np.ndarray:
+        """(height, width) float32 in [-1, 1], cut from the noise at a random place."""
+        top = self.rng.integers(self.noise.shape[0] - height + 1)
+        left = self.rng.integers(self.noise.shape[1] - width + 1)
+        return self.noise[top : top + height, left : left + width]
+
+    def region(self, points: np.ndarray) -> tuple[slice, slice] | None:
+        """The part of the canvas that the bounding box of the points (N, 2) covers, as (rows,
+        columns); None if it lies outside.
+        """
+        height, width = self.labels.shape
+        across, down = (
+            points.T.tolist()
+        )  # Python's min and max are the faster ones for a few points
+        left, right = max(0, math.floor(min(across))), min(width, math.ceil(max(across)) + 1)
+        top, bottom = max(0, math.floor(min(down))), min(height, math.ceil(max(down)) + 1)
+        return (slice(top, bottom), slice(left, right)) if right > left and bottom > top else None
+
+    def polygon(
+        self, points: np.ndarray, color: np.ndarray, label: int | None = None, grain: float = 0.0
+    ) -> None:
+        """Fill a polygon (N, 2) of pixels. ``label`` None leaves the labels as they are; ``grain``
+        (0-1) is the strength of the noise on it.
+        """
+        if grain:
+            region = self.region(points)
+            if region is not None:
+                mask = _mask(points, region)
+                self.paste(region, color, 1 + grain * self.texture(*mask.shape), mask, label)
+            return
+        fixed = [_fixed_point(points)]
+        cv2.fillPoly(self.image, fixed, self._opencv_color(color), cv2.LINE_AA, _SUBPIXEL_BITS)
+        if label is not None:
+            cv2.fillPoly(self.labels, fixed, label, shift=_SUBPIXEL_BITS)
+
+    def mark(self, points: np.ndarray, label: int) -> None:
+        """Label a polygon (N, 2) of pixels and leave the picture as it is."""
+        cv2.fillPoly(self.labels, [_fixed_point(points)], label, shift=_SUBPIXEL_BITS)
+
+    def line(
+        self, points: np.ndarray, color: np.ndarray, thickness: int, label: int | None = None
+    ) -> None:
+        """Draw a polyline (N, 2) of pixels, ``thickness`` pixels wide."""
+        fixed = [_fixed_point(points)]
+        cv2.polylines(
+            self.image,
+            fixed,
+            False,
+            self._opencv_color(color),
+            thickness,
+            cv2.LINE_AA,
+            _SUBPIXEL_BITS,
+        )
+        if label is not None:
+            cv2.polylines(self.labels, fixed, False, label, thickness, cv2.LINE_8, _SUBPIXEL_BITS)
+
+    def disc(
+        self, centre: np.ndarray, radius: float, color: np.ndarray, label: int | None = None
+    ) -> None:
+        """Fill a circle; centre (2,) and radius in pixels."""
+        self.polygon(centre + radius * unit_circle(12), color, label)
+
+    def warp(
+        self, picture: np.ndarray, corners: np.ndarray, label: int, alpha: np.ndarray | None = None
+    ) -> None:
+        """Paint a flat picture (h, w, 3) uint8 in perspective onto ``corners`` (4, 2): top left,
+        top right, bottom right, bottom left.
+
+        Where ``alpha`` (h, w) uint8 is 0 one sees through it, yet the label covers the whole
+        quadrilateral, as the annotators of fences draw it.
+        """
+        region = self.region(corners)
+        if region is None:
+            return
+        height, width = picture.shape[:2]
+        mask = _mask(corners, region)
+        source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
+        matrix = cv2.getPerspectiveTransform(
+            source, (corners - (region[1].start, region[0].start)).astype(np.float32)
+        )
+        flat = cv2.warpPerspective(
+            picture, matrix, mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE
+        )
+        self.labels[region][mask] = label
+        if alpha is not None:
+            mask = mask & (cv2.warpPerspective(alpha, matrix, mask.shape[::-1]) > 127)
+        hazy = to_uint8(
+            np.arange(256)[:, None] * (1 - self.haze) + self.haze_color * self.haze
+        )  # (256, 3), of every value by channel
+        self._put(region, cv2.LUT(flat, hazy[None]), mask)
+
+    def paste(
+        self,
+        region: tuple[slice, slice],
+        color: np.ndarray,
+        shade: np.ndarray,
+        mask: np.ndarray,
+        label: int | None = None,
+    ) -> None:
+        """Put ``color`` times ``shade`` (h, w) where ``mask`` (h, w) bool, haze mixed in, and
+        ``label`` into a region of the same size.
+        """
+        picture = as_planes(np.float32(color)) * shade  # (3, h, w)
+        picture *= 1 - self.haze
+        self._put(region, to_picture(picture + as_planes(self.haze_color * self.haze)), mask)
+        if label is not None:
+            self.labels[region][mask] = label
+
+    def _put(self, region: tuple[slice, slice], picture: np.ndarray, mask: np.ndarray) -> None:
+        """Copy the pixels of ``picture`` (h, w, 3) uint8 where ``mask`` (h, w) bool into a region
+        of the same size.
+        """
+        cv2.copyTo(picture, mask.view(np.uint8), self.image[region])
+
+    def shadows(
+        self, right: float, forward: float, half_width: float, half_length: float, height: float
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """What a thing of this place and size (metres) darkens, as (right, forward): under it (4,
+        2) and, away from the sun, beside it (8, 2).
+        """
+        foot = _CORNERS * (half_width, half_length) + (right, forward)
+        return foot, np.concatenate([foot, foot - (self.sun * height * 0.5, -0.25 * height)])
+
+    def _opencv_color(self, color: np.ndarray) -> tuple[int, ...]:
+        mixed = (
+            channel * (1 - self.haze) + fog * self.haze
+            for channel, fog in zip(color.tolist(), self.haze_color.tolist(), strict=True)
+        )
+        return tuple(min(max(int(channel), 0), 255) for channel in mixed)
+
+
+def _mask(points: np.ndarray, region: tuple[slice, slice]) -> np.ndarray:
+    """(h, w) bool: which pixels of the region lie in the polygon (N, 2)."""
+    rows, columns = region
+    mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
+    cv2.fillPoly(
+        mask, [_fixed_point(points - (columns.start, rows.start))], 1, shift=_SUBPIXEL_BITS
+    )
+    return mask.view(bool)
+
+
+def _fixed_point(points: np.ndarray) -> np.ndarray:
+    """(N, 2) pixels as the integers that OpenCV's ``shift`` expects."""
+    return np.rint(
+        np.minimum(np.maximum(points, -_FURTHEST_PX), _FURTHEST_PX) * 2**_SUBPIXEL_BITS
+    ).astype(np.int32)
+
+
+class Layer(IntEnum):
+    """The painter's layers, far to near: a row nearer to the road is never hidden by one farther
+    from it.
+    """
+
+    BACKDROP = 0
+    HOUSES = 1
+    BOUNDARIES = 2
+    OBJECTS = 3
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something to paint: its layer, how far away it is (metres; the farthest first within a
+    layer), how, and its shadows (see Canvas.shadows).
+    """
+
+    layer: Layer
+    forward: float
+    draw: Callable[[], None]
+    shadows: tuple[np.ndarray, ...] = ()

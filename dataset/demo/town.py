@@ -1,0 +1,191 @@
+"""What a generated street is before it is painted: the two looks, and the plan of one street, drawn
+from the ranges of its look.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dataset.demo.canvas import LABEL, Camera, hsv
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one domain looks. Pairs are ranges to draw from, in metres unless a name says otherwise;
+    the *_share fields are probabilities.
+    """
+
+    name: str
+    focal_widths: tuple[float, float]
+    camera_height: tuple[float, float]
+    road_half: tuple[float, float]
+    sidewalk: tuple[float, float]
+    floors: tuple[int, int]
+    garden_share: float
+    gap_share: float
+    tree_share: float
+    palm_share: float
+    parked_share: float
+    crossing_share: float
+    people: tuple[int, int]
+    bicycles: tuple[int, int]
+    motorcycles: tuple[int, int]
+    truck_share: float
+    bus_share: float
+    train_share: float
+    sunny_share: float
+    yellow_lines: bool
+    hood: bool
+    plate: int
+
+
+GAME = Look(
+    name="game",
+    focal_widths=(0.75, 0.95),
+    camera_height=(1.5, 2.6),
+    road_half=(5.0, 8.5),
+    sidewalk=(2.0, 4.0),
+    floors=(1, 9),
+    garden_share=0.65,
+    gap_share=0.3,
+    tree_share=0.3,
+    palm_share=0.5,
+    parked_share=0.25,
+    crossing_share=0.4,
+    people=(0, 7),
+    bicycles=(0, 2),
+    motorcycles=(0, 2),
+    truck_share=0.5,
+    bus_share=0.3,
+    train_share=0.22,
+    sunny_share=0.75,
+    yellow_lines=True,
+    hood=False,
+    plate=LABEL["license plate"],
+)
+CAMERA = Look(
+    name="camera",
+    focal_widths=(0.95, 1.1),
+    camera_height=(1.2, 1.4),
+    road_half=(3.2, 5.2),
+    sidewalk=(1.8, 3.5),
+    floors=(3, 6),
+    garden_share=0.35,
+    gap_share=0.12,
+    tree_share=0.38,
+    palm_share=0.0,
+    parked_share=0.6,
+    crossing_share=0.3,
+    people=(1, 9),
+    bicycles=(0, 4),
+    motorcycles=(0, 1),
+    truck_share=0.3,
+    bus_share=0.3,
+    train_share=0.22,
+    sunny_share=0.3,
+    yellow_lines=False,
+    hood=True,
+    plate=LABEL["car"],
+)
+LOOKS = {look.name: look for look in (GAME, CAMERA)}
+"""The looks by name."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One side of the road: its sign (-1 left, 1 right) and where kerb, verge, sidewalk and garden
+    end, in metres from the road's middle.
+    """
+
+    sign: int
+    kerb: float
+    verge: float
+    walk: float
+    front: float
+    green: bool
+
+    @property
+    def has_garden(self) -> bool:
+        return self.front > self.walk
+
+    @property
+    def edges(self) -> list[float]:
+        """Where kerb, verge, sidewalk and garden end, as world coordinates: metres to the right,
+        negative on the left side.
+        """
+        return [self.sign * edge for edge in (self.kerb, self.verge, self.walk, self.front)]
+
+
+@dataclass(frozen=True)
+class Town:
+    """What all objects of one street share: the look, the two sides, the crossing (from, to; metres
+    ahead) and the middle of the rails, if any.
+    """
+
+    look: Look
+    left: Side
+    right: Side
+    crossing: tuple[float, float] | None
+    rails: float | None
+    leaf_hue: float
+    sunny: bool
+
+    @property
+    def sides(self) -> tuple[Side, Side]:
+        return self.left, self.right
+
+    def beside_crossing(self, start: float, stop: float) -> bool:
+        """Whether something that reaches from ``start`` to ``stop`` metres ahead leaves the
+        crossing free.
+        """
+        return self.crossing is None or stop < self.crossing[0] or start > self.crossing[1]
+
+    def leaf(self, rng: np.random.Generator) -> np.ndarray:
+        """A leaf color of this season: from dark green to straw and, now and then, autumn."""
+        brightness = rng.uniform(0.22, 0.6) if self.look is GAME else rng.uniform(0.16, 0.42)
+        return hsv(self.leaf_hue + rng.uniform(-0.05, 0.05), rng.uniform(0.3, 0.75), brightness)
+
+
+def plan_town(rng: np.random.Generator, look: Look) -> Town:
+    """Draw the layout of one street."""
+    kerb = rng.uniform(*look.road_half)
+    crossing_start = rng.uniform(14, 45) if rng.random() < look.crossing_share else None
+    rails = -kerb * rng.uniform(0.25, 0.45) if rng.random() < look.train_share else None
+    return Town(
+        look,
+        left=_side(rng, look, -1, kerb),
+        right=_side(rng, look, 1, kerb),
+        crossing=(
+            None
+            if crossing_start is None
+            else (crossing_start, crossing_start + rng.uniform(7, 12))
+        ),
+        rails=rails,
+        leaf_hue=rng.choice([0.27, 0.24, 0.2, 0.11]),
+        sunny=rng.random() < look.sunny_share,
+    )
+
+
+def _side(rng: np.random.Generator, look: Look, sign: int, kerb: float) -> Side:
+    verge = kerb + (rng.uniform(1, 3) if rng.random() < look.garden_share / 2 else 0)
+    walk = verge + rng.uniform(*look.sidewalk)
+    front = walk + (rng.uniform(3, 9) if rng.random() < look.garden_share else 0.0)
+    return Side(sign, kerb, verge, walk, front, green=rng.random() < 0.8)
+
+
+def plan_camera(rng: np.random.Generator, town: Town, size: tuple[int, int]) -> Camera:
+    """Where the camera stands: in the right lane or, now and then in the game, on the sidewalk.
+    size (height, width) in pixels.
+    """
+    look, kerb, (height, width) = town.look, town.right.kerb, size
+    right = rng.uniform(0.15, 0.5) * kerb
+    if not look.hood and rng.random() < 0.2:
+        right = kerb + rng.uniform(-1, 1.2)  # players also walk
+    return Camera(
+        focal=rng.uniform(*look.focal_widths) * width,
+        centre=width * rng.normal(0.5, 0.04 if look.hood else 0.1),
+        horizon=height * (rng.uniform(0.4, 0.47) if look.hood else rng.uniform(0.36, 0.54)),
+        height=rng.uniform(*look.camera_height),
+        right=right,
+        bend=rng.normal(0, 0.0012),
+    )

@@ -1,0 +1,43 @@
+"""Measures this project against the published manner of doing the same work (scripts/baselines.py),
+and its methods against each other.
+"""
+
+from scripts.benchmark import data, evaluation, methods, model, train
+from utils.options.parser import new_parser, user_errors_without_traceback
+
+SUBCOMMANDS = {
+    "data": data,
+    "train": train,
+    "methods": methods,
+    "evaluation": evaluation,
+    "model": model,
+}
+
+EPILOG = """examples:
+  python -m scripts.benchmark data --gta5 $GTA5 --cityscapes $CITYSCAPES --json data.json
+  python -m scripts.benchmark train --json train.json
+  python -m scripts.benchmark methods --json methods.json
+  python -m scripts.benchmark evaluation --json evaluation.json
+  python -m scripts.benchmark model --backbone resnet18 --json model.json
+"""
+
+
+def parse_arguments(argv: list[str] | None = None):
+    parser = new_parser(__doc__, EPILOG)
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
+    for name, module in SUBCOMMANDS.items():
+        summary = module.__doc__.splitlines()[0]
+        subparser = subparsers.add_parser(
+            name, help=summary, description=module.__doc__, formatter_class=parser.formatter_class
+        )
+        module.add_arguments(subparser)
+    return parser.parse_args(argv)
+
+
+def main(args) -> None:
+    SUBCOMMANDS[args.subcommand].run(args)
+
+
+if __name__ == "__main__":
+    with user_errors_without_traceback():
+        main(parse_arguments())

@@ -1,0 +1,196 @@
+"""One adversarial iteration, light discriminator, on synthetic batches: ours against the published
+manner (scripts/baselines.py).
+
+Every measurement has a process of its own, and the two sides take turns, so that a busy machine
+slows both. bf16 is left out, and its ratios are null, where the hardware would only emulate it,
+many times slower than fp32.
+"""
+
+import json
+import multiprocessing
+import resource
+import statistics
+import time
+from pathlib import Path
+
+import torch
+
+from model.bisenet import BiSeNet
+from model.discriminator import build_discriminator
+from model.uda.adversarial import Computation, Opponent, adversarial_step
+from scripts.baselines import BaselineBiSeNet, adversarial_iteration, baseline_discriminator
+from utils.options.parser import positive_int
+from utils.report.tables import markdown_table
+from utils.training.environment import environment
+from utils.training.precision import autocast_for, choose_device, choose_precision, scaler_for
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--backbone", choices=("resnet18", "resnet101"), default="resnet18")
+    parser.add_argument(
+        "--batch-size", type=positive_int, default=4, help="images per step and domain"
+    )
+    parser.add_argument(
+        "--crop-size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(256, 512),
+        help="of the timed steps",
+    )
+    parser.add_argument(
+        "--memory-size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        default=(512, 1024),
+        help="crop that memory is measured at",
+    )
+    parser.add_argument(
+        "--rounds",
+        type=positive_int,
+        default=3,
+        help="processes of each side; the median of their fastest steps counts",
+    )
+    parser.add_argument(
+        "--steps", type=positive_int, default=2, help="timed steps a process, after one to warm up"
+    )
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures and ratios")
+
+
+def iteration(
+    side: str, backbone: str, batch_size: int, size: tuple[int, int], device: torch.device
+):
+    """A function that does one iteration of ``side`` on a fixed synthetic batch, optimizers
+    included.
+    """
+    torch.manual_seed(0)
+    source, target = torch.randn(2, batch_size, 3, *size, device=device)
+    label = torch.randint(0, 19, (batch_size, *size), device=device)
+    if side == "baseline":
+        model, discriminator = (
+            BaselineBiSeNet(backbone=backbone).to(device).train(),
+            baseline_discriminator().to(device),
+        )
+        sgd, adam = optimizers(model, discriminator)
+        return lambda: adversarial_iteration(model, discriminator, sgd, adam, source, label, target)
+
+    model, discriminator = (
+        network.to(device, memory_format=torch.channels_last).train()
+        for network in (BiSeNet(19, backbone), build_discriminator("light"))
+    )
+    source, target = (
+        image.contiguous(memory_format=torch.channels_last) for image in (source, target)
+    )
+    label = label.to(torch.uint8)
+    computation = Computation(autocast_for(device, side), scaler_for(device, side))
+    sgd, adam = optimizers(model, discriminator)
+
+    def step() -> None:
+        sgd.zero_grad()
+        adam.zero_grad()
+        adversarial_step(model, [Opponent(discriminator, 0.01)], source, label, target, computation)
+        sgd.step()
+        adam.step()
+
+    return step
+
+
+def optimizers(
+    model: torch.nn.Module, discriminator: torch.nn.Module
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    sgd = torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4)
+    return sgd, torch.optim.Adam(discriminator.parameters(), 1e-5, betas=(0.9, 0.99))
+
+
+def sides_on(device: torch.device) -> tuple[str, ...]:
+    """What is compared: the published manner, ours in fp32, and ours in bf16 where the hardware
+    computes in it.
+    """
+    return (
+        ("baseline", "fp32", "bf16")
+        if choose_precision("auto", device) == "bf16"
+        else ("baseline", "fp32")
+    )
+
+
+def measure(
+    side: str, backbone: str, batch_size: int, size: tuple[int, int], steps: int, device_name: str
+) -> tuple[float, float]:
+    """(seconds of the fastest of ``steps`` iterations, MiB of peak memory beyond what the imports
+    took). Runs in a process of its own.
+    """
+    device = choose_device(device_name)
+    before = _resident_mib()
+    step = iteration(side, backbone, batch_size, size, device)
+    seconds = []
+    for _ in range(1 + steps):
+        start = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(time.perf_counter() - start)
+    peak = (
+        torch.cuda.max_memory_allocated() / 2**20
+        if device.type == "cuda"
+        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
+    )
+    return min(seconds[1:]), peak
+
+
+def _resident_mib() -> float:
+    """Resident memory of this process now."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize() / 2**20
+
+
+def run(args) -> None:
+    context = multiprocessing.get_context("spawn")
+    sides = sides_on(choose_device(args.device))
+    if "bf16" not in sides:
+        print("bf16 is left out: this hardware has no instructions for it.", flush=True)
+
+    def in_own_process(side: str, size: tuple[int, int], steps: int) -> tuple[float, float]:
+        with context.Pool(1) as pool:
+            return pool.apply(
+                measure, (side, args.backbone, args.batch_size, tuple(size), steps, args.device)
+            )
+
+    seconds = {side: [] for side in sides}
+    for number in range(args.rounds):
+        for side in sides:
+            seconds[side].append(in_own_process(side, args.crop_size, args.steps)[0])
+            print(f"round {number + 1}, {side}: {seconds[side][-1]:.2f} s an iteration", flush=True)
+    memory = {side: in_own_process(side, args.memory_size, 1)[1] for side in sides}
+
+    time_of = {side: statistics.median(values) for side, values in seconds.items()}
+    faster, smaller = (
+        {side: figures["baseline"] / figures[side] for side in sides}
+        for figures in (time_of, memory)
+    )
+    ratios = {
+        "ratio_time_bf16": faster.get("bf16"),
+        "ratio_time_fp32": faster["fp32"],
+        "ratio_memory": smaller.get("bf16"),
+        "ratio_memory_fp32": smaller["fp32"],
+    }
+    rows = [
+        [side, f"{time_of[side]:.2f}", f"{faster[side]:.2f}", f"{memory[side]:.0f}"]
+        for side in sides
+    ]
+    height, width = args.memory_size
+    print(
+        markdown_table(
+            ["adversarial iteration", "s", "times faster", f"peak MiB at {height}x{width}"], rows
+        )
+    )
+    if args.json:
+        figures = {
+            "seconds": seconds,
+            "peak_mib": memory,
+            "batch_size": args.batch_size,
+            "backbone": args.backbone,
+        }
+        figures |= {"crop_size": list(args.crop_size), "memory_size": list(args.memory_size)}
+        args.json.write_text(json.dumps(ratios | figures | environment(), indent=2) + "\n")

@@ -1,0 +1,336 @@
+"""A prepared root is the raw one, read faster: the same names, the same samples, and nothing that
+is old or half.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from dataset.cityscapes import cityscapes, cityscapes_tree
+from dataset.gta5 import gta5, gta5_tree
+from dataset.image_io import read_image, read_label
+from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
+from dataset.listing import check_listing, mask_of, select_by_list, values_of
+from dataset.loader import evaluation_loader, training_loader
+from dataset.prepared.build import PrepareJob, prepare
+from dataset.sampling import ShuffledIndex
+from dataset.segmentation import SegmentationDataset
+from dataset.style.lab import LabCopy, LabStatistics, LabTransfer, lab_statistics, lab_transfer
+from dataset.transforms import RandomScaleCropFlip
+from tests.conftest import write_gta5
+
+
+def prepared(tree, data: str, output: Path, **options) -> Path:
+    report = prepare(
+        PrepareJob(tree, data, **options), output, "the command", say=lambda text: None
+    )
+    assert not report.problems
+    return output
+
+
+@pytest.fixture
+def gta5_prepared(gta5_root, tmp_path) -> Path:
+    return prepared(gta5_tree(gta5_root), "gta5", tmp_path / "prepared-gta5")
+
+
+@pytest.fixture
+def cityscapes_prepared(cityscapes_root, tmp_path) -> Path:
+    for split in ("train", "val"):
+        prepared(
+            cityscapes_tree(cityscapes_root, split),
+            f"cityscapes-{split}",
+            tmp_path / "prepared-cityscapes",
+        )
+    return tmp_path / "prepared-cityscapes"
+
+
+def test_lists_the_same_frames_with_the_same_pixels(
+    gta5_root, gta5_prepared, cityscapes_root, cityscapes_prepared
+):
+    for raw, ours in (
+        (gta5(gta5_root), gta5(gta5_prepared)),
+        (cityscapes(cityscapes_root, "val"), cityscapes(cityscapes_prepared, "val")),
+    ):
+        assert len(raw) in (6, 3)
+        assert ours.names == raw.names
+        assert ours.fingerprint() == raw.fingerprint()
+        check_listing(ours)
+        for index in range(len(raw)):
+            assert ours[index].image.suffix == ".npy"
+            assert np.array_equal(read_image(ours[index].image), read_image(raw[index].image))
+            assert np.array_equal(read_label(ours[index].label), read_label(raw[index].label))
+
+
+def test_an_image_is_mapped_not_read(gta5_prepared):
+    image = read_image(gta5(gta5_prepared)[0].image)
+    assert isinstance(image.base, np.memmap)
+    assert not image.flags.writeable
+
+
+def test_stored_facts_are_those_of_the_raw_image(gta5_root, gta5_prepared):
+    raw, ours = gta5(gta5_root), gta5(gta5_prepared)
+    for index in range(len(raw)):
+        expected = lab_statistics(read_image(raw[index].image))
+        found = LabStatistics(ours).of(index)
+        assert np.array_equal(found.mean, expected.mean)
+        assert np.array_equal(found.std, expected.std)
+        label = read_label(raw[index].label)
+        train_ids = TRAIN_ID_OF[label]
+        assert ours.statistics.classes[index].tolist() == [
+            *((train_ids == c).sum() for c in range(NUM_CLASSES)),
+            (train_ids == 255).sum(),
+        ]
+        assert values_of(int(ours.statistics.values[index])) == set(np.unique(label).tolist())
+
+
+def test_a_subset_keeps_its_own_facts(gta5_prepared, tmp_path):
+    listing = gta5(gta5_prepared)
+    part = listing.subset(["00005", "00002"], "test")
+    assert np.array_equal(part.statistics.lab, listing.statistics.lab[[4, 1]])
+    assert np.array_equal(part.statistics.classes, listing.statistics.classes[[4, 1]])
+    (tmp_path / "list.txt").write_text("00005\n00077\n")
+    with pytest.raises(FileNotFoundError, match=r"'00077'.*what was left out"):
+        select_by_list(listing, tmp_path / "list.txt")
+
+
+def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list[torch.Tensor]:
+    """Batches of source images in the target's colors."""
+    order = ShuffledIndex(len(source), seed=3, rng_stream=0)
+    dataset = SegmentationDataset(
+        source,
+        RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), crop),
+        order,
+        [LabTransfer(source, target)],
+        seed=3,
+    )
+    loader = training_loader(dataset, 4, 0, count, workers, pin_memory=False)
+    return [part.clone() for batch in loader for part in (batch.image, batch.label, batch.index)]
+
+
+@pytest.mark.parametrize("lab_copies", [False, True])
+def test_the_same_samples_raw_or_prepared_with_any_number_of_workers(
+    gta5_root, cityscapes_root, cityscapes_prepared, tmp_path, lab_copies
+):
+    target = cityscapes(cityscapes_prepared, "train", labels=False)
+    expected = samples(gta5(gta5_root), cityscapes(cityscapes_root, "train", labels=False), 0)
+    source = gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p", lab_copies=lab_copies))
+    assert (source.lab_copy(0) is not None) == lab_copies
+    for workers in (0, 2):
+        assert all(
+            torch.equal(a, b)
+            for a, b in zip(expected, samples(source, target, workers), strict=True)
+        )
+
+
+@pytest.mark.parametrize("lab_copies", [False, True])
+def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_copies):
+    """What looks at the labels of the source: its color statistics by class, and crops that hold
+    more than one.
+    """
+    target = cityscapes(cityscapes_root, "train", labels=False)
+
+    def by_class(source):
+        styles, crops = (
+            [LabTransfer(source, target, by_class=True)],
+            RandomScaleCropFlip((1.5,), (24, 32)),
+        )
+        dataset = SegmentationDataset(source, crops, styles=styles, max_class_share=0.6)
+        return [dataset[position] for position in range(len(dataset))]
+
+    raw = by_class(gta5(gta5_root))
+    ours = by_class(
+        gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p", lab_copies=lab_copies))
+    )
+    for a, b in zip(raw, ours, strict=True):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.label, b.label)
+
+
+@pytest.mark.parametrize("lab_copies", [False, True])
+def test_the_same_samples_on_real_frames(real_data, tmp_path, lab_copies):
+    raw, raw_target = (
+        gta5(real_data / "frames/gta5"),
+        cityscapes(real_data / "frames/cityscapes", "train", labels=False),
+    )
+    source = gta5(prepared(gta5_tree(raw.root), "gta5", tmp_path / "g", lab_copies=lab_copies))
+    prepared(cityscapes_tree(raw_target.root, "train"), "cityscapes-train", tmp_path / "c")
+    target = cityscapes(tmp_path / "c", "train", labels=False)
+    expected = samples(raw, raw_target, 0, (512, 1024), 4)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(expected, samples(source, target, 0, (512, 1024), 4), strict=True)
+    )
+
+
+def test_evaluation_reads_the_same(cityscapes_root, cityscapes_prepared):
+    raw, ours = (
+        list(evaluation_loader(cityscapes(root, "val"), 0, pin_memory=False))
+        for root in (cityscapes_root, cityscapes_prepared)
+    )
+    assert len(raw) == 3
+    for a, b in zip(raw, ours, strict=True):
+        assert torch.equal(a.image, b.image)
+        assert torch.equal(a.label, b.label)
+
+
+def test_lab_opens_no_target_image(gta5_prepared, cityscapes_prepared):
+    source, target = gta5(gta5_prepared), cityscapes(cityscapes_prepared, "train", labels=False)
+    for path in (cityscapes_prepared / "leftImg8bit").rglob("*.npy"):
+        path.unlink()
+    assert len(samples(source, target, 0)) == 18
+
+
+def test_a_target_without_labels(cityscapes_root, tmp_path):
+    tree = cityscapes_tree(cityscapes_root, "train", labels=False)
+    root = prepared(tree, "cityscapes-train", tmp_path / "p", labels=False)
+    assert len(cityscapes(root, "train", labels=False)) == 5
+    assert not (root / "gtFine").exists()
+    with pytest.raises(FileNotFoundError, match="prepared without the labels"):
+        cityscapes(root, "train")
+
+
+def test_a_prepared_target_keeps_its_labels_to_itself(cityscapes_prepared):
+    listing = cityscapes(cityscapes_prepared, "train", labels=False)
+    assert listing[0].label is None
+    assert listing.statistics.classes is None
+
+
+@pytest.mark.parametrize(("steps", "index_type"), [(32, np.uint16), (1, np.uint32)])
+def test_a_lab_copy_transfers_bit_for_bit(steps, index_type):
+    coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (600, 400), interpolation=cv2.INTER_CUBIC) // steps * steps
+    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
+    copy = LabCopy.of(lab)
+    assert copy.index.dtype == index_type
+    assert np.array_equal(copy.colors[copy.index], lab)
+    source, target = lab_statistics(image), lab_statistics(image[:50] // 2 + 30)
+    where = np.s_[13:377, 40:555]
+    assert np.array_equal(
+        copy.transfer(where, source, target), lab_transfer(image[where], source, target)
+    )
+
+
+def test_value_masks():
+    for values in ({0, 7, 34}, {255}, {33, 255}, set()):
+        assert values_of(mask_of(values)) == values
+
+
+class TestBadInput:
+    def test_stale(self, gta5_root, gta5_prepared):
+        path = gta5_root / "labels/00003.png"
+        os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
+        with pytest.raises(
+            ValueError,
+            match=(
+                r"is stale: 1 files .* the first labels/00003.png. Bring it up to date with: the"
+                r" command"
+            ),
+        ):
+            gta5(gta5_prepared)
+
+    def test_a_raw_root_that_has_gone_is_no_objection(self, gta5_root, gta5_prepared):
+        gta5_root.rename(gta5_root.with_name("elsewhere"))
+        assert len(gta5(gta5_prepared)) == 6
+
+    @pytest.mark.parametrize("cut", [1, 40, 400])
+    def test_interrupted(self, gta5_prepared, cut):
+        journal = gta5_prepared / "prepared/gta5-1-of-1.jsonl"
+        journal.write_bytes(journal.read_bytes()[:-cut])
+        with pytest.raises(
+            ValueError,
+            match=r"is incomplete: .* stopped after [56] images. Go on with: the command",
+        ):
+            gta5(gta5_prepared)
+
+    def test_a_file_that_is_missing_or_cut_short(self, gta5_prepared):
+        path = gta5_prepared / "images/00002.npy"
+        os.truncate(path, path.stat().st_size - 1)
+        with pytest.raises(
+            FileNotFoundError,
+            match=r"is incomplete: 1 files are missing or cut short, the first images/00002.npy",
+        ):
+            gta5(gta5_prepared)
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match=r"images/00002.npy"):
+            gta5(gta5_prepared)
+
+    def test_what_was_never_prepared(self, gta5_prepared):
+        with pytest.raises(
+            FileNotFoundError, match="is a prepared root that holds gta5, but not cityscapes-val"
+        ):
+            cityscapes(gta5_prepared, "val")
+
+    def test_a_damaged_array(self, gta5_prepared):
+        listing = gta5(gta5_prepared)
+        for content in (b"", b"\x93NUMPY\x01\x00", b"x" * 200):
+            listing[0].image.write_bytes(content)
+            with pytest.raises(
+                ValueError, match=r"00001.npy cannot be read .*run scripts.prepare again"
+            ):
+                read_image(listing[0].image)
+        np.save(listing[0].image, np.zeros((4, 4, 3)))
+        with pytest.raises(ValueError, match=r"00001.npy holds float64"):
+            read_image(listing[0].image)
+        listing[0].image.unlink()
+        with pytest.raises(FileNotFoundError, match="prepared copy is incomplete"):
+            read_image(listing[0].image)
+
+    def test_a_damaged_journal(self, gta5_prepared):
+        journal = gta5_prepared / "prepared/gta5-1-of-1.jsonl"
+        lines = journal.read_text().splitlines(keepends=True)
+        for damage in ("no json\n", '{"a": 1}\n'):
+            journal.write_text("".join([*lines[:2], damage, *lines[3:]]))
+            with pytest.raises(
+                ValueError, match=r"gta5-1-of-1.jsonl, line 3, is not what scripts.prepare writes"
+            ):
+                gta5(gta5_prepared)
+
+
+def test_an_index_of_25000_costs_under_50_mb(tmp_path):
+    root = write_gta5(tmp_path / "raw", 1, (8, 8))
+    output = prepared(gta5_tree(root), "gta5", tmp_path / "p")
+    journal = output / "prepared/gta5-1-of-1.jsonl"
+    header, record, _ = journal.read_text().splitlines(keepends=True)
+    shutil.rmtree(root)
+    with open(journal, "w") as file:
+        file.write(header + record)
+        for number in range(2, 25_001):
+            file.write(record.replace("00001", f"{number:05}"))
+            for folder in ("images", "labels"):
+                os.link(output / folder / "00001.npy", output / folder / f"{number:05}.npy")
+        file.write('{"complete": 25000}\n')
+    program = """
+        import resource, sys
+        import dataset.loader, dataset.sampling
+        from dataset.style.lab import LabTransfer
+        from dataset.gta5 import gta5
+        from dataset.segmentation import SegmentationDataset
+        from dataset.transforms import RandomScaleCropFlip
+        def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        before = peak()
+        listing = gta5(sys.argv[1])
+        order = dataset.sampling.ShuffledIndex(len(listing), 0, 0)
+        samples = SegmentationDataset(listing, RandomScaleCropFlip((1.0,), (8, 8)), order, [LabTransfer(listing, listing)])
+        indexed = peak()
+        for position in range(3000):
+            samples[position]
+        print(len(listing), indexed - before, peak() - indexed)
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program), output],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    count, index_mb, reading_mb = map(float, found.split())
+    assert count == 25_000
+    assert index_mb < 50
+    assert reading_mb < 10

@@ -1,0 +1,158 @@
+"""Any images as a target: what is found, what it is called, and what is said where there is nothing
+to be found.
+"""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dataset.cityscapes import cityscapes
+from dataset.gta5 import gta5
+from dataset.image_io import read_image
+from dataset.listing import check_listing, select_by_list
+from dataset.loader import evaluation_loader
+from dataset.segmentation import SegmentationDataset
+from dataset.style.lab import LabTransfer, lab_statistics
+from dataset.target import unlabelled_images
+from dataset.transforms import RandomScaleCropFlip
+from tests.conftest import scene
+
+
+def write_images(root: Path, *names: str, size: tuple[int, int] = (48, 96)) -> Path:
+    for number, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(number, size)[0]).save(root / name)
+    return root
+
+
+@pytest.fixture
+def dashcam(tmp_path):
+    root = write_images(
+        tmp_path / "dashcam",
+        "monday/0002.jpg",
+        "monday/0001.jpg",
+        "tuesday/night/0001.JPG",
+        "0.png",
+    )
+    (root / "monday/notes.txt").write_text("rain")
+    (root / "monday/.0001.jpg").write_bytes(b"what some systems leave beside an image")
+    return root
+
+
+ALL = ["0", "monday/0001", "monday/0002", "tuesday/night/0001"]
+
+
+def test_a_folder_gives_all_images_below_it_sorted(dashcam):
+    listing = unlabelled_images([str(dashcam)])
+    assert listing.names == ALL
+    assert not listing.has_labels
+    assert listing[0].label is None
+    assert listing[3].image == dashcam / "tuesday/night/0001.JPG"
+    assert read_image(listing[3].image).shape == (48, 96, 3)
+
+
+def test_patterns_files_and_folders_agree(dashcam):
+    everything = unlabelled_images([str(dashcam)])
+    for patterns in (
+        ["**"],
+        ["**/*.jpg", "**/*.JPG", "*.png"],
+        ["monday", "tuesday", "0.png"],
+        ["tuesday/night/0001.JPG", "0.png", "monday/*"],
+    ):
+        listing = unlabelled_images([str(dashcam / pattern) for pattern in patterns])
+        assert listing.names == everything.names
+        assert listing.fingerprint() == everything.fingerprint()
+
+
+def test_names_begin_below_what_all_have_in_common(dashcam, monkeypatch):
+    assert unlabelled_images([str(dashcam / "**/*.jpg")]).names == ["0001", "0002"]
+    monkeypatch.chdir(dashcam)
+    assert unlabelled_images(["monday"]).names_of([1]) == ["0002"]
+    assert unlabelled_images(["monday", "tuesday"]).names == ALL[1:]
+
+
+def test_a_name_with_dots_keeps_them(tmp_path):
+    root = write_images(tmp_path, "2024-05-01 12.30.00.jpg", "2024-05-01 12.30.01.jpg")
+    listing = unlabelled_images([str(root)])
+    assert listing.names == ["2024-05-01 12.30.00", "2024-05-01 12.30.01"]
+    for line in ("2024-05-01 12.30.01", "2024-05-01 12.30.01.jpg"):
+        (tmp_path / "list.txt").write_text(line)
+        assert select_by_list(listing, tmp_path / "list.txt").names == ["2024-05-01 12.30.01"]
+
+
+def test_a_folder_whose_name_looks_like_a_pattern(tmp_path):
+    root = write_images(tmp_path / "cam [1]", "a.jpg", "b/c.jpg")
+    assert unlabelled_images([str(root)]).names == ["a", "b/c"]
+    assert unlabelled_images([str(root / "a.jpg")]).names == ["a"]
+
+
+def test_labels_of_known_data_sets_are_left_out(gta5_root, cityscapes_root, tmp_path):
+    assert unlabelled_images([str(cityscapes_root / "leftImg8bit/val")]).names == [
+        "lindau_000000_000019_leftImg8bit",
+        *LINDAU,
+    ]
+    assert len(unlabelled_images([str(cityscapes_root)])) == 8
+    assert len(unlabelled_images([str(gta5_root)])) == 6
+    # The labels alone, copied beside nothing, betray themselves by their names.
+    shutil.copytree(cityscapes_root / "gtFine/val/lindau", tmp_path / "alone")
+    with pytest.raises(ValueError, match="found 3 label files, 0 other files and 0 folders"):
+        unlabelled_images([str(tmp_path / "alone/*")])
+    with pytest.raises(ValueError, match="found 6 label files"):
+        unlabelled_images([str(gta5_root / "labels/*.png")])
+
+
+LINDAU = ["lindau_000001_000019_leftImg8bit", "lindau_000002_000019_leftImg8bit"]
+
+
+def test_a_split_of_cityscapes_has_the_names_of_the_listing(cityscapes_root):
+    shutil.copytree(
+        cityscapes_root / "leftImg8bit/train/aachen", cityscapes_root / "leftImg8bit/train/zurich"
+    )
+    assert (
+        unlabelled_images([str(cityscapes_root / "leftImg8bit/train")]).names
+        == cityscapes(cityscapes_root, "train", labels=False).names
+    )
+
+
+def test_it_is_a_target_like_any_other(dashcam, gta5_root):
+    source, target = gta5(gta5_root), unlabelled_images([str(dashcam)])
+    check_listing(target)
+    batch = next(iter(evaluation_loader(target, workers=0, pin_memory=False)))
+    assert batch.label is None
+    assert np.array_equal(batch.image[0].numpy(), read_image(dashcam / "0.png"))
+    crops = RandomScaleCropFlip((0.5, 1.0), (32, 64))
+    sample = SegmentationDataset(source, crops, styles=[LabTransfer(source, target)])[0]
+    assert sample.image.shape == (32, 64, 3)
+    statistics = LabTransfer(source, target).target.of(2)
+    assert np.array_equal(statistics.mean, lab_statistics(read_image(target[2].image)).mean)
+
+
+class TestBadInput:
+    def test_nothing_there(self, dashcam):
+        for pattern in ("absent", "absent.jpg", "*.jpeg"):
+            with pytest.raises(FileNotFoundError, match="Nothing at .*'dashcam/\\*\\*/\\*.jpg'"):
+                unlabelled_images([str(dashcam), str(dashcam / pattern)])
+
+    def test_no_image(self, tmp_path):
+        with pytest.raises(
+            ValueError, match="No image at .*0 label files, 0 other files and 1 folders"
+        ):
+            unlabelled_images([str(tmp_path)])
+        (tmp_path / "drive.mp4").write_bytes(b"")
+        (tmp_path / "notes").write_text("")
+        with pytest.raises(ValueError, match=r"2 other files \(.mp4, notes\).*ffmpeg"):
+            unlabelled_images([str(tmp_path)])
+
+    def test_folders_only(self, dashcam):
+        with pytest.raises(ValueError, match="and 1 folders.*Give a folder itself"):
+            unlabelled_images([str(dashcam / "tues*")])
+
+    def test_two_images_of_one_name(self, dashcam):
+        write_images(dashcam, "monday/0002.png")
+        with pytest.raises(
+            ValueError, match=r"0002.jpg and .*0002.png .*both would be called 'monday/0002'"
+        ):
+            unlabelled_images([str(dashcam)])

@@ -1,0 +1,169 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from model.bisenet import SegmentationOutput
+from model.losses.domain import (
+    SOURCE,
+    TARGET,
+    domain_loss,
+    least_squares_domain_loss,
+    self_information,
+)
+from model.losses.segmentation import (
+    ClassWeights,
+    build_pixel_weights,
+    cross_entropy,
+    ohem_weights,
+    segmentation_loss,
+)
+from scripts.baselines import gathered_cross_entropy
+
+
+def example(dtype=torch.float64):
+    torch.manual_seed(0)
+    label = torch.randint(0, 19, (2, 6, 8))
+    label[torch.rand(label.shape) < 0.3] = 255
+    logits = [torch.randn(2, 19, 6, 8, dtype=dtype, requires_grad=True) for _ in range(3)]
+    return SegmentationOutput(logits[0], tuple(logits[1:])), label
+
+
+def test_sum_of_main_and_auxiliary_cross_entropies_over_valid_pixels():
+    output, label = example(torch.float32)
+    expected = sum(
+        gathered_cross_entropy(logits.double(), label) for logits in (output.logits, *output.aux)
+    )
+    torch.testing.assert_close(
+        segmentation_loss(output, label).double(), expected, rtol=1e-6, atol=0
+    )
+
+
+def test_labels_may_be_bytes():
+    output, label = example()
+    assert torch.equal(segmentation_loss(output, label.byte()), segmentation_loss(output, label))
+
+
+def test_ignored_pixels_have_no_gradient():
+    output, label = example()
+    segmentation_loss(output, label).backward()
+    for logits in (output.logits, *output.aux):
+        assert (logits.grad.transpose(0, 1)[:, label == 255] == 0).all()
+        assert (logits.grad.transpose(0, 1)[:, label != 255] != 0).all()
+
+
+def test_a_crop_of_ignored_pixels_gives_zero_and_zero_gradients():
+    output, label = example()
+    loss = segmentation_loss(output, torch.full_like(label, 255))
+    loss.backward()
+    assert loss.item() == 0
+    assert all((logits.grad == 0).all() for logits in (output.logits, *output.aux))
+
+
+def test_evaluation_output_has_the_main_loss_only():
+    output, label = example()
+    assert torch.equal(
+        segmentation_loss(SegmentationOutput(output.logits, ()), label),
+        cross_entropy(output.logits, label),
+    )
+
+
+def test_domain_loss_is_equation_3_as_a_mean():
+    score = torch.randn(2, 1, 5, 7)
+    probability = score.sigmoid()
+    torch.testing.assert_close(domain_loss(score, SOURCE), -probability.log().mean())
+    torch.testing.assert_close(domain_loss(score, TARGET), -(1 - probability).log().mean())
+
+
+def test_losses_are_float32_under_autocast():
+    output, label = example(torch.float32)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        half = SegmentationOutput(output.logits.bfloat16(), ())
+        assert segmentation_loss(half, label).dtype == torch.float32
+        assert domain_loss(torch.randn(1, 1, 4, 4).bfloat16(), SOURCE).dtype == torch.float32
+        torch.testing.assert_close(
+            segmentation_loss(half, label),
+            F.cross_entropy(half.logits.float(), label, ignore_index=255),
+        )
+
+
+def test_scores_at_stride_8_give_the_same_loss_as_their_upsampling():
+    torch.manual_seed(0)
+    scores, label = torch.randn(2, 19, 5, 7, dtype=torch.float64), torch.randint(0, 20, (2, 33, 51))
+    label[label == 19] = 255
+    full = F.interpolate(scores, size=(33, 51), mode="bilinear", align_corners=False)
+    torch.testing.assert_close(
+        cross_entropy(scores, label), cross_entropy(full, label), rtol=1e-12, atol=0
+    )
+
+
+def test_weights_multiply_the_terms_and_leave_the_divisor():
+    output, label = example()
+    weight = torch.rand(label.shape, dtype=torch.float64)
+    each = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
+    torch.testing.assert_close(
+        cross_entropy(output.logits, label, weight=weight),
+        (each * weight).sum() / (label != 255).sum(),
+    )
+    torch.testing.assert_close(
+        segmentation_loss(output, label, weight=torch.ones_like(weight)),
+        segmentation_loss(output, label),
+    )
+
+
+def test_hard_pixels_are_the_mean_over_those_below_the_probability():
+    output, label = example()
+    each = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
+    hard = (each > -math.log(0.05)) & (label != 255)
+    weight = ohem_weights(output.logits.detach(), label, probability=0.05, least=0.01)
+    assert 0 < hard.sum() < (label != 255).sum()
+    assert torch.equal(weight > 0, hard)
+    torch.testing.assert_close(
+        cross_entropy(output.logits, label, weight=weight), each[hard].mean(), rtol=1e-6, atol=0
+    )
+
+
+def test_hard_pixels_are_never_fewer_than_the_least_share():
+    output, label = example()
+    easy = 10.0 * F.one_hot(label.clamp(max=18), 19).permute(0, 3, 1, 2)
+    weight = ohem_weights(output.logits.detach() + easy, label, least=0.25)
+    valid = int((label != 255).sum())
+    assert int((weight > 0).sum()) == pytest.approx(0.25 * valid, abs=1)
+    assert (ohem_weights(output.logits.detach(), torch.full_like(label, 255)) == 0).all()
+
+
+def test_class_weights_have_a_mean_of_1_and_favour_the_rare():
+    pixels = torch.tensor([900, 100, 0, 4])
+    weights = ClassWeights(pixels, torch.device("cpu"))
+    share = pixels / pixels.sum()
+    assert float((weights.table[:4] * share).sum()) == pytest.approx(1)
+    assert float(weights.table[3] / weights.table[1]) == pytest.approx(5, rel=1e-5)  # sqrt(100 / 4)
+    assert weights.table[2] == weights.table[255] == 0
+    assert torch.equal(weights(None, torch.tensor([[3, 255]])), weights.table[[3, 255]][None])
+
+
+def test_the_kinds_of_weighting():
+    assert build_pixel_weights("equal", None, torch.device("cpu")) is None
+    assert build_pixel_weights("hard", None, torch.device("cpu")) is ohem_weights
+    assert isinstance(
+        build_pixel_weights("class", torch.ones(19), torch.device("cpu")), ClassWeights
+    )
+
+
+def test_least_squares_is_zero_at_its_goal():
+    score = torch.tensor([1.0, 0.0, 0.5]).view(1, 1, 1, 3)
+    assert least_squares_domain_loss(score, SOURCE).item() == pytest.approx((0 + 1 + 0.25) / 3)
+    assert least_squares_domain_loss(torch.zeros(1, 1, 2, 2), TARGET) == 0
+
+
+def test_self_information_sums_to_an_entropy_between_0_and_1():
+    uniform, sure = (
+        torch.full((1, 19, 2, 2), 1 / 19),
+        F.one_hot(torch.zeros(1, 2, 2, dtype=torch.long), 19).permute(0, 3, 1, 2).float(),
+    )
+    torch.testing.assert_close(self_information(uniform).sum(1), torch.ones(1, 2, 2))
+    assert (self_information(sure) == 0).all()
+    probabilities = sure.clone().requires_grad_()
+    self_information(probabilities).sum().backward()
+    assert probabilities.grad.isfinite().all()

@@ -1,0 +1,155 @@
+"""One batch, computed by one process, in two parts, or by two processes: the same training."""
+
+import math
+import os
+import signal
+import subprocess
+
+import pytest
+import torch
+
+from tests.helpers.checkpoints import same_state
+from tests.helpers.cli import command, run
+from utils.training.checkpoint import read_checkpoint
+
+
+@pytest.fixture
+def roots(gta5_root, cityscapes_root):
+    """Every scene has other shares of void pixels, so that a mean of means would differ from the
+    mean over the whole batch.
+    """
+    for number, path in enumerate(
+        sorted(
+            [*(gta5_root / "labels").iterdir(), *(cityscapes_root / "gtFine/train").rglob("*.png")]
+        )
+    ):
+        blank_rows(path, number % 6 * 10)
+    return gta5_root, cityscapes_root
+
+
+def blank_rows(path, rows):
+    from PIL import Image
+
+    label = Image.open(path)
+    label.paste(0, (0, 0, label.width, rows))
+    label.save(path)
+
+
+def gradients(folder) -> dict[str, torch.Tensor]:
+    """The gradient vector of each network in the only step of a run: SGD's momentum and, but for a
+    factor, Adam's first moment.
+    """
+    parts = read_checkpoint(folder / "run/last.pt")["parts"]
+    names = {"optimizer": "momentum_buffer", "d_optimizer": "exp_avg"}
+    return {
+        part: torch.cat([s[key].flatten() for s in parts[part]["state"].values()]).double()
+        for part, key in names.items()
+        if part in parts
+    }
+
+
+@pytest.mark.parametrize("script", ["train", "train_da"])
+def test_gradients_do_not_depend_on_parts_and_processes(roots, tmp_path, script):
+    common = ["--max-steps", 1, "--batch-size", 4, "--bn", "frozen", "--weight-decay", 0]
+    common += ["--lambda-adv", 10] if script == "train_da" else []
+    ways = {"whole": (1, 1), "parts": (1, 4), "both": (2, 2)}
+    found = {}
+    for way, (processes, parts) in ways.items():
+        done = run(
+            script, *roots, tmp_path / way, *common, "--accumulate", parts, processes=processes
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("step 1:") == 1  # one process writes
+        found[way] = gradients(tmp_path / way)
+    for name, whole in found["whole"].items():
+        assert whole.norm() > 0
+        for way in ("parts", "both"):
+            assert (found[way][name] - whole).norm() / whole.norm() < 1e-5, (way, name)
+
+
+@pytest.mark.slow
+def test_scores_and_a_continued_run_do_not_depend_on_the_processes(roots, tmp_path):
+    common = ["--batch-size", 4, "--bn", "frozen", "--schedule-steps", 9, "--lr", 1e-4]
+    alone = run("train", *roots, tmp_path / "a", *common, "--max-steps", 1, "--validate-every", 1)
+    together = run(
+        "train",
+        *roots,
+        tmp_path / "b",
+        *common,
+        "--max-steps",
+        1,
+        "--validate-every",
+        1,
+        processes=2,
+    )
+    assert alone.returncode == together.returncode == 0, alone.stderr + together.stderr
+    scores = [read_checkpoint(tmp_path / name / "run/best.pt")["best"]["miou"] for name in "ab"]
+    assert math.isclose(*scores, rel_tol=1e-3)
+    more = run(
+        "train", *roots, tmp_path / "b", *common, "--max-steps", 2, "--resume"
+    )  # with frozen BatchNorm their number may change
+    assert more.returncode == 0, more.stderr
+    assert read_checkpoint(tmp_path / "b/run/last.pt")["step"] == 2
+
+
+@pytest.mark.slow
+def test_two_processes_stop_at_the_same_step_and_continue_bit_for_bit(roots, tmp_path):
+    common = ["--batch-size", 4, "--schedule-steps", 100, "--save-every", 1]
+    process = subprocess.Popen(
+        command("train", *roots, tmp_path / "a", *common, "--max-steps", 100, processes=2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step 2"):
+            break
+    process.send_signal(signal.SIGTERM)  # torchrun hands it to its processes
+    output, errors = process.communicate(timeout=100)
+    assert "Stopped by SIGTERM after step" in output, errors
+    stopped = read_checkpoint(tmp_path / "a/run/last.pt")["step"]
+    straight = run(
+        "train", *roots, tmp_path / "b", *common, "--max-steps", stopped + 2, processes=2
+    )
+    resumed = run(
+        "train",
+        *roots,
+        tmp_path / "a",
+        *common,
+        "--max-steps",
+        stopped + 2,
+        "--resume",
+        processes=2,
+    )
+    assert straight.returncode == resumed.returncode == 0, resumed.stderr
+    assert same_state(tmp_path / "a/run/last.pt", tmp_path / "b/run/last.pt")
+
+
+@pytest.mark.slow
+def test_local_batch_norm_refuses_another_number_of_processes(roots, tmp_path):
+    common = ["--batch-size", 4, "--schedule-steps", 9]
+    run("train", *roots, tmp_path, *common, "--max-steps", 1)
+    done = run("train", *roots, tmp_path, *common, "--max-steps", 2, "--resume", "--accumulate", 2)
+    assert done.returncode == 1
+    assert "images_normalized_together: [4] -> [2]" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_process_that_dies_takes_the_run_down(roots, tmp_path):
+    process = subprocess.Popen(
+        command("train", *roots, tmp_path, "--batch-size", 4, "--max-steps", 10000, processes=2),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("step 2"):
+            break
+    children = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
+    ).stdout.split()
+    assert len(children) == 2
+    os.kill(int(children[1]), signal.SIGKILL)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode != 0
+    assert "SIGKILL" in errors

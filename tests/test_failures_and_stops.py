@@ -1,0 +1,222 @@
+"""Nothing that a run has learned is lost, and nothing broken is ever saved."""
+
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+
+import train
+import train_da
+from model.losses.segmentation import segmentation_loss
+from tests.helpers.checkpoints import same_state
+from tests.helpers.cli import SMALL, command, run
+from utils.training.checkpoint import read_checkpoint
+
+
+def start_train(output, _, cityscapes, *arguments):
+    argv = [
+        *SMALL,
+        "--train-on",
+        "cityscapes",
+        "--cityscapes",
+        cityscapes,
+        "--output",
+        output,
+        "--name",
+        "run",
+        "--batch-size",
+        2,
+        *arguments,
+    ]
+    train.train(train.parse_arguments(list(map(str, argv))))
+
+
+def start_train_da(output, gta5, cityscapes, *arguments):
+    argv = [
+        *SMALL,
+        "--gta5",
+        gta5,
+        "--cityscapes",
+        cityscapes,
+        "--output",
+        output,
+        "--name",
+        "run",
+        "--batch-size",
+        2,
+        *arguments,
+    ]
+    train_da.adapt(train_da.parse_arguments(list(map(str, argv))))
+
+
+SCRIPTS = {"train": start_train, "train_da": start_train_da}
+RARE_LOOKS = ("--log-every", 100, "--max-steps", 6)
+
+
+@pytest.fixture(params=SCRIPTS)
+def script(request):
+    return request.param
+
+
+@pytest.fixture
+def broken_loss(monkeypatch):
+    """The segmenter's loss is NaN in the fourth step."""
+    calls = []
+
+    def from_the_fourth_on(function):
+        def spoiled(*arguments, **options):
+            calls.append(None)
+            return function(*arguments, **options) * (float("nan") if len(calls) == 4 else 1.0)
+
+        return spoiled
+
+    monkeypatch.setattr("train.segmentation_loss", from_the_fourth_on(train.segmentation_loss))
+    monkeypatch.setattr(
+        "model.uda.adversarial.segmentation_loss", from_the_fourth_on(segmentation_loss)
+    )
+
+
+@pytest.mark.parametrize(
+    ("saving", "last_good"),
+    [
+        (("--save-every", 1), 3),
+        (("--save-every", 3), 3),
+        (("--save-every", 100), None),
+        (("--save-every", 2, "--log-every", 1), 2),
+    ],
+    ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
+)
+def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
+    script, gta5_root, cityscapes_root, tmp_path, broken_loss, saving, last_good
+):
+    validation = ("--validate-every", 5)  # which would save best.pt
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Step 3 gave losses that are not finite(.|\n)*step 3: .*nan.*from the frames \['\w+",
+    ):
+        SCRIPTS[script](tmp_path, gta5_root, cityscapes_root, *RARE_LOOKS, *validation, *saving)
+    last = tmp_path / "run/last.pt"
+    assert (read_checkpoint(last)["step"] if last.exists() else None) == last_good
+    assert not (tmp_path / "run/best.pt").exists()
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_not_saved_though_the_loss_is(
+    script, gta5_root, cityscapes_root, tmp_path, monkeypatch, value
+):
+    step, calls = torch.optim.SGD.step, []
+
+    def spoil(optimizer, *arguments, **options):
+        step(optimizer, *arguments, **options)
+        calls.append(None)
+        if len(calls) == 3:
+            optimizer.param_groups[0]["params"][5].data.view(-1)[0] = value
+
+    monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    with pytest.raises(
+        FloatingPointError, match=r"After step 3(.|\n)*model\.(.|\n)*step 2: .*from the frames"
+    ):
+        SCRIPTS[script](tmp_path, gta5_root, cityscapes_root, *RARE_LOOKS, "--save-every", 1)
+    assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
+
+
+@pytest.mark.slow
+def test_the_run_ends_with_the_message_and_goes_on_from_the_last_good_checkpoint(
+    gta5_root, cityscapes_root, tmp_path
+):
+    roots = (gta5_root, cityscapes_root, tmp_path)
+    common = ["--batch-size", 2, "--save-every", 1, "--schedule-steps", 9, "--log-every", 9]
+    assert run("train", *roots, *common, "--max-steps", 1).returncode == 0
+    done = run(
+        "train",
+        *roots,
+        "--batch-size",
+        2,
+        "--max-steps",
+        5,
+        "--lr",
+        "1e38",
+        "--save-every",
+        1,
+        "--name",
+        "wild",
+    )
+    assert done.returncode == 1
+    assert "not finite" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert run("train", *roots, *common, "--max-steps", 2, "--resume").returncode == 0
+
+
+def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(gta5_root, cityscapes_root, tmp_path):
+    roots = (gta5_root, cityscapes_root, tmp_path)
+    common = ["--batch-size", 2, "--schedule-steps", 9]
+    assert run("train", *roots, *common, "--max-steps", 1).returncode == 0
+    before = (tmp_path / "run/last.pt").read_bytes()
+    limit = len(before) // 2
+    done = subprocess.run(
+        command("train", *roots, *common, "--max-steps", 2, "--resume"),
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert done.returncode == 1
+    assert "error: Could not write" in done.stderr
+    assert "previous last.pt is intact" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "run/last.pt").read_bytes() == before
+    assert not list((tmp_path / "run").glob("*.writing"))
+
+
+@pytest.mark.slow
+def test_twenty_kills_at_random_moments_change_nothing(gta5_root, cityscapes_root, tmp_path):
+    """Every second kill falls into a save, while the new file is being written."""
+    rng = random.Random(0)
+    roots, steps, kills, in_a_save = (gta5_root, cityscapes_root), 50, 20, 0
+    common = ["--batch-size", 2, "--max-steps", steps, "--save-every", 1, "--workers", 1]
+    straight = run("train_da", *roots, tmp_path / "straight", *common, "--save-every", steps)
+    assert straight.returncode == 0, straight.stderr
+
+    last = tmp_path / "killed/run/last.pt"
+    writing = last.with_name("last.pt.writing")
+
+    def start() -> subprocess.Popen:
+        resume = ["--resume"] if last.exists() else []
+        process = subprocess.Popen(
+            command("train_da", *roots, tmp_path / "killed", *common, *resume),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        process.stdout.readline()  # its first words: the run has begun
+        return process
+
+    for number in range(kills):
+        process = start()
+        if number % 2:
+            size = rng.randint(0, 50_000_000)
+            while process.poll() is None and not (writing.exists() and _size(writing) > size):
+                time.sleep(0.0005)
+        else:
+            time.sleep(rng.uniform(0, 1.5))
+        assert process.poll() is None, process.communicate()
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        in_a_save += writing.exists()
+    assert in_a_save >= kills // 4
+    process = start()
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert read_checkpoint(last)["step"] == steps
+    assert same_state(last, tmp_path / "straight/run/last.pt")
+
+
+def _size(path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

@@ -1,0 +1,165 @@
+import pytest
+import torch
+
+from utils.training.checkpoint import (
+    TrainingState,
+    differences,
+    plain,
+    read_checkpoint,
+    save_checkpoint,
+)
+from utils.training.distributed import ProcessGroup
+from utils.training.meters import LossMeter
+
+
+def meter():
+    return LossMeter(ProcessGroup(torch.device("cpu")))
+
+
+def make(path, **metadata):
+    save_checkpoint(path, {"model": torch.nn.Linear(2, 2)}, **metadata)
+
+
+def test_round_trip(tmp_path):
+    model = torch.nn.Linear(2, 2)
+    save_checkpoint(tmp_path / "last.pt", {"model": model}, step=3, settings={"lr": 0.1})
+    content = read_checkpoint(tmp_path / "last.pt")
+    assert content["step"] == 3
+    assert torch.equal(content["parts"]["model"]["weight"], model.weight)
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_only_plain_values_are_needed(tmp_path):
+    from pathlib import Path
+
+    make(tmp_path / "last.pt", settings=plain({"root": Path("a"), "size": (1, 2), "x": None}))
+    assert read_checkpoint(tmp_path / "last.pt")["settings"] == {
+        "root": "a",
+        "size": [1, 2],
+        "x": None,
+    }
+
+
+def test_a_failed_write_keeps_the_previous_file(tmp_path, monkeypatch):
+    make(tmp_path / "last.pt", step=1)
+
+    def full_disk(_content, file):
+        file.write(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match=r"previous last.pt is intact.*--resume"):
+        make(tmp_path / "last.pt", step=2)
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_what_is_no_checkpoint_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="No checkpoint"):
+        read_checkpoint(tmp_path / "absent.pt")
+    with pytest.raises(ValueError, match="is a folder"):
+        read_checkpoint(tmp_path)
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(ValueError, match=r"no checkpoint, or a damaged one \(\w+Error"):
+        read_checkpoint(tmp_path / "text.pt")
+    torch.save(torch.nn.Linear(2, 2), tmp_path / "object.pt")
+    with pytest.raises(
+        ValueError, match=r"a damaged one \(it is not, or not only, tensors and plain values\)"
+    ):
+        read_checkpoint(tmp_path / "object.pt")
+    torch.save({"state": torch.zeros(1)}, tmp_path / "other.pt")
+    with pytest.raises(ValueError, match="no checkpoint of this project"):
+        read_checkpoint(tmp_path / "other.pt")
+    make(tmp_path / "cut.pt")
+    (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-400])
+    with pytest.raises(ValueError, match="no checkpoint, or a damaged one"):
+        read_checkpoint(tmp_path / "cut.pt")
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return (open, (str(tmp_path / "evidence"), "w"))
+
+    torch.save({"format": Evil()}, tmp_path / "evil.pt")
+    with pytest.raises(ValueError, match="no checkpoint"):
+        read_checkpoint(tmp_path / "evil.pt")
+    assert not (tmp_path / "evidence").exists()
+
+
+def test_changed_settings_are_listed():
+    before, now = {"lr": 0.1, "workers": 2, "seed": 0}, {"lr": 0.2, "workers": 4, "seed": 0}
+    assert differences(now, before, frozenset({"workers"})) == ["lr: 0.1 -> 0.2"]
+
+
+def test_best_is_the_highest_score_and_marked(tmp_path):
+    state = TrainingState(
+        {"model": torch.nn.Linear(2, 2)}, {"settings": {}}, torch.device("cpu"), meter()
+    )
+    for step, miou in ((1, 0.2), (2, 0.5), (3, 0.4)):
+        state.save_if_best(tmp_path / "best.pt", step, miou)
+    best = read_checkpoint(tmp_path / "best.pt")
+    assert best["step"] == 2
+    assert best["best"] == {"miou": 0.5, "step": 2}
+    assert best["chosen_with_labels"] is True
+
+
+def test_a_checkpoint_of_another_script_is_refused(tmp_path):
+    device = torch.device("cpu")
+    TrainingState({"model": torch.nn.Linear(2, 2)}, {"settings": {}}, device, meter()).save(
+        tmp_path / "last.pt", 1
+    )
+    other = TrainingState(
+        {"model": torch.nn.Linear(2, 2), "discriminator": torch.nn.Linear(2, 2)},
+        {"settings": {}},
+        device,
+        meter(),
+    )
+    with pytest.raises(ValueError, match="Another script made it"):
+        other.resume(tmp_path / "last.pt", frozenset())
+
+
+class TestNothingIsWrittenFromWhatIsNotFinite:
+    def state(self, tmp_path):
+        model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 1), torch.nn.BatchNorm2d(4))
+        adam = torch.optim.Adam(model.parameters())
+        model(torch.randn(2, 3, 4, 4)).sum().backward()
+        adam.step()
+        state = TrainingState(
+            {"model": model, "adam": adam}, {"settings": {}}, torch.device("cpu"), meter()
+        )
+        state.save(tmp_path / "last.pt", 1)
+        return state, model, adam
+
+    @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+    @pytest.mark.parametrize("where", ["weight", "statistics", "optimizer"])
+    def test_in_any_part(self, tmp_path, where, value):
+        state, model, adam = self.state(tmp_path)
+        weight = model[0].weight
+        tensor = {
+            "weight": weight.data,
+            "statistics": model[1].running_var,
+            "optimizer": adam.state[weight]["exp_avg_sq"],
+        }[where]
+        tensor.view(-1)[1] = value
+        state.meter.add(1, {"loss": torch.tensor(0.5)}, ["the frame"])
+        for save in (
+            lambda: state.save(tmp_path / "last.pt", 2),
+            lambda: state.save_if_best(tmp_path / "best.pt", 2, 0.5),
+        ):
+            with pytest.raises(
+                FloatingPointError, match=r"After step 2, 1 tensors(.|\n)*step 1: .*0\.5.*the frame"
+            ):
+                save()
+        assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
+        assert not (tmp_path / "best.pt").exists()
+
+    def test_in_a_loss(self, tmp_path):
+        state, *_ = self.state(tmp_path)
+        state.meter.add(1, {"loss": torch.tensor(float("nan"))}, ["the frame"])
+        with pytest.raises(
+            FloatingPointError, match=r"Step 1 gave losses that are not finite(.|\n)*the frame"
+        ):
+            state.save(tmp_path / "last.pt", 2)
+        assert read_checkpoint(tmp_path / "last.pt")["step"] == 1

@@ -1,0 +1,114 @@
+import time
+
+import pytest
+import torch
+
+from model.uda.adversarial import AdversarialBalanceMonitor
+from utils.training.distributed import ProcessGroup
+from utils.training.meters import (
+    MOST_PANELS,
+    LossMeter,
+    StepTimer,
+    not_finite,
+    panel_interval,
+)
+
+
+@pytest.fixture
+def meter():
+    return LossMeter(ProcessGroup(torch.device("cpu")))
+
+
+def test_meter_means_and_forgets(meter):
+    for step in range(4):
+        meter.add(step, {"a": torch.tensor(float(step))}, [])
+    meter.check()
+    assert meter.read() == {"a": 1.5}
+    meter.add(4, {"a": torch.tensor(7.0)}, [])
+    assert meter.read() == {"a": 7.0}
+    meter.check()
+
+
+def test_parts_of_a_step_add_up(meter):
+    for step, value in ((0, 1.0), (0, 2.0), (1, 5.0)):
+        meter.add(step, {"a": torch.tensor(value)}, [f"frame{value}"])
+    assert meter.read() == {"a": 4.0}
+    assert "step 0: {'a': 3.0} from the frames ['frame1.0', 'frame2.0']" in meter.recent_steps()
+
+
+@pytest.mark.parametrize("look", ["check", "read"])
+def test_meter_stops_at_what_is_not_finite_and_names_steps_losses_and_frames(meter, look):
+    for step, value in enumerate((1.0, float("nan"), float("inf"))):
+        meter.add(step, {"segmentation": torch.tensor(value)}, [f"frame{step}"])
+    with pytest.raises(
+        FloatingPointError,
+        match=r"Step 1 .*nan(.|\n)*step 0: .*1\.0.*frame0(.|\n)*step 1: .*nan.*frame1",
+    ):
+        getattr(meter, look)()
+
+
+def test_not_finite_names_the_tensors():
+    state = {
+        "a": {
+            "x": torch.tensor([1.0, float("inf")]),
+            "y": [torch.ones(2), torch.tensor([float("nan")])],
+            "n": 3,
+            "i": torch.ones(1).long(),
+        }
+    }
+    assert not_finite(state) == ["a.x", "a.y.1"]
+    assert not_finite({"a": {"x": torch.tensor([3e38, -3e38, 3e38])}}) == []
+
+
+def test_the_clock_tells_waiting_from_computing_and_leaves_out_what_follows_a_read():
+    def slow(count):
+        for number in range(count):
+            time.sleep(0.02)
+            yield number
+
+    clock = StepTimer(slow(4), first_step=10, last_step=14, images_per_step=8, show=False)
+    steps = []
+    for step, batch in clock:
+        steps.append((step, batch))
+        time.sleep(0.05)
+        if step in (11, 13):
+            found = clock.read(step + 1)
+            time.sleep(0.3)  # a validation
+    assert steps == [(10, 0), (11, 1), (12, 2), (13, 3)]
+    assert 0.02 <= found["time/data_wait_s"] < 0.05
+    assert 0.05 <= found["time/compute_s"] < 0.15
+    assert found["time/hours_left"] == 0
+    total = found["time/data_wait_s"] + found["time/compute_s"]
+    assert found["time/images_per_second"] == pytest.approx(8 / total)
+
+
+class TestDiscriminatorWatch:
+    def warnings(self, accuracies):
+        watch = AdversarialBalanceMonitor(patience=100)
+        found = []
+        for number, (source, target) in enumerate(accuracies):
+            found += watch(
+                number * 20,
+                {"discriminator_accuracy/source": source, "discriminator_accuracy/target": target},
+            )
+        return found
+
+    def test_chance_is_said_once(self):
+        (warning,) = self.warnings([(0.8, 0.7)] + [(0.95, 0.04)] * 20)
+        assert warning.startswith("WARNING: the discriminator has been at chance since step 20")
+
+    def test_victory_is_said_once(self):
+        (warning,) = self.warnings([(0.999, 0.99)] * 20)
+        assert "right on both domains since step 0" in warning
+
+    def test_a_game_that_moves_gives_no_warning(self):
+        assert self.warnings([(0.5, 0.5), (0.9, 0.8), (0.99, 0.99), (0.7, 0.7)] * 10) == []
+
+
+@pytest.mark.parametrize("pictures", [1, 2])
+@pytest.mark.parametrize("steps", [1, 39, 40, 41, 25_000, 250_001])
+def test_a_run_draws_no_more_panels_than_it_may(steps, pictures):
+    interval = panel_interval(1, steps, pictures)
+    moments = [step for step in range(steps) if step == 0 or (step + 1) % interval == 0]
+    assert len(moments) * pictures <= MOST_PANELS
+    assert panel_interval(10**9, steps, pictures) == 10**9

@@ -1,0 +1,92 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import torch
+
+from utils.training.distributed import ProcessGroup
+
+# What each of two processes does and finds. Its assertions end it, and torchrun then ends the
+# other.
+TWO = """
+import torch
+from utils.training.checkpoint import TrainingState
+from utils.training.distributed import ProcessGroup
+from utils.training.meters import LossMeter
+
+with ProcessGroup(torch.device("cpu")) as processes:
+    rank = processes.rank
+    assert processes.world_size == 2 and processes.is_first == (rank == 0)
+    assert processes.all_reduce_sum(rank + 1) == 3
+    value = torch.tensor([rank, 2])
+    assert processes.all_reduce_sum(value).tolist() == [1, 4] and value.tolist() == [rank, 2]
+    assert processes.any(rank == 1) and not processes.any(False)
+    assert processes.gather([rank]) == [[0], [1]]
+
+    torch.manual_seed(rank)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    network(torch.randn(2, 3, 8, 8))  # other statistics in each process
+    processes.broadcast(network)
+    states = processes.gather({name: value.tolist() for name, value in network.state_dict().items()})
+    assert states[0] == states[1] and states[0]["1.running_mean"] != [0.0] * 4
+
+    network[0](torch.randn(2, 3, 8, 8)).square().mean().backward()  # the other layer has no gradient
+    own = network[0].weight.grad.clone()
+    processes.sum_gradients(network)
+    others = processes.gather(own.tolist())
+    assert torch.equal(network[0].weight.grad, sum(map(torch.tensor, others)))
+
+    meter = LossMeter(processes)
+    meter.add(0, {"a": torch.tensor(float(rank))}, [f"frame{rank}"])
+    meter.check()
+    meter.add(1, {"a": torch.tensor(float("nan") if rank else 1.0)}, [f"picture{rank}"])
+    try:
+        meter.check()
+    except FloatingPointError as error:
+        assert "Step 1" in str(error) and all(name in str(error) for name in ("frame0", "frame1", "picture0", "picture1")), error
+    else:
+        raise AssertionError("a NaN of the other process went unnoticed")
+
+    meter.read = meter.check = lambda: None
+    if rank:
+        network[1].running_var[0] = float("inf")
+    try:
+        TrainingState({"model": network}, {"settings": {}}, torch.device("cpu"), meter, processes.is_first).check(2)
+    except FloatingPointError as error:
+        assert "model.1.running_var" in str(error)
+    else:
+        raise AssertionError("a broken part of the other process went unnoticed")
+"""
+
+
+def test_two_processes(tmp_path):
+    script = tmp_path / "two.py"
+    script.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[3])!r})\n{TWO}")
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        str(script),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_alone_nothing_changes():
+    with ProcessGroup(torch.device("cpu")) as processes:
+        network = torch.nn.Linear(2, 2)
+        network(torch.ones(1, 2)).sum().backward()
+        gradient, weight = network.weight.grad.clone(), network.weight.clone()
+        processes.sum_gradients(network)
+        processes.broadcast(network)
+        assert torch.equal(network.weight.grad, gradient)
+        assert torch.equal(network.weight, weight)
+        assert (
+            processes.all_reduce_sum(5),
+            processes.any(True),
+            processes.any(False),
+            processes.gather("x"),
+        ) == (5, True, False, ["x"])
+        assert processes.is_first

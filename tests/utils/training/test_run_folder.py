@@ -1,0 +1,108 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_INFO_TAG
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+
+from utils.training.run_folder import COMPARED, RunFolder
+from utils.training.signals import StopRequest
+
+
+def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
+    with RunFolder(tmp_path / "a", resume=False) as run:
+        run.last.write_bytes(b"x")
+    with pytest.raises(FileExistsError, match="already holds a run"):
+        RunFolder(tmp_path / "a", resume=False)
+    RunFolder(tmp_path / "a", resume=True).close()
+    with pytest.raises(FileNotFoundError, match="Nothing to resume"):
+        RunFolder(tmp_path / "b", resume=True)
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_run_that_never_saved_may_start_again(tmp_path):
+    for _ in range(2):
+        with RunFolder(tmp_path / "a", resume=False) as run:
+            run.record(settings={})
+    assert len(json.loads(run.config.read_text())) == 1
+
+
+def test_two_processes_in_one_folder(tmp_path):
+    command = [
+        sys.executable,
+        "-c",
+        f"from utils.training.run_folder import RunFolder; RunFolder({str(tmp_path / 'a')!r}, resume=False)",
+    ]
+    with RunFolder(tmp_path / "a", resume=False):
+        second = subprocess.run(command, capture_output=True, text=True)
+    assert "Another process is working in" in second.stderr
+    assert subprocess.run(command, capture_output=True).returncode == 0
+
+
+def test_the_record_tells_command_and_circumstances(tmp_path):
+    with RunFolder(tmp_path / "a", resume=False) as run:
+        run.record(settings={"lr": 0.1}, seed=3)
+        run.last.write_bytes(b"x")
+        run.record(settings={"lr": 0.1}, seed=3)
+    entries = json.loads(run.config.read_text())
+    assert len(entries) == 2
+    assert {"argv", "git", "torch", "python", "settings", "seed", "cpu", "gpu"} <= entries[0].keys()
+
+
+def test_tensorboards_table_has_the_columns_of_both_scripts_whichever_run_it_takes_them_from(
+    tmp_path,
+):
+    with RunFolder(tmp_path / "a", resume=False) as run:
+        run.open_events(0)
+        run.log_hparams(
+            {
+                "lab": True,
+                "lr": 0.1,
+                "batch_size": 4,
+                "backbone": "resnet18",
+                "scales": [0.5, 1.0],
+                "epochs": None,
+            },
+            ["loss/segmentation"],
+        )
+    events = EventAccumulator(str(tmp_path / "a")).Reload()
+    table, row = (
+        HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content)
+        for tag in (EXPERIMENT_TAG, SESSION_START_INFO_TAG)
+    )
+    columns = {info.name: info.differs for info in table.experiment.hparam_infos}
+    assert columns == {**dict.fromkeys(COMPARED, True), "scales": False}
+    assert [info.name.tag for info in table.experiment.metric_infos] == [
+        "val/miou",
+        "val/pixel_accuracy",
+        "loss/segmentation",
+    ]
+    values = {
+        name: getattr(value, value.WhichOneof("kind"))
+        for name, value in row.session_start_info.hparams.items()
+    }
+    assert values == {
+        "lab": True,
+        "lr": 0.1,
+        "batch_size": 4.0,
+        "backbone": "resnet18",
+        "scales": "[0.5, 1.0]",
+    }
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_are_noted(number):
+    before = signal.getsignal(number)
+    with StopRequest() as stop:
+        assert not stop
+        os.kill(os.getpid(), number)
+        assert stop
+        assert stop.signal == number.name
+        if number == signal.SIGINT:
+            with pytest.raises(KeyboardInterrupt):
+                os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(number) == before

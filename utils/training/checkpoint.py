@@ -1,0 +1,228 @@
+"""Checkpoints: one file of plain values and tensors, written whole or not at all, read with
+``weights_only=True``.
+"""
+
+import os
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from utils.training.meters import LossMeter, not_finite
+
+FORMAT = "bisenet-domain-adaptation 1"
+
+
+class Stateful(Protocol):
+    """A network, an optimizer, a scaler."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state_dict: dict[str, Any]) -> Any: ...
+
+
+def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> None:
+    """Writes the state of every part and the metadata (plain values) to ``path``.
+
+    The file appears under its name only when it is complete and on the disk; until then the
+    previous one stays. Raises OSError, the previous file intact, when it cannot be written.
+    """
+    path = Path(path)
+    content = {
+        "format": FORMAT,
+        "parts": {name: part.state_dict() for name, part in parts.items()},
+        **metadata,
+    }
+    temporary = path.with_name(path.name + ".writing")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(content, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = f"The previous {path.name} is intact. " if path.exists() else ""
+        raise OSError(
+            f"Could not write {path} ({error}). {kept}Make room or choose another --output, then"
+            " continue with --resume."
+        ) from error
+    _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the rename itself survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, on the CPU. Raises FileNotFoundError, or ValueError for what is
+    none of ours or is damaged.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder. Name the file inside, such as {path / 'last.pt'}.")
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"No checkpoint at {path}. Expected a file such as checkpoints/NAME/last.pt."
+        )
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        Exception
+    ) as error:  # what torch raises for a damaged file is anything from EOFError to UnpicklingError
+        raise ValueError(
+            f"{path} is no checkpoint, or a damaged one ({reason_of(error)}). Expected a last.pt or"
+            " best.pt of ours."
+        ) from error
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        found = (
+            content.get("format", "no format")
+            if isinstance(content, dict)
+            else type(content).__name__
+        )
+        raise ValueError(
+            f"{path} is no checkpoint of this project (found {found!r}, expected {FORMAT!r})."
+        )
+    return content
+
+
+def reason_of(error: Exception) -> str:
+    """Why torch could not load a file, in a line: its own text is made for terminals, long, or a
+    bare number.
+    """
+    text = str(error).split("\n")[0]
+    if "Weights only load failed" in text:
+        return "it is not, or not only, tensors and plain values"
+    return text if " " in text else f"{type(error).__name__} {text}".strip()
+
+
+def plain(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as values that a checkpoint may hold and a resumed run compares: paths as text,
+    tuples as lists.
+    """
+    convert = {Path: str, tuple: list}
+    return {
+        name: next(
+            (make(value) for kind, make in convert.items() if isinstance(value, kind)), value
+        )
+        for name, value in settings.items()
+    }
+
+
+def differences(now: dict[str, Any], before: dict[str, Any], harmless: frozenset[str]) -> list[str]:
+    """The settings that differ and matter, each as "name: before -> now"."""
+    names = sorted((now.keys() | before.keys()) - harmless)
+    return [
+        f"{name}: {before.get(name)} -> {now.get(name)}"
+        for name in names
+        if now.get(name) != before.get(name)
+    ]
+
+
+class TrainingState:
+    """All that a run must remember to go on as if it had never stopped.
+
+    ``parts`` are the stateful objects, ``metadata`` plain values that describe the run: name,
+    architecture, input, settings, ...; order and augmentation of the data are functions of the seed
+    and the step, so the step is enough for them. Nothing is ever written from values that are not
+    finite: neither from losses that ``meter`` noted, nor from a part itself. All processes of a run
+    call ``save``; only one ``writes``.
+    """
+
+    def __init__(
+        self,
+        parts: dict[str, Stateful],
+        metadata: dict[str, Any],
+        device: torch.device,
+        meter: LossMeter,
+        writes: bool = True,
+    ):
+        self.parts, self.metadata, self.device, self.meter, self.writes = (
+            parts,
+            metadata,
+            device,
+            meter,
+            writes,
+        )
+        self.step, self.best = 0, None
+
+    def check(self, step: int) -> None:
+        """Raises FloatingPointError when a loss since the last look, or anything that a checkpoint
+        would hold, is not finite.
+        """
+        self.meter.check()
+        # Processes may differ in BatchNorm statistics: what is broken in one of them stops all.
+        here = not_finite({name: part.state_dict() for name, part in self.parts.items()})
+        broken = [name for names in self.meter.processes.gather(here) for name in names]
+        if broken:
+            raise FloatingPointError(
+                f"After step {step}, {len(broken)} tensors hold values that are not finite, the"
+                f" first {broken[0]}, though the losses were finite. Nothing is saved from them."
+                f" Last steps:\n{self.meter.recent_steps()}\nLower --lr, or try --precision fp32; the"
+                " last checkpoint is from before and can be continued."
+            )
+
+    def save(self, path: Path, step: int, **more: Any) -> None:
+        """Writes everything after ``step`` steps; raises like ``check`` and ``save_checkpoint``."""
+        self.check(step)
+        self.step = step
+        if self.writes:
+            save_checkpoint(
+                path,
+                self.parts,
+                step=step,
+                best=self.best,
+                random=random_state(self.device),
+                **self.metadata,
+                **more,
+            )
+
+    def save_if_best(self, path: Path, step: int, miou: float) -> None:
+        """Writes ``path`` when ``miou`` is the highest so far. The file says that it was chosen
+        with labels.
+        """
+        if self.best is None or miou > self.best["miou"]:
+            self.best = {"miou": miou, "step": step}
+            self.save(path, step, chosen_with_labels=True)
+
+    def resume(self, path: Path, harmless: frozenset[str]) -> None:
+        """Puts every part back to the state it was saved in. Raises ValueError, listing them, for
+        changed settings that matter.
+        """
+        checkpoint = read_checkpoint(path)
+        changed = differences(self.metadata["settings"], checkpoint["settings"], harmless)
+        if changed:
+            raise ValueError(
+                "--resume with settings that change the training, before -> now:"
+                f" {'; '.join(changed)}. Give the run's own settings, or start another run with"
+                " another --name."
+            )
+        if self.parts.keys() != checkpoint["parts"].keys():
+            raise ValueError(
+                f"{path} holds {sorted(checkpoint['parts'])}; this run needs {sorted(self.parts)}."
+                " Another script made it."
+            )
+        for name, part in self.parts.items():
+            part.load_state_dict(checkpoint["parts"][name])
+        set_random_state(checkpoint["random"], self.device)
+        self.step, self.best = checkpoint["step"], checkpoint["best"]
+
+
+def random_state(device: torch.device) -> dict[str, Tensor]:
+    """The state of torch's generators, of the CPU and of the device in use."""
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    """Puts back what ``random_state`` gave; a device that the state does not know keeps its own."""
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)

@@ -1,0 +1,120 @@
+"""Several processes that train one network together, as torchrun starts them. Alone, every
+operation leaves its argument as it is.
+
+A step has two forward passes with different outputs, which DistributedDataParallel does not allow
+for. Gradients are therefore summed here, once, after all backward passes, in one flat buffer per
+network: every loss is divided by what the *whole* batch holds, so that the sum over the processes
+is the gradient of one process with the whole batch.
+"""
+
+import os
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+TIMEOUT = timedelta(minutes=10)
+"""A process that waits longer than this for the others gives up: one of them hangs, or a node is
+gone.
+"""
+
+
+def world_size() -> int:
+    """How many processes torchrun started, over all nodes; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", 1))
+
+
+class ProcessGroup:
+    """All processes of a run, seen from one of them: ``rank`` of ``world``, computing on
+    ``device``. The first one writes.
+
+    Every method is called by all processes at the same place. Use ``with``, which leaves the group
+    at the end. Raises ValueError when there are more processes on this machine than GPUs.
+    """
+
+    def __init__(self, device: torch.device):
+        self.rank, self.world_size = int(os.environ.get("RANK", 0)), world_size()
+        self.device = device
+        if self.world_size == 1:
+            return
+        if device.type == "cuda":
+            self.device = torch.device("cuda", _local_gpu())
+            torch.cuda.set_device(self.device)
+        # Tensors of the host go through gloo also beside NCCL: a number that the host has is shared
+        # without waiting for the GPU.
+        dist.init_process_group(
+            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT
+        )
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def all_reduce_sum(self, value: Tensor | int) -> Tensor | int:
+        """The sum of ``value`` over the processes."""
+        if self.world_size == 1:
+            return value
+        summed = value.clone() if isinstance(value, Tensor) else torch.tensor(value)
+        dist.all_reduce(summed)
+        return summed if isinstance(value, Tensor) else int(summed)
+
+    def any(self, flag: bool) -> bool:
+        """Whether ``flag`` is set in any process: a signal may reach one of them a step before the
+        others.
+        """
+        return self.all_reduce_sum(int(flag)) > 0
+
+    def gather(self, value: Any) -> list[Any]:
+        """The plain ``value`` of every process, in the order of their ranks."""
+        if self.world_size == 1:
+            return [value]
+        values = [None] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
+    def sum_gradients(self, *networks: nn.Module) -> None:
+        """Every gradient becomes its sum over the processes."""
+        if self.world_size == 1:
+            return
+        for network in networks:
+            gradients = [
+                parameter.grad for parameter in network.parameters() if parameter.grad is not None
+            ]
+            flat = torch.cat([gradient.flatten() for gradient in gradients])
+            dist.all_reduce(flat)
+            for gradient, part in zip(
+                gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
+            ):
+                gradient.copy_(part.view(gradient.shape))
+
+    def broadcast(self, *networks: nn.Module) -> None:
+        """Every process takes over the first one's weights and BatchNorm statistics (which --bn
+        local lets differ).
+        """
+        if self.world_size == 1:
+            return
+        for tensor in (tensor for network in networks for tensor in network.state_dict().values()):
+            shared = tensor.contiguous()
+            dist.broadcast(shared, 0)
+            tensor.copy_(shared)
+
+    def __enter__(self) -> "ProcessGroup":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        if (
+            self.world_size > 1 and kind is None
+        ):  # after an error the others are stuck: to leave in order would be to wait for them
+            dist.destroy_process_group()
+
+
+def _local_gpu() -> int:
+    number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    if number >= gpus:
+        raise ValueError(
+            f"torchrun started more than {gpus} processes on this machine, which has {gpus} GPUs."
+            f" Use --nproc-per-node {gpus}."
+        )
+    return number

@@ -1,0 +1,54 @@
+"""The learning rate as a pure function of the step: nothing to save, nothing to restore. And the
+size of a gradient.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+
+def poly_decay(step: int, horizon: int, power: float = 0.9, per: int = 1) -> float:
+    """(1 - step / horizon) ** power, and 0 from the horizon on. ``per``: the factor changes every
+    so many steps (1: each).
+    """
+    step = step // per * per
+    return max(0.0, 1.0 - step / horizon) ** power
+
+
+def set_learning_rate(optimizer: Optimizer, factor: float) -> None:
+    """Sets every parameter group to ``factor`` times the rate it began with."""
+    for group in optimizer.param_groups:
+        group.setdefault("initial_lr", group["lr"])
+        group["lr"] = group["initial_lr"] * factor
+
+
+def warm_up(step: int, steps: int) -> float:
+    """The share of the learning rate in the first ``steps`` steps, rising linearly to 1; 1
+    everywhere where ``steps`` is 0.
+    """
+    return min(1.0, (step + 1) / (steps + 1))
+
+
+def sgd(
+    model: nn.Module, lr: float, momentum: float, weight_decay: float, new_layers: float = 1.0
+) -> torch.optim.SGD:
+    """SGD with ``lr``; the layers outside the backbone, which never come with pretrained weights,
+    learn ``new_layers`` times as fast.
+    """
+    backbone, new = [], []
+    for name, parameter in model.named_parameters():
+        (backbone if ".backbone." in name else new).append(parameter)
+    groups = (
+        [{"params": backbone}, {"params": new, "lr": lr * new_layers}]
+        if new_layers != 1
+        else model.parameters()
+    )
+    return torch.optim.SGD(groups, lr, momentum=momentum, weight_decay=weight_decay)
+
+
+def gradient_norm(network: nn.Module) -> Tensor:
+    """The Euclidean norm of the network's whole gradient, a scalar on its device."""
+    gradients = [parameter.grad for parameter in network.parameters() if parameter.grad is not None]
+    return torch.linalg.vector_norm(
+        torch.stack([torch.linalg.vector_norm(gradient) for gradient in gradients])
+    )
