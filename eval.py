@@ -28,7 +28,7 @@ from dataset.labels import (
     class_subset,
 )
 from dataset.listing import ImageList, check_listing, select_by_list
-from dataset.loader import evaluation_loader
+from dataset.loader import Loading, evaluation_loader
 from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from model.inference.cost import count_parameters, ptflops_macs
@@ -181,7 +181,8 @@ class Network:
         computes; the first one shows its progress.
         """
         rank, world = self.processes.rank, self.processes.world_size
-        loader = evaluation_loader(listing, workers, self.device.type == "cuda", rank, world)
+        loading = Loading(workers, pin_memory=self.device.type == "cuda")
+        loader = evaluation_loader(listing, loading, (rank, world))
         title = self.name if world == 1 else f"{self.name}, process 1 of {world}"
         return tqdm(
             loader, desc=title, unit="image", disable=True if rank else None, dynamic_ncols=True

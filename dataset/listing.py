@@ -136,7 +136,7 @@ class ImageList:
         )
         return part
 
-    def labelled(self, labels: list[str]) -> "ImageList":
+    def with_label_files(self, labels: list[str]) -> "ImageList":
         """The same images with other ``labels``, relative to the root or absolute, one for each;
         what is known of the old ones is dropped.
         """

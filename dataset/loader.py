@@ -1,5 +1,6 @@
-"""Order and batches as a function of seed and position, so that a resumed run reads what an
-uninterrupted one would have read.
+"""DataLoaders for training and evaluation.
+
+Batches are a function of seed and step, so a resumed run reads the batches of an uninterrupted one.
 """
 
 import atexit
@@ -7,7 +8,7 @@ import ctypes
 import functools
 import multiprocessing
 import signal
-from collections.abc import Iterator
+from typing import NamedTuple
 
 import cv2
 import torch
@@ -15,103 +16,92 @@ from torch.utils.data import DataLoader
 
 from dataset.listing import ImageList
 from dataset.sampling import StepBatches
-from dataset.segmentation import Sample, SegmentationDataset, collate
+from dataset.segmentation import SegmentationDataset, collate
 from dataset.transforms import WholeImage
+
+
+class Loading(NamedTuple):
+    """How batches are loaded: ``workers`` processes (0: in this one), into pinned memory or not."""
+
+    workers: int
+    pin_memory: bool
 
 
 def training_loader(
     dataset: SegmentationDataset,
     batch_size: int,
-    first_step: int,
-    last_step: int,
-    workers: int,
-    pin_memory: bool,
-    rank: int = 0,
-    world: int = 1,
+    steps: range,
+    loading: Loading,
+    shard: tuple[int, int] = (0, 1),
 ) -> DataLoader:
-    """Batches for the steps ``first_step`` .. ``last_step - 1``, one each, or the part of process
-    ``rank`` of ``world``. Workers hand over uint8.
+    """One uint8 batch for each of the ``steps``; batch k is the same wherever ``steps`` begins.
+
+    ``shard``: (rank, world size); each process gets its part of every batch.
     """
     return DataLoader(
         dataset,
-        batch_sampler=StepBatches(batch_size, first_step, last_step, rank, world),
-        **_options(workers, pin_memory),
-    )
-
-
-def split(batch: Sample, parts: int) -> Iterator[Sample]:
-    """The batch in ``parts`` equal parts, views of it. Raises ValueError when they cannot be
-    equal.
-    """
-    if len(batch.image) % parts:
-        raise ValueError(
-            f"A batch of {len(batch.image)} images cannot be split into {parts} equal parts. Choose"
-            " a multiple as --batch-size."
-        )
-    return map(
-        Sample._make,
-        zip(
-            *([None] * parts if field is None else field.chunk(parts) for field in batch),
-            strict=True,
-        ),
+        batch_sampler=StepBatches(batch_size, steps, shard),
+        **_loader_options(loading),
     )
 
 
 def evaluation_loader(
-    listing: ImageList, workers: int, pin_memory: bool, rank: int = 0, world: int = 1
+    listing: ImageList, loading: Loading, shard: tuple[int, int] = (0, 1)
 ) -> DataLoader:
-    """Every frame whole, once, in order, one at a time: they may differ in size. The workers stay
-    for the next pass.
+    """Every image whole, once, in order, in batches of 1: image sizes may differ.
 
-    Of several processes number ``rank`` of ``world`` takes each ``world``-th frame.
+    ``shard``: (rank, world size); process ``rank`` gets every ``world size``-th image. The workers
+    are kept for the next pass.
     """
-    options = _options(workers, pin_memory) | {"persistent_workers": workers > 0}
+    rank, world_size = shard
     return DataLoader(
         SegmentationDataset(listing, WholeImage()),
         batch_size=1,
-        sampler=range(len(listing))[rank::world],
-        **options,
+        sampler=range(len(listing))[rank::world_size],
+        persistent_workers=loading.workers > 0,
+        **_loader_options(loading),
     )
 
 
-def _options(workers: int, pin_memory: bool) -> dict:
-    # A generator of its own: a loader would otherwise draw from torch's global one, which is part
-    # of a run's state, whenever it starts.
+def _loader_options(loading: Loading) -> dict:
+    """Arguments of every DataLoader.
+
+    The generator keeps a loader, whenever it starts, from drawing from torch's global generator,
+    whose state is part of a run.
+    """
     options = {
-        "num_workers": workers,
+        "num_workers": loading.workers,
         "collate_fn": collate,
-        "pin_memory": pin_memory,
+        "pin_memory": loading.pin_memory,
         "generator": torch.Generator(),
     }
-    if workers:
-        _end_workers_at_exit()
+    if loading.workers:
+        _kill_workers_at_exit()
         options |= {"worker_init_fn": _start_worker, "prefetch_factor": 4}
     return options
 
 
 @functools.cache
-def _end_workers_at_exit() -> None:
-    """Workers do not heed SIGTERM, by which multiprocessing ends those that are left when the
-    process exits: it would wait for ever.
+def _kill_workers_at_exit() -> None:
+    """Kills the workers that are left when the process exits.
+
+    multiprocessing would end them by SIGTERM, which they ignore, and then wait for ever.
     """
 
-    def end() -> None:
-        signal.signal(
-            signal.SIGCHLD, signal.SIG_DFL
-        )  # torch's handler takes every killed worker for a failure
+    def kill() -> None:
+        # torch's handler reports every killed worker as a failure.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for child in multiprocessing.active_children():
             child.kill()
 
-    atexit.register(end)
+    atexit.register(kill)
 
 
 def use_one_core() -> None:
-    """What suits a process that makes samples: one thread, and memory that is kept from one sample
-    to the next.
+    """Sets one thread, and lets the allocator keep freed memory for the next sample.
 
-    glibc gives large blocks back to the system when they are freed, which costs a page fault for
-    every 4 kB of the next sample: a quarter of its time. Elsewhere than on Linux with glibc nothing
-    is changed.
+    glibc returns large blocks to the system when they are freed, which costs a page fault for every
+    4 kB of the next sample: a quarter of its time. On other systems only the threads are set.
     """
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
@@ -128,9 +118,7 @@ _KEPT_BYTES = 256 << 20
 
 
 def _start_worker(worker: int) -> None:
-    """A signal for the run is the main process's to answer, which saves and then ends its
-    workers.
-    """
+    """Prepares a worker. It ignores signals: the main process saves, and then ends its workers."""
     use_one_core()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)

@@ -1,5 +1,6 @@
-"""Rare-class sampling: images with rare classes come more often (DAFormer, Hoyer et al., CVPR
-2022).
+"""Order of the images: shuffled, cyclic, or rare classes more often; and the batch of each step.
+
+Rare-class sampling (RCS): Hoyer et al., "DAFormer", CVPR 2022.
 """
 
 from collections.abc import Iterator
@@ -15,40 +16,31 @@ from dataset.listing import ImageList
 
 
 def class_pixels(listing: ImageList) -> np.ndarray:
-    """(n, 19) int64: how many pixels of each trainId the label of each image holds.
+    """(n, 19) int64: number of pixels of each trainId in each of the n labels.
 
-    A prepared root knows; of a raw one every label is read once, which takes minutes for tens of
-    thousands of large ones.
+    A prepared root stores them. The labels of a raw root are all read, which takes minutes for tens
+    of thousands of large ones.
     """
     if listing.statistics is not None and listing.statistics.classes is not None:
         return listing.statistics.classes[:, :NUM_CLASSES]
 
     def count(index: int) -> np.ndarray:
-        return np.bincount(TRAIN_ID_OF[read_label(listing[index].label)].ravel(), minlength=256)[
-            :NUM_CLASSES
-        ]
+        train_ids = TRAIN_ID_OF[read_label(listing[index].label)]
+        return np.bincount(train_ids.ravel(), minlength=256)[:NUM_CLASSES]
 
+    progress = {"desc": "counting classes", "unit": "label", "disable": None, "dynamic_ncols": True}
     with ThreadPoolExecutor(8) as pool:
-        counts = list(
-            tqdm(
-                pool.map(count, range(len(listing))),
-                "counting classes",
-                len(listing),
-                unit="label",
-                disable=None,
-                dynamic_ncols=True,
-            )
-        )
-    return np.stack(counts)
+        counts = pool.map(count, range(len(listing)))
+        return np.stack(list(tqdm(counts, total=len(listing), **progress)))
 
 
 class RareClassIndex:
-    """position -> index: a class is drawn, rare ones more often, and then an image that holds it. A
-    function of (seed, rng_stream, position).
+    """position -> image index: draws a class, rare ones more often, then an image that holds it.
 
-    A class with the share f of all pixels has a probability in proportion to exp((1 - f) /
-    temperature). ``pixels``: (n, C), as ``class_pixels`` gives them. Raises ValueError when no
-    image holds any class.
+    A class that covers the fraction f of all pixels has a probability proportional to
+    exp((1 - f) / temperature) (RCS in DAFormer). The index is a function of (seed, rng_stream,
+    position). ``pixels``: (n, C), see ``class_pixels``. Raises ValueError when no image
+    holds any class.
     """
 
     def __init__(self, pixels: np.ndarray, seed: int, rng_stream: int, temperature: float = 0.01):
@@ -59,22 +51,24 @@ class RareClassIndex:
                 f"None of the {len(pixels)} labels holds a pixel of any class. Expected labelIds as"
                 " in Cityscapes or GTA5."
             )
-        share = pixels.sum(0)[present] / pixels.sum()
-        wish = np.exp(((1 - share) - (1 - share).max()) / temperature)
-        self.classes, self.probability = present, wish / wish.sum()
-        self.images = [np.flatnonzero(pixels[:, c]) for c in present]
+        fraction = pixels.sum(0)[present] / pixels.sum()
+        # Relative to the rarest class, or exp would overflow.
+        unnormalized_probability = np.exp(((1 - fraction) - (1 - fraction).max()) / temperature)
+        self.probability = unnormalized_probability / unnormalized_probability.sum()
+        self.classes = present
+        self.images = [np.flatnonzero(pixels[:, train_id]) for train_id in present]
 
     def __call__(self, position: int) -> int:
-        rng = np.random.default_rng(
-            (self.seed, self.rng_stream, position, 1)
-        )  # the sample itself draws from (seed, rng_stream, position)
+        # The 1 tells this generator from that of the sample, (seed, rng_stream, position).
+        rng = np.random.default_rng((self.seed, self.rng_stream, position, 1))
         images = self.images[rng.choice(len(self.classes), p=self.probability)]
         return int(images[rng.integers(len(images))])
 
 
 class ShuffledIndex:
-    """position -> index: every epoch a new permutation of ``length`` frames, a function of (seed,
-    rng_stream, epoch).
+    """position -> image index: a new permutation of all ``length`` images in every epoch.
+
+    The permutation is a function of (seed, rng_stream, epoch).
     """
 
     def __init__(self, length: int, seed: int, rng_stream: int):
@@ -82,21 +76,17 @@ class ShuffledIndex:
         self._permutations: dict[int, np.ndarray] = {}
 
     def __call__(self, position: int) -> int:
-        epoch, place = divmod(position, self.length)
+        epoch, offset = divmod(position, self.length)
         if epoch not in self._permutations:
-            self._permutations = {
-                e: p for e, p in self._permutations.items() if e == epoch - 1
-            }  # at most two are alive
-            self._permutations[epoch] = np.random.default_rng(
-                (self.seed, self.rng_stream, epoch)
-            ).permutation(self.length)
-        return int(self._permutations[epoch][place])
+            # Keep the epoch before: workers may still ask for its last positions.
+            self._permutations = {e: p for e, p in self._permutations.items() if e == epoch - 1}
+            rng = np.random.default_rng((self.seed, self.rng_stream, epoch))
+            self._permutations[epoch] = rng.permutation(self.length)
+        return int(self._permutations[epoch][offset])
 
 
 class CyclicIndex:
-    """position -> index: the listing's own order, again and again (the target of the recipe
-    "authors").
-    """
+    """position -> image index: the order of the listing, over and over (recipe "authors")."""
 
     def __init__(self, length: int):
         self.length = length
@@ -106,23 +96,22 @@ class CyclicIndex:
 
 
 class StepBatches(Sampler):
-    """The positions of each step from ``first_step`` to ``last_step`` (exclusive): step k takes k *
-    batch_size onwards.
+    """Positions of the batch of each of the ``steps``: step k takes k * batch_size onwards.
 
-    Positions never end, so every batch is full and two loaders of different length never stop at
-    the shorter one. Of several processes number ``rank`` of ``world`` takes its part of every
-    batch, which ``world`` must divide.
+    Positions never end, so every batch is full, and source and target loaders of different length
+    stay together. ``shard``: (rank, world size); each process gets its part of every batch, whose
+    size must be a multiple of the world size.
     """
 
-    def __init__(
-        self, batch_size: int, first_step: int, last_step: int, rank: int = 0, world: int = 1
-    ):
-        self.batch_size, self.first_step, self.last_step = batch_size, first_step, last_step
-        self.part = range(batch_size)[rank * batch_size // world : (rank + 1) * batch_size // world]
+    def __init__(self, batch_size: int, steps: range, shard: tuple[int, int] = (0, 1)):
+        rank, world_size = shard
+        self.batch_size, self.steps = batch_size, steps
+        first, last = (batch_size * part // world_size for part in (rank, rank + 1))
+        self.offsets = range(first, last)
 
     def __len__(self) -> int:
-        return max(0, self.last_step - self.first_step)
+        return len(self.steps)
 
     def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first_step, self.last_step):
-            yield [step * self.batch_size + place for place in self.part]
+        for step in self.steps:
+            yield [step * self.batch_size + offset for offset in self.offsets]

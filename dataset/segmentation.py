@@ -1,9 +1,11 @@
-"""The one Dataset: a listing, an order and an augmentation -> samples. Sample number ``position``
-is a function of (seed, position).
+"""Training and evaluation samples: images and labels that are cropped and augmented.
+
+Sample number ``position`` is a function of (seed, position), whatever process makes it.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,29 +20,27 @@ from dataset.transforms import CropWindow, SourceRegion, resize_area
 
 
 class Geometry(Protocol):
-    """What to take from an image: RandomScaleCropFlip or WholeImage."""
+    """Chooses the part of an image: RandomScaleCropFlip or WholeImage."""
 
     def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow: ...
 
 
 StyleTransform = Callable[[np.ndarray, SourceRegion, np.random.Generator], np.ndarray]
-"""(region, where it comes from, rng) -> region: a change of look, before any resize. Regions are
-(h, w, 3) uint8 RGB.
-"""
+"""(crop, origin of the crop, rng) -> crop, (h, w, 3) uint8 RGB: style augmentation before resizing."""
 
-_DRAWS = 10
-"""Of a crop, at the most, until no class fills it."""
-_STRIDE = 4
-"""Every fourth pixel each way tells how much of a crop a class covers."""
+_MAX_CROP_ATTEMPTS = 10
+"""Random crops that are tried until no class exceeds ``max_class_ratio``."""
+_RATIO_STRIDE = 4
+"""The class ratio of a crop is measured on every fourth pixel of each axis."""
 
 
 class Sample(NamedTuple):
-    """``image`` (H, W, 3) uint8 RGB; ``label`` (H, W) uint8 trainIds, or None; ``index`` of the
-    frame in its listing; ``sample_seed``: a random number of the sample's own, for what is decided about
-    it later; ``full_image`` (h, w, 3) uint8 RGB, all of the frame, and ``affine_theta`` (2, 3) float32, where
-    in it the sample lies (CropWindow.affine_theta), or None.
+    """One sample, or a batch of N with a first axis N in each field: (N, H, W, 3), (N, H, W), (N,).
 
-    A batch is a Sample too, its members stacked: (N, H, W, 3), (N, H, W), (N,) and so on.
+    ``image``: (H, W, 3) uint8 RGB. ``label``: (H, W) uint8 trainIds, or None. ``index``: int64,
+    position of the image in its ImageList. ``sample_seed``: int64, a seed for later random choices.
+    ``full_image``: (h, w, 3) uint8 RGB, the whole image resized to ``context_size``, or None.
+    ``affine_theta``: (2, 3) float32, position of the crop in it (CropWindow.affine_theta), or None.
     """
 
     image: Tensor
@@ -50,18 +50,47 @@ class Sample(NamedTuple):
     full_image: Tensor | None = None
     affine_theta: Tensor | None = None
 
+    def split(self, parts: int) -> Iterator["Sample"]:
+        """Splits a batch into ``parts`` micro-batches of equal size, as views.
+
+        Raises ValueError when the batch size is not a multiple of ``parts``.
+        """
+        if len(self.image) % parts:
+            raise ValueError(
+                f"A batch of {len(self.image)} images cannot be split into {parts} equal parts."
+                " Choose a multiple as --batch-size."
+            )
+        fields = ([None] * parts if field is None else field.chunk(parts) for field in self)
+        return map(Sample._make, zip(*fields, strict=True))
+
+
+@dataclass(frozen=True)
+class SampleOptions:
+    """Options of SegmentationDataset that few data sets need.
+
+    ``padding``: RGB value around images that are smaller than the crop.
+    ``max_class_ratio``: a labelled crop in which one class covers this fraction of the labelled
+    pixels or more is drawn again, up to ten times (cat_max_ratio of mmsegmentation); 1: never.
+    ``valid_rows``: for images without labels, (top, bottom) fractions of the height to ignore, such
+    as sky and ego vehicle. ``label`` is then 255 in these rows and in the padding, and 0 elsewhere.
+    None: samples without labels.
+    ``context_size``: (height, width) to which the whole image is resized as ``full_image``, before
+    style augmentation. None: no ``full_image``.
+    """
+
+    padding: tuple[int, int, int] = (0, 0, 0)
+    max_class_ratio: float = 1.0
+    valid_rows: tuple[float, float] | None = None
+    context_size: tuple[int, int] | None = None
+
 
 class SegmentationDataset(Dataset):
-    """Samples of ``listing``: ``order(position)`` says which frame, ``geometry`` which part of it,
-    ``styles`` how it looks.
+    """Augmented samples of the images in ``listing``.
 
-    ``rng_stream`` tells apart data sets that share a seed (source and target), ``padding`` is the RGB
-    value around small images. ``valid_rows``: for a listing without labels. None: samples have none. A
-    pair of shares of the height: ``label`` then is 0 where the image is, and 255 in the padding and
-    in these rows at the top and at the bottom of the image (sky and bonnet). ``max_class_share``:
-    of labelled images, a crop of which one class covers this share or more is drawn anew, up to ten
-    times. ``context_size``: samples also bring the whole frame in this size, without ``styles``.
-    Raises what dataset.files raises, and ValueError when an image and its label differ in size.
+    ``order(position)`` gives the index of the image, ``geometry`` the crop, and ``styles`` the style
+    augmentation, applied in this order. ``rng_stream`` gives data sets of one ``seed`` different
+    random numbers (source and target). Indexing raises what dataset.image_io raises, and ValueError
+    when an image and its label differ in size.
     """
 
     def __init__(
@@ -70,26 +99,13 @@ class SegmentationDataset(Dataset):
         geometry: Geometry,
         order: Callable[[int], int] = int,
         styles: Sequence[StyleTransform] = (),
-        padding: tuple[int, int, int] = (0, 0, 0),
+        options: SampleOptions = SampleOptions(),
         seed: int = 0,
         rng_stream: int = 0,
-        valid_rows: tuple[float, float] | None = None,
-        max_class_share: float = 1.0,
-        context_size: tuple[int, int] | None = None,
     ):
-        self.listing, self.geometry, self.order, self.styles = (
-            listing,
-            geometry,
-            order,
-            tuple(styles),
-        )
-        self.padding, self.seed, self.rng_stream, self.valid_rows = (
-            padding,
-            seed,
-            rng_stream,
-            valid_rows,
-        )
-        self.max_class_share, self.context_size = max_class_share, context_size
+        self.listing, self.geometry, self.order = listing, geometry, order
+        self.styles, self.options = tuple(styles), options
+        self.seed, self.rng_stream = seed, rng_stream
 
     def __len__(self) -> int:
         return len(self.listing)
@@ -98,99 +114,95 @@ class SegmentationDataset(Dataset):
         rng = np.random.default_rng((self.seed, self.rng_stream, position))
         index = self.order(position)
         frame = self.listing[index]
-        whole = read_image(frame.image)
-        label_ids = None if frame.label is None else self._label_ids(frame, whole.shape[:2])
-        window = self._window(rng, whole.shape[:2], label_ids)
-        origin = SourceRegion(index, whole, window.source())
-        region = whole[origin.where]
+        full_image = read_image(frame.image)  # (H, W, 3)
+        image_size = full_image.shape[:2]
+        label_ids = None if frame.label is None else _read_label_ids(frame, image_size)  # (H, W)
+
+        window = self._draw_window(rng, image_size, label_ids)
+        origin = SourceRegion(index, full_image, window.source())
+        crop = full_image[origin.slices]
         for style in self.styles:
-            region = style(region, origin, rng)
-        image = window.apply_to_image(region, self.padding)
-        label = self._label(label_ids, whole.shape[:2], window)
+            crop = style(crop, origin, rng)
+
         sample = Sample(
-            torch.from_numpy(image), label, torch.tensor(index), torch.tensor(rng.integers(1 << 62))
+            torch.from_numpy(window.apply_to_image(crop, self.options.padding)),
+            self._label(label_ids, image_size, window),
+            torch.tensor(index),
+            torch.tensor(rng.integers(1 << 62)),
         )
-        if self.context_size is None:
+        if self.options.context_size is None:
             return sample
         return sample._replace(
-            full_image=torch.from_numpy(resize_area(whole, self.context_size)),
+            full_image=torch.from_numpy(resize_area(full_image, self.options.context_size)),
             affine_theta=torch.from_numpy(window.affine_theta()),
         )
 
-    def _label(
-        self, label_ids: np.ndarray | None, image_size: tuple[int, int], window: CropWindow
-    ) -> Tensor | None:
-        """What the sample's label is: see Sample, and ``valid_rows`` where the frame has none."""
-        if label_ids is not None:
-            return torch.from_numpy(window.apply_to_label(label_ids[window.source()], TRAIN_ID_OF))
-        return (
-            None
-            if self.valid_rows is None
-            else torch.from_numpy(window.apply_to_label(self._inside(image_size)[window.source()]))
-        )
-
-    def _label_ids(self, frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
-        """The whole label, (H, W) uint8 labelIds. Raises ValueError where its size is not the
-        image's.
-        """
-        label_ids = read_label(frame.label)
-        if label_ids.shape != image_size:
-            raise ValueError(
-                f"{frame.image} is {image_size} and {frame.label} is {label_ids.shape} (height,"
-                " width); expected equal sizes. Remove the pair, or leave it out with a list."
-            )
-        return label_ids
-
-    def _window(
+    def _draw_window(
         self, rng: np.random.Generator, image_size: tuple[int, int], label_ids: np.ndarray | None
     ) -> CropWindow:
-        """Draws a window, and others in its place while one class fills it: see
-        ``max_class_share``.
-        """
+        """Draws a crop window, again while one class exceeds ``max_class_ratio``."""
+        limit = self.options.max_class_ratio
         window = self.geometry.draw(rng, image_size)
-        if label_ids is None or self.max_class_share == 1:
+        if label_ids is None or limit == 1:
             return window
-        for _ in range(_DRAWS - 1):
-            if largest_share(label_ids[window.source()]) < self.max_class_share:
+        for _ in range(_MAX_CROP_ATTEMPTS - 1):
+            if largest_class_ratio(label_ids[window.source()]) < limit:
                 break
             window = self.geometry.draw(rng, image_size)
         return window
 
-    def _inside(self, image_size: tuple[int, int]) -> np.ndarray:
-        """(H, W) uint8: 255 in the rows that ``valid_rows`` leaves out, else 0."""
-        inside = np.zeros(image_size, np.uint8)
-        top, bottom = (round(share * image_size[0]) for share in self.valid_rows)
-        inside[:top] = inside[image_size[0] - bottom :] = IGNORE_INDEX
-        return inside
+    def _label(
+        self, label_ids: np.ndarray | None, image_size: tuple[int, int], window: CropWindow
+    ) -> Tensor | None:
+        """(H, W) uint8: trainIds of a labelled image, else the mask of ``valid_rows``, else None."""
+        if label_ids is not None:
+            return torch.from_numpy(window.apply_to_label(label_ids[window.source()], TRAIN_ID_OF))
+        if self.options.valid_rows is None:
+            return None
+        mask = _valid_rows_mask(image_size, self.options.valid_rows)
+        return torch.from_numpy(window.apply_to_label(mask[window.source()]))
+
+
+def _read_label_ids(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
+    """(H, W) uint8 labelIds. Raises ValueError when the size is not that of the image."""
+    label_ids = read_label(frame.label)
+    if label_ids.shape != image_size:
+        raise ValueError(
+            f"{frame.image} is {image_size} and {frame.label} is {label_ids.shape} (height, width);"
+            " expected equal sizes. Remove the pair, or leave it out with a list."
+        )
+    return label_ids
+
+
+def _valid_rows_mask(image_size: tuple[int, int], valid_rows: tuple[float, float]) -> np.ndarray:
+    """(H, W) uint8: 255 in the top and bottom fractions ``valid_rows`` of the rows, else 0."""
+    mask = np.zeros(image_size, np.uint8)
+    top, bottom = (round(fraction * image_size[0]) for fraction in valid_rows)
+    mask[:top] = mask[image_size[0] - bottom :] = IGNORE_INDEX
+    return mask
 
 
 def common_size(listing: ImageList, pixels: float) -> tuple[int, int]:
-    """A (height, width) for all frames of ``listing``, of the shape of the first and with about so
-    many ``pixels``.
+    """(height, width) with about ``pixels`` pixels and the aspect ratio of the first image.
 
-    Raises what dataset.files raises.
+    Raises what dataset.image_io raises.
     """
     height, width = read_image(listing[0].image).shape[:2]
     factor = math.sqrt(pixels / (height * width))
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def largest_share(label_ids: np.ndarray) -> float:
-    """Of an (h, w) uint8 label, the share of its pixels that the largest class has, as a sample of
-    them tells; 1 where none has a class.
+def largest_class_ratio(label_ids: np.ndarray) -> float:
+    """Fraction of the labelled pixels that the largest class covers; 1 without labelled pixels.
+
+    ``label_ids``: (h, w) uint8. Every fourth pixel of each axis is counted.
     """
-    train_ids = TRAIN_ID_OF[label_ids[::_STRIDE, ::_STRIDE]]
+    train_ids = TRAIN_ID_OF[label_ids[::_RATIO_STRIDE, ::_RATIO_STRIDE]]
     counts = np.bincount(train_ids[train_ids != IGNORE_INDEX])
     return counts.max() / counts.sum() if len(counts) else 1.0
 
 
 def collate(samples: list[Sample]) -> Sample:
-    """Stacks samples to a batch, in a worker directly in the memory that it shares; what they lack
-    stays None.
-    """
-    return Sample(
-        *(
-            None if field[0] is None else default_collate(field)
-            for field in zip(*samples, strict=True)
-        )
-    )
+    """Stacks samples to a batch; in a worker directly in shared memory. Absent fields stay None."""
+    fields = zip(*samples, strict=True)
+    return Sample(*(None if field[0] is None else default_collate(field) for field in fields))

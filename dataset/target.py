@@ -1,31 +1,52 @@
-"""Images without labels, wherever they lie: the target of those who have nothing but a camera."""
+"""Target images: a Cityscapes root, or any unlabelled images; and pseudo-labels for them."""
 
 import glob
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
+from dataset.cityscapes import cityscapes
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.listing import ImageList, find_files
+from dataset.prepared.journal import find_parts
 
 _LABEL_ENDINGS = (
     *("_gtFine_color.png", "_gtCoarse_color.png"),
     *("_labelIds.png", "_labelTrainIds.png", "_instanceIds.png", "_instanceTrainIds.png"),
 )
-_IMAGES_OF = {"labels": "images", "gtFine": "leftImg8bit", "gtCoarse": "leftImg8bit", "GT": "RGB"}
-"""{folder of labels: the folder of images beside it} of GTA5, Cityscapes and SYNTHIA."""
+_IMAGE_FOLDER_OF = {"labels": "images", "gtFine": "leftImg8bit", "gtCoarse": "leftImg8bit", "GT": "RGB"}
+"""{label folder: image folder beside it} of GTA5, Cityscapes and SYNTHIA."""
 _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
 
 
-def unlabelled_images(patterns: list[str]) -> ImageList:
-    """The images that ``patterns`` name, sorted: files, folders (with all below them) or globs, in
-    which ``**`` is any depth.
+def target_images(words: Sequence[str], split: str = "train") -> ImageList:
+    """Target images without labels: ``split`` of a Cityscapes root, or any images.
 
-    A name is the path below the folder that all images have in common, without suffix. Other files,
-    hidden ones and the label files of known data sets are left out. Raises FileNotFoundError where
-    a pattern finds nothing, ValueError where it finds no image, or where two images would have one
-    name.
+    ``words``: one Cityscapes root, raw or prepared (see ``is_cityscapes_root``), or patterns for
+    ``unlabelled_images``. No label is opened. Raises what ``cityscapes`` and ``unlabelled_images``
+    raise.
     """
-    paths = sorted({path for pattern in patterns for path in _images(os.path.expanduser(pattern))})
+    if len(words) == 1 and is_cityscapes_root(os.path.expanduser(words[0])):
+        return cityscapes(Path(words[0]).expanduser(), split, labels=False)
+    return unlabelled_images(words)
+
+
+def is_cityscapes_root(path: str | Path) -> bool:
+    """Whether a folder holds Cityscapes: leftImg8bit/, or a journal of a prepared split."""
+    path = Path(path)
+    journals = (find_parts(path, f"cityscapes-{split}") for split in ("train", "val"))
+    return (path / "leftImg8bit").is_dir() or any(journals)
+
+
+def unlabelled_images(patterns: Sequence[str]) -> ImageList:
+    """Images that ``patterns`` match, sorted; each is a file, a folder (with subfolders) or a glob.
+
+    In a glob ``**`` matches any depth. The name of an image is its path below the deepest common
+    folder, without suffix. Hidden files, other files and label files of known data sets are left
+    out. Raises FileNotFoundError when a pattern matches nothing, ValueError when it matches no
+    image, or when two images would have the same name.
+    """
+    paths = sorted({path for pattern in patterns for path in _find_images(os.path.expanduser(pattern))})
     root = Path(os.path.commonpath([path.parent for path in paths]))
     files: dict[str, str] = {}
     for path in paths:
@@ -40,8 +61,8 @@ def unlabelled_images(patterns: list[str]) -> ImageList:
     return ImageList(root, list(files), list(files.values()))
 
 
-def _images(pattern: str) -> list[Path]:
-    """The images that one pattern names, as absolute paths."""
+def _find_images(pattern: str) -> list[Path]:
+    """Absolute paths of the images that one pattern matches."""
     if os.path.isdir(pattern):
         found = glob.glob(os.path.join(glob.escape(pattern), "**"), recursive=True)
     else:
@@ -52,52 +73,52 @@ def _images(pattern: str) -> list[Path]:
             " such as 'dashcam/**/*.jpg'."
         )
     files = [Path(os.path.abspath(path)) for path in found if os.path.isfile(path)]
-    unlike_labels = [path for path in files if not _is_label(path)]
-    images = [path for path in unlike_labels if path.suffix.lower() in IMAGE_SUFFIXES]
+    candidates = [path for path in files if not _is_label(path)]
+    images = [path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
-        others = ", ".join(sorted({path.suffix.lower() or path.name for path in unlike_labels})[:5])
+        suffixes = ", ".join(
+            sorted({path.suffix.lower() or path.name for path in candidates})[:5]
+        )
         raise ValueError(
-            f"No image at {pattern}: found {len(files) - len(unlike_labels)} label files,"
-            f" {len(unlike_labels)} other files{f' ({others})' if others else ''} and"
+            f"No image at {pattern}: found {len(files) - len(candidates)} label files,"
+            f" {len(candidates)} other files{f' ({suffixes})' if suffixes else ''} and"
             f" {len(found) - len(files)} folders. Expected files ending in"
-            f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to have all that is below it. Cut"
+            f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to use all images below it. Cut"
             " a video into images first: ffmpeg -i drive.mp4 -r 2 frames/%06d.jpg"
         )
     return images
 
 
 def _is_label(path: Path) -> bool:
-    """Whether a file belongs to the labels of a known data set, by its name and place: it is not
-    opened.
-    """
+    """Whether a file is a label of a known data set, by its name and folder; it is not opened."""
     return path.name.endswith(_LABEL_ENDINGS) or any(
-        place.name in _IMAGES_OF and (place.parent / _IMAGES_OF[place.name]).is_dir()
-        for place in path.parents
+        folder.name in _IMAGE_FOLDER_OF and (folder.parent / _IMAGE_FOLDER_OF[folder.name]).is_dir()
+        for folder in path.parents
     )
 
 
 def label_path(name: str, split: str) -> str:
-    """Where the label of the image called ``name`` lies below a root:
-    gtFine/SPLIT/CITY/*_gtFine_labelIds.png.
+    """Path of the label of the image ``name`` below a root: gtFine/SPLIT/NAME_gtFine_labelIds.png.
+
+    ``name`` is that of its ImageList; the ending _leftImg8bit is dropped.
     """
     return f"gtFine/{split}/{name.removesuffix(_ENDING)}{_LABEL_ENDING}.png"
 
 
 def with_labels(listing: ImageList, label_root: Path, split: str = "train") -> ImageList:
-    """The images of any ``listing`` with the labels that lie at their ``label_path`` below
-    ``label_root``: pseudo-labels, of whatever tool.
+    """The images of ``listing`` with pseudo-labels from ``label_root``, at their ``label_path``.
 
-    Labels of other images are not looked at. Raises FileNotFoundError unless every image has one.
+    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label.
     """
     label_root = Path(label_root).absolute()
     present = find_files(label_root, f"gtFine/{split}", _LABEL_ENDING, suffixes=(".png",))
     keys = [name.removesuffix(_ENDING) for name in listing.names]
-    unpaired = [key for key in keys if key not in present]
-    if unpaired:
+    unlabelled = [key for key in keys if key not in present]
+    if unlabelled:
         raise FileNotFoundError(
-            f"{len(unpaired)} of {len(keys)} images have no label under {label_root}, the first"
-            f" {label_root / label_path(unpaired[0], split)}. Make the rest (python -m"
-            " scripts.make_pseudo_labels goes on where it stopped), or name the labelled images in"
-            " a list."
+            f"{len(unlabelled)} of {len(keys)} images have no label under {label_root}, the first"
+            f" {label_root / label_path(unlabelled[0], split)}. Make the rest (python -m"
+            " scripts.make_pseudo_labels continues where it stopped), or name the labelled images"
+            " in a list."
         )
-    return listing.labelled([str(label_root / present[key]) for key in keys])
+    return listing.with_label_files([str(label_root / present[key]) for key in keys])

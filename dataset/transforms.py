@@ -1,7 +1,7 @@
-"""Paired augmentation: scale, crop and flip, drawn first and then applied to the region they need
-and nothing else.
+"""Paired augmentation of image and label: random scale, crop and flip.
 
-A scale s maps output coordinate i to source coordinate (i + 0.5) / s - 0.5 in both axes, never
+A window is drawn first; then only the pixels of the source that it needs are read and resized. A
+scale s maps output coordinate i to source coordinate (i + 0.5) / s - 0.5 in both axes, never
 through a rounded size. Images are interpolated bilinearly, labels take the nearest pixel. Sizes are
 (height, width).
 """
@@ -18,8 +18,9 @@ from dataset.labels import IGNORE_INDEX
 
 @dataclass(frozen=True)
 class AxisCrop:
-    """One axis of a window: ``length`` output pixels from ``start`` of an axis that was scaled by
-    ``scale`` from ``full`` pixels.
+    """A crop along one axis: ``length`` pixels from ``start`` of the scaled axis.
+
+    ``full`` is the number of source pixels along the axis, before scaling by ``scale``.
     """
 
     start: int
@@ -28,12 +29,11 @@ class AxisCrop:
     full: int
 
     def source(self) -> tuple[slice, int]:
-        """The source pixels needed, and how many output pixels their resize yields before
-        ``start``.
+        """Source pixels needed, and the number of output pixels that resizing them adds in front.
 
         The slice begins where output and source grids coincide, so that resizing it alone samples
-        exactly the points that resizing the whole axis would. Enlarging looks one pixel back, hence
-        one period more.
+        exactly the points that resizing the whole axis would. Enlarging reads one pixel further
+        back, hence one period more.
         """
         p, q = self.scale.numerator, self.scale.denominator
         first = max(0, self.start - self.start % p - (p if p > q else 0))
@@ -41,18 +41,20 @@ class AxisCrop:
         return slice(first * q // p, min(self.full, last_tap + 1)), self.start - first
 
     def nearest(self) -> np.ndarray:
-        """(length,) int64: the source pixel under the centre of each output pixel; all lie within
-        ``source``.
+        """(length,) int64: the source pixel under the center of each output pixel.
+
+        All of them lie within ``source``.
         """
         p, q = self.scale.numerator, self.scale.denominator
-        centres = 2 * np.arange(self.start, self.start + self.length, dtype=np.int64) + 1
-        return np.minimum(centres * q // (2 * p), self.full - 1)
+        centers = 2 * np.arange(self.start, self.start + self.length, dtype=np.int64) + 1
+        return np.minimum(centers * q // (2 * p), self.full - 1)
 
 
 @dataclass(frozen=True)
 class CropWindow:
-    """What augmentation takes from one image: rows and columns of the scaled image, perhaps
-    mirrored, padded to ``size``.
+    """A crop of the scaled image, flipped if ``flip``, and padded to ``size``.
+
+    ``top`` and ``left``: rows and columns of padding before the crop (before flipping).
     """
 
     rows: AxisCrop
@@ -63,57 +65,49 @@ class CropWindow:
     flip: bool
 
     def source(self) -> tuple[slice, slice]:
-        """The region of the source that the image and the label of the window are made from."""
+        """Rows and columns of the source image and label from which the window is made."""
         return self.rows.source()[0], self.columns.source()[0]
 
-    def apply_to_image(self, region: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
-        """``region`` = image[window.source()], (h, w, 3) uint8 -> (*size, 3) uint8."""
+    def apply_to_image(self, crop: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
+        """``crop`` = image[window.source()], (h, w, 3) uint8 -> (*size, 3) uint8."""
         scale = float(self.rows.scale)
         if scale != 1:
-            region = cv2.resize(region, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
+            crop = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
         y, x = self.rows.source()[1], self.columns.source()[1]
-        return self._put(region[y : y + self.rows.length, x : x + self.columns.length], padding)
+        return self._pad(crop[y : y + self.rows.length, x : x + self.columns.length], padding)
 
-    def apply_to_label(
-        self, region: np.ndarray, train_id_of: np.ndarray | None = None
-    ) -> np.ndarray:
-        """``region`` = label[window.source()], (h, w) uint8 -> (*size,) uint8, padded with 255.
+    def apply_to_label(self, crop: np.ndarray, train_id_of: np.ndarray | None = None) -> np.ndarray:
+        """``crop`` = label[window.source()], (h, w) uint8 -> (*size,) uint8, padded with 255.
 
-        ``train_id_of``: a (256,) uint8 table that every pixel taken goes through; None leaves them
-        as they are.
+        ``train_id_of``: (256,) uint8 lookup table for every pixel; None: pixels are unchanged.
         """
         if self.rows.scale == 1:
-            region = region[: self.rows.length, : self.columns.length]
+            crop = crop[: self.rows.length, : self.columns.length]
         else:
             rows, columns = (
-                span.nearest() - span.source()[0].start for span in (self.rows, self.columns)
+                axis.nearest() - axis.source()[0].start for axis in (self.rows, self.columns)
             )
-            # The axis first that leaves less for the other. (region[rows][:, columns] would leave
-            # the columns together, not the rows.)
+            # First the axis that leaves fewer pixels for the second. (crop[rows][:, columns] would
+            # leave the columns contiguous, not the rows.)
             for axis in (0, 1) if self.rows.scale < 1 else (1, 0):
-                region = region.take((rows, columns)[axis], axis=axis)
-        return self._put(
-            region if train_id_of is None else cv2.LUT(region, train_id_of), IGNORE_INDEX
+                crop = crop.take((rows, columns)[axis], axis=axis)
+        return self._pad(
+            crop if train_id_of is None else cv2.LUT(crop, train_id_of), IGNORE_INDEX
         )
 
     def affine_theta(self) -> np.ndarray:
-        """(2, 3) float32: where the window lies in its image, as torch's ``affine_grid`` takes it.
-        Both run from -1 to 1 in x and in y.
+        """(2, 3) float32: position of the window in the whole image, for torch's ``affine_grid``.
+
+        Coordinates of both run from -1 to 1 in x and in y.
         """
-        (y_factor, y_shift), (x_factor, x_shift) = (
-            (
-                size / (span.scale * span.full),
-                (size + 2 * (span.start - offset)) / (span.scale * span.full) - 1,
-            )
-            for span, size, offset in zip(
-                (self.rows, self.columns), self.size, (self.top, self.left), strict=True
-            )
-        )
+        y_factor, y_shift = _affine_axis(self.rows, self.size[0], self.top)
+        x_factor, x_shift = _affine_axis(self.columns, self.size[1], self.left)
         return np.array(
             [[-x_factor if self.flip else x_factor, 0, x_shift], [0, y_factor, y_shift]], np.float32
         )
 
-    def _put(self, content: np.ndarray, padding: int | tuple[int, int, int]) -> np.ndarray:
+    def _pad(self, content: np.ndarray, padding: int | tuple[int, int, int]) -> np.ndarray:
+        """Flips ``content`` and pads it to ``size``."""
         if self.flip:
             content = cv2.flip(content, 1)
         if content.shape[:2] == self.size:
@@ -126,23 +120,29 @@ class CropWindow:
         )
 
 
+def _affine_axis(axis: AxisCrop, size: int, offset: int) -> tuple[float, float]:
+    """Scale and shift from window to image coordinates along one axis, both from -1 to 1."""
+    scaled_length = axis.scale * axis.full
+    return size / scaled_length, (size + 2 * (axis.start - offset)) / scaled_length - 1
+
+
 class SourceRegion(NamedTuple):
-    """Where a region comes from: image number ``index`` of the listing, ``whole`` (H, W, 3) uint8
-    RGB, and ``where`` in it.
+    """Origin of a crop: the image at ``index`` of the listing, and the ``slices`` cut from it.
+
+    ``full_image``: (H, W, 3) uint8 RGB, the whole image.
     """
 
     index: int
-    whole: np.ndarray
-    where: tuple[slice, slice]
+    full_image: np.ndarray
+    slices: tuple[slice, slice]
 
 
 @dataclass(frozen=True)
 class RandomScaleCropFlip:
-    """Draws a CropWindow: a scale out of ``scales``, a crop of ``size``, a mirror image with
-    probability ``flip``.
+    """Draws a CropWindow: one of ``scales``, a crop of ``size``, flipped with probability ``flip``.
 
-    ``crop``: "random" (anywhere; a scaled image smaller than the crop lies at the top left) or
-    "centre" (the middle of both, the manner of the authors' code).
+    ``crop``: "random" (anywhere; a scaled image smaller than the crop lies at the top left), or
+    "centre" (the middle of both, as in the authors' code).
     """
 
     scales: tuple[float, ...]
@@ -151,27 +151,25 @@ class RandomScaleCropFlip:
     crop: str = "random"
 
     def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow:
-        # A short fraction keeps the output grid periodic in the source grid, which is what makes
-        # reading a region exact.
+        # A short fraction makes the output grid periodic in the source grid, so that a part of the
+        # source can be resized exactly as within the whole.
         scale = Fraction(self.scales[rng.integers(len(self.scales))]).limit_denominator(64)
-        spans, offsets = [], []
+        crops, offsets = [], []
         for full, wanted in zip(image_size, self.size, strict=True):
             scaled = max(1, int(full * scale))
-            room, length = scaled - wanted, min(scaled, wanted)
+            excess, length = scaled - wanted, min(scaled, wanted)
             if self.crop == "centre":
-                start, offset = max(0, room // 2), max(0, -room // 2)
+                start, offset = max(0, excess // 2), max(0, -excess // 2)
             else:
-                start, offset = int(rng.integers(max(0, room) + 1)), 0
-            spans.append(AxisCrop(start, length, scale, full))
+                start, offset = int(rng.integers(max(0, excess) + 1)), 0
+            crops.append(AxisCrop(start, length, scale, full))
             offsets.append(offset)
-        return CropWindow(*spans, *offsets, self.size, bool(rng.random() < self.flip))
+        return CropWindow(*crops, *offsets, self.size, bool(rng.random() < self.flip))
 
 
 @dataclass(frozen=True)
 class WholeImage:
-    """Draws the CropWindow that is the whole image, unchanged: validation, and the target images of the
-    recipe "authors".
-    """
+    """Draws the CropWindow of the whole, unchanged image (validation; recipe "authors")."""
 
     def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow:
         rows, columns = (AxisCrop(0, full, Fraction(1), full) for full in image_size)
@@ -179,9 +177,7 @@ class WholeImage:
 
 
 def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-    """(h, w, 3) uint8 -> (*size, 3) uint8, each pixel the mean of those it covers where the image
-    shrinks.
-    """
+    """(h, w, 3) uint8 -> (*size, 3) uint8, by area averaging where the image shrinks."""
     if image.shape[:2] == size:
         return writable_copy(image)
     shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
@@ -191,5 +187,5 @@ def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def writable_copy(image: np.ndarray) -> np.ndarray:
-    """An array whose memory a tensor may share: a mapped file, which is read-only, is copied."""
+    """A contiguous, writable array, as a tensor needs it; a mapped, read-only file is copied."""
     return np.require(image, requirements=["C", "W"])

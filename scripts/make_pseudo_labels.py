@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dataset.cityscapes import cityscapes
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, NUM_CLASSES
 from dataset.listing import ImageList, select_by_list
-from dataset.loader import evaluation_loader
+from dataset.loader import Loading, evaluation_loader
 from dataset.target import label_path, unlabelled_images
 from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS
@@ -113,7 +113,7 @@ class Labeller:
         """For every image its name, and of every pixel the class and the bin of its confidence, (H,
         W) each, on the device.
         """
-        loader = evaluation_loader(listing, self.workers, pin_memory=self.device.type == "cuda")
+        loader = evaluation_loader(listing, Loading(self.workers, self.device.type == "cuda"))
         for batch in tqdm(loader, desc=doing, unit="image", disable=None, dynamic_ncols=True):
             scores = self.predictor.class_scores(batch.image)
             prediction, bins = confidence_bins(

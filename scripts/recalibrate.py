@@ -18,7 +18,7 @@ from dataset.cityscapes import cityscapes
 from dataset.image_io import image_size
 from dataset.labels import NUM_CLASSES
 from dataset.listing import ImageList, select_by_list
-from dataset.loader import training_loader
+from dataset.loader import Loading, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
 from dataset.target import unlabelled_images
@@ -188,9 +188,8 @@ def main(args) -> None:
 
     geometry = WholeImage() if crop_size is None else RandomScaleCropFlip((1.0,), crop_size)
     dataset = SegmentationDataset(used, geometry, seed=args.seed)
-    loader = training_loader(
-        dataset, args.batch_size, 0, batches, args.workers, pin_memory=device.type == "cuda"
-    )
+    loading = Loading(args.workers, pin_memory=device.type == "cuda")
+    loader = training_loader(dataset, args.batch_size, range(batches), loading)
 
     def images() -> Iterator[Tensor]:
         for batch in tqdm(

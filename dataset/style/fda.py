@@ -1,10 +1,10 @@
-"""Fourier domain adaptation (FDA; Yang & Soatto, CVPR 2020): the source image takes the target
-image's amplitudes at low frequencies.
+"""Fourier domain adaptation (FDA; Yang & Soatto, CVPR 2020).
 
-Only (2b + 1)^2 frequencies of an image of H x W change, b = floor(beta * min(H, W)): the change is
-a sum of as many waves, which can be written down for any region of the image without a transform of
-the whole. So, as with LAB, transforming a crop equals cropping the transform, and of a target image
-only these amplitudes are needed, relative to its number of pixels, so that sizes may differ.
+The source image takes the amplitudes of the target image at low frequencies. Only (2b + 1)^2
+frequencies of an image of H x W change, b = floor(beta * min(H, W)). The change is a sum of that
+many waves, which can be evaluated for any crop without transforming the whole image. As with LAB,
+transforming a crop equals cropping the transformed image. Coefficients are divided by the number
+of pixels, so that source and target may differ in size.
 """
 
 from functools import lru_cache
@@ -24,8 +24,9 @@ def _waves(length: int, reach: int) -> np.ndarray:
 
 
 def low_frequencies(image: np.ndarray, reach: int) -> np.ndarray:
-    """The Fourier coefficients of an (H, W, 3) image up to ``reach`` waves an axis, over H * W: (3,
-    2 reach + 1, 2 reach + 1) complex.
+    """Fourier coefficients of an (H, W, 3) image up to ``reach`` waves per axis, over H * W.
+
+    Returns (3, 2 reach + 1, 2 reach + 1) complex.
     """
     height, width = image.shape[:2]
     channels = np.moveaxis(image, 2, 0).astype(np.float32)
@@ -33,38 +34,37 @@ def low_frequencies(image: np.ndarray, reach: int) -> np.ndarray:
 
 
 def fourier_transfer(
-    region: np.ndarray, origin: SourceRegion, target_amplitudes: np.ndarray
+    crop: np.ndarray, origin: SourceRegion, target_amplitudes: np.ndarray
 ) -> np.ndarray:
-    """FDA of a region: (h, w, 3) uint8 RGB -> the same, with ``target_amplitudes`` (3, k, k) in
-    place of the whole source image's.
+    """FDA of a crop: (h, w, 3) uint8 RGB -> the same, with the low frequencies of the target.
+
+    ``target_amplitudes`` (3, k, k) replace those of the whole source image.
     """
     reach = target_amplitudes.shape[1] // 2
-    own = low_frequencies(origin.whole, reach)
-    amplitude = np.abs(own)
-    # A frequency that the source lacks has no phase of its own: it keeps none.
-    change = own * (target_amplitudes / np.maximum(amplitude, 1e-12) - 1)  # (3, k, k)
+    source = low_frequencies(origin.full_image, reach)  # (3, k, k) complex
+    # A frequency that the source lacks has no phase, and stays 0.
+    change = source * (target_amplitudes / np.maximum(np.abs(source), 1e-12) - 1)  # (3, k, k)
     rows, columns = (
         _waves(length, reach)[:, part].conj()
-        for length, part in zip(origin.whole.shape[:2], origin.where, strict=True)
+        for length, part in zip(origin.full_image.shape[:2], origin.slices, strict=True)
     )
-    field = (rows.T @ change @ columns).real  # (3, h, w)
-    return np.round(region + np.moveaxis(field, 0, 2)).clip(0, 255).astype(np.uint8)
+    added = (rows.T @ change @ columns).real  # (3, h, w)
+    return np.round(crop + np.moveaxis(added, 0, 2)).clip(0, 255).astype(np.uint8)
 
 
 class FourierTransfer:
-    """A style step: gives a source image the low-frequency amplitudes of a target image drawn at
-    random.
+    """Style transform: low-frequency amplitudes of a random target image.
 
-    ``beta``: how much of the shorter side's frequencies; the paper takes 0.01 to 0.09. The target
-    image is read whole each time.
+    ``beta``: size of the replaced band, relative to the shorter side; the paper takes 0.01 to 0.09.
+    The target image is read whole for every sample.
     """
 
     def __init__(self, target: ImageList, beta: float = 0.01):
         self.target, self.beta = target, beta
 
     def __call__(
-        self, region: np.ndarray, origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, origin: SourceRegion, rng: np.random.Generator
     ) -> np.ndarray:
-        reach = int(self.beta * min(origin.whole.shape[:2]))
+        reach = int(self.beta * min(origin.full_image.shape[:2]))
         target = read_image(self.target[int(rng.integers(len(self.target)))].image)
-        return fourier_transfer(region, origin, np.abs(low_frequencies(target, reach)))
+        return fourier_transfer(crop, origin, np.abs(low_frequencies(target, reach)))

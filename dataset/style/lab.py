@@ -218,13 +218,13 @@ class LabTransfer:
         self.source, self.target = LabStatistics(source, by_class), LabStatistics(target)
 
     def __call__(
-        self, region: np.ndarray, origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, origin: SourceRegion, rng: np.random.Generator
     ) -> np.ndarray:
         target = self.target.of(int(rng.integers(len(self.target))))
-        source = self.source.of(origin.index, origin.whole)
+        source = self.source.of(origin.index, origin.full_image)
         copy = self.source.listing.lab_copy(origin.index)
         if copy is not None and np.may_share_memory(
-            region, origin.whole
-        ):  # no other step has changed the region
-            return LabCopy.read(copy).transfer(origin.where, source, target)
-        return lab_transfer(region, source, target)
+            crop, origin.full_image
+        ):  # no other step has changed the crop
+            return LabCopy.read(copy).transfer(origin.slices, source, target)
+        return lab_transfer(crop, source, target)

@@ -28,9 +28,9 @@ import numpy as np
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import DatasetLayout, ImageList
-from dataset.loader import training_loader, use_one_core
+from dataset.loader import Loading, training_loader, use_one_core
 from dataset.prepared.build import PrepareJob, prepare
-from dataset.segmentation import SegmentationDataset
+from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabCopy, LabStatistics, LabTransfer
 from dataset.transforms import RandomScaleCropFlip
 from scripts.baselines import sample as baseline_sample
@@ -190,7 +190,7 @@ def _dataset(
         RandomScaleCropFlip(scales, crop),
         lambda position: position % len(listing),
         styles,
-        (124, 116, 104),
+        SampleOptions(padding=(124, 116, 104)),
     )
 
 
@@ -342,7 +342,8 @@ def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int =
         return usage.ru_utime + usage.ru_stime
 
     before = of_children()
-    loader = iter(training_loader(dataset, batch_size, 0, batches, workers=1, pin_memory=False))
+    loading = Loading(workers=1, pin_memory=False)
+    loader = iter(training_loader(dataset, batch_size, range(batches), loading))
     for _ in loader:
         pass
     del loader  # waits for the worker, whose time counts only then

@@ -18,7 +18,7 @@ from dataset.cityscapes import cityscapes
 from dataset.demo.scene import CAMERA, street
 from dataset.labels import NUM_CLASSES
 from dataset.listing import ImageList
-from dataset.loader import evaluation_loader
+from dataset.loader import Loading, evaluation_loader
 from model.bisenet import BiSeNet
 from model.inference.fold_batch_norm import for_inference
 from model.inference.predictor import Predictor
@@ -95,7 +95,7 @@ def run(args) -> None:
                         for_inference(model, device, PRECISIONS[side]), normalize, device
                     )
                     batches = evaluation_loader(
-                        listing, args.workers, pin_memory=device.type == "cuda"
+                        listing, Loading(args.workers, pin_memory=device.type == "cuda")
                     )
                     found[side] = evaluate(predictor, batches, NUM_CLASSES)
                 seconds[side].append(time.perf_counter() - start)

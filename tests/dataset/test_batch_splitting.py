@@ -4,15 +4,15 @@ import pytest
 import torch
 
 from dataset.cityscapes import cityscapes
-from dataset.loader import evaluation_loader, split
+from dataset.loader import Loading, evaluation_loader
 from dataset.sampling import StepBatches
 from dataset.segmentation import Sample
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 6])
 def test_the_shares_of_the_processes_are_the_batches_of_one(world):
-    whole = list(StepBatches(6, 2, 5))
-    shares = [list(StepBatches(6, 2, 5, rank, world)) for rank in range(world)]
+    whole = list(StepBatches(6, range(2, 5)))
+    shares = [list(StepBatches(6, range(2, 5), (rank, world))) for rank in range(world)]
     assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole  # noqa: RUF017
     assert {len(part) for share in shares for part in share} == {6 // world}
 
@@ -27,13 +27,13 @@ def test_split_keeps_every_image_with_its_label():
     batch = batch._replace(
         full_image=batch.image + 1, affine_theta=torch.arange(24.0).view(4, 2, 3)
     )
-    parts = list(split(batch, 2))
+    parts = list(batch.split(2))
     assert len(parts) == 2
     for field in range(len(batch)):
         assert torch.equal(torch.cat([part[field] for part in parts]), batch[field])
-    assert [part.label for part in split(batch._replace(label=None), 2)] == [None, None]
+    assert [part.label for part in batch._replace(label=None).split(2)] == [None, None]
     with pytest.raises(ValueError, match="4 images cannot be split into 3"):
-        list(split(batch, 3))
+        batch.split(3)
 
 
 @pytest.mark.parametrize("world", [2, 5])
@@ -42,6 +42,6 @@ def test_every_image_is_scored_by_one_process(cityscapes_root, world):
     seen = [
         int(batch.index)
         for rank in range(world)
-        for batch in evaluation_loader(listing, 0, False, rank, world)
+        for batch in evaluation_loader(listing, Loading(0, False), (rank, world))
     ]
     assert sorted(seen) == list(range(len(listing)))

@@ -14,14 +14,15 @@ import torch
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
-from dataset.loader import evaluation_loader, training_loader
+from dataset.loader import Loading, evaluation_loader, training_loader
 from dataset.sampling import ShuffledIndex
-from dataset.segmentation import SegmentationDataset
+from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
 from dataset.transforms import RandomScaleCropFlip
 
 REPOSITORY = Path(__file__).parents[2]
 CROP = RandomScaleCropFlip((0.5, 1.0), (32, 48))
+ALONE = Loading(workers=0, pin_memory=False)
 
 
 def dataset(listing, rng_stream: int = 0, styles=(), **more) -> SegmentationDataset:
@@ -44,8 +45,8 @@ def test_source_and_target_never_stop_at_the_shorter_one(gta5_root, cityscapes_r
     assert (len(source), len(target)) == (6, 3)
     pairs = list(
         zip(
-            training_loader(source, 2, 0, 10, 0, False),
-            training_loader(target, 3, 0, 10, 0, False),
+            training_loader(source, 2, range(10), ALONE),
+            training_loader(target, 3, range(10), ALONE),
             strict=True,
         )
     )
@@ -54,7 +55,7 @@ def test_source_and_target_never_stop_at_the_shorter_one(gta5_root, cityscapes_r
 
 
 def test_batches_are_uint8_and_contiguous(gta5_root):
-    batch = next(iter(training_loader(dataset(gta5(gta5_root)), 4, 0, 1, 0, False)))
+    batch = next(iter(training_loader(dataset(gta5(gta5_root)), 4, range(1), ALONE)))
     for part in (batch.image, batch.label):
         assert part.dtype == torch.uint8
         assert part.is_contiguous()
@@ -64,12 +65,14 @@ def test_a_resumed_run_reads_exactly_what_an_uninterrupted_one_would(gta5_root, 
     def batches(first: int, workers: int) -> list[torch.Tensor]:
         source, target = gta5(gta5_root), cityscapes(cityscapes_root, "train", labels=False)
         loader = training_loader(
-            dataset(source, styles=[LabTransfer(source, target)], context_size=(40, 80)),
+            dataset(
+                source,
+                styles=[LabTransfer(source, target)],
+                options=SampleOptions(context_size=(40, 80)),
+            ),
             4,
-            first,
-            9,
-            workers,
-            False,
+            range(first, 9),
+            Loading(workers, False),
         )
         return [part.clone() for batch in loader for part in batch]
 
@@ -81,7 +84,7 @@ def test_a_resumed_run_reads_exactly_what_an_uninterrupted_one_would(gta5_root, 
 
 
 def test_the_workers_of_an_evaluation_loader_stay(cityscapes_root):
-    loader = evaluation_loader(cityscapes(cityscapes_root, "val"), 1, False)
+    loader = evaluation_loader(cityscapes(cityscapes_root, "val"), Loading(1, False))
     first, workers = list(loader), {worker.pid for worker in loader._iterator._workers}
     second = list(loader)
     assert {worker.pid for worker in loader._iterator._workers} == workers
@@ -99,7 +102,7 @@ def test_a_statistic_is_measured_once_for_all_workers(gta5_root, monkeypatch):
         lab_statistics(read_image(frame.image))
         for frame in (listing[index] for index in range(len(listing)))
     ]
-    list(training_loader(dataset(listing, styles=[style]), 4, 0, 30, 2, False))
+    list(training_loader(dataset(listing, styles=[style]), 4, range(30), Loading(2, False)))
     monkeypatch.setattr(
         "dataset.style.lab.read_image", lambda path: pytest.fail(f"{path} was read again")
     )
@@ -114,12 +117,14 @@ def test_an_error_reaches_the_user_as_one_line_with_the_files_name(gta5_root, wo
     path.write_bytes(path.read_bytes()[:400])
     program = f"""
         from dataset.gta5 import gta5
-        from dataset.loader import training_loader
+        from dataset.loader import Loading, training_loader
         from dataset.segmentation import SegmentationDataset
         from dataset.transforms import RandomScaleCropFlip
         from utils.options.parser import user_errors_without_traceback
         with user_errors_without_traceback():
-            list(training_loader(SegmentationDataset(gta5({str(gta5_root)!r}), RandomScaleCropFlip((1.0,), (32, 32))), 2, 0, 3, {workers}, False))
+            crops = RandomScaleCropFlip((1.0,), (32, 32))
+            dataset = SegmentationDataset(gta5({str(gta5_root)!r}), crops)
+            list(training_loader(dataset, 2, range(3), Loading({workers}, False)))
     """
     result = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)],
@@ -140,7 +145,7 @@ def test_an_error_reaches_the_user_as_one_line_with_the_files_name(gta5_root, wo
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs CUDA")
 def test_batches_are_pinned_and_arrive(gta5_root):
-    for batch in training_loader(dataset(gta5(gta5_root)), 4, 0, 4, 2, True):
+    for batch in training_loader(dataset(gta5(gta5_root)), 4, range(4), Loading(2, True)):
         assert batch.image.is_pinned()
         assert batch.label.is_pinned()
         assert torch.equal(batch.image.to("cuda", non_blocking=True).cpu(), batch.image)

@@ -7,9 +7,14 @@ from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
 from dataset.labels import TRAIN_ID_OF
-from dataset.loader import evaluation_loader, training_loader
+from dataset.loader import Loading, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, ShuffledIndex
-from dataset.segmentation import SegmentationDataset, common_size, largest_share
+from dataset.segmentation import (
+    SampleOptions,
+    SegmentationDataset,
+    common_size,
+    largest_class_ratio,
+)
 from dataset.style.lab import LabTransfer
 from dataset.target import unlabelled_images
 from dataset.transforms import RandomScaleCropFlip, resize_area
@@ -31,7 +36,7 @@ def training_set(root, cityscapes_root=None, seed=0):
 
 
 def batches(dataset, first, last, workers, batch_size=4):
-    loader = training_loader(dataset, batch_size, first, last, workers, pin_memory=False)
+    loader = training_loader(dataset, batch_size, range(first, last), Loading(workers, False))
     return [tuple(part.clone() for part in batch if part is not None) for batch in loader]
 
 
@@ -76,7 +81,8 @@ def test_crops_of_one_class_are_drawn_anew(gta5_root):
         RandomScaleCropFlip((1.5,), (24, 32)),
     )  # about the size of a block of these scenes
     usual, varied, hopeless = (
-        SegmentationDataset(listing, crop, max_class_share=limit) for limit in (1.0, 0.6, 0.01)
+        SegmentationDataset(listing, crop, options=SampleOptions(max_class_ratio=limit))
+        for limit in (1.0, 0.6, 0.01)
     )
 
     def share(sample):
@@ -97,13 +103,13 @@ def test_crops_of_one_class_are_drawn_anew(gta5_root):
     assert all(torch.equal(usual[i].image, varied[i].image) for i in kept)
 
 
-def test_the_largest_share():
+def test_the_largest_class_ratio():
     label_ids = np.zeros((8, 8), np.uint8)  # void
-    assert largest_share(label_ids) == 1
+    assert largest_class_ratio(label_ids) == 1
     label_ids[:4] = 7
-    assert largest_share(label_ids) == 1
+    assert largest_class_ratio(label_ids) == 1
     label_ids[4:, 4:] = 26
-    assert largest_share(label_ids) == pytest.approx(2 / 3)
+    assert largest_class_ratio(label_ids) == pytest.approx(2 / 3)
 
 
 def test_an_epoch_sees_every_image_once_in_a_new_order():
@@ -123,7 +129,7 @@ def test_batches_are_full_and_go_on_past_the_end_of_an_epoch(gta5_root):
 
 
 def test_evaluation_reads_everything_whole_and_once(cityscapes_root):
-    found = list(evaluation_loader(cityscapes(cityscapes_root, "val"), workers=2, pin_memory=False))
+    found = list(evaluation_loader(cityscapes(cityscapes_root, "val"), Loading(2, False)))
     assert [batch.index.tolist() for batch in found] == [[0], [1], [2]]
     image, label = scene(101, (64, 128))
     assert np.array_equal(found[1].image[0].numpy(), image)
@@ -133,7 +139,7 @@ def test_evaluation_reads_everything_whole_and_once(cityscapes_root):
 def test_target_samples_have_no_label(cityscapes_root):
     listing = cityscapes(cityscapes_root, "train", labels=False)
     batch = next(
-        iter(training_loader(SegmentationDataset(listing, CROP), 2, 0, 1, 0, pin_memory=False))
+        iter(training_loader(SegmentationDataset(listing, CROP), 2, range(1), Loading(0, False)))
     )
     assert batch.label is None
     assert batch.image.shape == (2, 48, 64, 3)
@@ -143,9 +149,10 @@ def test_target_samples_have_no_label(cityscapes_root):
 def test_samples_bring_the_whole_frame_and_where_they_lie_in_it(cityscapes_root, workers):
     listing = cityscapes(cityscapes_root, "train", labels=False)
     dataset, plain = (
-        SegmentationDataset(listing, CROP, context_size=size) for size in ((32, 64), None)
+        SegmentationDataset(listing, CROP, options=SampleOptions(context_size=size))
+        for size in ((32, 64), None)
     )
-    batch = next(iter(training_loader(dataset, 2, 0, 1, workers, pin_memory=False)))
+    batch = next(iter(training_loader(dataset, 2, range(1), Loading(workers, False))))
     for number in range(2):
         frame = read_image(listing[number].image)
         assert np.array_equal(batch.full_image[number].numpy(), resize_area(frame, (32, 64)))

@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.cityscapes import cityscapes
+from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
 from dataset.listing import check_listing, select_by_list
-from dataset.loader import evaluation_loader
+from dataset.loader import Loading, evaluation_loader
+from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
-from dataset.target import unlabelled_images
+from dataset.target import is_cityscapes_root, target_images, unlabelled_images
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import scene
 
@@ -117,10 +118,29 @@ def test_a_split_of_cityscapes_has_the_names_of_the_listing(cityscapes_root):
     )
 
 
+def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):
+    """``--target`` takes a raw or prepared Cityscapes root, or patterns of images; no labels."""
+    tree = cityscapes_tree(cityscapes_root, "val")
+    prepare(PrepareJob(tree, "cityscapes-val"), tmp_path / "p", "", say=lambda text: None)
+    shutil.rmtree(cityscapes_root / "gtFine")
+    expected = cityscapes(cityscapes_root, "val", labels=False).names
+    for root in (cityscapes_root, tmp_path / "p"):
+        assert is_cityscapes_root(root)
+        listing = target_images([str(root)], "val")
+        assert listing.names == expected
+        assert not listing.has_labels
+    assert len(target_images([str(cityscapes_root)])) == 5
+    assert not is_cityscapes_root(dashcam)
+    assert not is_cityscapes_root(cityscapes_root / "leftImg8bit")
+    assert target_images([str(dashcam)]).names == ALL
+    folders = [str(cityscapes_root), str(dashcam)]
+    assert target_images(folders).names == unlabelled_images(folders).names
+
+
 def test_it_is_a_target_like_any_other(dashcam, gta5_root):
     source, target = gta5(gta5_root), unlabelled_images([str(dashcam)])
     check_listing(target)
-    batch = next(iter(evaluation_loader(target, workers=0, pin_memory=False)))
+    batch = next(iter(evaluation_loader(target, Loading(0, False))))
     assert batch.label is None
     assert np.array_equal(batch.image[0].numpy(), read_image(dashcam / "0.png"))
     crops = RandomScaleCropFlip((0.5, 1.0), (32, 64))

@@ -142,7 +142,7 @@ def test_shards_need_no_merging(gta5_root, tmp_path, capsys):
     assert max(made[1:]) < 6
     whole, sharded = gta5(tmp_path / "whole"), gta5(tmp_path / "p")
     assert sharded.names == whole.names
-    assert np.array_equal(sharded.statistics.lab, whole.metadata.lab)
+    assert np.array_equal(sharded.statistics.lab, whole.statistics.lab)
     assert contents(tmp_path / "p") == contents(tmp_path / "whole")
     with pytest.raises(FileExistsError, match="holds gta5 in 3 shards, not in 1"):
         prepare("--gta5", gta5_root, "--output", tmp_path / "p")

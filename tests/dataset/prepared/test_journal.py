@@ -19,10 +19,10 @@ from dataset.gta5 import gta5, gta5_tree
 from dataset.image_io import read_image, read_label
 from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
 from dataset.listing import check_listing, mask_of, select_by_list, values_of
-from dataset.loader import evaluation_loader, training_loader
+from dataset.loader import Loading, evaluation_loader, training_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.sampling import ShuffledIndex
-from dataset.segmentation import SegmentationDataset
+from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabCopy, LabStatistics, LabTransfer, lab_statistics, lab_transfer
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import write_gta5
@@ -111,7 +111,7 @@ def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list
         [LabTransfer(source, target)],
         seed=3,
     )
-    loader = training_loader(dataset, 4, 0, count, workers, pin_memory=False)
+    loader = training_loader(dataset, 4, range(count), Loading(workers, False))
     return [part.clone() for batch in loader for part in (batch.image, batch.label, batch.index)]
 
 
@@ -142,7 +142,7 @@ def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_cop
             [LabTransfer(source, target, by_class=True)],
             RandomScaleCropFlip((1.5,), (24, 32)),
         )
-        dataset = SegmentationDataset(source, crops, styles=styles, max_class_share=0.6)
+        dataset = SegmentationDataset(source, crops, styles=styles, options=SampleOptions(max_class_ratio=0.6))
         return [dataset[position] for position in range(len(dataset))]
 
     raw = by_class(gta5(gta5_root))
@@ -172,7 +172,7 @@ def test_the_same_samples_on_real_frames(real_data, tmp_path, lab_copies):
 
 def test_evaluation_reads_the_same(cityscapes_root, cityscapes_prepared):
     raw, ours = (
-        list(evaluation_loader(cityscapes(root, "val"), 0, pin_memory=False))
+        list(evaluation_loader(cityscapes(root, "val"), Loading(0, False)))
         for root in (cityscapes_root, cityscapes_prepared)
     )
     assert len(raw) == 3
@@ -309,7 +309,8 @@ def test_an_index_of_25000_costs_under_50_mb(tmp_path):
         file.write('{"complete": 25000}\n')
     program = """
         import resource, sys
-        import dataset.loader, dataset.sampling
+        import dataset.loader
+        from dataset.sampling import ShuffledIndex
         from dataset.style.lab import LabTransfer
         from dataset.gta5 import gta5
         from dataset.segmentation import SegmentationDataset
@@ -317,8 +318,9 @@ def test_an_index_of_25000_costs_under_50_mb(tmp_path):
         def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         before = peak()
         listing = gta5(sys.argv[1])
-        order = dataset.sampling.ShuffledIndex(len(listing), 0, 0)
-        samples = SegmentationDataset(listing, RandomScaleCropFlip((1.0,), (8, 8)), order, [LabTransfer(listing, listing)])
+        order = ShuffledIndex(len(listing), 0, 0)
+        crops, styles = RandomScaleCropFlip((1.0,), (8, 8)), [LabTransfer(listing, listing)]
+        samples = SegmentationDataset(listing, crops, order, styles)
         indexed = peak()
         for position in range(3000):
             samples[position]

@@ -161,4 +161,4 @@ def test_steps_are_those_asked_for_in_their_order(gta5_root, cityscapes_root):
     with pytest.raises(ValueError, match="Choose one"):
         build_style_transforms(source, target, lab=1, fda=1)
     with pytest.raises(ValueError, match="without --lab"):
-        build_style_transforms(source, target, lab_by_class=True)
+        build_style_transforms(source, target, lab_class_balanced=True)
