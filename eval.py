@@ -246,7 +246,7 @@ def score_checkpoint(
 
     warnings = []
     seen = {
-        Path(name).name for name in checkpoint["cityscapes_images"]
+        Path(name).name for name in checkpoint["seen_images"]
     }  # without the city's folder, which images named one by one lack
     seen &= {Path(name).name for name in listing.names}
     if seen:

@@ -45,4 +45,4 @@ def _deployed(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
     """The state of the network that the run hands over: the one that learns, or the teacher that
     follows it.
     """
-    return checkpoint["parts"][checkpoint.get("deployed", "model")]
+    return checkpoint["parts"][checkpoint.get("inference_network", "model")]

@@ -114,7 +114,7 @@ def main(args) -> None:
     # here.
     metadata |= {
         "settings": {"converted_from": args.weights.name},
-        "cityscapes_images": [],
+        "seen_images": [],
         "step": 0,
         "best": None,
     }

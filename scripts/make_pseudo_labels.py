@@ -153,7 +153,7 @@ def warnings_of(args, checkpoint: dict[str, Any], listing: ImageList) -> list[st
             f"{checkpoint['name']} ({args.checkpoint.name}) was chosen by its score on labelled"
             " validation images: use last.pt."
         )
-    seen = set(checkpoint["cityscapes_images"]) & set(listing.names)
+    seen = set(checkpoint["seen_images"]) & set(listing.names)
     if seen and checkpoint["settings"].get("train_on") == "cityscapes":
         warnings.append(
             f"{checkpoint['name']} was trained on the true labels of {len(seen)} of these images:"

@@ -155,7 +155,7 @@ def metadata_of(
     return metadata | {
         "name": args.name or f"{checkpoint['name']}-adabn",
         "settings": checkpoint["settings"] | {"recalibrated": how},
-        "cityscapes_images": sorted({*checkpoint["cityscapes_images"], *used.names}),
+        "seen_images": sorted({*checkpoint["seen_images"], *used.names}),
     }
 
 

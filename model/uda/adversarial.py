@@ -1,19 +1,18 @@
-"""One iteration of domain adaptation, a function a method: what it computes, up to the gradients.
-The optimizers' steps belong to the caller's loop. Self-training has a file of its own.
+"""Adversarial adaptation in the output space (Tsai et al., CVPR 2018; the paper's steps 3 and 4).
 
-All of them take source and target images (N, 3, H, W), normalized, the source's label (N, H, W),
-and a Computation, and return detached scalars. Where the images are only a part of a batch,
-``valid_pixels`` are the source's valid pixels in the whole: gradients, losses and accuracies of the
-parts then add up to those of the whole batch.
+A discriminator learns to tell segmentations of the source (z = 1) from those of the target (z = 0).
+The segmentation network learns to fool it on the target.
 """
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from model.bisenet import SegmentationOutput
+from model.discriminator import CONVS, build_discriminator
 from model.fused_upsampling import at_least_float32, upsampled_softmax
 from model.losses.domain import (
     SOURCE,
@@ -22,294 +21,249 @@ from model.losses.domain import (
     least_squares_domain_loss,
     self_information,
 )
-from model.losses.segmentation import PixelWeights, segmentation_loss
+from model.losses.segmentation import segmentation_loss
+from model.training_step import Batch, split_output
+from model.uda.base import Method, MethodOptions, MethodSetting, option
 
-Autocast = Callable[[], AbstractContextManager]
+
+class AdversarialLoss(NamedTuple):
+    """``loss(score, domain)`` of the discriminator's scores, and the score between the domains."""
+
+    loss: Callable[[Tensor, float], Tensor]
+    decision_threshold: float
 
 
-class Computation(NamedTuple):
-    """What a run's steps share. ``autocast()`` opens its precision, ``scaler`` scales what is sent
-    backward (a disabled one passes it through), ``share`` is the share of the images in their
-    batch, ``weighting`` weighs the pixels of the supervised losses (model/losses/segmentation.py).
+ADVERSARIAL_LOSSES = {
+    "bce": AdversarialLoss(domain_loss, 0.0),
+    "lsgan": AdversarialLoss(least_squares_domain_loss, (SOURCE + TARGET) / 2),
+}
+DISCRIMINATOR_INPUTS = {"probabilities": nn.Identity(), "entropy": self_information}
+"""Maps of class probabilities (N, C, H, W) to the discriminator's input, of the same shape."""
+
+Forward = tuple[Tensor, SegmentationOutput, SegmentationOutput]
+"""The segmentation loss, and the output of the source and of the target, at stride 8."""
+
+OUTPUT_LEVELS: dict[str, Callable[[SegmentationOutput], Tensor]] = {
+    "logits": lambda output: output.logits,
+    "aux16": lambda output: output.aux[0],
+}
+
+
+@dataclass(frozen=True)
+class AdversarialOptions(MethodOptions):
+    """The defaults are the paper's."""
+
+    discriminator: str = option(
+        "light", "full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)", choices=tuple(CONVS)
+    )
+    lambda_adv: float = option(
+        0.01, "weight of the adversarial loss (Eq. 5)", type="positive_float"
+    )
+    lambda_adv_aux: float | None = option(
+        None,
+        "weight of a second adversarial loss, on the auxiliary output of stride 16; default: none",
+        type="positive_float",
+    )
+    d_lr: float = option(1e-5, "initial learning rate of the discriminator", type="positive_float")
+    adversarial_loss: str = option(
+        "bce", "the paper's cross-entropy, or least squares (LSGAN)", choices=(*ADVERSARIAL_LOSSES,)
+    )
+    discriminator_input: str = option(
+        "probabilities",
+        "input of the discriminator: probabilities, or AdvEnt's entropy maps",
+        choices=tuple(DISCRIMINATOR_INPUTS),
+    )
+    joint_batch_norm: bool = option(
+        False, "one forward pass for both domains: BatchNorm normalizes them together"
+    )
+
+
+class OutputDiscriminator(NamedTuple):
+    """A discriminator of one output of the segmentation network.
+
+    ``level``: a key of OUTPUT_LEVELS. ``weight``: lambda of its adversarial loss.
     """
 
-    autocast: Autocast
-    scaler: torch.amp.GradScaler
-    share: float = 1.0
-    weighting: PixelWeights | None = None
-
-    def supervised(
-        self, model: nn.Module, images: Tensor, label: Tensor, valid_pixels: float | None
-    ) -> tuple[Tensor, Any]:
-        """Learns from labelled images (Eqs. 1 and 2): adds the gradient; returns the loss and the
-        output at stride 8, both detached.
-        """
-        with self.autocast():
-            output = model.low_resolution(images)
-        loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=self.weighting)
-        self.scaler.scale(loss).backward()
-        return loss.detach(), output._replace(
-            logits=output.logits.detach(), aux=tuple(each.detach() for each in output.aux)
-        )
-
-
-class Opponent(NamedTuple):
-    """A discriminator, the weight of its adversarial loss, and the output that it judges: a key of
-    LEVELS.
-    """
-
-    discriminator: nn.Module
-    lambda_adv: float
-    level: str = "logits"
+    network: nn.Module
+    level: str
+    weight: float
 
     @property
-    def suffix(self) -> str:
-        """What the names of its losses and of its parts of a checkpoint end in."""
+    def key_suffix(self) -> str:
+        """Ending of the names of its losses and of its parts of a checkpoint."""
         return "" if self.level == "logits" else f"_{self.level}"
 
+    def probabilities(self, output: SegmentationOutput, size: tuple[int, int]) -> Tensor:
+        """Class probabilities (N, C, *size) float32 of its output level."""
+        return upsampled_softmax(at_least_float32(OUTPUT_LEVELS[self.level](output)), size)
 
-LEVELS = {"logits": lambda output: output.logits, "aux16": lambda output: output.aux[0]}
 
+class AdversarialAdaptation(Method):
+    """Output-space adversarial adaptation (Eqs. 3-5). z = 1: source, z = 0: target.
 
-class Game(NamedTuple):
-    """What the networks play for. ``shown``: what the discriminator sees of the class probabilities
-    (N, C, H, W); ``loss(score, domain)``: by what it is taught and deceived; ``boundary``: the
-    score between the domains. By default the paper's: probabilities and BCE.
+    With ``lambda_adv_aux`` a second discriminator sees the auxiliary output (Tsai et al.); with
+    ``discriminator_input`` "entropy" it is AdvEnt (Vu et al., CVPR 2019).
     """
 
-    shown: Callable[[Tensor], Tensor] = nn.Identity()
-    loss: Callable[[Tensor, float], Tensor] = domain_loss
-    boundary: float = 0.0
+    name = "adversarial"
+    Options = AdversarialOptions
 
+    def __init__(self, model: nn.Module, options: AdversarialOptions, setting: MethodSetting):
+        super().__init__(model, options, setting)
+        self.adversarial_loss = ADVERSARIAL_LOSSES[options.adversarial_loss]
+        self.input_map = DISCRIMINATOR_INPUTS[options.discriminator_input]
+        device = next(model.parameters()).device
+        weights = {"logits": options.lambda_adv, "aux16": options.lambda_adv_aux}
+        self.discriminators, self.monitors = [], []
+        for level, weight in weights.items():
+            if weight is None:
+                continue
+            network = build_discriminator(options.discriminator, setting.num_classes)
+            network = network.to(device, memory_format=torch.channels_last).train()
+            discriminator = OutputDiscriminator(network, level, weight)
+            suffix = discriminator.key_suffix
+            self.discriminators.append(discriminator)
+            self.monitors.append(AdversarialBalanceMonitor(suffix))
+            self.networks[f"discriminator{suffix}"] = network
+            self.optimizers[f"d_optimizer{suffix}"] = torch.optim.Adam(
+                network.parameters(), options.d_lr, betas=(0.9, 0.99)
+            )
 
-PAPER_GAME = Game()
-LOSSES = {
-    "bce": (domain_loss, 0.0),
-    "least-squares": (least_squares_domain_loss, (SOURCE + TARGET) / 2),
-}
-SHOWN = {"probabilities": nn.Identity(), "entropy": self_information}
+    def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+        # 1. Segmentation loss on the source (Eqs. 1, 2).
+        if self.options.joint_batch_norm:
+            loss, source_output, target_output = self._forward_jointly(source, target)
+            roots, gradients = [self.context.scaler.scale(loss)], [None]  # sent back at the end
+        else:
+            loss, source_output, target_output = self._forward_separately(source, target)
+            roots, gradients = [], []
+        losses = {"loss/segmentation": loss.detach()}
 
+        for discriminator in self.discriminators:
+            size, suffix = source.label.shape[-2:], discriminator.key_suffix
+            source_probabilities = discriminator.probabilities(source_output, size).detach()
+            target_probabilities = discriminator.probabilities(target_output, size)
 
-def game(loss: str = "bce", shown: str = "probabilities") -> Game:
-    """The paper's game, or with a least-squares loss, or with entropy maps as AdvEnt (Vu et al.,
-    CVPR 2019) shows them.
-    """
-    return Game(SHOWN[shown], *LOSSES[loss])
+            # 2. Adversarial loss on the target (Eq. 5): the discriminator is frozen and should
+            #    answer "source". The gradient stops at the probabilities for now.
+            target_score, adversarial, gradient = self._fool(discriminator, target_probabilities)
+            roots.append(target_probabilities)
+            gradients.append(gradient)
 
+            # 3. Discriminator loss on both domains, detached (Eq. 3).
+            #    Reuse the target score: the discriminator has not been updated since.
+            source_score, d_loss = self._discriminate(
+                discriminator.network, source_probabilities, target_score
+            )
 
-def adversarial_step(
-    model: nn.Module,
-    opponents: Sequence[Opponent],
-    source: Tensor,
-    label: Tensor,
-    target: Tensor,
-    computation: Computation,
-    valid_pixels: int | None = None,
-    rules: Game = PAPER_GAME,
-) -> dict[str, Tensor]:
-    """Adversarial output-space adaptation (Tsai et al., CVPR 2018; the paper's Eqs. 3-5): adds the
-    gradients of all networks.
+            threshold = self.adversarial_loss.decision_threshold
+            is_right = {"source": source_score > threshold, "target": target_score < threshold}
+            losses |= {
+                f"loss/adversarial{suffix}": adversarial,
+                f"loss/discriminator{suffix}": d_loss,
+            }
+            losses |= {
+                f"discriminator_accuracy/{domain}{suffix}": right.float().mean()
+                * self.context.loss_scale
+                for domain, right in is_right.items()
+            }
 
-    The paper has one opponent. Returns the segmenter's loss and, for each opponent, the adversarial
-    loss before lambda, the discriminator's loss, and the shares of pixels that it places rightly in
-    either domain; the names end in the level if it is not "logits".
-    """
-    # Source and target pass separately, each with its own batch statistics; the source's graph is
-    # gone before the target's is built.
-    loss, of_source = computation.supervised(model, source, label, valid_pixels)
-    with computation.autocast():
-        of_target = model.low_resolution(
-            target, with_aux=any(each.level != "logits" for each in opponents)
+        torch.autograd.backward(roots, gradients)
+        return losses
+
+    def _forward_separately(self, source: Batch, target: Batch) -> Forward:
+        """Two passes, each with its own batch statistics, as the paper has it.
+
+        The gradient of the source is added at once, so its graph is gone before the target's is
+        built.
+        """
+        loss, source_output = self.context.supervised_step(
+            self.model, source.image, source.label, source.valid_pixels
         )
-    probabilities, gradients, losses = _play(
-        opponents, of_source, of_target, label.shape[-2:], computation, rules
-    )
-    torch.autograd.backward(probabilities, gradients)
-    return {"loss/segmentation": loss} | losses
+        needs_aux = any(each.level != "logits" for each in self.discriminators)
+        with self.context.autocast():
+            target_output = self.model.low_resolution(target.image, with_aux=needs_aux)
+        return loss, source_output, target_output
 
+    def _forward_jointly(self, source: Batch, target: Batch) -> Forward:
+        """One pass: BatchNorm normalizes both domains together. Needs the memory of both."""
+        with self.context.autocast():
+            output = self.model.low_resolution(torch.cat([source.image, target.image]))
+        source_output, target_output = split_output(output, len(source.image))
+        loss = segmentation_loss(
+            source_output,
+            source.label,
+            valid_pixels=source.valid_pixels,
+            weighting=self.context.pixel_weights,
+        )
+        return loss, source_output, target_output
 
-def joint_adversarial_step(
-    model: nn.Module,
-    opponents: Sequence[Opponent],
-    source: Tensor,
-    label: Tensor,
-    target: Tensor,
-    computation: Computation,
-    valid_pixels: int | None = None,
-    rules: Game = PAPER_GAME,
-) -> dict[str, Tensor]:
-    """``adversarial_step`` with both domains in one pass, so that BatchNorm normalizes them
-    together. Needs the memory of both.
-    """
-    with computation.autocast():
-        output = model.low_resolution(torch.cat([source, target]))
-    of_source, of_target = split_output(output, len(source))
-    loss = segmentation_loss(
-        of_source, label, valid_pixels=valid_pixels, weighting=computation.weighting
-    )
-    probabilities, gradients, losses = _play(
-        opponents, of_source, of_target, label.shape[-2:], computation, rules
-    )
-    torch.autograd.backward([computation.scaler.scale(loss), *probabilities], [None, *gradients])
-    return {"loss/segmentation": loss.detach()} | losses
+    def _fool(
+        self, discriminator: OutputDiscriminator, probabilities: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Eq. 5 for probabilities (N, C, H, W) of the target.
 
+        Returns the scores (N, 1, H, W), the loss before lambda, and the gradient of the
+        probabilities, scaled. The discriminator gets no gradient.
+        """
+        context, leaf = self.context, probabilities.detach().requires_grad_()
+        with context.autocast():
+            score = discriminator.network(self.input_map(leaf))
+        loss = self.adversarial_loss.loss(score, SOURCE) * context.loss_scale
+        scaled = context.scaler.scale(discriminator.weight * loss)
+        (gradient,) = torch.autograd.grad(scaled, leaf, retain_graph=True)
+        return score, loss.detach(), gradient
 
-def split_output(output, first: int) -> tuple:
-    """The network's output for the first images of a batch, and for the others."""
-    logits, aux = (
-        output.logits.split([first, len(output.logits) - first]),
-        [each.split([first, len(each) - first]) for each in output.aux],
-    )
-    return tuple(
-        output._replace(logits=logits[part], aux=tuple(each[part] for each in aux))
-        for part in (0, 1)
-    )
+    def _discriminate(
+        self, network: nn.Module, source_probabilities: Tensor, target_score: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Eq. 3: adds the discriminator's gradient; returns the source scores and the loss."""
+        context, loss_of = self.context, self.adversarial_loss.loss
+        with context.autocast():
+            source_score = network(self.input_map(source_probabilities))
+        loss = (loss_of(source_score, SOURCE) + loss_of(target_score, TARGET)) / 2
+        loss = loss * context.loss_scale
+        parameters = list(network.parameters())
+        torch.autograd.backward(context.scaler.scale(loss), inputs=parameters)
+        return source_score.detach(), loss.detach()
 
-
-def _play(
-    opponents: Sequence[Opponent],
-    of_source,
-    of_target,
-    size: tuple[int, int],
-    computation: Computation,
-    rules: Game,
-) -> tuple[list[Tensor], list[Tensor], dict[str, Tensor]]:
-    """The segmenter against every opponent: adds the discriminators' gradients; returns the
-    target's probabilities, the segmenter's gradients to be sent back through them, and the
-    losses.
-    """
-    probabilities, gradients, losses = [], [], {}
-    for opponent in opponents:
-        scores = [
-            at_least_float32(LEVELS[opponent.level](output)) for output in (of_source, of_target)
-        ]
-        shown = [upsampled_softmax(each, size) for each in scores]  # (N, C, H, W)
-        gradient, own = _move(opponent, shown[0].detach(), shown[1], computation, rules)
-        probabilities.append(shown[1])
-        gradients.append(gradient)
-        losses |= {f"{name}{opponent.suffix}": value for name, value in own.items()}
-    return probabilities, gradients, losses
-
-
-def _move(
-    opponent: Opponent,
-    source_probabilities: Tensor,
-    target_probabilities: Tensor,
-    computation: Computation,
-    rules: Game,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """One move of the game: adds the discriminator's gradient; returns the gradient of the target's
-    probabilities, and the losses.
-    """
-    autocast, scaler, share, _ = computation
-    discriminator = opponent.discriminator
-
-    # The segmenter against the discriminator: only the gradient of the probabilities is asked for,
-    # so the discriminator is frozen.
-    judged = target_probabilities.detach().requires_grad_()
-    with autocast():
-        target_score = discriminator(rules.shown(judged))  # (N, 1, H, W)
-    adversarial = rules.loss(target_score, SOURCE) * share
-    (gradient,) = torch.autograd.grad(
-        scaler.scale(opponent.lambda_adv * adversarial), judged, retain_graph=True
-    )
-
-    # The discriminator on both, detached. Its answer to the target is the one it has just given: it
-    # has not moved since.
-    with autocast():
-        source_score = discriminator(rules.shown(source_probabilities))
-    d_loss = (rules.loss(source_score, SOURCE) + rules.loss(target_score, TARGET)) / 2 * share
-    torch.autograd.backward(scaler.scale(d_loss), inputs=list(discriminator.parameters()))
-
-    return gradient, {
-        "loss/adversarial": adversarial.detach(),
-        "loss/discriminator": d_loss.detach(),
-        "discriminator_accuracy/source": (
-            (source_score.detach() > rules.boundary).float().mean() * share
-        ),
-        "discriminator_accuracy/target": (
-            (target_score.detach() < rules.boundary).float().mean() * share
-        ),
-    }
-
-
-def entropy_step(
-    model: nn.Module,
-    source: Tensor,
-    label: Tensor,
-    target: Tensor,
-    lambda_entropy: float,
-    computation: Computation,
-    valid_pixels: int | None = None,
-) -> dict[str, Tensor]:
-    """MinEnt (Vu et al., CVPR 2019): on the target the network is taught to be sure. Returns the
-    segmentation loss and the mean entropy, from 0 to 1, before lambda.
-    """
-    loss, _ = computation.supervised(model, source, label, valid_pixels)
-    with computation.autocast():
-        logits = model.low_resolution(target, with_aux=False).logits
-    entropy = (
-        self_information(upsampled_softmax(at_least_float32(logits), target.shape[-2:]))
-        .sum(1)
-        .mean()
-        * computation.share
-    )
-    computation.scaler.scale(lambda_entropy * entropy).backward()
-    return {"loss/segmentation": loss, "loss/entropy": entropy.detach()}
-
-
-def pseudo_label_step(
-    model: nn.Module,
-    source: Tensor,
-    label: Tensor,
-    target: Tensor,
-    target_label: Tensor,
-    computation: Computation,
-    valid_pixels: int | None = None,
-) -> dict[str, Tensor]:
-    """Offline pseudo-labels (Zou et al., ECCV 2018): supervised on both domains. ``target_label``
-    (N, H, W): trainIds of any origin, 255 where there is none. Each domain's loss is a mean, over
-    its own pixels: the target's over all of them, so that few labels weigh little.
-    """
-    loss, _ = computation.supervised(model, source, label, valid_pixels)
-    target_loss, _ = computation.supervised(
-        model, target, target_label, target_label.numel() / computation.share
-    )
-    return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}
+    def warnings(self, step: int, values: dict[str, float]) -> list[str]:
+        """Warnings of a discriminator at chance, or right on both domains, for a long time."""
+        return [text for monitor in self.monitors for text in monitor(step, values)]
 
 
 class AdversarialBalanceMonitor:
-    """Notices when the game between the networks has come to a standstill for ``patience`` steps;
-    says so once.
-    """
+    """Warns once when adversarial training has been out of balance for ``patience`` steps."""
 
-    def __init__(self, patience: int = 1000):
-        self._patience = patience
+    def __init__(self, key_suffix: str = "", patience: int = 1000):
+        self.key_suffix, self.patience = key_suffix, patience
         self._since: dict[str, int] = {}
-        self._said: set[str] = set()
+        self._warned: set[str] = set()
 
     def __call__(self, step: int, values: dict[str, float]) -> list[str]:
-        """Warnings for the ``discriminator_accuracy/...`` of both domains among the values logged
-        at ``step``.
-        """
+        """Warnings about the ``discriminator_accuracy`` values logged after ``step`` steps."""
         source, target = (
-            values[f"discriminator_accuracy/{domain}"] for domain in ("source", "target")
+            values[f"discriminator_accuracy/{domain}{self.key_suffix}"]
+            for domain in ("source", "target")
         )
-        states = {
-            "WARNING: the discriminator has been at chance": (
-                abs((source + target) / 2 - 0.5) < 0.02
+        level = self.key_suffix and f" of the output {self.key_suffix[1:]}"
+        states = (
+            (
+                f"WARNING: the discriminator{level} has been at chance",
+                abs((source + target) / 2 - 0.5) < 0.02,
+                "Its gradient says little: raise --d-lr.",
             ),
-            "WARNING: the discriminator has been right on both domains": min(source, target) > 0.98,
-        }
-        remedies = (
-            "Its gradient says little: raise --d-lr.",
-            "The segmenter has stopped deceiving it: lower --d-lr or raise --lambda-adv.",
+            (
+                f"WARNING: the discriminator{level} has been right on both domains",
+                min(source, target) > 0.98,
+                "The segmentation network no longer fools it: lower --d-lr or raise --lambda-adv.",
+            ),
         )
         warnings = []
-        for (text, holds), remedy in zip(states.items(), remedies, strict=True):
+        for text, holds, remedy in states:
             since = self._since.setdefault(text, step) if holds else self._since.pop(text, step)
-            if holds and step - since >= self._patience and text not in self._said:
-                self._said.add(text)
+            if holds and step - since >= self.patience and text not in self._warned:
+                self._warned.add(text)
                 warnings.append(
                     f"{text} since step {since}, accuracy {source:.3f} on the source and"
                     f" {target:.3f} on the target. {remedy}"

@@ -1,165 +1,124 @@
-"""The methods of adaptation: what a training loop needs of each, chosen before the loop begins."""
+"""What an adaptation method is. A method is one class in one file of this folder.
 
+A new method needs a new file here and no other edit: its class is found (``find_methods``), its
+options become flags of train_da.py, and what it keeps goes into checkpoints.
+"""
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
 
-import torch
+import numpy as np
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from model.inference.tta import CropRegion
-from model.uda.adversarial import (
-    AdversarialBalanceMonitor,
-    Computation,
-    Game,
-    Opponent,
-    adversarial_step,
-    entropy_step,
-    joint_adversarial_step,
-    pseudo_label_step,
-)
-from model.uda.pseudo_label_weight import Confidence
-from model.uda.self_training import IGNORED, Teacher, class_mix_mask, self_training_step
+from model import uda
+from model.preprocessing import InputNormalization
+from model.training_step import Batch, StepContext
 
 
-class Batch(NamedTuple):
-    """A batch, or a part of one, where it is computed: ``image`` (N, 3, H, W) normalized, ``label``
-    (N, H, W) uint8 or None, both on the device; ``host_label``: the same on the host; ``draws``: a
-    random number for each image; ``whole`` (N, 3, h, w) normalized: the frames that the images are
-    parts of, and ``part``: which parts, or None.
+def option(default: Any, text: str, **argparse_settings: Any) -> Any:
+    """A field of a method's options that is also a flag, with its default and its help text.
+
+    ``type`` names a type of utils.options.parser, such as "positive_float"; ``choices``, ``nargs``
+    and ``metavar`` are those of argparse. A bool is a flag with a --no- form.
+    """
+    settings = {"help": text, **argparse_settings}
+    return field(default=default, metadata=settings)
+
+
+class TargetNeeds(NamedTuple):
+    """What a method needs of the target's samples beside the images.
+
+    ``label_root``: root with labels made beforehand. ``valid_rows``: (top, bottom) fractions of the
+    image height that nothing is learned from. ``context_scale``: full images come beside the crops,
+    with this scale squared times as many pixels as a crop; None: no full images.
     """
 
-    image: Tensor
-    label: Tensor | None
-    host_label: Tensor | None
-    draws: list[int]
-    whole: Tensor | None = None
-    part: CropRegion | None = None
+    label_root: Path | None = None
+    valid_rows: tuple[float, float] | None = None
+    context_scale: float | None = None
 
 
-class Method(NamedTuple):
-    """``step(source, target, valid_pixels=...)`` adds gradients and returns losses
-    (model/uda/adversarial.py); ``valid_pixels``: of the source, in the whole batch. ``opponents``:
-    networks that learn beside the segmenter, ``optimizers``: theirs. ``teacher`` follows the
-    segmenter and is what the run hands over in the end; ``confidence``: in its labels.
-    ``watch(step, logged values)`` gives warnings.
+@dataclass(frozen=True)
+class MethodOptions:
+    """The options of a method, each declared by ``option``. Subclass it as a frozen dataclass."""
+
+    def check(self, batch_size: int, target_batch_size: int) -> None:
+        """Raises ValueError for options that cannot work; sizes are images per step."""
+
+    def target_needs(self) -> TargetNeeds:
+        """What the method needs of the target's samples."""
+        return TargetNeeds()
+
+
+class MethodSetting(NamedTuple):
+    """What a run gives to its method.
+
+    ``all_reduce_sum``: sums a tensor over the processes of the run. ``random_color_matrix`` and
+    ``random_blur_sigma``: distributions of the strong augmentation (StrongAugmentation).
     """
 
-    step: Callable[..., dict[str, Tensor]]
-    opponents: dict[str, nn.Module] = {}  # noqa: RUF012 (never written to)
-    optimizers: dict[str, Optimizer] = {}  # noqa: RUF012
-    teacher: Teacher | None = None
-    confidence: Confidence | None = None
-    watch: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
-
-    def parts(self) -> dict[str, Any]:
-        """What a checkpoint must hold of the method."""
-        parts = self.opponents | self.optimizers
-        if self.teacher is not None:
-            parts |= {"teacher": self.teacher.network}
-        if (
-            self.confidence is not None and self.confidence.per == "class"
-        ):  # the others remember nothing
-            parts |= {"confidence": self.confidence}
-        return parts
-
-    def after_step(self, model: nn.Module, step: int) -> None:
-        """To be called when the optimizers have stepped."""
-        if self.teacher is not None:
-            self.teacher.follow(model, step)
-        if self.confidence is not None:
-            self.confidence.after_step()
+    context: StepContext
+    num_classes: int
+    normalize: InputNormalization
+    all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
+    random_color_matrix: Callable[[np.random.Generator], np.ndarray] | None = None
+    random_blur_sigma: Callable[[np.random.Generator], float] | None = None
 
 
-def adversarial(
-    model: nn.Module,
-    opponents: list[Opponent],
-    d_lr: float,
-    rules: Game,
-    joint: bool,
-    computation: Computation,
-) -> Method:
-    """ADA and its kin: the paper's steps 3 and 4. The paper has one opponent, and Tsai et al. one
-    for each of several outputs.
-    """
-    play = partial(joint_adversarial_step if joint else adversarial_step, model, opponents)
+class Method(ABC):
+    """An adaptation method: its networks, its optimizers, and the gradients of one step.
 
-    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return play(source.image, source.label, target.image, computation, valid_pixels, rules)
-
-    discriminators, optimizers = {}, {}
-    for each in opponents:
-        discriminators[f"discriminator{each.suffix}"] = each.discriminator
-        optimizers[f"d_optimizer{each.suffix}"] = torch.optim.Adam(
-            each.discriminator.parameters(), d_lr, betas=(0.9, 0.99)
-        )
-    return Method(step, discriminators, optimizers, watch=AdversarialBalanceMonitor())
-
-
-def minent(model: nn.Module, lambda_entropy: float, computation: Computation) -> Method:
-    """Entropy minimisation."""
-
-    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return entropy_step(
-            model,
-            source.image,
-            source.label,
-            target.image,
-            lambda_entropy,
-            computation,
-            valid_pixels,
-        )
-
-    return Method(step)
-
-
-def pseudo_labels(model: nn.Module, computation: Computation) -> Method:
-    """Offline pseudo-labels, which the target's batches bring as their labels."""
-
-    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        return pseudo_label_step(
-            model, source.image, source.label, target.image, target.label, computation, valid_pixels
-        )
-
-    return Method(step)
-
-
-def self_training(
-    model: nn.Module,
-    teacher: Teacher,
-    augment: Callable[[Tensor, list[int]], Tensor],
-    confidence: Confidence,
-    joint: bool,
-    computation: Computation,
-) -> Method:
-    """Online self-training. The target's batches bring labels that are 255 where nothing is to be
-    learned from the image. The teacher looks at their images, or at the whole frames where they
-    bring these.
+    The training loop calls ``step`` for every micro-batch, steps all optimizers, and then calls
+    ``after_step``. Subclasses set ``name`` (of --method) and ``Options``.
     """
 
-    def step(source: Batch, target: Batch, valid_pixels: int) -> dict[str, Tensor]:
-        mask = class_mix_mask(source.host_label, source.draws).to(
-            source.image.device, non_blocking=True
-        )
-        ignored, look = target.label == IGNORED, partial(augment, draws=target.draws)
-        taught = teacher.label(
-            target.image if target.whole is None else target.whole,
-            computation.autocast,
-            target.part,
-        )
-        images = (source.image, source.label, target.image)
-        return self_training_step(
-            model,
-            taught,
-            *images,
-            ignored,
-            mask,
-            look,
-            confidence,
-            computation,
-            valid_pixels,
-            joint,
-        )
+    name: ClassVar[str]
+    Options: ClassVar[type[MethodOptions]] = MethodOptions
 
-    return Method(step, teacher=teacher, confidence=confidence)
+    def __init__(self, model: nn.Module, options: MethodOptions, setting: MethodSetting):
+        self.model, self.options, self.context = model, options, setting.context
+        self.networks: dict[str, nn.Module] = {}
+        """Networks that are trained beside the model, by their names in a checkpoint."""
+        self.optimizers: dict[str, Optimizer] = {}
+        """The optimizers of ``networks``, in their order, by their names in a checkpoint."""
+
+    @abstractmethod
+    def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+        """Adds the gradients of all losses; returns detached scalars by their TensorBoard names.
+
+        Gradients and scalars of micro-batches add up to those of the whole batch.
+        """
+
+    def after_step(self, step: int) -> None:
+        """Called after the optimizers of step number ``step``, counted from 0, have stepped."""
+
+    @property
+    def inference_network(self) -> nn.Module:
+        """The network that is validated and used in the end."""
+        return self.model
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds of the method: {name: object with a state_dict}."""
+        return self.networks | self.optimizers
+
+    def warnings(self, step: int, values: dict[str, float]) -> list[str]:
+        """Warnings about the scalars that were logged after ``step`` steps."""
+        return []
+
+
+def find_methods() -> dict[str, type[Method]]:
+    """{name: class} of every method in this folder, the paper's first."""
+    for module in pkgutil.iter_modules(uda.__path__):
+        importlib.import_module(f"{uda.__name__}.{module.name}")
+    found, waiting = {}, [Method]
+    while waiting:
+        subclasses = waiting.pop().__subclasses__()
+        waiting += subclasses
+        found |= {method.name: method for method in subclasses}
+    return dict(sorted(found.items(), key=lambda item: (item[0] != "adversarial", item[0])))

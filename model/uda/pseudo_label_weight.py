@@ -1,91 +1,93 @@
-"""How much the labels of a teacher weigh: self-training learns from what its teacher is sure of."""
+"""Loss weights of pseudo-labels, from the teacher's confidence."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-PER = ("image", "pixel", "class")
-_MEMORY = 0.98
-"""What a step leaves of the sums before it: thresholds of classes are means over some fifty
-steps.
-"""
+GRANULARITIES = ("image", "pixel", "class")
+THRESHOLD_MOMENTUM = 0.98
+"""Momentum of the running means that thresholds of classes are: a mean over some fifty steps."""
 
 
-class Confidence(nn.Module):
-    """A teacher is sure of a pixel whose probability exceeds ``threshold``.
+class WeightOptions(NamedTuple):
+    """How pseudo-labels are weighted.
 
-    ``per``: "image": all pixels weigh as much as the share of their image that it is sure of (DACS,
-    Tranheden et al., WACV 2021). "pixel": those it is sure of weigh 1, the others nothing
-    (FixMatch, Sohn et al., NeurIPS 2020). "class": the same, but the threshold of a class is no
-    higher than the mean probability of the pixels that got its label in the last steps: about half
-    of them count, of a class that the teacher hesitates over as well. That thresholds differ by
-    class is CBST's (Zou et al., ECCV 2018); that they are running means, FreeMatch's (Wang et al.,
-    ICLR 2023).
+    A pseudo-label is confident if its probability exceeds ``threshold``. ``granularity``:
+    "image": all pixels have the confident fraction of their image as weight (DACS, Tranheden et
+    al., WACV 2021). "pixel": 1 for confident pixels, 0 for others (FixMatch, Sohn et al., NeurIPS
+    2020). "class": like pixel, but the threshold of a class is at most the running mean confidence
+    of that class, so that about half of the pixels of every class, also of uncertain ones,
+    contribute. Thresholds by class are those of CBST (Zou et al., ECCV 2018), running means those
+    of FreeMatch (Wang et al., ICLR 2023). ``lambda_pseudo`` multiplies all weights.
+    """
 
-    ``pseudo_weight``: what a pixel that counts weighs, where a pasted one weighs 1 or what its
-    class does. ``total`` sums a tensor over the processes of the run. Raises ValueError for another
-    ``per``.
+    threshold: float
+    granularity: str = "image"
+    lambda_pseudo: float = 1.0
+
+
+class PseudoLabelWeight(nn.Module):
+    """Confidence of pseudo-labels and the loss weights that follow from it.
+
+    ``all_reduce_sum`` sums a tensor over the processes of the run. Raises ValueError for an unknown
+    granularity.
     """
 
     def __init__(
         self,
-        threshold: float,
-        per: str = "image",
+        options: WeightOptions,
         num_classes: int = 19,
-        total: Callable[[Tensor], Tensor] = lambda sums: sums,
-        pseudo_weight: float = 1.0,
+        all_reduce_sum: Callable[[Tensor], Tensor] = lambda sums: sums,
     ):
         super().__init__()
-        if per not in PER:
-            raise ValueError(f"Unknown confidence per {per!r}; expected one of {', '.join(PER)}.")
-        self.threshold, self.per, self.pseudo_weight, self._total = (
-            threshold,
-            per,
-            pseudo_weight,
-            total,
-        )
-        # Of each class: the sum of the probabilities, and how many pixels. The second are of the
-        # step that is under way.
-        self.register_buffer("sums", torch.zeros(2, num_classes, dtype=torch.float64))
-        self.register_buffer(
-            "_step", torch.zeros(2, num_classes, dtype=torch.float64), persistent=False
-        )
+        if options.granularity not in GRANULARITIES:
+            raise ValueError(
+                f"Unknown weighting {options.granularity!r} of pseudo-labels; expected one of"
+                f" {', '.join(GRANULARITIES)}."
+            )
+        self.options, self._all_reduce_sum = options, all_reduce_sum
+        # Per class: the sum of the probabilities, and the number of pixels. Running values, and
+        # those of the current step.
+        zeros = torch.zeros(2, num_classes, dtype=torch.float64)
+        self.register_buffer("sums", zeros)
+        self.register_buffer("_step", zeros.clone(), persistent=False)
 
-    def sure(self, label: Tensor, probability: Tensor, ignored: Tensor) -> Tensor:
-        """Of the teacher's labels (N, H, W) int64 and their probabilities, which it is sure of: (N,
-        H, W) bool, never an ``ignored`` pixel.
+    def confident(self, label: Tensor, probability: Tensor, ignored: Tensor) -> Tensor:
+        """Confident pixels (N, H, W) bool; an ``ignored`` pixel never is.
+
+        ``label`` (N, H, W) int64, ``probability`` (N, H, W) float32, ``ignored`` (N, H, W) bool.
         """
-        threshold = self.threshold
-        if self.per == "class":
+        threshold = self.options.threshold
+        if self.options.granularity == "class":
             valid = (~ignored).double()
-            values = torch.stack([probability * valid, valid]).flatten(1)
+            values = torch.stack([probability * valid, valid]).flatten(1)  # (2, N * H * W)
             self._step.index_add_(1, label.flatten(), values)
             threshold = self.thresholds()[label]
         return (probability > threshold) & ~ignored
 
     def thresholds(self) -> Tensor:
-        """(C,) of the classes; those not seen yet have ``threshold``."""
+        """Thresholds of the classes (C,); a class that was not seen yet has ``threshold``."""
         probabilities, pixels = self.sums
-        return torch.where(pixels > 0, probabilities / pixels, 1.0).clamp(max=self.threshold)
+        means = torch.where(pixels > 0, probabilities / pixels, 1.0)
+        return means.clamp(max=self.options.threshold)
 
-    def weight(self, sure: Tensor, ignored: Tensor) -> Tensor:
-        """(N, H, W) or (N, 1, 1)."""
-        return self.pseudo_weight * (
-            sure_share(sure, ignored)[:, None, None] if self.per == "image" else sure.float()
-        )
+    def weight(self, confident: Tensor, ignored: Tensor) -> Tensor:
+        """Loss weights (N, H, W), or (N, 1, 1) if all pixels of an image have the same."""
+        if self.options.granularity == "image":
+            return (
+                self.options.lambda_pseudo * confident_fraction(confident, ignored)[:, None, None]
+            )
+        return self.options.lambda_pseudo * confident.float()
 
     def after_step(self) -> None:
-        """To be called when all parts of a step's batch were seen: thresholds are the same for all
-        of them.
-        """
-        if self.per == "class":
-            self.sums.mul_(_MEMORY).add_(self._total(self._step))
+        """Updates the thresholds. Within a step they are the same for all micro-batches."""
+        if self.options.granularity == "class":
+            self.sums.mul_(THRESHOLD_MOMENTUM).add_(self._all_reduce_sum(self._step))
             self._step.zero_()
 
 
-def sure_share(sure: Tensor, ignored: Tensor) -> Tensor:
-    """(N,): of each image's pixels that are not ignored, the share that the teacher is sure of.
-    Both (N, H, W) bool.
-    """
-    return sure.sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)
+def confident_fraction(confident: Tensor, ignored: Tensor) -> Tensor:
+    """Fraction of each image's pixels that are confident, of those not ignored: (N,)."""
+    return confident.sum((1, 2)) / (~ignored).sum((1, 2)).clamp(min=1)

@@ -1,177 +1,296 @@
-"""Online self-training: a teacher, the moving average of the network, labels target images; the
-network learns from images in which regions of the source are pasted onto the target (DACS,
-Tranheden et al., WACV 2021; the teacher: Tarvainen & Valpola, NeurIPS 2017).
+"""Online self-training: DACS (Tranheden et al., WACV 2021) with a mean teacher.
+
+A teacher, the moving average of the network (Tarvainen & Valpola, NeurIPS 2017), labels target
+images. The network learns from images in which regions of the source are pasted onto the target.
 """
 
 import copy
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.bisenet import SegmentationOutput
 from model.inference.tta import CropRegion, TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
-from model.uda.adversarial import Autocast, Computation, split_output
-from model.uda.pseudo_label_weight import Confidence, sure_share
+from model.training_step import Autocast, Batch, split_output
+from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
+from model.uda.pseudo_label_weight import (
+    GRANULARITIES,
+    PseudoLabelWeight,
+    WeightOptions,
+    confident_fraction,
+)
+from model.uda.strong_augmentation import StrongAugmentation
 
-IGNORED = 255
-STATISTICS = ("averaged", "target")
-"""What a teacher normalizes with: see Teacher."""
+IGNORE_INDEX = 255
+TEACHER_BN = ("ema", "target")
+"""Statistics that the teacher's BatchNorm normalizes with: see EMATeacher."""
 
 
-class Labels(NamedTuple):
-    """A teacher's: the most likely ``label`` (N, H, W) int64 of every pixel, and its
-    ``probability`` (N, H, W) float32.
-    """
+@dataclass(frozen=True)
+class SelfTrainingOptions(MethodOptions):
+    """The defaults are those of DACS, for runs of some ten thousand steps or fewer."""
+
+    ema: float = option(
+        0.99,
+        "momentum of the teacher's moving average; 0.999 for long runs",
+        type="probability",
+        metavar="MOMENTUM",
+    )
+    teacher_bn: str = option(
+        "ema",
+        "the teacher's BatchNorm statistics: moving average of the network's, or the target batch's",
+        choices=TEACHER_BN,
+    )
+    teacher_context: str = option(
+        "crop",
+        "what the teacher sees when it labels a crop: the crop, or the whole image around it",
+        choices=("crop", "whole"),
+    )
+    teacher_scales: tuple[float, ...] = option(
+        (1.0,),
+        "scales at which the teacher predicts; its probabilities are averaged. 1: the crop's size",
+        type="positive_float",
+        nargs="+",
+        metavar="SCALE",
+    )
+    pseudo_threshold: float = option(
+        0.968,
+        "confidence threshold: probability above which a pseudo-label is confident",
+        type="probability",
+        metavar="P",
+    )
+    pseudo_weighting: str = option(
+        "image",
+        "image: confident fraction of the image (DACS); pixel: confident pixels only; class: docs",
+        choices=GRANULARITIES,
+    )
+    lambda_pseudo: float = option(
+        1.0,
+        "loss weight of pseudo-labelled pixels; use about 2 together with --pixel-weights class",
+        type="positive_float",
+        metavar="W",
+    )
+    pseudo_ignore_rows: tuple[float, float] = option(
+        (0.03, 0.15),
+        "top and bottom fractions of the target image without pseudo-labels (sky, ego vehicle)",
+        type="probability",
+        nargs=2,
+        metavar=("TOP", "BOTTOM"),
+    )
+    strong_jitter: float = option(
+        0.8, "probability of color jitter of a mixed image", type="probability", metavar="P"
+    )
+    strong_blur: float = option(
+        0.5, "probability of blur of a mixed image", type="probability", metavar="P"
+    )
+    joint_batch_norm: bool = option(
+        False, "one forward pass for both domains: BatchNorm normalizes them together"
+    )
+
+    def check(self, batch_size: int, target_batch_size: int) -> None:
+        if batch_size != target_batch_size:
+            raise ValueError(
+                "--method self-training pastes each source image onto a target image: found"
+                f" {batch_size} and {target_batch_size} images. Leave --target-batch-size out"
+            )
+
+    def target_needs(self) -> TargetNeeds:
+        whole = self.teacher_context == "whole"
+        scale = max(self.teacher_scales) if whole else None
+        return TargetNeeds(valid_rows=tuple(self.pseudo_ignore_rows), context_scale=scale)
+
+
+class SelfTraining(Method):
+    """Supervised on the source, and on mixed images with the teacher's labels."""
+
+    name = "self-training"
+    Options = SelfTrainingOptions
+
+    def __init__(self, model: nn.Module, options: SelfTrainingOptions, setting: MethodSetting):
+        super().__init__(model, options, setting)
+        # Full images come in the size of the largest scale: the other scales are relative to it.
+        largest = options.target_needs().context_scale or 1.0
+        scales = [scale / largest for scale in options.teacher_scales]
+        self.teacher = EMATeacher(model, options.ema, options.teacher_bn, scales)
+        self.augment = StrongAugmentation(
+            setting.random_color_matrix,
+            setting.random_blur_sigma,
+            options.strong_jitter,
+            options.strong_blur,
+            setting.normalize,
+        )
+        weight_options = WeightOptions(
+            options.pseudo_threshold, options.pseudo_weighting, options.lambda_pseudo
+        )
+        device = next(model.parameters()).device
+        self.pseudo_label_weight = PseudoLabelWeight(
+            weight_options, setting.num_classes, setting.all_reduce_sum
+        ).to(device)
+
+    def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+        # 1. The teacher labels the target. Nothing is learned where the loader's label is 255.
+        ignored = target.label == IGNORE_INDEX  # (N, H, W)
+        seen = target.image if target.full_image is None else target.full_image
+        labels = self.teacher.pseudo_label(seen, self.context.autocast, target.crop_region)
+        confident = self.pseudo_label_weight.confident(*labels, ignored)  # (N, H, W)
+
+        # 2. ClassMix: pixels of half of the source's classes are pasted onto the target.
+        pasted = class_mix_mask(source.host_label, source.sample_seeds)
+        pasted = pasted.to(source.image.device, non_blocking=True)
+        mixed = torch.where(pasted[:, None], source.image, target.image)
+        mixed = self.augment(mixed, target.sample_seeds)
+        pseudo_label = labels.label.masked_fill(ignored, IGNORE_INDEX)
+        mixed_label = torch.where(pasted, source.label.long(), pseudo_label)
+        weight = torch.where(pasted, 1.0, self.pseudo_label_weight.weight(confident, ignored))
+
+        # 3. Segmentation loss on the source, and weighted on the mixed images.
+        loss, mixed_loss = self._add_gradients(source, mixed, mixed_label, pasted, weight)
+        loss_scale = self.context.loss_scale
+        return {
+            "loss/segmentation": loss,
+            "loss/mixed": mixed_loss,
+            "pseudo_label/confident_fraction": confident_fraction(confident, ignored).mean()
+            * loss_scale,
+            "classmix/pasted_fraction": pasted.float().mean() * loss_scale,
+        }
+
+    def _add_gradients(
+        self, source: Batch, mixed: Tensor, mixed_label: Tensor, pasted: Tensor, weight: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of both losses; returns them, detached."""
+        context = self.context
+
+        def source_loss(output: SegmentationOutput) -> Tensor:
+            return segmentation_loss(
+                output,
+                source.label,
+                IGNORE_INDEX,
+                source.valid_pixels,
+                weighting=context.pixel_weights,
+            )
+
+        def pasted_pixel_weights(logits: Tensor, label: Tensor) -> Tensor:
+            # Class and OHEM weights trust the labels: they apply to pasted source pixels only.
+            return torch.where(pasted, context.pixel_weights(logits, label), 1.0)
+
+        def mixed_loss(output: SegmentationOutput) -> Tensor:
+            # The mean over ALL pixels: ignored and unconfident ones make the loss small.
+            return segmentation_loss(
+                output,
+                mixed_label,
+                IGNORE_INDEX,
+                mixed_label.numel() / context.loss_scale,
+                weight,
+                context.pixel_weights and pasted_pixel_weights,
+            )
+
+        if self.options.joint_batch_norm:
+            with context.autocast():
+                output = self.model.low_resolution(torch.cat([source.image, mixed]))
+            source_output, mixed_output = split_output(output, len(source.image))
+            losses = [source_loss(source_output), mixed_loss(mixed_output)]
+            context.scaler.scale(losses[0] + losses[1]).backward()
+        else:
+            losses = []
+            for images, loss_of in ((source.image, source_loss), (mixed, mixed_loss)):
+                with context.autocast():
+                    output = self.model.low_resolution(images)
+                losses.append(loss_of(output))
+                context.scaler.scale(losses[-1]).backward()  # frees the graph before the next
+        return losses[0].detach(), losses[1].detach()
+
+    def after_step(self, step: int) -> None:
+        self.teacher.update(self.model, step)
+        self.pseudo_label_weight.after_step()
+
+    @property
+    def inference_network(self) -> nn.Module:
+        return self.teacher.network
+
+    def state(self) -> dict[str, Any]:
+        state = super().state() | {"teacher": self.teacher.network}
+        if self.options.pseudo_weighting == "class":  # the others have no state
+            state |= {"pseudo_label_weight": self.pseudo_label_weight}
+        return state
+
+
+class PseudoLabels(NamedTuple):
+    """``label`` (N, H, W) int64: most likely classes; ``probability`` (N, H, W) float32: theirs."""
 
     label: Tensor
     probability: Tensor
 
 
-class Teacher:
-    """The exponential moving average of a network, weights and BatchNorm statistics.
+class EMATeacher:
+    """The exponential moving average of a network: weights and BatchNorm statistics.
 
-    ``momentum``: of the average, close to 1; in the first steps the plain mean is taken, which
-    forgets the random beginning. ``statistics``: "averaged": the teacher normalizes with the
-    average of the network's running statistics. "target": it normalizes every batch by itself, and
-    its own running statistics become those of the target images it sees, as AdaBN (Li et al., 2016)
-    would set them. ``scales``: of the sizes in which it looks at an image it is given; its
-    probabilities are the mean over these.
+    ``momentum``: close to 1; early steps use a smaller one, so that the initial weights are
+    forgotten quickly. ``batch_norm`` "ema": the teacher normalizes with the moving average of the
+    network's running statistics. "target": it normalizes with the statistics of each target batch,
+    and its running statistics are those of the target images it sees (AdaBN, Li et al., 2016).
+    ``scales``: scales of its input; its probabilities are averaged over them.
     """
 
     def __init__(
         self,
         model: nn.Module,
         momentum: float,
-        statistics: str = "averaged",
+        batch_norm: str = "ema",
         scales: Sequence[float] = (1.0,),
     ):
-        if statistics not in STATISTICS:
+        if batch_norm not in TEACHER_BN:
             raise ValueError(
-                f"Unknown statistics {statistics!r} of a teacher; expected one of"
-                f" {', '.join(STATISTICS)}."
+                f"Unknown BatchNorm statistics {batch_norm!r} of a teacher; expected one of"
+                f" {', '.join(TEACHER_BN)}."
             )
-        self.momentum, self.statistics, self.views = (
-            momentum,
-            statistics,
-            tuple(TTAView(scale) for scale in scales),
-        )
-        self.network = copy.deepcopy(model).requires_grad_(False).train(statistics == "target")
+        self.momentum, self.batch_norm = momentum, batch_norm
+        self.views = tuple(TTAView(scale) for scale in scales)
+        self.network = copy.deepcopy(model).requires_grad_(False).train(batch_norm == "target")
 
     @torch.no_grad()
-    def follow(self, model: nn.Module, step: int) -> None:
+    def update(self, model: nn.Module, step: int) -> None:
         """Moves towards ``model`` after step number ``step``, counted from 0."""
         weight = 1 - min(self.momentum, 1 - 1 / (step + 1))
-        own, theirs = list(self.network.parameters()), list(model.parameters())
-        if self.statistics == "averaged":
+        averages, values = list(self.network.parameters()), list(model.parameters())
+        if self.batch_norm == "ema":
             pairs = zip(self.network.buffers(), model.buffers(), strict=True)
-            moving = [
-                (a, b) for a, b in pairs if a.is_floating_point()
-            ]  # the counters of batches average nothing
-            own, theirs = own + [a for a, _ in moving], theirs + [b for _, b in moving]
-        torch._foreach_lerp_(own, theirs, weight)
+            # Counters of batches are integers and are not averaged.
+            pairs = [(average, value) for average, value in pairs if average.is_floating_point()]
+            averages += [average for average, _ in pairs]
+            values += [value for _, value in pairs]
+        torch._foreach_lerp_(averages, values, weight)
 
-    def label(self, images: Tensor, autocast: Autocast, part: CropRegion | None = None) -> Labels:
-        """Of images (N, 3, H, W), normalized, or of a ``part`` of each, which is labelled with what
-        is around it in view.
-        """
+    def pseudo_label(
+        self, images: Tensor, autocast: Autocast, crop_region: CropRegion | None = None
+    ) -> PseudoLabels:
+        """Labels of normalized images (N, 3, H, W), or of a ``crop_region`` of each."""
         with torch.no_grad():
             probability, label = mean_probabilities(
-                self.network, images, self.views, autocast, part
+                self.network, images, self.views, autocast, crop_region
             ).max(1)
-        return Labels(label, probability)
+        return PseudoLabels(label, probability)
 
 
-def class_mix_mask(label: Tensor, draws: Sequence[int], ignore_index: int = 255) -> Tensor:
-    """ClassMix (Olsson et al., WACV 2021): the pixels of one half of the classes of each image,
-    rounded up, drawn at random.
+def class_mix_mask(
+    label: Tensor, sample_seeds: Sequence[int], ignore_index: int = IGNORE_INDEX
+) -> Tensor:
+    """ClassMix (Olsson et al., WACV 2021): the pixels of half of the classes of each image.
 
-    Args: label (N, H, W) uint8 on the CPU; ``draws``: a random number for each image. Returns (N,
-    H, W) bool; ignored pixels are False.
+    The number of classes is rounded up; which ones is random. ``label`` (N, H, W) uint8 on the CPU,
+    ``sample_seeds``: a random integer for each image. Returns (N, H, W) bool; ignored pixels are
+    False.
     """
     mask = torch.zeros(label.shape, dtype=torch.bool)
-    for number, (one, draw) in enumerate(zip(label, draws, strict=True)):
-        present = np.flatnonzero(np.bincount(one.flatten().numpy(), minlength=256))
+    for number, (image_label, seed) in enumerate(zip(label, sample_seeds, strict=True)):
+        present = np.flatnonzero(np.bincount(image_label.flatten().numpy(), minlength=256))
         present = present[present != ignore_index]
-        chosen = np.random.default_rng(draw).permutation(present)[: (len(present) + 1) // 2]
+        chosen = np.random.default_rng(seed).permutation(present)[: (len(present) + 1) // 2]
         table = torch.zeros(256, dtype=torch.bool)
         table[torch.from_numpy(chosen)] = True
-        mask[number] = table[one.long()]
+        mask[number] = table[image_label.long()]
     return mask
-
-
-def self_training_step(
-    model: nn.Module,
-    taught: Labels,
-    source: Tensor,
-    label: Tensor,
-    target: Tensor,
-    ignored: Tensor,
-    mask: Tensor,
-    augment: Callable[[Tensor], Tensor],
-    confidence: Confidence,
-    computation: Computation,
-    valid_pixels: int | None = None,
-    joint: bool = False,
-) -> dict[str, Tensor]:
-    """Supervised on the source, and on the mixed images with the teacher's labels: adds the
-    network's gradient.
-
-    Arguments beyond those of model/uda/adversarial.py: ``taught``, the teacher's labels of the
-    target; ``ignored`` (N, H, W) bool, target pixels to learn nothing from (padding, borders);
-    ``mask`` (N, H, W) bool, the source pixels to be pasted; ``augment`` changes the look of the
-    mixed images, which alone are changed; the terms of pseudo-labelled pixels weigh what
-    ``confidence`` says, while a weighting by class or hardness trusts the labels and is kept to the
-    pasted ones. ``joint``: both kinds of images in one pass, so that BatchNorm normalizes them
-    together. Returns both losses, the share of the target's pixels that the teacher is sure of, and
-    the share of pixels pasted.
-    """
-    autocast, scaler, share, weighting = computation
-    sure = confidence.sure(*taught, ignored)
-    mixed = augment(torch.where(mask[:, None], source, target))
-    mixed_label = torch.where(mask, label.long(), taught.label.masked_fill(ignored, IGNORED))
-    weight = torch.where(mask, 1.0, confidence.weight(sure, ignored))  # (N, H, W)
-
-    def weigh_pasted(logits: Tensor, label: Tensor) -> Tensor:
-        return torch.where(mask, weighting(logits, label), 1.0)
-
-    def supervised(output) -> Tensor:
-        return segmentation_loss(output, label, IGNORED, valid_pixels, weighting=weighting)
-
-    def mixing(output) -> Tensor:
-        # The mean over all pixels: ignored ones count, as do the unsure ones, and make the loss
-        # small.
-        return segmentation_loss(
-            output,
-            mixed_label,
-            IGNORED,
-            mixed_label.numel() / share,
-            weight,
-            weighting and weigh_pasted,
-        )
-
-    if joint:
-        with autocast():
-            output = model.low_resolution(torch.cat([source, mixed]))
-        of_source, of_mixed = split_output(output, len(source))
-        loss, mixed_loss = supervised(of_source), mixing(of_mixed)
-        scaler.scale(loss + mixed_loss).backward()
-    else:
-        losses = []
-        for images, loss_of in (
-            (source, supervised),
-            (mixed, mixing),
-        ):  # the first graph is gone before the second is built
-            with autocast():
-                output = model.low_resolution(images)
-            losses.append(loss_of(output))
-            scaler.scale(losses[-1]).backward()
-        loss, mixed_loss = losses
-    return {
-        "loss/segmentation": loss.detach(),
-        "loss/mixed": mixed_loss.detach(),
-        "teacher/sure": sure_share(sure, ignored).mean() * share,
-        "mixing/pasted": mask.float().mean() * share,
-    }

@@ -1,5 +1,6 @@
-"""Changes of look on the device, for images that are made there. Drawn on the host, image by image;
-nothing waits for a GPU.
+"""Strong augmentation (color jitter, blur) of mixed images, on the GPU.
+
+Parameters are drawn on the CPU from a seed for each image, so the GPU is never waited for.
 """
 
 import math
@@ -10,60 +11,48 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional
 
+from model.preprocessing import InputNormalization
+
 
 class StrongAugmentation:
-    """Colors and blur of normalized images change at random (DACS, Tranheden et al., WACV 2021).
+    """Color jitter and blur of normalized images (DACS, Tranheden et al., WACV 2021).
 
-    ``draw_colors(rng)`` gives an affine map (3, 4) of RGB values in 0-255, ``draw_blur(rng)`` a
-    Gaussian's standard deviation in pixels; each is applied to an image with probability
-    ``p_colors`` and ``p_blur``. ``mean`` and ``std``: of the normalization, in 0-255 and in
-    ``channel_order``, "rgb" or "bgr", which is also that of the images.
+    ``random_color_matrix(rng)`` gives an affine map (3, 4) of RGB values in 0-255,
+    ``random_blur_sigma(rng)`` the standard deviation of a Gaussian in pixels. They are applied to
+    an image with probability ``p_jitter`` and ``p_blur``. ``normalize``: the images' normalization.
     """
 
     def __init__(
         self,
-        draw_colors: Callable[[np.random.Generator], np.ndarray],
-        draw_blur: Callable[[np.random.Generator], float],
-        p_colors: float,
+        random_color_matrix: Callable[[np.random.Generator], np.ndarray],
+        random_blur_sigma: Callable[[np.random.Generator], float],
+        p_jitter: float,
         p_blur: float,
-        mean: Sequence[float],
-        std: Sequence[float],
-        channel_order: str = "rgb",
+        normalize: InputNormalization,
     ):
-        self.draw_colors, self.draw_blur, self.p_colors, self.p_blur = (
-            draw_colors,
-            draw_blur,
-            p_colors,
-            p_blur,
-        )
-        self.mean, self.std, self.order = (
-            np.array(mean),
-            np.array(std),
-            slice(None, None, -1 if channel_order == "bgr" else 1),
-        )
+        self.random_color_matrix, self.random_blur_sigma = random_color_matrix, random_blur_sigma
+        self.p_jitter, self.p_blur = p_jitter, p_blur
+        self.mean, self.std = np.array(normalize.mean), np.array(normalize.std)
+        self.channels = slice(None, None, -1 if normalize.channel_order == "bgr" else 1)
 
-    def __call__(self, images: Tensor, draws: Sequence[int]) -> Tensor:
-        """images (N, 3, H, W); ``draws``: a random number for each. Returns new images of the same
-        shape and layout.
-        """
-        changed = []
-        for image, draw in zip(images, draws, strict=True):
-            rng = np.random.default_rng(draw)
-            if rng.random() < self.p_colors:
-                image = self._recolor(image, self.draw_colors(rng))
+    def __call__(self, images: Tensor, sample_seeds: Sequence[int]) -> Tensor:
+        """New images of the same shape and layout as ``images`` (N, 3, H, W)."""
+        augmented = []
+        for image, seed in zip(images, sample_seeds, strict=True):
+            rng = np.random.default_rng(seed)
+            if rng.random() < self.p_jitter:
+                image = self._recolor(image, self.random_color_matrix(rng))
             if rng.random() < self.p_blur:
-                sigma = self.draw_blur(rng)
-                image = functional.gaussian_blur(
-                    image, [2 * math.ceil(3 * sigma) + 1] * 2, [sigma] * 2
-                )
-            changed.append(image)
-        return torch.stack(changed).contiguous(memory_format=torch.channels_last)
+                sigma = self.random_blur_sigma(rng)
+                kernel_size = 2 * math.ceil(3 * sigma) + 1
+                image = functional.gaussian_blur(image, [kernel_size] * 2, [sigma] * 2)
+            augmented.append(image)
+        return torch.stack(augmented).contiguous(memory_format=torch.channels_last)
 
     def _recolor(self, image: Tensor, matrix: np.ndarray) -> Tensor:
-        """The affine map of pixel values as one of normalized values, (3, H, W) -> (3, H, W), kept
-        within what pixels can be.
-        """
-        linear, offset = matrix[self.order, :3][:, self.order], matrix[self.order, 3]
+        """Applies a color map of pixel values to normalized values (3, H, W), and clips them."""
+        linear, offset = matrix[self.channels, :3][:, self.channels], matrix[self.channels, 3]
+        # y = A x + b of pixel values, with x = std * u + mean, is an affine map of u as well.
         linear, offset = (
             linear * self.std / self.std[:, None],
             (linear @ self.mean + offset - self.mean) / self.std,

@@ -49,7 +49,7 @@ def write_checkpoint(
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS["imagenet"].as_dict(),
         "settings": {},
-        "cityscapes_images": [],
+        "seen_images": [],
         "step": 7,
     }
     save_checkpoint(path, {"model": model}, name=name, **default, **metadata)

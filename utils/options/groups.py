@@ -1,49 +1,67 @@
-"""Argument groups and recipes that the entry scripts share. The parsed Namespace stays in the entry
-script.
-"""
+"""Groups of flags that entry scripts share. The parsed Namespace stays in the entry script."""
 
 import argparse
-from collections.abc import Iterable
 from pathlib import Path
 
 from utils.options.parser import (
     available_cores,
+    non_negative_float,
     non_negative_int,
     positive_float,
     positive_int,
     probability,
 )
 
+ESSENTIAL = frozenset(
+    ("recipe", "gta5", "cityscapes", "target", "train_on", "list", "source_list", "target_list")
+    + ("val_list", "method", "discriminator", "lambda_adv", "pseudo_labels", "lab", "fda")
+    + ("backbone", "backbone_weights", "init", "crop_size", "scales", "pixel_weights")
+    + ("rare_class_sampling", "batch_size", "accumulate", "bn", "lr", "d_lr", "epochs", "max_steps")
+    + ("seed", "device", "precision", "workers", "name", "output", "resume", "save_every")
+    + ("validate_every", "joint_batch_norm")
+)
+"""The flags of the training scripts that --help shows; --help-all shows all."""
 
-def add_recipe_argument(parser: argparse.ArgumentParser, recipes: Iterable[str]) -> None:
-    parser.add_argument(
-        "--recipe",
-        choices=tuple(recipes),
-        default="paper",
-        help=(
-            "set of defaults: 'paper' is what the paper describes, 'authors' what its published"
-            " code does, 'strong' (of train_da.py) goes beyond the paper, to self-training"
-            " (docs/adaptation.md); flags given here win over it"
-        ),
+
+def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
+    """--source ROOT, which the paper's pages call --gta5: labelled images."""
+    group.add_argument(
+        "--source",
+        "--gta5",
+        dest="gta5",
+        type=Path,
+        metavar="ROOT",
+        help="labelled source: GTA5 (images/, labels/), or a tree of Cityscapes or SYNTHIA",
+        **settings,
+    )
+
+
+def add_target_arguments(group: argparse._ArgumentGroup) -> None:
+    """--target ROOT|PATTERN and --cityscapes ROOT: images that need no labels."""
+    group.add_argument(
+        "--target",
+        nargs="+",
+        metavar="ROOT|PATTERN",
+        help="target images: a root of Cityscapes, or files, folders, patterns in quotes",
+    )
+    group.add_argument(
+        "--cityscapes", type=Path, metavar="ROOT", help="target: folder with leftImg8bit/"
     )
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("machine")
+    group = parser.add_argument_group("device")
     group.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto takes CUDA where there is a GPU",
+        help="device to compute on; auto: CUDA if there is a GPU",
     )
     group.add_argument(
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        help=(
-            "arithmetic of the network; losses are always float32. auto: bf16 where the hardware"
-            " has it, else fp16 on CUDA, fp32 on a CPU"
-        ),
+        help="precision of the network; auto: bf16 if the hardware has it, else fp16 (CUDA) or fp32",
     )
 
 
@@ -52,27 +70,19 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=non_negative_int,
         default=min(8, available_cores()),
-        help="processes that read images; 0 reads in the main process. Samples do not depend on it",
+        help="processes that read images; 0: the main process. Samples do not depend on it",
     )
 
 
 def add_unlabelled_arguments(parser: argparse.ArgumentParser) -> None:
-    """Images of a target, for scripts that open no label: a split of Cityscapes, or any images."""
+    """Images of a target, for scripts that open no label."""
     target = parser.add_argument_group("target").add_mutually_exclusive_group(required=True)
-    target.add_argument(
-        "--cityscapes", type=Path, metavar="ROOT", help="folder with leftImg8bit/, raw or prepared"
-    )
-    target.add_argument(
-        "--target-images",
-        nargs="+",
-        metavar="PATTERN",
-        help="images, folders, or patterns such as 'dashcam/**/*.jpg' (in quotes)",
-    )
+    add_target_arguments(target)
     parser.add_argument(
         "--split",
         choices=("train", "val"),
         default="train",
-        help="of Cityscapes; val holds the images that are scored",
+        help="split of Cityscapes; val holds the images that are scored",
     )
 
 
@@ -81,36 +91,28 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--backbone",
         choices=("resnet18", "resnet101"),
-        help="of the context path; resnet18 is the real-time network",
+        help="backbone of the context path; resnet18 is the real-time network",
     )
     group.add_argument(
         "--backbone-weights",
         metavar="none|imagenet|FILE",
         default="imagenet",
-        help=(
-            "what the backbone starts from: random weights, torchvision's ImageNet weights"
-            " (downloaded once), or a torchvision state dict"
-        ),
+        help="initial weights of the backbone: random, torchvision's (downloaded), or a state dict",
     )
     group.add_argument(
         "--fusion-channels",
         type=positive_int,
         metavar="N",
-        help=(
-            "width of the fused paths; default: the number of classes, as the paper has it. The"
-            " original BiSeNet has 256: slower"
-        ),
-    )
-    group.add_argument(
-        "--compile",
-        action="store_true",
-        help="compile the network with torch.compile: a slow start, then perhaps faster steps",
+        help="width of the feature fusion; default: number of classes (paper). BiSeNet has 256",
     )
     group.add_argument(
         "--init",
         type=Path,
         metavar="FILE",
-        help="start from the network of another run's checkpoint; steps and optimizer begin anew",
+        help="checkpoint with initial weights of the network; steps and optimizer begin anew",
+    )
+    group.add_argument(
+        "--compile", action="store_true", help="compile the network with torch.compile"
     )
 
 
@@ -122,12 +124,7 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(512, 1024),
-        help=(
-            "training crop in pixels, at least 32 each way; smaller is faster, larger adapts better"
-        ),
-    )
-    group.add_argument(
-        "--crop", choices=("random", "centre"), help="where the crop lies in the scaled image"
+        help="training crop in pixels, at least 32 each way",
     )
     group.add_argument(
         "--scales",
@@ -135,29 +132,13 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="SCALE",
         default=(0.5, 0.75, 1.0, 1.5),
-        help="an image is resized by one of these, drawn at random, before it is cropped",
+        help="scale factors, one of which is drawn for every image before it is cropped",
     )
     group.add_argument(
         "--flip", type=probability, default=0.5, metavar="P", help="probability of a mirror image"
     )
     group.add_argument(
-        "--rare-classes",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help=(
-            "draw labelled images so that rare classes come more often (DAFormer); a raw data set's"
-            " labels are all read once for it"
-        ),
-    )
-    group.add_argument(
-        "--max-class-share",
-        type=probability,
-        default=1.0,
-        metavar="P",
-        help=(
-            "a labelled image's crop is drawn anew, up to ten times, while one class covers this"
-            " share of it or more; 1: never"
-        ),
+        "--crop", choices=("random", "centre"), help="position of the crop in the scaled image"
     )
     group.add_argument(
         "--padding",
@@ -166,129 +147,108 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--input",
-        choices=("imagenet", "step2", "step34"),
-        help=(
-            "what the network is fed: RGB with ImageNet's mean and std; RGB / 255; or BGR minus a"
-            " mean, as the authors' steps 2 and 3-4 do"
-        ),
+        choices=("imagenet", "unit_rgb", "caffe_bgr"),
+        help="input: RGB with ImageNet mean and std; RGB / 255; BGR minus a mean (authors)",
+    )
+    group.add_argument(
+        "--rare-class-sampling",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="sample labelled images with rare classes more often (DAFormer)",
+    )
+    group.add_argument(
+        "--cat-max-ratio",
+        type=probability,
+        default=1.0,
+        metavar="P",
+        help="draw a labelled crop anew (up to 10 times) while one class covers this fraction",
     )
 
 
 def add_style_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
-        "looks of the labelled images: each with a probability, 1 where none is given after the"
-        " flag"
+        "style augmentation of labelled images (probability; 1 if no value is given)"
     )
-    often = {"type": probability, "nargs": "?", "const": 1.0, "default": 0.0, "metavar": "P"}
+    style = {"type": probability, "nargs": "?", "const": 1.0, "default": 0.0, "metavar": "P"}
     group.add_argument(
-        "--lab",
-        **often,
-        help="the LAB color statistics of a random target image (the paper's step 4)",
+        "--lab", **style, help="LAB color statistics of a random target image (the paper's step 4)"
     )
     group.add_argument(
-        "--lab-by-class",
+        "--lab-class-balanced",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help=(
-            "with --lab: a source image's statistics are taken as if its classes covered equal"
-            " areas"
-        ),
+        help="with --lab: source statistics with equal weight for every class",
     )
     group.add_argument(
-        "--fda",
-        **often,
-        help=(
-            "the amplitudes of a random target image at low frequencies (FDA); an alternative to"
-            " --lab"
-        ),
+        "--fda", **style, help="low-frequency amplitudes of a random target image (FDA)"
     )
-    group.add_argument("--jitter", **often, help="random brightness, contrast, saturation and hue")
-    group.add_argument("--blur", **often, help="a slight random blur")
+    group.add_argument("--jitter", **style, help="random brightness, contrast, saturation and hue")
+    group.add_argument("--blur", **style, help="random slight Gaussian blur")
 
 
 def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("optimization")
     group.add_argument(
-        "--batch-size",
-        type=positive_int,
-        help="images per step and domain, over all processes and parts",
+        "--batch-size", type=positive_int, help="images per step and domain, over all processes"
     )
     group.add_argument(
         "--accumulate",
         type=positive_int,
         default=1,
         metavar="PARTS",
-        help=(
-            "compute every batch in so many parts and add up their gradients, for less memory. With"
-            " --bn frozen the result is the same"
-        ),
+        help="gradient accumulation: number of micro-batches per step, to save memory",
     )
     group.add_argument(
         "--bn",
         choices=("local", "sync", "frozen"),
         default="local",
-        help=(
-            "BatchNorm over the images of one part in one process; over those of all processes"
-            " (CUDA only); or frozen at the statistics of --backbone-weights or --init, while its"
-            " weights still learn. One image a part needs sync or frozen"
-        ),
+        help="BatchNorm over a micro-batch, over all processes (CUDA), or frozen statistics",
     )
     group.add_argument(
-        "--lr",
-        type=positive_float,
-        help=(
-            "of SGD, at the start. The default suits ImageNet weights; from random weights about"
-            " 1e-2 is better (docs/results.md)"
-        ),
+        "--lr", type=positive_float, help="initial learning rate of SGD; random weights: about 1e-2"
     )
     group.add_argument(
-        "--new-layer-rate",
+        "--head-lr-mult",
         type=positive_float,
         default=1.0,
         metavar="FACTOR",
-        help=(
-            "layers outside the backbone, which start from random weights, learn so many times as"
-            " fast"
-        ),
+        help="learning-rate multiplier of all layers outside the backbone",
     )
     group.add_argument(
         "--warmup",
         type=non_negative_int,
         default=0,
         metavar="STEPS",
-        help="the learning rate rises from 0 in the first steps",
+        help="steps in which the learning rate rises from 0",
     )
     group.add_argument(
         "--pixel-weights",
-        choices=("equal", "hard", "class"),
-        default="equal",
-        help=(
-            "in the supervised loss: all pixels equally; only those that the network gets wrong or"
-            " is unsure of (OHEM); or rarer classes more"
-        ),
+        choices=("none", "ohem", "class"),
+        default="none",
+        help="weights of the segmentation loss: none, hard pixels only (OHEM), rare classes more",
     )
-    group.add_argument("--momentum", type=probability, default=0.9, help="of SGD")
+    group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
-        "--weight-decay", type=float, default=5e-4, help="of SGD, on every parameter"
+        "--weight-decay",
+        type=non_negative_float,
+        default=5e-4,
+        help="weight decay of SGD, of all parameters",
     )
     group.add_argument(
-        "--seed",
-        type=non_negative_int,
-        default=0,
-        help="of everything random: weights, order, augmentation",
+        "--seed", type=non_negative_int, default=0, help="seed of weights, order and augmentation"
     )
     return group
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("run folder and log")
-    group.add_argument("--name", help="of the run; by default made from the settings")
+    group.add_argument("--name", help="name of the run; by default made from the settings")
     group.add_argument(
         "--output",
         type=Path,
         default=Path("checkpoints"),
         metavar="FOLDER",
-        help="run folders land in FOLDER/NAME",
+        help="folder of run folders: FOLDER/NAME",
     )
     group.add_argument(
         "--resume",
@@ -300,22 +260,23 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> None:
         type=positive_int,
         default=20,
         metavar="STEPS",
-        help="losses to TensorBoard and to the screen",
+        help="interval of losses, in TensorBoard and on the screen",
     )
     group.add_argument(
         "--save-every",
         type=positive_int,
         default=500,
         metavar="STEPS",
-        help="write last.pt; it is also written at the end and on a signal",
+        help="interval of last.pt, which is also written at the end and when a run is stopped",
     )
     group.add_argument(
         "--panel-every",
         type=non_negative_int,
         default=1000,
         metavar="STEPS",
-        help="pictures to TensorBoard, at most 40 a run; 0: none",
+        help="interval of pictures in TensorBoard, at most 40 a run; 0: none",
     )
+    return group
 
 
 def require_training_sizes(
@@ -326,27 +287,24 @@ def require_training_sizes(
     processes: int,
     bn: str,
 ) -> None:
-    """Ends with a message where the network could not train: unequal parts, one image a part, or a
-    crop under 32 pixels.
+    """Ends with a message for sizes that cannot be trained.
+
+    That is: unequal micro-batches, one image per BatchNorm, or a crop under 32 pixels.
     """
     parts = accumulate * processes
     for size in batch_sizes:
         if size % parts:
             parser.error(
-                f"a batch of {size} images cannot be shared by {processes} processes x {accumulate}"
-                f" parts; choose a multiple of {parts}"
+                f"a batch of {size} images cannot be shared by {processes} processes x"
+                f" {accumulate} parts; choose a multiple of {parts}"
             )
     smallest = min(batch_sizes) // parts
     if smallest * (processes if bn == "sync" else 1) < 2 and bn != "frozen":
-        remedy = (
-            ""
-            if parts == 1
-            else f" (with {processes} processes x {accumulate} parts a batch of {2 * parts})"
-        )
+        larger = f" (with {processes} processes x {accumulate} parts a batch of {2 * parts})"
         parser.error(
             f"BatchNorm needs at least 2 images, found {smallest} in a part: the attention's"
-            f" BatchNorm cannot normalize a single 1x1 map. Give a larger batch{remedy}, --bn sync"
-            " with several GPUs, or --bn frozen"
+            " BatchNorm cannot normalize a single 1x1 map. Give a larger"
+            f" batch{larger if parts > 1 else ''}, --bn sync with several GPUs, or --bn frozen"
         )
     if min(crop_size) < 32:
         parser.error(
@@ -358,9 +316,7 @@ def require_training_sizes(
 def batch_norm_group_sizes(
     batch_sizes: list[int], accumulate: int, processes: int, bn: str
 ) -> list[int] | str:
-    """What the settings of parallel work change in a run's results, beside rounding: how many
-    images each BatchNorm sees at once.
-    """
+    """Number of images that each BatchNorm normalizes together; "none" if it is frozen."""
     if bn == "frozen":
         return "none"
     return [size // accumulate // (1 if bn == "sync" else processes) for size in batch_sizes]

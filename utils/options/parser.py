@@ -1,36 +1,108 @@
-"""Parsing: types of arguments, recipes, and errors without a traceback."""
+"""Command lines: argument types, --help and --help-all, options of methods, user errors."""
 
 import argparse
+import dataclasses
 import os
 import re
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
+
+from utils.options.renamed import RENAMED_FLAGS
+
+Options = TypeVar("Options")
+
+RESUME_MAY_CHANGE = frozenset(
+    # Where a run is computed and how it is watched.
+    ("resume", "device", "workers", "name", "output", "max_steps", "epochs")
+    + ("log_every", "save_every", "validate_every", "panel_every")
+    # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes.
+    + ("accumulate", "compile")
+    # Data are compared by the names of the images, not by their place.
+    + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")
+    # Read at the start only.
+    + ("init", "backbone_weights", "recipe")
+)
+"""Settings that may differ when a run is continued: they do not change what it learns."""
 
 
-def new_parser(description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser whose help keeps the line breaks of its texts and shows every default."""
+class Parser(argparse.ArgumentParser):
+    """A parser that keeps line breaks of its texts, shows defaults, and names renamed flags.
 
-    class Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
-        pass
-
-    return argparse.ArgumentParser(
-        description=description, epilog=epilog, formatter_class=Formatter
-    )
-
-
-def parse_with_recipe(
-    parser: argparse.ArgumentParser, recipes: dict[str, dict], argv: list[str] | None
-) -> argparse.Namespace:
-    """Parses ``argv`` with the defaults of the recipe that it names; whatever is given explicitly
-    wins.
+    ``essential``: names of the flags that --help shows; --help-all shows all. Empty: --help shows
+    all flags and there is no --help-all.
     """
-    parser.set_defaults(**recipes["paper"])
-    recipe = parser.parse_known_args(argv)[0].recipe
-    parser.set_defaults(**recipes[recipe])
-    return parser.parse_args(argv)
+
+    def __init__(self, *args: Any, essential: Collection[str] = (), **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.essential = frozenset(essential)
+        if self.essential:
+            self.add_argument(
+                "--help-all", action=_HelpAll, nargs=0, help="show all flags, with help, and exit"
+            )
+
+    def format_help(self, all_flags: bool = False) -> str:
+        hidden = {}
+        if self.essential and not all_flags:
+            shown = self.essential | {"help", "help_all"}
+            hidden = {action: action.help for action in self._actions if action.dest not in shown}
+        for action in hidden:
+            action.help = argparse.SUPPRESS
+        try:
+            return super().format_help()
+        finally:
+            for action, text in hidden.items():
+                action.help = text
+
+    def parse_known_args(self, args=None, namespace=None):
+        words = sys.argv[1:] if args is None else list(args)
+        for flag in (word.split("=")[0] for word in words):
+            if flag in RENAMED_FLAGS and flag not in self._option_string_actions:
+                self.error(
+                    f"{flag} is called {RENAMED_FLAGS[flag]} now (--help-all lists all flags)"
+                )
+        return super().parse_known_args(words, namespace)
+
+    def action_of(self, name: str) -> argparse.Action | None:
+        """The action that sets the attribute ``name``."""
+        return next((action for action in self._actions if action.dest == name), None)
+
+    def given(self, argv: Sequence[str] | None) -> set[str]:
+        """Names of the flags that a command line gives itself, whatever the defaults are."""
+        unset = object()
+        namespace = argparse.Namespace(**{action.dest: unset for action in self._actions})
+        required = [action for action in self._actions if action.required]
+        for action in required:
+            action.required = False
+        try:
+            found, _ = self.parse_known_args(argv, namespace)
+        finally:
+            for action in required:
+                action.required = True
+        return {name for name, value in vars(found).items() if value is not unset}
+
+
+class _HelpAll(argparse.Action):
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        print(parser.format_help(all_flags=True), end="")
+        parser.exit()
+
+
+class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        if action.default is None or isinstance(action.default, bool):  # says nothing
+            return action.help
+        return super()._get_help_string(action)
+
+
+def new_parser(description: str, epilog: str = "", essential: Collection[str] = ()) -> Parser:
+    """A parser for an entry script; see Parser."""
+    return Parser(
+        description=description, epilog=epilog, formatter_class=_Formatter, essential=essential
+    )
 
 
 def positive_int(text: str) -> int:
@@ -57,6 +129,14 @@ def positive_float(text: str) -> float:
     return value
 
 
+def non_negative_float(text: str) -> float:
+    """An argparse type: a finite number of at least 0."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, found {text}")
+    return value
+
+
 def probability(text: str) -> float:
     """An argparse type: a number from 0 to 1."""
     value = float(text)
@@ -65,26 +145,97 @@ def probability(text: str) -> float:
     return value
 
 
+TYPES = {
+    "positive_int": positive_int,
+    "non_negative_int": non_negative_int,
+    "positive_float": positive_float,
+    "non_negative_float": non_negative_float,
+    "probability": probability,
+    "path": Path,
+}
+"""The types that options of methods may name (model.uda.base.option)."""
+
+
+def add_method_arguments(parser: Parser, methods: dict[str, type]) -> None:
+    """--method, and a group of flags for each method: the fields of its ``Options`` dataclass.
+
+    ``methods``: {name: class} (model.uda.base.find_methods). A field that several methods declare
+    is one flag.
+    """
+    group = parser.add_argument_group("method")
+    group.add_argument(
+        "--method",
+        choices=tuple(methods),
+        default=next(iter(methods)),
+        help="adaptation method, a file of model/uda/ each; the paper's is adversarial",
+    )
+    for name, method in methods.items():
+        group = parser.add_argument_group(f"--method {name}", method.__doc__.splitlines()[0])
+        for field in dataclasses.fields(method.Options):
+            if parser.action_of(field.name) is None:
+                _add_option(group, field)
+
+
+def _add_option(group: argparse._ArgumentGroup, field: dataclasses.Field) -> None:
+    settings = {"default": field.default, **field.metadata}
+    if isinstance(field.default, bool):
+        settings["action"] = argparse.BooleanOptionalAction
+    if "type" in settings:
+        settings["type"] = TYPES[settings["type"]]
+    group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
+
+
+def method_options(parser: Parser, methods: dict[str, type], args, given: set[str]) -> Any:
+    """The options of the chosen method, an instance of its ``Options``.
+
+    Ends with a message if ``given`` holds a flag of other methods alone: it would have no effect.
+    """
+    chosen = {field.name for field in dataclasses.fields(methods[args.method].Options)}
+    for name, method in methods.items():
+        foreign = {field.name for field in dataclasses.fields(method.Options)} - chosen
+        flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in sorted(given & foreign))
+        if flags:
+            parser.error(
+                f"{flags}: of --method {name}, without effect with --method {args.method}. Leave it"
+                " out, or choose that method"
+            )
+    return from_arguments(methods[args.method].Options, args)
+
+
+def other_method_settings(methods: dict[str, type], chosen: str) -> set[str]:
+    """Names of the settings that belong to methods other than the ``chosen`` one alone."""
+    names = {
+        name: {field.name for field in dataclasses.fields(method.Options)}
+        for name, method in methods.items()
+    }
+    return set().union(*names.values()) - names[chosen]
+
+
+def from_arguments(options: type[Options], args: argparse.Namespace) -> Options:
+    """A dataclass of options with the values of the flags of the same names; lists as tuples."""
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(options)}
+    return options(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+
+
 def available_cores() -> int:
-    """The cores that this process may use: fewer than the machine has where a scheduler says so."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """Cores that this process may use, which a scheduler may have limited."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 @contextmanager
 def user_errors_without_traceback() -> Iterator[None]:
-    """Ends with the message alone where the project itself raised it: the user needs the remedy.
-    Other errors keep their traceback.
-    """
+    """Prints errors raised by this project without a traceback; others keep theirs."""
     try:
         yield
     except (ValueError, OSError, FloatingPointError) as error:
         frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
-        place, message = frame.f_code.co_filename, str(error)
-        if (
-            message.startswith("Caught ") and "DataLoader worker" in message
-        ):  # the worker's own traceback is the message
-            places = re.findall(r'^  File "(.+)", line \d+, in ', message, re.MULTILINE)
-            place, message = places[-1], message.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
-        if not Path(place).is_relative_to(Path(__file__).parents[2]) or ".venv" in place:
+        file, message = frame.f_code.co_filename, str(error)
+        if message.startswith("Caught ") and "DataLoader worker" in message:
+            # The traceback of the worker is the message.
+            files = re.findall(r'^  File "(.+)", line \d+, in ', message, re.MULTILINE)
+            file, message = files[-1], message.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
+        if not Path(file).is_relative_to(Path(__file__).parents[2]) or ".venv" in file:
             raise
         sys.exit(f"error: {message}")

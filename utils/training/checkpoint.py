@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
+from utils.options.renamed import RENAMED_KEYS, RENAMED_PARTS, new_settings
 from utils.training.meters import LossMeter, not_finite
 
-FORMAT = "bisenet-domain-adaptation 1"
+FORMAT, OLD_FORMAT = "bisenet-domain-adaptation 2", "bisenet-domain-adaptation 1"
 
 
 class Stateful(Protocol):
@@ -60,8 +61,9 @@ def _sync_folder(folder: Path) -> None:
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """The content of a checkpoint, on the CPU. Raises FileNotFoundError, or ValueError for what is
-    none of ours or is damaged.
+    """The content of a checkpoint, on the CPU; one of format 1 comes in the words of today.
+
+    Raises FileNotFoundError, or ValueError for another file, or a damaged one.
     """
     path = Path(path)
     if path.is_dir():
@@ -72,22 +74,29 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # what torch raises for a damaged file is anything from EOFError to UnpicklingError
+    except Exception as error:  # for a damaged file: anything from EOFError to UnpicklingError
         raise ValueError(
             f"{path} is no checkpoint, or a damaged one ({reason_of(error)}). Expected a last.pt or"
             " best.pt of ours."
         ) from error
-    if not isinstance(content, dict) or content.get("format") != FORMAT:
-        found = (
-            content.get("format", "no format")
-            if isinstance(content, dict)
-            else type(content).__name__
-        )
+    found = content.get("format", "no format") if isinstance(content, dict) else type(content)
+    if found == OLD_FORMAT:
+        return _upgraded(content)
+    if found != FORMAT:
         raise ValueError(
             f"{path} is no checkpoint of this project (found {found!r}, expected {FORMAT!r})."
         )
+    return content
+
+
+def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
+    """A checkpoint of format 1 in the words of format 2 (utils.options.renamed)."""
+    content = dict(content)
+    parts = {RENAMED_PARTS.get(name, name): part for name, part in content["parts"].items()}
+    content |= {"format": FORMAT, "parts": parts, "settings": new_settings(content["settings"])}
+    for old, new in RENAMED_KEYS.items():
+        if old in content:
+            content[new] = content.pop(old)
     return content
 
 
@@ -102,9 +111,7 @@ def reason_of(error: Exception) -> str:
 
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
-    """Settings as values that a checkpoint may hold and a resumed run compares: paths as text,
-    tuples as lists.
-    """
+    """Settings as values that a checkpoint may hold: paths as text, tuples as lists."""
     convert = {Path: str, tuple: list}
     return {
         name: next(
@@ -114,13 +121,14 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def differences(now: dict[str, Any], before: dict[str, Any], harmless: frozenset[str]) -> list[str]:
-    """The settings that differ and matter, each as "name: before -> now"."""
-    names = sorted((now.keys() | before.keys()) - harmless)
+def differences(
+    now: dict[str, Any], before: dict[str, Any], may_change: frozenset[str]
+) -> list[str]:
+    """Settings of ``now`` that were others before and matter, each as "name: before -> now"."""
     return [
-        f"{name}: {before.get(name)} -> {now.get(name)}"
-        for name in names
-        if now.get(name) != before.get(name)
+        f"{name}: {before.get(name)} -> {value}"
+        for name, value in sorted(now.items())
+        if name not in may_change and value != before.get(name)
     ]
 
 
@@ -190,12 +198,12 @@ class TrainingState:
             self.best = {"miou": miou, "step": step}
             self.save(path, step, chosen_with_labels=True)
 
-    def resume(self, path: Path, harmless: frozenset[str]) -> None:
+    def resume(self, path: Path, may_change: frozenset[str]) -> None:
         """Puts every part back to the state it was saved in. Raises ValueError, listing them, for
         changed settings that matter.
         """
         checkpoint = read_checkpoint(path)
-        changed = differences(self.metadata["settings"], checkpoint["settings"], harmless)
+        changed = differences(self.metadata["settings"], checkpoint["settings"], may_change)
         if changed:
             raise ValueError(
                 "--resume with settings that change the training, before -> now:"

@@ -1,6 +1,6 @@
-"""The learning rate as a pure function of the step: nothing to save, nothing to restore. And the
-size of a gradient.
-"""
+"""Optimizer steps and the learning rate, a pure function of the step: no scheduler state."""
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -8,24 +8,36 @@ from torch.optim import Optimizer
 
 
 def poly_decay(step: int, horizon: int, power: float = 0.9, per: int = 1) -> float:
-    """(1 - step / horizon) ** power, and 0 from the horizon on. ``per``: the factor changes every
-    so many steps (1: each).
+    """(1 - step / horizon) ** power, and 0 from the horizon on.
+
+    ``per``: the number of steps between changes of the factor.
     """
     step = step // per * per
     return max(0.0, 1.0 - step / horizon) ** power
 
 
-def set_learning_rate(optimizer: Optimizer, factor: float) -> None:
-    """Sets every parameter group to ``factor`` times the rate it began with."""
-    for group in optimizer.param_groups:
+def set_learning_rate(optimizers: Iterable[Optimizer], factor: float) -> None:
+    """Sets every parameter group to ``factor`` times its initial learning rate."""
+    for group in (group for optimizer in optimizers for group in optimizer.param_groups):
         group.setdefault("initial_lr", group["lr"])
         group["lr"] = group["initial_lr"] * factor
 
 
+def zero_gradients(optimizers: Iterable[Optimizer]) -> None:
+    """Removes the gradients of the step before."""
+    for optimizer in optimizers:
+        optimizer.zero_grad()
+
+
+def update(optimizers: Iterable[Optimizer], scaler: torch.amp.GradScaler) -> None:
+    """Steps every optimizer; the one scaler skips those whose gradients overflowed."""
+    for optimizer in optimizers:
+        scaler.step(optimizer)
+    scaler.update()
+
+
 def warm_up(step: int, steps: int) -> float:
-    """The share of the learning rate in the first ``steps`` steps, rising linearly to 1; 1
-    everywhere where ``steps`` is 0.
-    """
+    """A factor that rises linearly to 1 during the first ``steps`` steps."""
     return min(1.0, (step + 1) / (steps + 1))
 
 

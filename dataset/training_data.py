@@ -1,0 +1,179 @@
+"""Source and target data of the training scripts: images, sampling, augmentation, batches."""
+
+import functools
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from dataset.cityscapes import cityscapes
+from dataset.listing import ImageList, select_by_list
+from dataset.loader import Loading, training_loader
+from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
+from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
+from dataset.style.photometric import build_style_transforms
+from dataset.target import is_cityscapes_root, target_images
+from dataset.transforms import RandomScaleCropFlip, WholeImage
+
+_class_pixels = functools.lru_cache(maxsize=1)(class_pixels)
+SOURCE_STREAM, TARGET_STREAM = 0, 1
+"""Random numbers of the two domains are independent, though a run has one seed."""
+
+
+def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) -> Path | None:
+    """The root of Cityscapes that --cityscapes or --target names; None for other images."""
+    if cityscapes_flag is not None:
+        return cityscapes_flag
+    is_root = target is not None and len(target) == 1 and is_cityscapes_root(target[0])
+    return Path(target[0]) if is_root else None
+
+
+def read_target(
+    cityscapes_flag: Path | None, target: Sequence[str] | None, split: str, list_file: Path | None
+) -> ImageList:
+    """The target's images, without labels, of --cityscapes or --target; raises what these raise."""
+    if target:
+        return select_by_list(target_images(target, split), list_file)
+    return select_by_list(cityscapes(cityscapes_flag, split, labels=False), list_file)
+
+
+@dataclass(frozen=True)
+class CropOptions:
+    """Flags: how training crops are cut out. See utils.options.groups.add_augmentation_arguments."""
+
+    crop_size: tuple[int, int]
+    scales: tuple[float, ...]
+    flip: float
+    crop: str
+    rare_class_sampling: bool
+    cat_max_ratio: float
+    seed: int
+
+    def geometry(self) -> RandomScaleCropFlip:
+        """The random scale, crop and mirror image of a sample."""
+        return RandomScaleCropFlip(self.scales, self.crop_size, self.flip, self.crop)
+
+
+@dataclass(frozen=True)
+class StyleOptions:
+    """Flags: probabilities of style augmentations of labelled images."""
+
+    lab: float
+    lab_class_balanced: bool
+    fda: float
+    jitter: float
+    blur: float
+
+    @property
+    def needs_target(self) -> bool:
+        """Whether the looks of target images are taken over."""
+        return bool(self.lab or self.fda)
+
+
+class BatchOptions(NamedTuple):
+    """Size of a step's batch, how it is loaded, and the process's (rank, world size)."""
+
+    batch_size: int
+    loading: Loading
+    shard: tuple[int, int]
+
+
+class DomainBatches:
+    """The batches of one domain, one a step; a function of the seed and the step.
+
+    ``domain``: "source", "target" or "train". ``has_labels``: whether labels are ground truth to be
+    shown beside predictions.
+    """
+
+    def __init__(
+        self, domain: str, dataset: SegmentationDataset, options: BatchOptions, has_labels: bool
+    ):
+        self.domain, self.dataset, self.options = domain, dataset, options
+        self.images = dataset.listing
+        self.batch_size, self.has_labels = options.batch_size, has_labels
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.dataset)
+
+    def batches(self, steps: range) -> Iterable[Sample]:
+        """One batch for each of the ``steps``, this process's part of it."""
+        options = self.options
+        return training_loader(
+            self.dataset, options.batch_size, steps, options.loading, options.shard
+        )
+
+    def class_pixels(self) -> np.ndarray:
+        """(C,) number of pixels of every class; the labels of a raw data set are all read once."""
+        return _class_pixels(self.images).sum(0)
+
+    def names(self, sample: Sample) -> list[str]:
+        """The names of a batch's images."""
+        return self.images.names_of(sample.index)
+
+
+def labelled_data(
+    images: ImageList,
+    style_target: ImageList | None,
+    crop: CropOptions,
+    style: StyleOptions,
+    padding: tuple[int, int, int],
+) -> SegmentationDataset:
+    """Augmented labelled images: the source of adaptation, or what is supervised.
+
+    ``style_target``: images whose looks are taken over, or None. ``padding``: RGB value around
+    small images.
+    """
+    if crop.rare_class_sampling:
+        order = RareClassIndex(_class_pixels(images), crop.seed, SOURCE_STREAM)
+    else:
+        order = ShuffledIndex(len(images), crop.seed, SOURCE_STREAM)
+    transforms = build_style_transforms(
+        images,
+        style_target,
+        style.lab,
+        style.fda,
+        style.jitter,
+        style.blur,
+        style.lab_class_balanced,
+    )
+    options = SampleOptions(padding, max_class_ratio=crop.cat_max_ratio)
+    return SegmentationDataset(
+        images, crop.geometry(), order, transforms, options, crop.seed, SOURCE_STREAM
+    )
+
+
+@dataclass(frozen=True)
+class TargetOptions:
+    """How target images are shown.
+
+    ``target_view``: "crops", augmented like the source's, or "whole", not augmented and in order.
+    ``target_scales``: scales of the crops, or None: those of the source. ``valid_rows``: see
+    SampleOptions. ``context_scale``: full images come beside the crops, with this scale squared
+    times as many pixels as a crop; None: they do not.
+    """
+
+    target_view: str
+    target_scales: tuple[float, ...] | None
+    valid_rows: tuple[float, float] | None
+    context_scale: float | None
+
+
+def target_data(
+    images: ImageList, crop: CropOptions, target: TargetOptions, padding: tuple[int, int, int]
+) -> SegmentationDataset:
+    """Target images, which have no labels unless pseudo-labels were given to them."""
+    context_size = None
+    if target.context_scale is not None:
+        pixels = math.prod(crop.crop_size) * target.context_scale**2
+        context_size = common_size(images, pixels)
+    if target.target_view == "crops":
+        geometry = replace(crop.geometry(), scales=target.target_scales or crop.scales)
+        order = ShuffledIndex(len(images), crop.seed, TARGET_STREAM)
+    else:
+        geometry, order = WholeImage(), CyclicIndex(len(images))
+    options = SampleOptions(padding, valid_rows=target.valid_rows, context_size=context_size)
+    return SegmentationDataset(images, geometry, order, (), options, crop.seed, TARGET_STREAM)

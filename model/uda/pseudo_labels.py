@@ -1,0 +1,53 @@
+"""Offline pseudo-labels: the target is learned from labels made beforehand (CBST, ECCV 2018)."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch import Tensor
+
+from model.training_step import Batch
+from model.uda.base import Method, MethodOptions, TargetNeeds, option
+
+
+@dataclass(frozen=True)
+class PseudoLabelOptions(MethodOptions):
+    pseudo_labels: Path | None = option(
+        None,
+        "labels of the target: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png (make_pseudo_labels)",
+        type="path",
+        metavar="ROOT",
+    )
+
+    def check(self, batch_size: int, target_batch_size: int) -> None:
+        if self.pseudo_labels is None:
+            raise ValueError(
+                "--method pseudo-labels needs --pseudo-labels ROOT, as python -m"
+                " scripts.make_pseudo_labels makes it"
+            )
+
+    def target_needs(self) -> TargetNeeds:
+        return TargetNeeds(label_root=self.pseudo_labels)
+
+
+class OfflinePseudoLabels(Method):
+    """Supervised on both domains (Zou et al., ECCV 2018).
+
+    The target's batches bring trainIds of any origin, 255 where there is none.
+    """
+
+    name = "pseudo-labels"
+    Options = PseudoLabelOptions
+
+    def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+        # 1. Segmentation loss on the source: the mean over its labelled pixels.
+        loss, _ = self.context.supervised_step(
+            self.model, source.image, source.label, source.valid_pixels
+        )
+
+        # 2. Segmentation loss on the target: the mean over ALL its pixels, so that few labels
+        #    weigh little.
+        pixels = target.label.numel() / self.context.loss_scale
+        target_loss, _ = self.context.supervised_step(
+            self.model, target.image, target.label, pixels
+        )
+        return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}

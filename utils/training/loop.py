@@ -1,0 +1,321 @@
+"""What surrounds the steps of a run: checkpoints, log, pictures, validation, stop signals.
+
+A TrainingRun never calls a model or a method. The training loop stays in the entry script.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from utils.evaluation.evaluate import evaluate
+from utils.evaluation.metrics import scores
+from utils.options.parser import RESUME_MAY_CHANGE
+from utils.options.recipe import settings_toml
+from utils.report.pictures import side_by_side
+from utils.training.checkpoint import TrainingState
+from utils.training.distributed import ProcessGroup
+from utils.training.meters import LossMeter, StepTimer
+from utils.training.optim import gradient_norm
+from utils.training.precision import configure_precision
+from utils.training.run_folder import RunFolder
+from utils.training.signals import StopRequest
+
+MAX_PICTURES = 40
+"""Pictures that a run leaves in TensorBoard, each at most some hundred kB."""
+IGNORE_INDEX = 255
+
+
+class StepData(Protocol):
+    """The batches of one domain (dataset.training_data.StepBatches)."""
+
+    domain: str
+    batch_size: int
+    has_labels: bool
+
+    def __len__(self) -> int: ...
+    def batches(self, steps: range) -> Iterable[Any]: ...
+    def names(self, sample: Any) -> list[str]: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class RunOptions:
+    """How long a run is and how it is stored and watched: flags of the training scripts."""
+
+    output: Path
+    resume: bool
+    accumulate: int
+    log_every: int
+    save_every: int
+    panel_every: int
+
+
+class Trained(NamedTuple):
+    """What a run trains.
+
+    ``networks`` are trained beside ``model``. ``optimizers`` of all of them, the model's first,
+    under "optimizer". ``state``: everything that a checkpoint holds. ``inference_network``: the
+    network that is validated.
+    """
+
+    model: nn.Module
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Optimizer]
+    state: dict[str, Any]
+    inference_network: nn.Module
+
+
+class Watching(NamedTuple):
+    """How a run is watched.
+
+    ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``warnings(step, values)``
+    of the logged scalars; ``start_warnings`` are known before. ``validation``: labelled batches, or None; scored every
+    ``validate_every`` steps. ``class_names`` and ``colors`` (256, 3) uint8 of the classes.
+    """
+
+    predict: Callable[[Tensor], Tensor]
+    class_names: Sequence[str]
+    colors: np.ndarray
+    warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
+    validation: Iterable | None = None
+    validate_every: int = 0
+    start_warnings: Sequence[str] = ()
+
+
+class TrainingRun:
+    """A run of a training script; use it as a context around the training loop.
+
+    ``metadata``: plain values that describe the run in its checkpoints: name, settings,
+    architecture, ... ``to_device(sample, valid_pixels)`` gives a batch on the device. Raises what
+    RunFolder and TrainingState.resume raise.
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        processes: ProcessGroup,
+        trained: Trained,
+        metadata: dict[str, Any],
+        to_device: Callable[[Any, int], Any],
+        watching: Watching,
+    ):
+        self.options, self.processes, self.trained = options, processes, trained
+        self.metadata, self.to_device, self.watching = metadata, to_device, watching
+        self.meter = LossMeter(processes)
+        self.stop = StopRequest()
+        self.first_step = self.done = 0
+        self.finished = self._updating = False
+
+    def __enter__(self) -> "TrainingRun":
+        processes, trained = self.processes, self.trained
+        processes.__enter__()
+        folder = self.options.output / self.metadata["name"]
+        self.folder = RunFolder(folder, self.options.resume, processes.is_first)
+        self.stop.__enter__()
+        self.state = TrainingState(
+            trained.state, self.metadata, processes.device, self.meter, self.folder.writes
+        )
+        if self.options.resume:
+            self.state.resume(self.folder.last, RESUME_MAY_CHANGE)
+        processes.broadcast(trained.model, *trained.networks.values())
+        self.first_step = self.done = self._saved = self.state.step
+        networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
+        self._buffers = [buffer for network in networks for buffer in network.buffers()]
+        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        return self
+
+    def steps(self, max_steps: int, *data: StepData) -> Iterator[tuple]:
+        """(step, sample of each domain) from the first step of this start to ``max_steps``.
+
+        Ends early, the run saved, when a stop signal came.
+        """
+        self.max_steps, self.data = max_steps, data
+        self._announce()
+        every = self.options.panel_every
+        self._panel_every = every and panel_interval(every, max_steps, pictures=len(data))
+        steps = range(self.first_step, max_steps)
+        batches = zip(*(domain.batches(steps) for domain in data), strict=True)
+        images = sum(domain.batch_size for domain in data)
+        self.timer = StepTimer(batches, self.first_step, max_steps, images, show=self.folder.writes)
+        for step, samples in self.timer:
+            self._samples = samples
+            torch._foreach_copy_(self._buffers_before, self._buffers)
+            yield step, *samples
+            if self._stopping:
+                self.folder.print(
+                    f"Stopped by {self.stop} after step {self.done}, saved to {self.folder.last}."
+                    " Continue with the same command and --resume."
+                )
+                return
+        self.finished = True
+
+    def finish(self, next_command: str) -> None:
+        """Prints ``next_command``, which scores the run, if all steps are done."""
+        if self.finished:
+            self.folder.print(f"Done. Score it with: {next_command}")
+
+    def _announce(self) -> None:
+        """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
+        metadata, processes, folder = self.metadata, self.processes, self.folder
+        settings, warnings = metadata["settings"], self.watching.start_warnings
+        folder.record(
+            settings=settings,
+            seed=settings["seed"],
+            first_step=self.first_step,
+            device=str(processes.device),
+            processes=processes.world_size,
+            warnings=list(warnings),
+        )
+        folder.record_settings(settings_toml(metadata["script"], metadata["name"], settings))
+        folder.open_events(self.first_step)
+        scored = ["val/miou"] if self.watching.validation is not None else []
+        folder.log_hparams(settings, ["loss/segmentation", *scored])
+        computes = configure_precision(processes.device, settings["precision"])
+        if processes.world_size > 1:
+            computes += f", {processes.world_size} processes"
+        counts = " and ".join(f"{len(domain)} {domain.domain}" for domain in self.data)
+        folder.print(
+            f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
+            f" {computes}, into {folder.folder}",
+            *warnings,
+        )
+
+    def micro_batches(self, *samples: Any) -> Iterator[tuple]:
+        """The micro-batches of one step, on the device, the first domain's labels counted.
+
+        Losses are divided by what the whole batch holds, here and in other processes, so that the
+        gradients of micro-batches add up to those of the whole batch.
+        """
+        valid_pixels = int((samples[0].label != IGNORE_INDEX).sum())
+        valid_pixels = self.processes.all_reduce_sum(valid_pixels)
+        parts = (sample.split(self.options.accumulate) for sample in samples)
+        for part in zip(*parts, strict=True):
+            self._names = [
+                name
+                for domain, sample in zip(self.data, part, strict=True)
+                for name in domain.names(sample)
+            ]
+            yield tuple(self.to_device(sample, valid_pixels) for sample in part)
+
+    def record(self, step: int, losses: dict[str, Tensor]) -> None:
+        """Notes the losses of a micro-batch, detached scalars, without waiting for the device."""
+        self.meter.add(step, losses, self._names)
+
+    def sum_gradients(self) -> None:
+        """Sums the gradients of all networks over the processes."""
+        self._updating = True  # until after_step: between the two no whole step is there to save
+        self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
+
+    def after_step(self, done: int) -> None:
+        """Logs, draws, saves and validates, each when it is due, after ``done`` steps."""
+        self._updating, self.done = False, done
+        options, every = self.options, self.watching.validate_every
+        # Asked once: a signal may come at any moment.
+        self._stopping = self.processes.any(bool(self.stop))
+        last = done == self.max_steps or self._stopping
+        if done % options.log_every == 0 or last:
+            self._log(done)
+        if self._panel_every and (done == 1 or done % self._panel_every == 0):
+            self._draw(done)
+        if self.watching.validation is not None:
+            if done % every == 0 or done == self.max_steps:
+                self._validate(done)
+        if done % options.save_every == 0 or last:
+            self.state.save(self.folder.last, done, finished=done == self.max_steps)
+            self._saved = done
+
+    def _log(self, done: int) -> None:
+        trained, losses = self.trained, self.meter.read()
+        rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers.values()]
+        values = {"learning_rate": rates[0]}
+        values |= {
+            f"learning_rate/{name}": rate
+            for name, rate in zip(trained.networks, rates[1:], strict=True)
+        }
+        values |= {
+            f"gradient_norm/{name}": gradient_norm(network).item()
+            for name, network in {"model": trained.model, **trained.networks}.items()
+        }
+        self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
+        self.folder.log_warning(done, self.watching.warnings(done, losses))
+
+    def _draw(self, done: int) -> None:
+        """The first image of each domain, its prediction, and its label if it has one."""
+        for domain, sample in zip(self.data, self._samples, strict=True):
+            maps = [self.watching.predict(sample.image[:1])[0].cpu().numpy()]
+            if domain.has_labels:
+                maps.append(sample.label[0].numpy())
+            picture = side_by_side(sample.image[0].numpy(), maps, self.watching.colors)
+            self.folder.log_image(done, f"{domain.domain}/image_prediction_truth", picture)
+
+    def _validate(self, done: int) -> None:
+        """Scores the validation set, whose images the processes share; keeps the best."""
+        processes, watching = self.processes, self.watching
+        processes.broadcast(self.trained.inference_network)  # --bn local lets statistics differ
+        matrix, ignored = evaluate(watching.predict, watching.validation, len(watching.class_names))
+        result = scores(processes.all_reduce_sum(matrix), processes.all_reduce_sum(ignored))
+        iou = dict(zip(watching.class_names, result.iou, strict=True))
+        self.folder.log_scores(done, result.miou, result.pixel_accuracy, iou, self.timer.bar)
+        self.state.save_if_best(self.folder.best, done, result.miou)
+
+    def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
+        saved = self._save_last_whole_step(error)
+        self.stop.__exit__(kind, error, *trace)
+        self.folder.close()
+        self.processes.__exit__(kind, error, *trace)
+        if error is not None and is_out_of_memory(error):
+            raise ValueError(self._out_of_memory_message(error) + saved) from error
+        if saved:
+            print(saved.strip(), flush=True)
+
+    def _save_last_whole_step(self, error: BaseException | None) -> str:
+        """Saves the state before the step that failed; returns a sentence that says so.
+
+        Not after values that are not finite, nor in the middle of an update, nor with several
+        processes, which cannot agree any more.
+        """
+        broken = isinstance(error, FloatingPointError) or not isinstance(error, Exception)
+        if broken or self._updating or self.processes.world_size > 1:
+            return ""
+        if self.done <= self._saved:
+            return ""
+        torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+        try:
+            self.state.save(self.folder.last, self.done, finished=False)
+        except (FloatingPointError, OSError) as failure:
+            return f" Steps since the last save are lost: {failure}"
+        return (
+            f" All {self.done} whole steps are saved in {self.folder.last}: continue with the same"
+            " command and --resume."
+        )
+
+    def _out_of_memory_message(self, error: BaseException) -> str:
+        settings = self.metadata["settings"]
+        height, width = settings["crop_size"]
+        sizes = " + ".join(str(domain.batch_size) for domain in self.data)
+        reason = str(error).split("\n")[0]
+        return (
+            f"Out of memory on {self.processes.device} ({reason}) in a step of {sizes} images of"
+            f" {height}x{width} in {settings['precision']}, in {self.options.accumulate} parts."
+            " Split the batch with --accumulate 2 or more, or choose a smaller --batch-size or"
+            " --crop-size, or --precision bf16."
+        )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the host's allocator, had no memory left."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def panel_interval(every: int, steps: int, pictures: int) -> int:
+    """Interval in steps, at least ``every``, that gives at most MAX_PICTURES pictures in a run.
+
+    ``pictures`` are drawn each time, and at the first step.
+    """
+    return max(every, math.ceil(steps / (MAX_PICTURES // pictures - 1)))
