@@ -323,7 +323,7 @@ def train(args) -> None:
                 with autocast():
                     output = model.low_resolution(image)
                 loss = segmentation_loss(
-                    output, label, IGNORE_INDEX, valid_pixels, weighting=weighting
+                    output, label, IGNORE_INDEX, valid_pixels, pixel_weights=weighting
                 )
                 scaler.scale(loss).backward()
                 meter.add(step, {"loss/segmentation": loss.detach()}, listing.names_of(part.index))

@@ -46,7 +46,9 @@ class Computation(NamedTuple):
         """
         with self.autocast():
             output = model.low_resolution(images)
-        loss = segmentation_loss(output, label, valid_pixels=valid_pixels, weighting=self.weighting)
+        loss = segmentation_loss(
+            output, label, valid_pixels=valid_pixels, pixel_weights=self.weighting
+        )
         self.scaler.scale(loss).backward()
         return loss.detach(), output._replace(
             logits=output.logits.detach(), aux=tuple(each.detach() for each in output.aux)
@@ -145,7 +147,7 @@ def joint_adversarial_step(
         output = model.low_resolution(torch.cat([source, target]))
     of_source, of_target = split_output(output, len(source))
     loss = segmentation_loss(
-        of_source, label, valid_pixels=valid_pixels, weighting=computation.weighting
+        of_source, label, valid_pixels=valid_pixels, pixel_weights=computation.weighting
     )
     probabilities, gradients, losses = _play(
         opponents, of_source, of_target, label.shape[-2:], computation, rules

@@ -138,7 +138,7 @@ def self_training_step(
         return torch.where(mask, weighting(logits, label), 1.0)
 
     def supervised(output) -> Tensor:
-        return segmentation_loss(output, label, IGNORED, valid_pixels, weighting=weighting)
+        return segmentation_loss(output, label, IGNORED, valid_pixels, pixel_weights=weighting)
 
     def mixing(output) -> Tensor:
         # The mean over all pixels: ignored ones count, as do the unsure ones, and make the loss

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.inference.tiling import windows
+from model.inference.tiling import tiles
 from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.networks import write_checkpoint
@@ -44,10 +44,10 @@ def test_tiles_are_what_the_network_says_of_each_window(checkpoint, image, tmp_p
     )
     found = train_ids(tmp_path / "tiled")
     assert found.shape == (330, 620)
-    for number, (inside, kept) in enumerate(windows((330, 620), 288)):
+    for number, (region, kept) in enumerate(tiles((330, 620), 288)):
         if number in (0, 7):
             (tmp_path / "window").mkdir(exist_ok=True)
-            Image.fromarray(image[inside]).save(tmp_path / "window/x.png")
+            Image.fromarray(image[region]).save(tmp_path / "window/x.png")
             run(
                 tmp_path / "window/x.png",
                 "--model",
@@ -59,7 +59,7 @@ def test_tiles_are_what_the_network_says_of_each_window(checkpoint, image, tmp_p
             )
             rows, columns = (
                 slice(k.start - i.start, k.stop - i.start)
-                for k, i in zip(kept, inside, strict=True)
+                for k, i in zip(kept, region, strict=True)
             )
             assert np.array_equal(found[kept], train_ids(tmp_path / "out")[rows, columns])
 
