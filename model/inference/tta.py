@@ -51,8 +51,8 @@ def mean_probabilities(
 ) -> Tensor:
     """Class probabilities, averaged over ``views``.
 
-    (N, 3, H, W), normalized -> (N, C, H, W), at least float32. With ``crop`` the network sees the whole images, and the probabilities are those of the crops:
-    (N, C, *crop.size).
+    (N, 3, H, W), normalized -> (N, C, H, W), float32 or float64. With ``crop`` the network sees the
+    whole images, and the probabilities are those of the crops: (N, C, *crop.size).
     """
     size, total = images.shape[-2:], None
     grid = None
