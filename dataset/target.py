@@ -14,7 +14,12 @@ _LABEL_ENDINGS = (
     *("_gtFine_color.png", "_gtCoarse_color.png"),
     *("_labelIds.png", "_labelTrainIds.png", "_instanceIds.png", "_instanceTrainIds.png"),
 )
-_IMAGE_FOLDER_OF = {"labels": "images", "gtFine": "leftImg8bit", "gtCoarse": "leftImg8bit", "GT": "RGB"}
+_IMAGE_FOLDER_OF = {
+    "labels": "images",
+    "gtFine": "leftImg8bit",
+    "gtCoarse": "leftImg8bit",
+    "GT": "RGB",
+}
 """{label folder: image folder beside it} of GTA5, Cityscapes and SYNTHIA."""
 _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
 
@@ -46,7 +51,9 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     out. Raises FileNotFoundError when a pattern matches nothing, ValueError when it matches no
     image, or when two images would have the same name.
     """
-    paths = sorted({path for pattern in patterns for path in _find_images(os.path.expanduser(pattern))})
+    paths = sorted(
+        {path for pattern in patterns for path in _find_images(os.path.expanduser(pattern))}
+    )
     root = Path(os.path.commonpath([path.parent for path in paths]))
     files: dict[str, str] = {}
     for path in paths:
@@ -76,9 +83,7 @@ def _find_images(pattern: str) -> list[Path]:
     candidates = [path for path in files if not _is_label(path)]
     images = [path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES]
     if not images:
-        suffixes = ", ".join(
-            sorted({path.suffix.lower() or path.name for path in candidates})[:5]
-        )
+        suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in candidates})[:5])
         raise ValueError(
             f"No image at {pattern}: found {len(files) - len(candidates)} label files,"
             f" {len(candidates)} other files{f' ({suffixes})' if suffixes else ''} and"

@@ -91,9 +91,7 @@ class CropWindow:
             # leave the columns contiguous, not the rows.)
             for axis in (0, 1) if self.rows.scale < 1 else (1, 0):
                 crop = crop.take((rows, columns)[axis], axis=axis)
-        return self._pad(
-            crop if train_id_of is None else cv2.LUT(crop, train_id_of), IGNORE_INDEX
-        )
+        return self._pad(crop if train_id_of is None else cv2.LUT(crop, train_id_of), IGNORE_INDEX)
 
     def affine_theta(self) -> np.ndarray:
         """(2, 3) float32: position of the window in the whole image, for torch's ``affine_grid``.

@@ -1,4 +1,4 @@
-"""The ResNet inside the context path: torchvision's, cut before its average pool."""
+"""ResNet backbone of the context path: torchvision's, without average pooling and classifier."""
 
 import urllib.error
 from pathlib import Path
@@ -19,16 +19,16 @@ BACKBONES = tuple(_WEIGHTS)
 class ResNet(nn.Module):
     """torchvision's ResNet without pooling and classifier; parameter names are torchvision's.
 
-    The image (N, 3, H, W) -> feat16 = layer3 (N, 256 | 1024, H/16, W/16) and feat32 = layer4 (N,
-    512 | 2048, H/32, W/32).
+    (N, 3, H, W) -> feat16 (layer3: N, 256 | 1024, H/16, W/16), feat32 (layer4: N, 512 | 2048, H/32,
+    W/32), for resnet18 | resnet101.
     """
 
     def __init__(self, name: str):
         super().__init__()
-        full = getattr(torchvision.models, name)(weights=None)
-        self.channels32 = full.fc.in_features
-        for part in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
-            setattr(self, part, getattr(full, part))
+        resnet = getattr(torchvision.models, name)(weights=None)
+        self.channels32 = resnet.fc.in_features
+        for layer in ("conv1", "bn1", "relu", "maxpool", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, layer, getattr(resnet, layer))
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         x = self.maxpool(self.relu(self.bn1(self.conv1(image))))  # (N, 64, H/4, W/4)
@@ -39,9 +39,9 @@ class ResNet(nn.Module):
 
 
 def build_backbone(name: str, weights: str | None) -> tuple[ResNet, int, int]:
-    """The backbone called ``name`` with ``weights`` (None, "imagenet" or a file), and the channels
-    of feat16 and feat32.
+    """Builds a backbone; returns it with the channels of feat16 and of feat32.
 
+    ``weights``: None (random), "imagenet", or a file with a torchvision state dict.
     Raises ValueError for an unknown name or weights of another network, FileNotFoundError for a
     missing file, ConnectionError when the ImageNet weights are neither cached nor downloadable.
     """
@@ -50,15 +50,10 @@ def build_backbone(name: str, weights: str | None) -> tuple[ResNet, int, int]:
     backbone = ResNet(name)
     if weights is not None:
         state = _imagenet_weights(name) if weights == "imagenet" else _read_weights(Path(weights))
-        state = {
-            key: value for key, value in state.items() if not key.startswith("fc.")
-        }  # the classifier, which BiSeNet does not have
-        load_strict(
-            backbone,
-            state,
-            f"({name} from {weights})",
-            "Give the file of the backbone that --backbone names.",
-        )
+        # BiSeNet has no classifier.
+        state = {key: value for key, value in state.items() if not key.startswith("fc.")}
+        remedy = "Give the file of the backbone that --backbone names."
+        load_strict(backbone, state, f"({name} from {weights})", remedy)
     return backbone, backbone.channels32 // 2, backbone.channels32
 
 
@@ -83,16 +78,14 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         )
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
         raise ValueError(
             f"{path} cannot be read as a state dict ({error}). Expected a torchvision ResNet state"
             " dict (.pth)."
         ) from error
-    if not isinstance(state, dict) or not all(
-        isinstance(value, Tensor) for value in state.values()
-    ):
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(
             f"{path} holds no state dict of tensors. Expected a torchvision ResNet state dict"
-            " (.pth); for a run of ours use --init."
+            " (.pth); for a checkpoint of this project use --init."
         )
     return state

@@ -1,6 +1,4 @@
-"""How BatchNorm behaves in training: over the images of one process, over those of all processes,
-or not at all.
-"""
+"""BatchNorm in training: statistics of one process, of all processes, or frozen."""
 
 import torch
 from torch import nn
@@ -9,11 +7,11 @@ BATCH_NORMS = ("local", "sync", "frozen")
 
 
 def with_batch_norm(model: nn.Module, kind: str, device: torch.device) -> nn.Module:
-    """``model`` with its BatchNorms set to ``kind``; names and values of its state stay.
+    """Sets the BatchNorm layers of ``model`` to ``kind``; names and values of its state stay.
 
-    "local": each process normalizes its own images. "sync": the images of all processes together,
-    on CUDA only. "frozen": the running statistics are used and never move; weights and biases still
-    learn. Raises ValueError for "sync" on a CPU.
+    "local": statistics of the images of each process. "sync": of the images of all processes, on
+    CUDA only. "frozen": the running statistics are used and not updated; weight and bias still
+    learn. Returns the model. Raises ValueError for "sync" on a CPU.
     """
     if kind == "sync":
         if device.type != "cuda":

@@ -1,9 +1,8 @@
-"""BiSeNet (Yu et al., ECCV 2018) in the form of "Real-time Domain Adaptation in Semantic
-Segmentation".
+"""BiSeNet (Yu et al., ECCV 2018) as in "Real-time Domain Adaptation in Semantic Segmentation".
 
-Two paths look at the image: a shallow one keeps space (stride 8), a ResNet sees context (strides 16
-and 32). They are fused at stride 8. Sizes are (height, width); N is the batch, H x W the input, c16
-| c32 the ResNet's widths (256 | 512 or 1024 | 2048).
+A shallow spatial path keeps detail (stride 8); a ResNet context path sees context (strides 16 and
+32). They are fused at stride 8. Sizes are (height, width); N is the batch size, H x W the input,
+c16 | c32 the widths of the last two ResNet stages (256 | 512, or 1024 | 2048).
 """
 
 from typing import NamedTuple
@@ -16,10 +15,9 @@ from model.backbone import build_backbone
 
 
 class SegmentationOutput(NamedTuple):
-    """What the network returns, always: per-class scores before softmax, each (N, num_classes, H,
-    W) in the input's size.
+    """Logits of the network, each (N, num_classes, H, W) at the size of the input.
 
-    ``aux``: the auxiliary logits of stride 16 and of stride 32 in training; empty in evaluation.
+    ``aux``: auxiliary logits of stride 16 and of stride 32 in training; empty in evaluation.
     """
 
     logits: Tensor
@@ -50,7 +48,7 @@ class SpatialPath(nn.Sequential):
 
 
 class AttentionRefinementModule(nn.Module):
-    """ARM: weighs each channel by a sigmoid of the global context."""
+    """ARM: multiplies each channel by a sigmoid of the global context."""
 
     def __init__(self, channels: int):
         super().__init__()
@@ -64,11 +62,11 @@ class AttentionRefinementModule(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """ResNet with an ARM on its last two stages: the image -> context16 (N, c16, H/16, W/16),
-    context32 (N, c32, H/32, W/32).
+    """ResNet with an ARM on its last two stages.
 
-    ``context32 = ARM(feat32) * tail``, with tail the global average of feat32: the product that
-    PAPER's Fig. 1 leaves open.
+    (N, 3, H, W) -> context16 (N, c16, H/16, W/16) and context32 (N, c32, H/32, W/32).
+    ``context32 = ARM(feat32) * tail``, where tail is the global average of feat32; Fig. 1 of the
+    paper does not say how the two are combined.
     """
 
     def __init__(self, backbone: str, backbone_weights: str | None):
@@ -84,9 +82,7 @@ class ContextPath(nn.Module):
 
 
 class FeatureFusionModule(nn.Module):
-    """FFM: fuses the concatenated paths (N, C, h, w) into (N, F, h, w) and re-weighs the result by
-    its own global context.
-    """
+    """FFM: fuses the concatenated paths (N, C, h, w) into (N, F, h, w), with channel attention."""
 
     def __init__(self, channels: int, fused: int):
         super().__init__()
@@ -102,21 +98,22 @@ class FeatureFusionModule(nn.Module):
 
 
 class BiSeNet(nn.Module):
-    """The segmentation network.
+    """Segmentation network: images (N, 3, H, W) -> SegmentationOutput.
 
-    Args:
-        num_classes: channels of the logits. backbone: "resnet18" (real time) or "resnet101".
-        backbone_weights: None (random), "imagenet" (torchvision's, downloaded once) or a file with
-        a torchvision ResNet state dict. fusion_channels: width F of the fused paths; None:
-        ``num_classes``, as published. The original BiSeNet has 256.
-
-    Calling it with images (N, 3, H, W), H and W at least 32 and otherwise any, normalized as the
-    run's input convention says, returns a SegmentationOutput. In training N must be at least 2,
-    since the ARM normalizes one value per image and channel, unless BatchNorm is frozen or
-    synchronized (model/batch_norm.py).
+    H and W are at least 32 and otherwise free; images are normalized (model/preprocessing.py). In
+    training N is at least 2, because the ARM normalizes one value per image and channel, unless
+    BatchNorm is frozen or synchronized (model/batch_norm.py).
 
     The 1x1 heads run before their upsampling: a 1x1 convolution commutes with bilinear
-    interpolation, so it is the same function as the published order, 64 times cheaper.
+    interpolation, so the function is that of the reference implementation, 64 times cheaper.
+
+    Args:
+        num_classes: channels of the logits.
+        backbone: "resnet18" (real time) or "resnet101".
+        backbone_weights: None (random), "imagenet" (torchvision's, downloaded once), or a file
+            with a torchvision ResNet state dict.
+        fusion_channels: width F of the fused paths; None: ``num_classes``, as in the reference
+            implementation. The original BiSeNet has 256.
     """
 
     def __init__(
@@ -144,9 +141,7 @@ class BiSeNet(nn.Module):
                 _kaiming(module)
 
     def train(self, mode: bool = True) -> "BiSeNet":
-        """As ever; frozen BatchNorms stay in evaluation mode, which alone keeps their running
-        statistics still.
-        """
+        """Like ``nn.Module.train``, but frozen BatchNorm layers stay in evaluation mode."""
         super().train(mode)
         if self.frozen_batch_norm:
             for module in self.modules():
@@ -155,31 +150,32 @@ class BiSeNet(nn.Module):
         return self
 
     def forward(self, image: Tensor, with_aux: bool | None = None) -> SegmentationOutput:
-        """``with_aux``: compute the auxiliary logits; by default in training only."""
+        """Logits at the size of ``image``.
+
+        ``with_aux``: compute the auxiliary logits; default: in training only.
+        """
         output, size = self.low_resolution(image, with_aux), image.shape[-2:]
         return SegmentationOutput(
             resize(output.logits, size), tuple(resize(aux, size) for aux in output.aux)
         )
 
     def low_resolution(self, image: Tensor, with_aux: bool | None = None) -> SegmentationOutput:
-        """What ``forward`` returns, before its last step: logits of (N, num_classes, H/8, W/8),
-        sides rounded up.
+        """Logits before the last upsampling: (N, num_classes, H/8, W/8), sides rounded up.
 
-        All of them reach the input's size by one bilinear ``resize``, which losses and evaluation
-        can do at less cost.
+        One bilinear ``resize`` brings all of them to the size of the input; losses and evaluation
+        can do it at less cost.
         """
         self._check(image)
         spatial = self.spatial_path(image)  # (N, 256, H/8, W/8)
         context16, context32 = self.context_path(image)
         size8 = spatial.shape[-2:]
-        paths = torch.cat(
-            [spatial, resize(context16, size8), resize(context32, size8)], 1
-        )  # (N, 256 + c16 + c32, H/8, W/8)
+        context16_up, context32_up = resize(context16, size8), resize(context32, size8)
+        paths = torch.cat([spatial, context16_up, context32_up], 1)  # (N, 256+c16+c32, H/8, W/8)
         logits = self.head(self.fusion(paths))  # (N, num_classes, H/8, W/8)
         if not (self.training if with_aux is None else with_aux):
             return SegmentationOutput(logits, ())
-        # The auxiliary logits take two bilinear steps, as published: one step straight to the
-        # input's size would be another function.
+        # Two bilinear steps for the auxiliary logits, as in the reference implementation: a single
+        # step to the size of the input would be another function.
         return SegmentationOutput(
             logits, (resize(self.aux16(context16), size8), resize(self.aux32(context32), size8))
         )
@@ -198,14 +194,12 @@ class BiSeNet(nn.Module):
         ):
             raise ValueError(
                 "BiSeNet trains on batches of at least 2 images: its attention normalizes one value"
-                " per image and channel. Found batch 1."
+                " per image and channel. Found a batch of 1."
             )
 
 
 def _kaiming(module: nn.Module) -> None:
-    """Kaiming normal (fan_in, ReLU) for convolutions; BatchNorm weight 1, bias 0. Convolution
-    biases keep torch's default.
-    """
+    """Kaiming normal (fan_in, ReLU) for convolution weights; BatchNorm weight 1, bias 0."""
     if isinstance(module, nn.Conv2d):
         nn.init.kaiming_normal_(module.weight, mode="fan_in", nonlinearity="relu")
     elif isinstance(module, nn.BatchNorm2d):

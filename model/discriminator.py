@@ -1,6 +1,4 @@
-"""Fully convolutional discriminators: from which domain does a segmentation come? (Tsai et al.,
-CVPR 2018; the paper's Fig. 3.)
-"""
+"""Fully convolutional discriminators of segmentation outputs (Tsai et al., CVPR 2018; Fig. 3)."""
 
 import itertools
 from collections.abc import Callable
@@ -16,11 +14,10 @@ def full_conv(channels_in: int, channels_out: int) -> nn.Module:
 
 
 class LightConv(nn.Sequential):
-    """Depthwise separable: 4x4 depthwise of stride 2 -> 1x1 pointwise, both with bias, nothing
-    between them.
+    """Depthwise separable: 4x4 depthwise of stride 2, then 1x1 pointwise, both with bias.
 
-    On a CPU the depthwise part computes in float32 also under autocast: its backward pass is
-    several times slower in bf16.
+    On a CPU the depthwise convolution stays in float32 under autocast: its backward pass is several
+    times slower in bf16.
     """
 
     def __init__(self, channels_in: int, channels_out: int):
@@ -43,10 +40,10 @@ CONVS: dict[str, Callable[[int, int], nn.Module]] = {"full": full_conv, "light":
 
 
 class Discriminator(nn.Module):
-    """Class probabilities (N, num_classes, H, W) -> logits (N, 1, H, W), positive for "source" (z =
-    1 in Eq. 3); H and W at least 32.
+    """Class probabilities (N, num_classes, H, W) -> domain logits (N, 1, H, W).
 
-    It judges softmax outputs, never logits. Raw scores: no sigmoid, no normalization.
+    A positive logit means "source" (z = 1 in Eq. 3). H and W are at least 32. The input is the
+    output of a softmax, never logits. There is no sigmoid and no normalization layer.
     """
 
     def __init__(self, conv: Callable[[int, int], nn.Module], num_classes: int):
@@ -65,8 +62,9 @@ class Discriminator(nn.Module):
 
 
 def build_discriminator(kind: str, num_classes: int = 19) -> Discriminator:
-    """The "full" (2.78 M parameters, Table II's ADA) or the "light" discriminator (0.19 M). Raises
-    ValueError for another kind.
+    """The "full" discriminator (2.78 M parameters, ADA of Table II) or the "light" one (0.19 M).
+
+    Raises ValueError for another kind.
     """
     if kind not in CONVS:
         raise ValueError(f"Unknown discriminator {kind!r}; expected one of {', '.join(CONVS)}.")

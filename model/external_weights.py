@@ -1,4 +1,4 @@
-"""Weights of others: which of their tensors is which of ours."""
+"""Converts checkpoints of other implementations: BiSeNet networks and ResNet backbones."""
 
 import re
 from typing import Any
@@ -10,10 +10,10 @@ from model.backbone import BACKBONES
 from model.bisenet import BiSeNet
 from model.weights import load_strict
 
-WRAPPERS = ("model_state", "state_dict", "model_state_dict", "model")
-"""Keys under which a checkpoint of others keeps its state dict."""
+STATE_DICT_KEYS = ("model_state", "state_dict", "model_state_dict", "model")
+"""Keys under which other implementations keep the state dict of a checkpoint."""
 
-_PUBLISHED = (
+_KEY_PATTERNS = (
     (
         r"saptial_path\.convblock([123])\.(conv1|bn)\.",
         lambda m: f"spatial_path.{int(m[1]) - 1}.{'0' if m[2] == 'conv1' else '1'}.",
@@ -28,113 +28,104 @@ _PUBLISHED = (
     (r"feature_fusion_module\.(conv[12])\.", lambda m: f"fusion.{m[1]}."),
     (r"conv\.", lambda m: "head."),
 )
-"""Beginnings of the published implementation's keys ("saptial" is its spelling) and what they are
-here.
-"""
+"""Key prefixes of the reference implementation ("saptial" is its spelling) -> prefixes here."""
+
+_SKIPPED_KEYS = r"context_path\.(features\.fc\.|conv1\.|bn1\.|layer[1-4]\.)"
+"""The reference implementation stores its ResNet twice: as ``features``, and layer by layer."""
 
 
 def unwrap(content: Any) -> dict[str, Tensor]:
-    """The state dict inside what ``torch.load`` gave, without the "module." of DataParallel. Raises
-    ValueError where there is none.
+    """Extracts the state dict from the result of ``torch.load``, without DataParallel's "module.".
+
+    Raises ValueError if there is none.
     """
-    for wrapper in WRAPPERS:
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
+    for key in STATE_DICT_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
             break
-    if (
-        not isinstance(content, dict)
-        or not content
-        or not all(isinstance(value, Tensor) for value in content.values())
-    ):
-        found = (
-            f"a dictionary of {', '.join(map(repr, list(content)[:4]))}"
-            if isinstance(content, dict)
-            else type(content).__name__
-        )
+    is_dict = isinstance(content, dict)
+    if not (is_dict and content and all(isinstance(v, Tensor) for v in content.values())):
+        found = type(content).__name__
+        if is_dict:
+            found = f"a dictionary of {', '.join(map(repr, list(content)[:4]))}"
         raise ValueError(
             f"Found {found}; expected a state dict of tensors, or one under"
-            f" {', '.join(map(repr, WRAPPERS))}."
+            f" {', '.join(map(repr, STATE_DICT_KEYS))}."
         )
     return {str(key).removeprefix("module."): value for key, value in content.items()}
 
 
 def is_reference_implementation(state: dict[str, Tensor]) -> bool:
-    """Whether the state dict is of the published BiSeNet implementation."""
+    """Whether the state dict is of the BiSeNet reference implementation."""
     return any(key.startswith("saptial_path.") for key in state)
 
 
 def reference_network(state: dict[str, Tensor]) -> BiSeNet:
-    """The network of the published implementation: the same logits. Raises ValueError for missing,
-    unknown or misshapen tensors.
+    """Converts a network of the reference implementation: the same logits, in evaluation mode.
+
+    Raises ValueError for missing, unknown or misshapen tensors.
     """
     renamed, unknown = {}, []
     for key, value in state.items():
-        # The ResNet is stored twice, as ``features`` with its unused classifier and part by part.
-        if re.match(r"context_path\.(features\.fc\.|conv1\.|bn1\.|layer[1-4]\.)", key):
+        if re.match(_SKIPPED_KEYS, key):
             continue
-        pattern, ours = next(
-            ((pattern, ours) for pattern, ours in _PUBLISHED if re.match(pattern, key)),
-            (None, None),
-        )
-        if pattern is None:
-            unknown.append(key)
+        for pattern, new_prefix in _KEY_PATTERNS:
+            if re.match(pattern, key):
+                renamed[re.sub(f"^{pattern}", new_prefix, key)] = value
+                break
         else:
-            renamed[re.sub(f"^{pattern}", ours, key)] = value
+            unknown.append(key)
     if unknown or "head.weight" not in renamed or "context_path.arm32.conv.weight" not in renamed:
         raise ValueError(
-            f"The file is like the published implementation's, but not quite: {len(unknown)}"
+            f"The file is similar to the reference implementation, but differs: {len(unknown)}"
             f" unknown tensors {unknown[:3]}, {len(renamed)} known. Expected saptial_path,"
             " context_path.features, attention_refinement_module1-2, supervision1-2,"
             " feature_fusion_module and conv."
         )
-    wide = renamed["context_path.arm32.conv.weight"].shape[0] == 2048
-    model = BiSeNet(renamed["head.weight"].shape[0], "resnet101" if wide else "resnet18")
-    load_strict(
-        model, renamed, str(model.architecture), "The file is incomplete, or of another network."
-    )
+    channels32 = renamed["context_path.arm32.conv.weight"].shape[0]
+    backbone = "resnet101" if channels32 == 2048 else "resnet18"
+    model = BiSeNet(renamed["head.weight"].shape[0], backbone)
+    remedy = "The file is incomplete, or of another network."
+    load_strict(model, renamed, str(model.architecture), remedy)
     return model.eval()
 
 
 def backbone_state(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """The name and the torchvision state dict, without ``fc``, of a ResNet. Raises ValueError where
-    it is neither of ours.
+    """Finds a ResNet in a state dict: its name and its torchvision state dict, without ``fc``.
 
-    A common beginning of all keys ("backbone.", "encoder.", ...) is taken away.
+    A common prefix of the keys ("backbone.", "encoder.", ...) is removed. Raises ValueError if
+    there is neither a resnet18 nor a resnet101.
     """
-    beginnings = {
+    prefixes = {
         key.removesuffix("conv1.weight")
         for key in state
         if re.fullmatch(r"(.*\.)?conv1\.weight", key) and "layer" not in key
     }
-    for beginning in sorted(beginnings, key=len):
-        part = {
-            key.removeprefix(beginning): value
+    for prefix in sorted(prefixes, key=len):
+        backbone = {
+            key.removeprefix(prefix): value
             for key, value in state.items()
-            if key.startswith(beginning)
-        }
-        part = {
-            key: value for key, value in part.items() if re.match(r"(conv1|bn1|layer[1-4])\.", key)
+            if re.match(re.escape(prefix) + r"(conv1|bn1|layer[1-4])\.", key)
         }
         for name in BACKBONES:
-            own = {
-                key: value
-                for key, value in _backbone_shapes(name).items()
-                if not key.endswith("num_batches_tracked")
-            }
-            if own == {
-                key: tuple(value.shape)
-                for key, value in part.items()
-                if not key.endswith("num_batches_tracked")
-            }:
-                return name, part
+            if _shapes(backbone) == _expected_shapes(name):
+                return name, backbone
     raise ValueError(
-        f"Found {len(state)} tensors, {', '.join(list(state)[:3])}, ...: neither the published"
-        f" BiSeNet nor a {' or '.join(BACKBONES)} with torchvision's names (conv1, bn1, layer1-4)."
-        " What other networks call their parts cannot be guessed."
+        f"Found {len(state)} tensors, {', '.join(list(state)[:3])}, ...: neither a BiSeNet of the"
+        f" reference implementation nor a {' or '.join(BACKBONES)} with torchvision's names (conv1,"
+        " bn1, layer1-4). Rename the tensors first; names of other networks are not known."
     )
 
 
-def _backbone_shapes(name: str) -> dict[str, tuple[int, ...]]:
+def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    """Shapes of all tensors but the batch counters of BatchNorm."""
+    return {
+        key: tuple(value.shape)
+        for key, value in state.items()
+        if not key.endswith("num_batches_tracked")
+    }
+
+
+def _expected_shapes(name: str) -> dict[str, tuple[int, ...]]:
     with torch.device("meta"):
-        backbone = BiSeNet(1, name).context_path.backbone
-    return {key: tuple(value.shape) for key, value in backbone.state_dict().items()}
+        return _shapes(BiSeNet(1, name).context_path.backbone.state_dict())

@@ -1,10 +1,8 @@
-"""Bilinear upsampling fused with what follows it, for a CPU: the same numbers as resizing first,
-without full-size tensors of 19 channels.
+"""Bilinear upsampling fused with softmax or cross-entropy, without full-size logits, for CPUs.
 
-Bilinear interpolation is separable and linear: scores (h, w) become R @ scores @ K with one matrix
-an axis, and gradients come back through the transposes. The full size is visited in strips of rows
-that stay in the processor's cache. On a GPU the plain operations are as good, so there the
-functions use them.
+Bilinear interpolation is separable and linear: logits (h, w) become R @ logits @ K with one matrix
+for each axis, and gradients pass through the transposes. The full size is computed in strips of
+rows that fit into the cache. On a GPU the plain operations are as fast and are used instead.
 """
 
 from collections.abc import Iterator
@@ -14,79 +12,72 @@ import torch.nn.functional as F
 from torch import Tensor
 
 STRIP_BYTES = 1 << 20
-"""Size of one strip of scores, about a core's second-level cache."""
+"""Size of one strip of logits: about the second-level cache of a core."""
 
 
 def upsampled_cross_entropy_sum(
-    scores: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None
+    logits: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None
 ) -> Tensor:
-    """The sum over valid pixels of the softmax cross-entropy of ``scores`` (N, C, h, w) resized
-    bilinearly to ``label`` (N, H, W).
+    """Sum over valid pixels of the cross-entropy of logits resized to the size of the label.
 
-    ``weight``: (N, H, W), what each pixel's term is multiplied by; None: 1.
+    ``logits`` (N, C, h, w), ``label`` (N, H, W); ``weight`` (N, H, W) multiplies the term of each
+    pixel; None: 1.
     """
-    if scores.is_cuda:
-        return cross_entropy_sum(_resize(scores, label.shape[-2:]), label, ignore_index, weight)
-    return _UpsampledCrossEntropySum.apply(scores, label, ignore_index, weight)
+    if logits.is_cuda:
+        return cross_entropy_sum(_resize(logits, label.shape[-2:]), label, ignore_index, weight)
+    return _UpsampledCrossEntropySum.apply(logits, label, ignore_index, weight)
 
 
 def cross_entropy_sum(
-    scores: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None
+    logits: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None = None
 ) -> Tensor:
-    """The same for ``scores`` that have the size of ``label``."""
+    """``upsampled_cross_entropy_sum`` for ``logits`` (N, C, H, W) of the size of ``label``."""
     if weight is None:
-        return F.cross_entropy(scores, label.long(), ignore_index=ignore_index, reduction="sum")
-    return (
-        F.cross_entropy(scores, label.long(), ignore_index=ignore_index, reduction="none") * weight
-    ).sum()
+        return F.cross_entropy(logits, label.long(), ignore_index=ignore_index, reduction="sum")
+    losses = F.cross_entropy(logits, label.long(), ignore_index=ignore_index, reduction="none")
+    return (losses * weight).sum()
 
 
-def upsampled_softmax(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    """The class probabilities of ``scores`` (N, C, h, w) resized bilinearly: (N, C, *size),
-    channels_last.
-    """
-    if scores.is_cuda:
-        return _resize(scores, size).softmax(1)
-    return _UpsampledSoftmax.apply(scores, tuple(size))
+def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Class probabilities of resized logits: (N, C, h, w) -> (N, C, *size), channels_last."""
+    if logits.is_cuda:
+        return _resize(logits, size).softmax(1)
+    return _UpsampledSoftmax.apply(logits, tuple(size))
 
 
-def _resize(scores: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(scores, size=tuple(size), mode="bilinear", align_corners=False)
+def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
 
 
-def _interpolation(length: int, full: int, like: Tensor) -> Tensor:
-    """(full, length): what bilinear interpolation from ``length`` to ``full`` points multiplies one
-    axis by.
-    """
-    unit = torch.eye(length, dtype=like.dtype, device=like.device)
-    return (
-        F.interpolate(unit[None], size=full, mode="linear", align_corners=False)[0].t().contiguous()
-    )
+def _interpolation_matrix(length: int, full: int, like: Tensor) -> Tensor:
+    """Matrix (full, length) of linear interpolation along an axis; dtype and device of ``like``."""
+    identity = torch.eye(length, dtype=like.dtype, device=like.device)
+    columns = F.interpolate(identity[None], size=full, mode="linear", align_corners=False)[0]
+    return columns.t().contiguous()
 
 
 class _Strips:
-    """The upsampling of (C, h, w) scores to (C, H, W), strip by strip, and its adjoint."""
+    """Upsamples logits (C, h, w) to (C, H, W) strip by strip; also the adjoint."""
 
-    def __init__(self, scores: Tensor, size: tuple[int, int]):
-        _, channels, height, _ = scores.shape
-        self.rows = _interpolation(height, size[0], scores)  # (H, h)
-        self.columns = _interpolation(scores.shape[3], size[1], scores).t().contiguous()  # (w, W)
-        self.step = max(1, STRIP_BYTES // (channels * size[1] * scores.element_size()))
+    def __init__(self, logits: Tensor, size: tuple[int, int]):
+        _, channels, height, _ = logits.shape
+        self.rows = _interpolation_matrix(height, size[0], logits)  # (H, h)
+        columns = _interpolation_matrix(logits.shape[3], size[1], logits)  # (W, w)
+        self.columns = columns.t().contiguous()  # (w, W)
+        self.rows_per_strip = max(1, STRIP_BYTES // (channels * size[1] * logits.element_size()))
 
-    def widen(self, scores: Tensor) -> Tensor:
-        """(C, h, w) -> (C, h, W)."""
-        return scores @ self.columns
+    def upsample_columns(self, logits: Tensor) -> Tensor:
+        """Upsamples the columns: (C, h, w) -> (C, h, W)."""
+        return logits @ self.columns
 
-    def narrow(self, gradient: Tensor) -> Tensor:
-        """The adjoint of ``widen``: (C, h, W) -> (C, h, w)."""
+    def downsample_columns(self, gradient: Tensor) -> Tensor:
+        """Adjoint of ``upsample_columns``: (C, h, W) -> (C, h, w)."""
         return gradient @ self.columns.t()
 
     def __iter__(self) -> Iterator[tuple[slice, slice, Tensor]]:
-        """For each strip: its output rows, the input rows it depends on, and the matrix (output
-        rows, input rows) between them.
-        """
-        for start in range(0, len(self.rows), self.step):
-            rows = slice(start, min(start + self.step, len(self.rows)))
+        """Yields output rows, the input rows they depend on, and the matrix between them."""
+        for start in range(0, len(self.rows), self.rows_per_strip):
+            rows = slice(start, min(start + self.rows_per_strip, len(self.rows)))
             matrix = self.rows[rows]
             used = matrix.any(0).nonzero()
             inputs = slice(int(used[0]), int(used[-1]) + 1)
@@ -94,36 +85,32 @@ class _Strips:
 
 
 class _UpsampledCrossEntropySum(torch.autograd.Function):
-    """The gradient is computed along with the loss, at the small size, and only scaled when it is
-    asked for.
-    """
+    """Computes the gradient (N, C, h, w) along with the loss; ``backward`` only scales it."""
 
     @staticmethod
     def forward(
-        ctx, scores: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None
+        ctx, logits: Tensor, label: Tensor, ignore_index: int, weight: Tensor | None
     ) -> Tensor:
-        strips, total = _Strips(scores, label.shape[-2:]), scores.new_zeros(())
-        plan, gradient = list(strips), torch.empty_like(scores)
-        for number, image in enumerate(scores):
-            wide = strips.widen(image)  # (C, h, W)
+        upsampling = _Strips(logits, label.shape[-2:])
+        strips = list(upsampling)
+        total, gradient = logits.new_zeros(()), torch.empty_like(logits)
+        for index, image in enumerate(logits):
+            wide = upsampling.upsample_columns(image)  # (C, h, W)
             wide_gradient = torch.zeros_like(wide)
-            for rows, inputs, matrix in plan:
-                truth = label[number, rows].long()
-                valid = truth != ignore_index
-                truth = truth.masked_fill(~valid, 0)[None]  # (1, rows, W)
-                valid = valid.to(scores.dtype)[None]
+            for rows, inputs, matrix in strips:
+                train_ids = label[index, rows].long()
+                valid = train_ids != ignore_index
+                train_ids = train_ids.masked_fill(~valid, 0)[None]  # (1, rows, W)
+                valid = valid.to(logits.dtype)[None]
                 if weight is not None:
-                    valid = valid * weight[number, rows]
+                    valid = valid * weight[index, rows]
                 log_probability = (matrix @ wide[:, inputs]).log_softmax(0)  # (C, rows, W)
-                total -= (log_probability.gather(0, truth) * valid).sum()
-                # d loss / d score = probability - one-hot, times the weight, at valid pixels
-                strip_gradient = (
-                    log_probability.exp_()
-                    .scatter_add_(0, truth, -torch.ones_like(valid))
-                    .mul_(valid)
-                )
+                total -= (log_probability.gather(0, train_ids) * valid).sum()
+                # d loss / d logit = (probability - one-hot) * weight at valid pixels
+                strip_gradient = log_probability.exp_()
+                strip_gradient.scatter_add_(0, train_ids, -torch.ones_like(valid)).mul_(valid)
                 wide_gradient[:, inputs] += matrix.t() @ strip_gradient
-            gradient[number] = strips.narrow(wide_gradient)
+            gradient[index] = upsampling.downsample_columns(wide_gradient)
         ctx.save_for_backward(gradient)
         return total
 
@@ -134,39 +121,37 @@ class _UpsampledCrossEntropySum(torch.autograd.Function):
 
 
 class _UpsampledSoftmax(torch.autograd.Function):
+    """Softmax of upsampled logits; keeps the probabilities for ``backward``."""
+
     @staticmethod
-    def forward(ctx, scores: Tensor, size: tuple[int, int]) -> Tensor:
-        strips = _Strips(scores, size)
-        plan = list(strips)
-        probabilities = scores.new_empty((len(scores), *size, scores.shape[1])).permute(
-            0, 3, 1, 2
-        )  # channels_last
-        for number, image in enumerate(scores):
-            wide = strips.widen(image)
-            for rows, inputs, matrix in plan:
-                probabilities[number, :, rows] = (matrix @ wide[:, inputs]).softmax(0)
-        ctx.save_for_backward(scores, probabilities)
+    def forward(ctx, logits: Tensor, size: tuple[int, int]) -> Tensor:
+        upsampling = _Strips(logits, size)
+        strips = list(upsampling)
+        shape = (len(logits), *size, logits.shape[1])
+        probabilities = logits.new_empty(shape).permute(0, 3, 1, 2)  # (N, C, H, W), channels_last
+        for index, image in enumerate(logits):
+            wide = upsampling.upsample_columns(image)
+            for rows, inputs, matrix in strips:
+                probabilities[index, :, rows] = (matrix @ wide[:, inputs]).softmax(0)
+        ctx.save_for_backward(logits, probabilities)
         return probabilities
 
     @staticmethod
     def backward(ctx, upstream: Tensor) -> tuple[Tensor, None]:
-        scores, probabilities = ctx.saved_tensors
-        strips, gradient = _Strips(scores, probabilities.shape[-2:]), torch.empty_like(scores)
-        plan = list(strips)
-        for number in range(len(scores)):
-            wide_gradient = scores.new_zeros((*scores.shape[1:3], probabilities.shape[3]))
-            for rows, inputs, matrix in plan:
-                probability, arriving = (
-                    probabilities[number, :, rows].contiguous(),
-                    upstream[number, :, rows].contiguous(),
-                )
-                product = probability * arriving
+        logits, probabilities = ctx.saved_tensors
+        upsampling = _Strips(logits, probabilities.shape[-2:])
+        strips, gradient = list(upsampling), torch.empty_like(logits)
+        for index in range(len(logits)):
+            wide_gradient = logits.new_zeros((*logits.shape[1:3], probabilities.shape[3]))
+            for rows, inputs, matrix in strips:
+                probability = probabilities[index, :, rows].contiguous()  # (C, rows, W)
+                product = probability * upstream[index, :, rows].contiguous()
                 strip_gradient = product.sub_(probability.mul_(product.sum(0)))
                 wide_gradient[:, inputs] += matrix.t() @ strip_gradient
-            gradient[number] = strips.narrow(wide_gradient)
+            gradient[index] = upsampling.downsample_columns(wide_gradient)
         return gradient, None
 
 
-def at_least_float32(scores: Tensor) -> Tensor:
-    """Half-precision scores as float32; wider ones as they are."""
-    return scores.to(torch.promote_types(scores.dtype, torch.float32))
+def at_least_float32(logits: Tensor) -> Tensor:
+    """Converts half-precision logits to float32; float32 and float64 are returned unchanged."""
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))

@@ -1,6 +1,4 @@
-"""From the content of a checkpoint to a network that can be used: the file knows its architecture
-and its input convention.
-"""
+"""Builds a network from a checkpoint, which records its architecture and input convention."""
 
 from typing import Any
 
@@ -13,10 +11,10 @@ from model.preprocessing import InputNormalization
 def load_network(
     checkpoint: dict[str, Any], num_classes: int | None = None
 ) -> tuple[BiSeNet, InputNormalization]:
-    """The network in evaluation mode, on the CPU, and what its input is. Of a run with a teacher it
-    is the teacher that is deployed.
+    """Returns the network for inference (evaluation mode, CPU) and its input normalization.
 
-    Raises ValueError when the checkpoint has another number of classes than ``num_classes``.
+    For a run with an EMA teacher this is the teacher. Raises ValueError if the checkpoint has
+    another number of classes than ``num_classes``.
     """
     architecture = checkpoint["architecture"]
     if num_classes is not None and architecture["num_classes"] != num_classes:
@@ -25,24 +23,20 @@ def load_network(
             f" {num_classes} are expected here."
         )
     model = BiSeNet(**architecture)
-    model.load_state_dict(_deployed(checkpoint))
+    model.load_state_dict(_inference_state(checkpoint))
     return model.eval(), InputNormalization.from_dict(checkpoint["input"])
 
 
 def load_initial_weights(model: BiSeNet, checkpoint: dict[str, Any]) -> None:
-    """Gives ``model`` the weights of a checkpoint's network. Raises ValueError when its
-    architecture is another.
-    """
+    """Copies the weights of a checkpoint into ``model``; ValueError for another architecture."""
     if checkpoint["architecture"] != model.architecture:
         raise ValueError(
             f"--init: the checkpoint {checkpoint['name']!r} is {checkpoint['architecture']}, this"
             f" run is {model.architecture}. Choose the same --backbone, or another checkpoint."
         )
-    model.load_state_dict(_deployed(checkpoint))
+    model.load_state_dict(_inference_state(checkpoint))
 
 
-def _deployed(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
-    """The state of the network that the run hands over: the one that learns, or the teacher that
-    follows it.
-    """
+def _inference_state(checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    """State dict of the network for inference: the trained model, or its EMA teacher."""
     return checkpoint["parts"][checkpoint.get("inference_network", "model")]

@@ -74,7 +74,7 @@ class StepContext(NamedTuple):
         with self.autocast():
             output = model.low_resolution(image)
         loss = segmentation_loss(
-            output, label, valid_pixels=valid_pixels, weighting=self.pixel_weights
+            output, label, valid_pixels=valid_pixels, pixel_weights=self.pixel_weights
         )
         self.scaler.scale(loss).backward()
         aux = tuple(logits.detach() for logits in output.aux)

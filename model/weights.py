@@ -1,27 +1,27 @@
-"""Loading a state dict whole, or not at all."""
+"""Strict loading of a state dict, with a readable error."""
 
 from torch import Tensor, nn
 
 
-def load_strict(network: nn.Module, state: dict[str, Tensor], what: str, remedy: str) -> None:
-    """Loads ``state`` where every tensor of ``network`` is in it, in its shape, and no other.
-    ``what``: the network, for the error message.
+def load_strict(
+    network: nn.Module, state: dict[str, Tensor], description: str, remedy: str
+) -> None:
+    """Loads ``state``, which must hold every tensor of ``network`` in its shape, and no other.
 
-    Raises ValueError with the names and the ``remedy``, and then has loaded nothing.
+    ``description`` names the network in the error message. Raises ValueError with the names of the
+    tensors and the ``remedy``; nothing is loaded then.
     """
-    own = network.state_dict()
-    # Very old files lack the counters of BatchNorm, which nothing reads.
-    missing = sorted(
-        key for key in own.keys() - state.keys() if not key.endswith("num_batches_tracked")
-    )
-    surplus = sorted(state.keys() - own.keys())
-    misshapen = sorted(
-        key for key in own.keys() & state.keys() if own[key].shape != state[key].shape
-    )
-    if missing or surplus or misshapen:
+    expected = network.state_dict()
+    # Very old files lack the batch counters of BatchNorm, which nothing reads.
+    counters = {key for key in expected if key.endswith("num_batches_tracked")}
+    missing = sorted(expected.keys() - state.keys() - counters)
+    unknown = sorted(state.keys() - expected.keys())
+    shared = expected.keys() & state.keys()
+    misshapen = sorted(key for key in shared if expected[key].shape != state[key].shape)
+    if missing or unknown or misshapen:
         raise ValueError(
-            f"The weights do not fit {what}: {len(missing)} tensors missing {missing[:2]},"
-            f" {len(surplus)} unknown {surplus[:2]}, {len(misshapen)} of another shape"
+            f"The weights do not fit {description}: {len(missing)} tensors missing {missing[:2]},"
+            f" {len(unknown)} unknown {unknown[:2]}, {len(misshapen)} of another shape"
             f" {misshapen[:2]}. {remedy}"
         )
     network.load_state_dict(state, strict=False)

@@ -1,15 +1,15 @@
-"""Segments images, folders of images, videos and what a camera sees: pictures to show, or label
-maps to work with.
+"""Segments images, folders, videos and camera pictures; writes overlays, color maps or label maps.
 
-Takes a checkpoint (.pt) or an exported network (.onnx, .pt2), or compares several side by side on
-the same images.
+Takes a checkpoint (.pt) or an exported network (.onnx, .pt2), or compares several networks side by
+side on the same images.
 """
 
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -40,31 +40,51 @@ from utils.video import VIDEO_SUFFIXES, Camera, VideoReader, VideoWriter, due_fr
 EPILOG = """examples:
   python -m scripts.predict street.jpg --model checkpoints/ada/last.pt --output out
   python -m scripts.predict drive.mp4 --model ada.onnx --output out
-  python -m scripts.predict "frames/*.png" --model checkpoints/ada/last.pt --output out --save overlay color trainIds
+  python -m scripts.predict "frames/*.png" --model checkpoints/ada/last.pt --output out \\
+      --save overlay colour trainIds
   python -m scripts.predict --camera 0 --seconds 60 --model checkpoints/ada/last.pt --output out
-  python -m scripts.predict aerial.png --tile 1024 --model checkpoints/ada/last.pt --output out --save trainIds
-  the figure of methods side by side:
-    python -m scripts.predict frames --compare checkpoints/source/last.pt checkpoints/ada/last.pt --labels gtFine --output out
+  python -m scripts.predict aerial.png --tile 1024 --model checkpoints/ada/last.pt --output out \\
+      --save trainIds
+  figure that compares methods:
+    python -m scripts.predict frames --labels gtFine --output out \\
+        --compare checkpoints/source/last.pt checkpoints/ada/last.pt
 """
 BYTES_PER_PIXEL = 300
-"""What a pass takes at its peak for each pixel, beside the weights: measured 160 (fp32) to 215
-(ONNX) at 1024x2048 and above, and pictures.
-"""
-DRAWN_BYTES_PER_PIXEL = 20
-"""What of it an image takes whole that is segmented in tiles: decoded, labelled and drawn. Measured
-6 to 15 on 36 million pixels.
-"""
-SHOWN_WIDTH = 640
-"""Pictures with a legend are enlarged by a whole number to about this width at least, or nobody
-could read the names.
-"""
+"""Peak memory of a forward pass for each pixel, without the weights.
 
-Segmenter = Callable[[np.ndarray], np.ndarray]
-"""(H, W, 3) uint8 RGB of any size -> (H, W) uint8 trainIds."""
+Measured at 1024x2048 and above: 160 (fp32) to 215 (ONNX), and the pictures.
+"""
+BYTES_PER_PIXEL_WITH_TILES = 20
+"""Memory for each pixel of an image that is segmented in tiles: decoded, labelled and drawn.
+
+Measured on 36 million pixels: 6 to 15.
+"""
+LEGEND_WIDTH = 640
+"""Pictures with a legend are enlarged, by an integer factor, to about this width in pixels."""
+
+Segment = Callable[[np.ndarray], np.ndarray]
+"""(H, W, 3) uint8 RGB image of any size -> (H, W) uint8 trainIds."""
+
+
+class NamedNetwork(NamedTuple):
+    """A network ready to segment images, and its name in figures."""
+
+    name: str
+    segment: Segment
 
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
+    add_input_arguments(parser)
+    add_network_arguments(parser)
+    add_output_arguments(parser)
+    add_device_arguments(parser)
+    args = parser.parse_args(argv)
+    check_arguments(parser, args)
+    return args
+
+
+def add_input_arguments(parser) -> None:
     parser.add_argument(
         "inputs",
         nargs="*",
@@ -75,9 +95,14 @@ def parse_arguments(argv: list[str] | None = None):
         "--camera",
         type=non_negative_int,
         metavar="N",
-        help="instead of files: film with camera N, until Ctrl-C, into camera_N_overlay.mp4",
+        help="record camera N until Ctrl-C, instead of reading files: camera_N_overlay.mp4",
     )
-    parser.add_argument("--seconds", type=positive_float, help="with --camera: stop after so long")
+    parser.add_argument(
+        "--seconds", type=positive_float, help="with --camera: stop after this duration"
+    )
+
+
+def add_network_arguments(parser) -> None:
     network = parser.add_mutually_exclusive_group(required=True)
     network.add_argument(
         "--model",
@@ -90,53 +115,53 @@ def parse_arguments(argv: list[str] | None = None):
         type=Path,
         nargs="+",
         metavar="FILE",
-        help="draw the predictions of all of these side by side: comparison.png",
-    )
-    parser.add_argument(
-        "--output",
-        type=Path,
-        required=True,
-        metavar="DIR",
-        help="folder for the results; INPUT_overlay.png, INPUT_overlay.mp4 ...",
-    )
-    parser.add_argument(
-        "--save",
-        nargs="+",
-        choices=("overlay", "color", "labelIds", "trainIds"),
-        default=["overlay"],
-        help=(
-            "the classes' colors over the image, or alone; or one grey value a pixel: Cityscapes'"
-            " labelIds, or trainIds. Videos: overlay, color"
-        ),
-    )
-    parser.add_argument(
-        "--no-legend",
-        action="store_true",
-        help="pictures in the size of the image, without the names of the classes below",
-    )
-    parser.add_argument(
-        "--labels",
-        type=Path,
-        metavar="DIR",
-        help="with --compare: ground truth, looked for anywhere below DIR by the image's name",
+        help="draw the predictions of several networks side by side: comparison.png",
     )
     parser.add_argument(
         "--tile",
         type=positive_int,
         metavar="PIXELS",
         help=(
-            f"segment larger images in windows of so many pixels each way (a multiple of {STRIDE},"
-            f" above {2 * MARGIN}), for want of memory. They overlap, and the outer {MARGIN} are"
-            " not used. The network's attention averages over what it is given: answers differ"
-            " from a single pass"
+            f"segment larger images in overlapping tiles, to save memory; a multiple of {STRIDE}"
+            f" above {2 * MARGIN}"
         ),
     )
-    add_device_arguments(parser)
-    args = parser.parse_args(argv)
+
+
+def add_output_arguments(parser) -> None:
+    parser.add_argument(
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder for the results: INPUT_overlay.png, INPUT_overlay.mp4, ...",
+    )
+    parser.add_argument(
+        "--save",
+        nargs="+",
+        choices=("overlay", "colour", "labelIds", "trainIds"),
+        default=["overlay"],
+        help="class colors over the image or alone, or label maps; for videos: overlay, colour",
+    )
+    parser.add_argument(
+        "--no-legend",
+        action="store_true",
+        help="pictures of the size of the image, without class names below",
+    )
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="DIR",
+        help="with --compare: folder with ground truth, searched by the name of the image",
+    )
+
+
+def check_arguments(parser, args) -> None:
+    """Ends with a usage error if options do not fit together."""
     if bool(args.inputs) == (args.camera is not None):
         parser.error("give an INPUT or --camera N" + (", not both" if args.inputs else ""))
     if args.camera is not None and args.compare:
-        parser.error("--compare draws images; film with one network: --camera N --model FILE")
+        parser.error("--compare draws images; record with one network: --camera N --model FILE")
     if args.seconds and args.camera is None:
         parser.error("--seconds limits --camera N")
     if args.tile and (args.tile % STRIDE or args.tile <= 2 * MARGIN):
@@ -145,185 +170,215 @@ def parse_arguments(argv: list[str] | None = None):
         )
     if args.labels and not args.compare:
         parser.error(
-            "--labels is drawn by --compare only. Compare one network with its ground truth as:"
+            "--labels is drawn by --compare only. Compare one network with its ground truth:"
             " --compare FILE --labels DIR"
         )
-    return args
 
 
-def load_segmenter(path: Path, device: torch.device, precision: str) -> tuple[str, Segmenter]:
-    """The name of a network and the network; the suffix of its file decides what it is. Raises what
-    reading it raises.
-    """
+# Networks and images
+
+
+def load_named_network(path: Path, device: torch.device, precision: str) -> NamedNetwork:
+    """Loads a checkpoint or an exported network, by file suffix; raises what reading it raises."""
     if path.suffix in (".onnx", ".pt2"):
-        exported = (OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork)(
-            path, NUM_CLASSES, device
-        )
-        return exported.name, lambda image: _any_size(
-            image, lambda x: exported(x[None])[0], exported.least
+        network_class = OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork
+        exported = network_class(path, NUM_CLASSES, device)
+        return NamedNetwork(
+            exported.name,
+            lambda image: segment_padded(image, lambda x: exported(x[None])[0], exported.min_size),
         )
     checkpoint = read_checkpoint(path)
     predictor = load_predictor(checkpoint, NUM_CLASSES, device, PRECISIONS[precision])
-    return checkpoint["name"], lambda image: _any_size(
-        image, lambda x: predictor(torch.from_numpy(np.array(x))[None])[0].cpu().numpy()
-    )
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
+
+    return NamedNetwork(checkpoint["name"], lambda image: segment_padded(image, predict))
 
 
-def _any_size(image: np.ndarray, segment: Segmenter, least: int = 32) -> np.ndarray:
-    """The network takes ``least`` pixels each way: smaller images are continued by their last row
-    and column.
-    """
+def segment_padded(image: np.ndarray, segment: Segment, min_size: int = 32) -> np.ndarray:
+    """Segments an image of any size; small ones are padded to ``min_size`` by edge pixels."""
     height, width = image.shape[:2]
-    padded = np.pad(
-        image, ((0, max(0, least - height)), (0, max(0, least - width)), (0, 0)), mode="edge"
-    )
+    rows, columns = max(0, min_size - height), max(0, min_size - width)
+    padded = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
     return segment(padded)[:height, :width]
 
 
-def check_fits(
+def check_memory(
     path: Path, size: tuple[int, int], device: torch.device, tile: int | None = None
 ) -> None:
-    """Raises ValueError for an image of (height, width) that would take more memory than there is:
-    the system would end the process.
+    """Raises ValueError if segmenting an image of ``size`` (height, width) needs too much memory.
+
+    Otherwise the system would end the process without a message.
     """
     pixels = size[0] * size[1]
     needed, free = pixels * BYTES_PER_PIXEL, available_memory(device)
     if tile is not None:
-        needed = min(needed, tile * tile * BYTES_PER_PIXEL + pixels * DRAWN_BYTES_PER_PIXEL)
+        needed = min(needed, tile * tile * BYTES_PER_PIXEL + pixels * BYTES_PER_PIXEL_WITH_TILES)
     if free is not None and needed > free:
+        remedy = "or cut it into parts." if tile else "or segment it in tiles: --tile 1024."
         raise ValueError(
             f"{path} is {size[0]}x{size[1]} (height x width); segmenting it takes about"
-            f" {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. "
-            + (
-                "Shrink it, or cut it into parts."
-                if tile
-                else "Shrink it, or have it segmented in parts: --tile 1024."
-            )
+            f" {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Shrink it, {remedy}"
         )
 
 
-def read_images(paths: list[Path], device: torch.device, tile: int | None = None):
-    """Yields (path, image) for each that can be read. One alone that cannot raises its error; among
-    several it is skipped, with a warning.
+def read_images(
+    paths: list[Path], device: torch.device, tile: int | None = None
+) -> Iterator[tuple[Path, np.ndarray]]:
+    """Yields (path, image), with a progress bar; skips unreadable images with a warning.
+
+    Raises ValueError if no image can be read; a single image raises its own error.
     """
-    for path in paths:
+    read = 0
+    for path in tqdm(paths, unit="image", disable=True if len(paths) == 1 else None):
         try:
-            check_fits(path, image_size(path), device, tile)
+            check_memory(path, image_size(path), device, tile)
             image = read_image(path)
         except ValueError as error:
             if len(paths) == 1:
                 raise
             tqdm.write(f"WARNING: skipped: {error}")
             continue
+        read += 1
         yield path, image
+    if not read:
+        raise ValueError(
+            f"None of the {len(paths)} images could be read; the warnings above say why."
+        )
 
 
 def render(kind: str, image: np.ndarray, train_ids: np.ndarray, legend: bool) -> np.ndarray:
-    """What --save calls ``kind``: an (h, w, 3) picture, or an (H, W) label map."""
+    """Draws a kind of --save: a picture (h, w, 3), or a label map (H, W)."""
     if kind in ("labelIds", "trainIds"):
         return train_ids if kind == "trainIds" else LABEL_ID_OF[train_ids]
     picture = overlay(image, train_ids, COLORS) if kind == "overlay" else COLORS[train_ids]
     if not legend:
         return picture
-    factor = max(1, round(SHOWN_WIDTH / picture.shape[1]))
-    return with_legend(resize_to_width(picture, factor * picture.shape[1]), CLASS_NAMES, COLORS)
+    width = picture.shape[1] * max(1, round(LEGEND_WIDTH / picture.shape[1]))
+    return with_legend(resize_to_width(picture, width), CLASS_NAMES, COLORS)
 
 
-def predict_images(segment: Segmenter, paths: list[Path], args, device: torch.device) -> None:
-    """One file for each image and each kind of --save."""
+def predict_images(segment: Segment, paths: list[Path], args, device: torch.device) -> None:
+    """Writes one file for each image and each kind of --save."""
     seconds = []
     stems = output_names(paths)
-    images = read_images(paths, device, args.tile)
-    for path, image in (
-        images if len(paths) == 1 else tqdm(images, total=len(paths), unit="image", disable=None)
-    ):
+    for path, image in read_images(paths, device, args.tile):
         start = time.perf_counter()
         train_ids = segment(image)
         seconds.append(time.perf_counter() - start)
         for kind in args.save:
-            write_png(
-                args.output / f"{stems[path]}_{kind}.png",
-                render(kind, image, train_ids, not args.no_legend),
-            )
-    if not seconds:
-        raise ValueError(
-            f"None of the {len(paths)} images could be read; the warnings above say why."
-        )
+            picture = render(kind, image, train_ids, not args.no_legend)
+            write_png(args.output / f"{stems[path]}_{kind}.png", picture)
     print(
         f"{len(seconds)} images into {args.output}: {1 / np.median(seconds):.1f} frames per second,"
         " reading and writing not counted."
     )
 
 
-def film_kinds(source: str, args) -> list[str]:
-    """The kinds of --save that a film can have. Raises ValueError where there is none."""
-    kinds = [kind for kind in args.save if kind in ("overlay", "color")]
+# Videos
+
+
+class PredictionVideos:
+    """Segments frames and writes one MP4 for each kind of --save.
+
+    A context; the files appear at its end. Frames and pictures are (H, W, 3) uint8 RGB.
+    """
+
+    def __init__(self, segment: Segment, stem: str, fps: float, kinds: list[str], args):
+        self.seconds: list[float] = []  # of each frame, in the network
+        self._segment, self._fps, self._legend = segment, fps, not args.no_legend
+        self._writers = {
+            kind: VideoWriter(args.output / f"{stem}_{kind}.mp4", fps) for kind in kinds
+        }
+        self._stack = ExitStack()
+
+    def __enter__(self) -> "PredictionVideos":
+        for writer in self._writers.values():
+            self._stack.enter_context(writer)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.__exit__(*error)
+
+    def segment(self, frame: np.ndarray) -> np.ndarray:
+        """(H, W, 3) -> (H, W) uint8 trainIds; the time is measured."""
+        start = time.perf_counter()
+        train_ids = self._segment(frame)
+        self.seconds.append(time.perf_counter() - start)
+        return train_ids
+
+    def write(
+        self, frame: np.ndarray, train_ids: np.ndarray, elapsed_s: float | None = None
+    ) -> None:
+        """Writes a frame once, or as often as a video of ``elapsed_s`` seconds needs it."""
+        for kind, writer in self._writers.items():
+            repeats = 1
+            if elapsed_s is not None:
+                repeats = due_frames(elapsed_s, self._fps, writer.written)
+            if repeats:
+                picture = render(kind, frame, train_ids, self._legend)
+            for _ in range(repeats):
+                writer.write(picture)
+
+    def print_summary(self, not_counted: str) -> None:
+        files = ", ".join(str(writer.path) for writer in self._writers.values())
+        print(
+            f"{len(self.seconds)} frames into {files}: {1 / np.median(self.seconds):.1f} frames per"
+            f" second, {not_counted}."
+        )
+
+
+def video_kinds(source: str, args) -> list[str]:
+    """Kinds of --save that are possible for a video; raises ValueError if there is none."""
+    kinds = [kind for kind in args.save if kind in ("overlay", "colour")]
     if not kinds:
         raise ValueError(
             f"{source} is a video, whose compression would spoil {' and '.join(args.save)}. Choose"
-            " --save overlay or color."
+            " --save overlay or colour."
         )
     return kinds
 
 
-def predict_video(segment: Segmenter, path: Path, stem: str, args, device: torch.device) -> None:
-    """One MP4 for each kind of --save."""
-    kinds = film_kinds(str(path), args)
+def predict_video(segment: Segment, path: Path, stem: str, args, device: torch.device) -> None:
+    """Writes one MP4 for each kind of --save, frame by frame."""
+    kinds = video_kinds(str(path), args)
     reader = VideoReader(path)
-    check_fits(path, reader.size, device, args.tile)
-    seconds = []
-    with ExitStack() as stack:
-        writers = {
-            kind: stack.enter_context(VideoWriter(args.output / f"{stem}_{kind}.mp4", reader.fps))
-            for kind in kinds
-        }
-        for frame in tqdm(
-            reader, total=reader.frames or None, desc=path.name, unit="frame", disable=None
-        ):
-            start = time.perf_counter()
-            train_ids = segment(frame)
-            seconds.append(time.perf_counter() - start)
-            for kind, writer in writers.items():
-                writer.write(render(kind, frame, train_ids, not args.no_legend))
+    check_memory(path, reader.size, device, args.tile)
+    with PredictionVideos(segment, stem, reader.fps, kinds, args) as videos:
+        frames = reader.frames or None
+        for frame in tqdm(reader, total=frames, desc=path.name, unit="frame", disable=None):
+            videos.write(frame, videos.segment(frame))
     if reader.ended_early:
         print(
             f"WARNING: {path} ended after {reader.read} of the {reader.frames} frames that its"
-            " header promises: it is cut short or damaged."
+            " header promises: it is truncated or damaged."
         )
-    report_film(reader.read, writers.values(), seconds, "decoding and encoding not counted")
+    videos.print_summary("decoding and encoding not counted")
 
 
 def predict_camera(
-    segment: Segmenter, args, device: torch.device, clock: Callable[[], float] = time.monotonic
+    segment: Segment, args, device: torch.device, clock: Callable[[], float] = time.monotonic
 ) -> None:
-    """Films until the camera ends, Ctrl-C, or --seconds by ``clock``: one MP4 for each kind of
-    --save, at the pace of the street.
+    """Records a camera in real time: one MP4 for each kind of --save.
+
+    Ends with the camera, with Ctrl-C, or after --seconds by ``clock`` (in seconds).
     """
-    kinds, camera, seconds = film_kinds(f"Camera {args.camera}", args), Camera(args.camera), []
-    check_fits(Path(f"camera {args.camera}"), camera.size, device, args.tile)
+    kinds, camera = video_kinds(f"Camera {args.camera}", args), Camera(args.camera)
+    check_memory(Path(f"camera {args.camera}"), camera.size, device, args.tile)
     stopped = False
     with ExitStack() as stack:
         stack.callback(camera.close)
-        writers = {
-            kind: stack.enter_context(
-                VideoWriter(args.output / f"camera_{args.camera}_{kind}.mp4", camera.fps)
-            )
-            for kind in kinds
-        }
+        videos = stack.enter_context(
+            PredictionVideos(segment, f"camera_{args.camera}", camera.fps, kinds, args)
+        )
         stop, start = stack.enter_context(StopRequest()), clock()
-        for frame in tqdm(
-            camera, desc=f"camera {args.camera}, Ctrl-C ends", unit="frame", disable=None
-        ):
-            begin = time.perf_counter()
-            train_ids = segment(frame)
-            seconds.append(time.perf_counter() - begin)
-            elapsed = clock() - start
-            for kind, writer in writers.items():
-                due = due_frames(elapsed, camera.fps, writer.written)
-                picture = render(kind, frame, train_ids, not args.no_legend) if due else None
-                for _ in range(due):
-                    writer.write(picture)
-            stopped = bool(stop) or (args.seconds is not None and elapsed >= args.seconds)
+        title = f"camera {args.camera}, Ctrl-C ends"
+        for frame in tqdm(camera, desc=title, unit="frame", disable=None):
+            train_ids = videos.segment(frame)
+            elapsed_s = clock() - start
+            videos.write(frame, train_ids, elapsed_s)
+            stopped = bool(stop) or (args.seconds is not None and elapsed_s >= args.seconds)
             if stopped:
                 break
     if not stopped:
@@ -331,101 +386,88 @@ def predict_camera(
             f"WARNING: camera {args.camera} gave no more pictures after {camera.read}: was it"
             " unplugged?"
         )
-    report_film(camera.read, writers.values(), seconds, "filming and encoding not counted")
+    videos.print_summary("capture and encoding not counted")
 
 
-def report_film(
-    frames: int, writers: Iterable[VideoWriter], seconds: list[float], not_counted: str
-) -> None:
-    """Says what was made, and how fast: ``seconds`` of each frame in the network."""
-    files = ", ".join(str(writer.path) for writer in writers)
-    print(
-        f"{frames} frames into {files}: {1 / np.median(seconds):.1f} frames per second,"
-        f" {not_counted}."
-    )
+# Comparison
 
 
-def compare(
-    networks: list[tuple[str, Segmenter]], paths: list[Path], args, device: torch.device
-) -> None:
-    """comparison.png: a row for each image; the image, its ground truth where there is one, and
-    what each network says.
-    """
-    labels = (
-        {}
-        if args.labels is None
-        else {file.name: file for file in sorted(args.labels.rglob("*.png"))}
-    )
+def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
+    """Writes comparison.png: a row for each image; image, label, and one column for each network."""
+    labels = {}
+    if args.labels is not None:
+        labels = {file.name: file for file in sorted(args.labels.rglob("*.png"))}
     rows, found_labels = [], 0
-    for path, image in tqdm(
-        read_images(paths, device, args.tile), total=len(paths), unit="image", disable=None
-    ):
+    for path, image in read_images(paths, device, args.tile):
         row = [image]
         if labels:
-            truth = labels.get(path.stem.replace("_leftImg8bit", "_gtFine_labelIds") + ".png")
-            found_labels += truth is not None
-            row.append(
-                np.full_like(image, 255)
-                if truth is None
-                else COLORS[TRAIN_ID_OF[read_label(truth)]]
-            )
-        rows.append([*row, *(COLORS[segment(image)] for _, segment in networks)])
+            label_path = labels.get(path.stem.replace("_leftImg8bit", "_gtFine_labelIds") + ".png")
+            found_labels += label_path is not None
+            row.append(draw_label(label_path, image))
+        rows.append([*row, *(COLORS[network.segment(image)] for network in networks)])
     if args.labels is not None and not found_labels:
         raise ValueError(
             f"No labels below {args.labels} for these images. Expected NAME_gtFine_labelIds.png for"
             " NAME_leftImg8bit.png, else equal names."
         )
-    if not rows:
-        raise ValueError(
-            f"None of the {len(paths)} images could be read; the warnings above say why."
-        )
-    heads = ["image", *(["ground truth"] if labels else []), *(name for name, _ in networks)]
-    width = int(np.clip(2400 // len(heads), 256, 640))
-    picture = image_grid(rows, heads, width=width)
-    write_png(
-        args.output / "comparison.png",
-        picture if args.no_legend else with_legend(picture, CLASS_NAMES, COLORS),
-    )
+    titles = ["image", *(["ground truth"] if labels else []), *(n.name for n in networks)]
+    picture = image_grid(rows, titles, width=int(np.clip(2400 // len(titles), 256, 640)))
+    if not args.no_legend:
+        picture = with_legend(picture, CLASS_NAMES, COLORS)
+    write_png(args.output / "comparison.png", picture)
     print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
+
+
+def draw_label(path: Path | None, image: np.ndarray) -> np.ndarray:
+    """Class colors of a labelIds file, (H, W, 3) uint8; white of the size of ``image`` for None."""
+    return np.full_like(image, 255) if path is None else COLORS[TRAIN_ID_OF[read_label(path)]]
+
+
+def with_unique_names(networks: list[NamedNetwork], paths: list[Path]) -> list[NamedNetwork]:
+    """Adds the file name to names that occur more than once."""
+    names = [network.name for network in networks]
+    return [
+        network
+        if names.count(network.name) == 1
+        else network._replace(name=f"{network.name} ({path.name})")
+        for network, path in zip(networks, paths, strict=True)
+    ]
 
 
 def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     output_folder(args.output)
-    # The size of every image is looked at against the memory that there is, which is what Pillow's
-    # warning is about.
+    # check_memory compares every image with the available memory; Pillow need not warn as well.
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-    images, videos = (
-        find_inputs(args.inputs, IMAGE_SUFFIXES, VIDEO_SUFFIXES) if args.inputs else ([], [])
-    )
+    images, videos = [], []
+    if args.inputs:
+        images, videos = find_inputs(args.inputs, IMAGE_SUFFIXES, VIDEO_SUFFIXES)
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(
             f"No folder {args.labels}. --labels expects the folder that holds the ground truth,"
             " such as gtFine."
         )
-    networks = [load_segmenter(path, device, precision) for path in args.compare or [args.model]]
+
+    paths = args.compare or [args.model]
+    networks = [load_named_network(path, device, precision) for path in paths]
     if args.tile:
-        networks = [(name, in_tiles(segment, args.tile)) for name, segment in networks]
+        networks = [n._replace(segment=in_tiles(n.segment, args.tile)) for n in networks]
+
     if args.compare:
         if not images:
             raise ValueError(
                 "--compare draws images; found videos only. Segment a video with --model."
             )
-        names = [name for name, _ in networks]
-        networks = [
-            (name if names.count(name) == 1 else f"{name} ({path.name})", segment)
-            for (name, segment), path in zip(networks, args.compare, strict=True)
-        ]
-        compare(networks, images, args, device)
+        compare(with_unique_names(networks, paths), images, args, device)
         return
-    _, segment = networks[0]
+    (network,) = networks
     if images:
-        predict_images(segment, images, args, device)
+        predict_images(network.segment, images, args, device)
     for video, stem in output_names(videos).items():
-        predict_video(segment, video, stem, args, device)
+        predict_video(network.segment, video, stem, args, device)
     if args.camera is not None:
-        predict_camera(segment, args, device)
+        predict_camera(network.segment, args, device)
 
 
 if __name__ == "__main__":

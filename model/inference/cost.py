@@ -1,4 +1,4 @@
-"""What a network costs: parameters, and multiply-accumulates as ptflops counts them."""
+"""Cost of a network: parameters and multiply-accumulate operations (MACs)."""
 
 import copy
 import math
@@ -9,15 +9,14 @@ from torch import nn
 
 
 def count_parameters(network: nn.Module) -> int:
-    """Number of learned values."""
+    """Number of learned parameters."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def ptflops_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
-    """Multiply-accumulates of one pass over one input of (channels, height, width), counted by
-    ptflops, its Table II manner.
+    """MACs of one forward pass, counted by ptflops (as in Table II).
 
-    The network is left in evaluation mode.
+    ``input_shape``: (channels, height, width), batch size 1. Leaves the network in evaluation mode.
     """
     with torch.no_grad():
         macs, _ = get_model_complexity_info(
@@ -32,22 +31,22 @@ def ptflops_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> float
 
 
 def convolution_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> int:
-    """Multiply-accumulates of the convolutions alone, in closed form: kernel area x channels in /
-    groups x values out, summed.
+    """MACs of the convolutions in one forward pass, in closed form.
 
-    One pass over one input of (channels, height, width) in evaluation mode, traced without
-    computing anything.
+    Kernel area x input channels / groups x output values, summed over all convolutions.
+    ``input_shape``: (channels, height, width), batch size 1. Shapes are traced on the meta device:
+    nothing is computed.
     """
-    traced = copy.deepcopy(network).to("meta").eval()
+    shapes_only = copy.deepcopy(network).to("meta").eval()
     total = 0
 
     def count(conv: nn.Conv2d, _inputs: tuple, output: torch.Tensor) -> None:
         nonlocal total
         total += math.prod(conv.kernel_size) * conv.in_channels // conv.groups * output.numel()
 
-    for module in traced.modules():
+    for module in shapes_only.modules():
         if isinstance(module, nn.Conv2d):
             module.register_forward_hook(count)
     with torch.no_grad():
-        traced(torch.empty(1, *input_shape, device="meta"))
+        shapes_only(torch.empty(1, *input_shape, device="meta"))
     return total

@@ -1,12 +1,12 @@
-"""The network as it is deployed: from camera bytes to a map of classes in one graph, as an ONNX
-file or a program of torch.export.
-"""
+"""Exports a network with normalization and argmax (ONNX, torch.export); runs exported files."""
 
 import importlib.util
 import json
 import logging
 import warnings
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +18,19 @@ from model.inference.fold_batch_norm import fold_batch_norms
 from model.preprocessing import InputNormalization
 
 METADATA_KEY = "bisenet"
-"""Under this key an exported file says, as JSON, what it is: name, classes, input convention, what
-is inside the graph.
+"""Metadata key of exported files.
+
+Its value is JSON: name, classes, input normalization, and whether normalization and argmax are part
+of the graph.
 """
 
 
 class DeployedNetwork(nn.Module):
-    """The segmentation network, folded, with normalization and argmax inside or left to the caller.
+    """Folded segmentation network; normalization and argmax are in the graph or left to the caller.
 
-    Input: with ``normalize_inside`` uint8 RGB images (N, H, W, 3), else float32 (N, 3, H, W),
-    normalized already. Output: with ``argmax_inside`` uint8 trainIds (N, H, W), else float32 logits
-    (N, num_classes, H, W).
+    Input: with ``normalize_inside`` uint8 RGB images (N, H, W, 3), else normalized float32 images
+    (N, 3, H, W). Output: with ``argmax_inside`` uint8 trainIds (N, H, W), else float32 logits (N,
+    num_classes, H, W).
     """
 
     def __init__(
@@ -40,11 +42,8 @@ class DeployedNetwork(nn.Module):
     ):
         super().__init__()
         self.network = fold_batch_norms(network)
-        self.channel_order, self.normalize_inside, self.argmax_inside = (
-            normalization.channel_order,
-            normalize_inside,
-            argmax_inside,
-        )
+        self.channel_order = normalization.channel_order
+        self.normalize_inside, self.argmax_inside = normalize_inside, argmax_inside
         for name in ("mean", "std"):
             self.register_buffer(name, torch.tensor(getattr(normalization, name)).view(3, 1, 1))
 
@@ -58,14 +57,14 @@ class DeployedNetwork(nn.Module):
         return logits.argmax(1).to(torch.uint8) if self.argmax_inside else logits
 
     def example(self, size: tuple[int, int] = (128, 160), batch: int = 2) -> Tensor:
-        """An input of the right type and layout: noise."""
+        """Random input of the expected dtype and layout; ``size`` is (height, width)."""
         if self.normalize_inside:
             return torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8)
         return torch.randn(batch, 3, *size)
 
 
 def require_onnx(*packages: str) -> None:
-    """Raises ValueError with the remedy where one of the optional packages is not installed."""
+    """Raises ValueError, with the remedy, if one of the optional packages is not installed."""
     absent = [name for name in packages if importlib.util.find_spec(name) is None]
     if absent:
         raise ValueError(
@@ -75,38 +74,25 @@ def require_onnx(*packages: str) -> None:
 
 
 def export_onnx(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any]) -> None:
-    """Writes ``deployed`` as an ONNX file of any batch and size (at least 32x32). Raises ValueError
-    where ONNX is not installed.
+    """Writes an ONNX file for any batch size and any image size of at least 32x32 pixels.
 
-    ``metadata`` (plain values) are stored in the file beside what the graph does: see METADATA_KEY.
+    ``metadata``: plain values, stored under METADATA_KEY. Raises ValueError if ONNX is not
+    installed.
     """
     require_onnx("onnx", "onnxscript")
     import onnx
 
-    batch, height, width = (
-        torch.export.Dim("batch"),
-        torch.export.Dim("height", min=32),
-        torch.export.Dim("width", min=32),
-    )
-    axes = (batch, height, width) if deployed.normalize_inside else (batch, None, height, width)
-    level = logging.getLogger("torch.onnx").level
-    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), torch.no_grad():
-            warnings.simplefilter("ignore")  # the exporter's remarks to its own developers
-            program = torch.onnx.export(
-                deployed.eval(),
-                (deployed.example(),),
-                dynamo=True,
-                dynamic_shapes=(
-                    {place: axis for place, axis in enumerate(axes) if axis is not None},
-                ),
-                input_names=["image"],
-                output_names=["train_ids" if deployed.argmax_inside else "logits"],
-                verbose=False,
-            )
-    finally:
-        logging.getLogger("torch.onnx").setLevel(level)
+    output_name = "train_ids" if deployed.argmax_inside else "logits"
+    with _quiet_exporter(), torch.no_grad():
+        program = torch.onnx.export(
+            deployed.eval(),
+            (deployed.example(),),
+            dynamo=True,
+            dynamic_shapes=(_dynamic_axes(deployed, min_size=32),),
+            input_names=["image"],
+            output_names=[output_name],
+            verbose=False,
+        )
     proto = program.model_proto
     proto.metadata_props.append(
         onnx.StringStringEntryProto(key=METADATA_KEY, value=_metadata(deployed, metadata))
@@ -116,18 +102,12 @@ def export_onnx(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any])
 
 
 def export_program(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any]) -> None:
-    """Writes ``deployed`` as a program of torch.export (.pt2) of any batch and any size from 33x33
-    on. ``metadata`` as in ``export_onnx``.
+    """Writes a torch.export program (.pt2) for any batch size and images of at least 33x33 pixels.
+
+    ``metadata``: plain values, stored under METADATA_KEY.
     """
-    # 33: the smallest side whose stride-32 map has two pixels; a single one would be taken for a
-    # constant.
-    axes = {
-        0: torch.export.Dim("batch"),
-        2: torch.export.Dim("height", min=33),
-        3: torch.export.Dim("width", min=33),
-    }
-    if deployed.normalize_inside:
-        axes = {0: axes[0], 1: axes[2], 2: axes[3]}
+    # 33 is the smallest side with two pixels at stride 32; a single one would become a constant.
+    axes = _dynamic_axes(deployed, min_size=33)
     with torch.no_grad():
         program = torch.export.export(
             deployed.eval(), (deployed.example(),), dynamic_shapes=(axes,)
@@ -135,61 +115,83 @@ def export_program(deployed: DeployedNetwork, path: Path, metadata: dict[str, An
     torch.export.save(program, path, extra_files={METADATA_KEY: _metadata(deployed, metadata)})
 
 
+def _dynamic_axes(deployed: DeployedNetwork, min_size: int) -> dict[int, torch.export.Dim]:
+    """Variable axes of the input: batch, height and width."""
+    height_axis = 1 if deployed.normalize_inside else 2
+    return {
+        0: torch.export.Dim("batch"),
+        height_axis: torch.export.Dim("height", min=min_size),
+        height_axis + 1: torch.export.Dim("width", min=min_size),
+    }
+
+
+@contextmanager
+def _quiet_exporter() -> Iterator[None]:
+    """Hides warnings and log messages that the ONNX exporter has for its own developers."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
+
+
 def _metadata(deployed: DeployedNetwork, metadata: dict[str, Any]) -> str:
-    return json.dumps(
-        metadata
-        | {
-            "normalize_inside": deployed.normalize_inside,
-            "argmax_inside": deployed.argmax_inside,
-        }
-    )
+    """Metadata of an exported file as JSON, with what is part of the graph."""
+    graph = {
+        "normalize_inside": deployed.normalize_inside,
+        "argmax_inside": deployed.argmax_inside,
+    }
+    return json.dumps(metadata | graph)
 
 
 class ExportedNetwork(ABC):
-    """An exported file: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W), whatever its
-    graph holds.
+    """Exported network: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W).
 
-    Subclasses read the file and ``run`` the graph. ``least``: the smallest side of an image that it
-    takes.
+    Normalization and argmax are done here if the graph does not contain them. Subclasses read the
+    file and ``run`` the graph. ``min_size``: smallest height and width of an image, in pixels.
     """
 
-    least = 32
+    min_size = 32
 
     def __init__(self, path: Path, metadata: str | None, num_classes: int):
-        """``metadata``: what the file holds under METADATA_KEY. Raises ValueError for none, or
-        another number of classes.
+        """``metadata``: the value of METADATA_KEY in the file.
+
+        Raises ValueError if it is missing, or if the number of classes is another.
         """
         if not metadata:
             raise ValueError(
-                f"{path} does not say what its input and its classes are. Expected a file made by:"
+                f"{path} has no metadata about its input and classes. Expected a file made by:"
                 " python -m scripts.export"
             )
         self.metadata = json.loads(metadata)
         if self.metadata["num_classes"] != num_classes:
             raise ValueError(
-                f"{path} has {self.metadata['num_classes']} classes; {num_classes} are expected here."
+                f"{path} has {self.metadata['num_classes']} classes; expected {num_classes}."
             )
-        self.name, self.normalize = (
-            self.metadata["name"],
-            InputNormalization.from_dict(self.metadata["input"]),
-        )
+        self.name = self.metadata["name"]
+        self.normalize = InputNormalization.from_dict(self.metadata["input"])
 
     @abstractmethod
     def run(self, image: np.ndarray) -> np.ndarray:
-        """The graph as it is: its own input to its own output."""
+        """Runs the graph: its own input to its own output, see DeployedNetwork."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
         if not self.metadata["normalize_inside"]:
-            images = np.ascontiguousarray(
-                self.normalize(torch.from_numpy(images)).numpy()
-            )  # (N, 3, H, W)
+            normalized = self.normalize(torch.from_numpy(images))  # (N, 3, H, W)
+            images = np.ascontiguousarray(normalized.numpy())
         output = self.run(images)
         return output if self.metadata["argmax_inside"] else output.argmax(1).astype(np.uint8)
 
 
 class OnnxNetwork(ExportedNetwork):
-    """An ONNX file in ONNX Runtime. Raises FileNotFoundError; ValueError for a damaged file, one
-    not exported here, or other classes.
+    """ONNX file, run by ONNX Runtime.
+
+    Raises FileNotFoundError, or ValueError for a damaged file, one that scripts.export has not
+    written, or another number of classes.
     """
 
     def __init__(
@@ -216,25 +218,22 @@ class OnnxNetwork(ExportedNetwork):
             providers.insert(0, "CUDAExecutionProvider")
         try:
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
-        except Exception as error:  # onnxruntime's own errors have no common base but this
+        except Exception as error:  # the errors of onnxruntime have no other common base
             raise ValueError(
                 f"{path} cannot be loaded by ONNX Runtime ({str(error).splitlines()[0]}). Export it"
                 " again."
             ) from error
-        super().__init__(
-            path, self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY), num_classes
-        )
+        metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+        super().__init__(path, metadata, num_classes)
 
     def run(self, image: np.ndarray) -> np.ndarray:
         return self.session.run(None, {"image": image})[0]
 
 
 class ProgramNetwork(ExportedNetwork):
-    """A program of torch.export in PyTorch. Raises FileNotFoundError; ValueError for a damaged
-    file, one not exported here, or other classes.
-    """
+    """Program of torch.export (.pt2), run by PyTorch. Raises what OnnxNetwork raises."""
 
-    least = 33
+    min_size = 33
 
     def __init__(self, path: Path, num_classes: int, device: torch.device):
         path = Path(path)
@@ -243,28 +242,23 @@ class ProgramNetwork(ExportedNetwork):
                 f"No program at {path}. Make one with: python -m scripts.export CHECKPOINT --format"
                 f" torch --output {path}"
             )
-        found = {METADATA_KEY: ""}
+        extra_files = {METADATA_KEY: ""}
         try:
-            program = torch.export.load(path, extra_files=found)
-        except (
-            Exception
-        ) as error:  # for a damaged file torch raises anything from RuntimeError to UnpicklingError
+            program = torch.export.load(path, extra_files=extra_files)
+        except Exception as error:  # a damaged file raises RuntimeError, UnpicklingError, ...
             raise ValueError(
                 f"{path} cannot be loaded by torch.export ({str(error).splitlines()[0]}). Export it"
                 " again."
             ) from error
-        super().__init__(path, found[METADATA_KEY], num_classes)
+        super().__init__(path, extra_files[METADATA_KEY], num_classes)
         self.device = device
-        if device.type != "cpu":  # where it was exported
+        if device.type != "cpu":  # programs are exported on the CPU
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, device)
         self.program = program.module()
 
     def run(self, image: np.ndarray) -> np.ndarray:
+        x = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         with torch.inference_mode():
-            return (
-                self.program(torch.from_numpy(np.ascontiguousarray(image)).to(self.device))
-                .cpu()
-                .numpy()
-            )
+            return self.program(x).cpu().numpy()

@@ -1,6 +1,4 @@
-"""Predictor: uint8 images in, class scores or class maps out; from a network, or from a
-checkpoint.
-"""
+"""Predicts class scores and class maps of uint8 images, with a network or a checkpoint."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -18,11 +16,15 @@ from model.preprocessing import InputNormalization
 
 
 class Predictor:
-    """Class maps of uint8 RGB images.
+    """Predicts class maps of uint8 RGB images.
 
-    ``network`` offers ``low_resolution``; it is put into evaluation mode for every prediction, and
-    back. Its weights may be in half precision. ``autocast()`` opens its precision; by default there
-    is none. ``views``: test-time augmentation, averaged.
+    Args:
+        network: offers ``low_resolution``; set to evaluation mode during each prediction. Its
+            weights may be in half precision.
+        normalize: the input normalization of the network.
+        device: where the network is.
+        autocast: returns the context in which the network computes; default: no autocast.
+        views: test-time augmentation, whose probabilities are averaged.
     """
 
     def __init__(
@@ -38,10 +40,9 @@ class Predictor:
 
     @torch.inference_mode()
     def class_scores(self, images: Tensor) -> Tensor:
-        """Scores of each class at every pixel: (N, H, W, 3) uint8 -> (N, C, H, W) float32 on the
-        device.
+        """Logits, or mean probabilities of the ``views``: (N, H, W, 3) uint8 -> (N, C, H, W).
 
-        Logits; with ``views`` the mean of the probabilities.
+        The result is float32, on the device.
         """
         training = self.network.training
         self.network.eval()
@@ -52,16 +53,15 @@ class Predictor:
         else:
             with self.autocast():
                 logits = self.network.low_resolution(x).logits
-            # In float32: interpolated in half precision, neighboring classes would tie.
-            scores = F.interpolate(
-                logits.float(), size=x.shape[-2:], mode="bilinear", align_corners=False
-            )
+            # In float32: interpolation in half precision would make classes tie.
+            size = x.shape[-2:]
+            scores = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
         self.network.train(training)
         return scores
 
     def __call__(self, images: Tensor) -> Tensor:
-        """Class maps: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds on the device."""
-        # max() is several times faster than argmax() on a CPU. Softmax would not change the order.
+        """Predicts class maps: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds on the device."""
+        # max() is several times faster than argmax() on a CPU; softmax would not change the order.
         return self.class_scores(images).max(1).indices.to(torch.uint8)
 
 
@@ -72,9 +72,10 @@ def load_predictor(
     dtype: torch.dtype = torch.float32,
     views: tuple[TTAView, ...] = (),
 ) -> Predictor:
-    """The predictor of a checkpoint's content: BatchNorm folded, weights in ``dtype``.
+    """Builds the predictor of a checkpoint: BatchNorm folded, weights in ``dtype``.
 
-    Raises ValueError for a checkpoint with another number of classes.
+    ``checkpoint``: content, as read_checkpoint returns it. Raises ValueError if it has another
+    number of classes than ``num_classes``.
     """
     network, normalize = load_network(checkpoint, num_classes)
     return Predictor(for_inference(network, device, dtype), normalize, device, views=views)

@@ -1,6 +1,4 @@
-"""Segmenting images that are too large for one pass: in windows that overlap, of which the middles
-are kept.
-"""
+"""Segments images that are too large for one pass, in overlapping tiles."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -8,42 +6,38 @@ from typing import NamedTuple
 import numpy as np
 
 STRIDE = 32
-"""Of the network. Windows begin at multiples of it, so that its grids lie in a window as they lie
-in the whole image.
+"""Output stride of the network. Tiles begin at its multiples, so that the grids of the network have
+the same position in a tile as in the whole image.
 """
 MARGIN = 128
-"""Pixels around the part of a window that is kept, whose context a pixel sees at the least, where
-the image has them.
-"""
+"""Context around the kept part of a tile, in pixels; less only at the border of the image."""
 
 
-class Window(NamedTuple):
-    """``inside``: rows and columns of the image that the network sees; ``kept``: those of its
-    answer that are used.
-    """
+class Tile(NamedTuple):
+    """Rows and columns of a tile: ``input`` to the network, and ``kept`` of its prediction."""
 
-    inside: tuple[slice, slice]
+    input: tuple[slice, slice]
     kept: tuple[slice, slice]
 
 
-def windows(size: tuple[int, int], tile: int, margin: int = MARGIN) -> Iterator[Window]:
-    """Windows of at most ``tile`` pixels each way, whose kept parts cover an image of (height,
-    width) ``size`` once.
+def tiles(size: tuple[int, int], tile: int, margin: int = MARGIN) -> Iterator[Tile]:
+    """Yields tiles whose ``kept`` parts cover an image of ``size`` (height, width) exactly once.
 
-    Raises ValueError unless ``tile`` and ``margin`` are multiples of STRIDE that leave something to
-    keep.
+    ``tile``: largest height and width of a tile, in pixels. Raises ValueError unless ``tile`` and
+    ``margin`` are multiples of STRIDE and ``tile`` is larger than two margins.
     """
     if tile % STRIDE or margin % STRIDE or tile <= 2 * margin:
         raise ValueError(
             f"Tiles of {tile} pixels with a margin of {margin}: expected multiples of {STRIDE}, and"
             f" more than {2 * margin}."
         )
-    for row_inside, row_kept in _spans(size[0], tile, margin):
-        for column_inside, column_kept in _spans(size[1], tile, margin):
-            yield Window((row_inside, column_inside), (row_kept, column_kept))
+    for row_input, row_kept in _axis_tiles(size[0], tile, margin):
+        for column_input, column_kept in _axis_tiles(size[1], tile, margin):
+            yield Tile((row_input, column_input), (row_kept, column_kept))
 
 
-def _spans(length: int, tile: int, margin: int) -> Iterator[tuple[slice, slice]]:
+def _axis_tiles(length: int, tile: int, margin: int) -> Iterator[tuple[slice, slice]]:
+    """``tiles`` along one axis of ``length`` pixels: (input, kept)."""
     start = 0
     while True:
         first = max(0, start - margin)
@@ -58,23 +52,22 @@ def _spans(length: int, tile: int, margin: int) -> Iterator[tuple[slice, slice]]
 def in_tiles(
     segment: Callable[[np.ndarray], np.ndarray], tile: int, margin: int = MARGIN
 ) -> Callable[[np.ndarray], np.ndarray]:
-    """``segment``, an (H, W, 3) image -> (H, W) trainIds, done window by window wherever the image
-    is larger than ``tile``.
+    """Wraps ``segment``, (H, W, 3) image -> (H, W) trainIds, to work in tiles of ``tile`` pixels.
 
-    Each window is segmented as if it were the image. For a network that looks no further than
-    ``margin`` the answer is that of a single pass. BiSeNet's attention averages over all it is
-    given: in tiles it averages over the tile, and answers may differ anywhere.
+    Each tile is segmented like an image. The result equals a single pass only for a network whose
+    receptive field reaches at most ``margin`` pixels. The attention of BiSeNet averages over its
+    whole input, here the tile: predictions may differ from a single pass at any pixel.
     """
 
     def segment_tiled(image: np.ndarray) -> np.ndarray:
         train_ids = np.empty(image.shape[:2], np.uint8)
-        for inside, kept in windows(image.shape[:2], tile, margin):
-            answer = segment(image[inside])
+        for region, kept in tiles(image.shape[:2], tile, margin):
+            prediction = segment(image[region])
             rows, columns = (
-                slice(k.start - i.start, k.stop - i.start)
-                for k, i in zip(kept, inside, strict=True)
+                slice(k.start - r.start, k.stop - r.start)
+                for k, r in zip(kept, region, strict=True)
             )
-            train_ids[kept] = answer[rows, columns]
+            train_ids[kept] = prediction[rows, columns]
         return train_ids
 
     return segment_tiled

@@ -1,6 +1,4 @@
-"""Looks at one image, of other sizes or mirrored, whose class probabilities are averaged, of all of
-it or of a part.
-"""
+"""Test-time augmentation: multi-scale and flipped predictions, averaged; of images or crops."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,20 +9,22 @@ from torch import Tensor, nn
 
 from model.fused_upsampling import at_least_float32, upsampled_softmax
 
-SMALLEST = 32
-"""Pixels a side that the network takes at the least."""
+MIN_SIZE = 32
+"""Smallest height and width of the network's input, in pixels."""
 
 
 class TTAView(NamedTuple):
-    """One look at an image: resized by ``scale``, perhaps mirrored."""
+    """An augmented copy of an image: resized by ``scale`` and, with ``flip``, mirrored."""
 
     scale: float
     flip: bool = False
 
 
 class CropRegion(NamedTuple):
-    """A part of each image: its ``size`` (H, W), and its ``affine_theta`` (N, 2, 3), as ``affine_grid``
-    takes it: dataset.transforms.CropWindow.affine_theta.
+    """Crops of a batch of images: one ``size`` (height, width), a position for each image.
+
+    ``affine_theta`` (N, 2, 3) is the argument of ``affine_grid``; see
+    dataset.transforms.CropWindow.affine_theta.
     """
 
     affine_theta: Tensor
@@ -39,7 +39,7 @@ TTA_PRESETS = {
         for flip in (False, True)
     ),
 }
-"""Test-time augmentation. Scores with it are never to be compared with scores without."""
+"""Test-time augmentations by name. Do not compare scores with and without them."""
 
 
 def mean_probabilities(
@@ -47,40 +47,32 @@ def mean_probabilities(
     images: Tensor,
     views: Sequence[TTAView],
     autocast: Callable[[], AbstractContextManager],
-    part: CropRegion | None = None,
+    crop: CropRegion | None = None,
 ) -> Tensor:
-    """The mean over the ``views`` of the softmax at the size of the images: (N, 3, H, W),
-    normalized -> (N, C, H, W) float32.
+    """Class probabilities, averaged over ``views``.
 
-    ``part``: the images are looked at as a whole, and the softmax is that of their parts, (N, C,
-    *part.size).
+    (N, 3, H, W), normalized -> (N, C, H, W), float32 or float64. With ``crop`` the network sees the
+    whole images, and the probabilities are those of the crops: (N, C, *crop.size).
     """
     size, total = images.shape[-2:], None
-    grid = (
-        None
-        if part is None
-        else F.affine_grid(part.affine_theta, [len(images), 1, *part.size], align_corners=False)
-    )
+    grid = None
+    if crop is not None:
+        shape = [len(images), 1, *crop.size]
+        grid = F.affine_grid(crop.affine_theta, shape, align_corners=False)  # (N, h, w, 2)
     for view in views:
-        seen = (
-            images
-            if view.scale == 1
-            else F.interpolate(
-                images,
-                size=[max(SMALLEST, round(side * view.scale)) for side in size],
-                mode="bilinear",
-            )
-        )
+        x = images
+        if view.scale != 1:
+            view_size = [max(MIN_SIZE, round(side * view.scale)) for side in size]
+            x = F.interpolate(images, size=view_size, mode="bilinear")
         with autocast():
-            logits = model.low_resolution(
-                seen.flip(3) if view.flip else seen, with_aux=False
-            ).logits
+            logits = model.low_resolution(x.flip(3) if view.flip else x, with_aux=False).logits
         logits = at_least_float32(logits.flip(3) if view.flip else logits)
         if grid is None:
             probabilities = upsampled_softmax(logits, size)
         else:
-            probabilities = F.grid_sample(
+            crops = F.grid_sample(
                 logits.contiguous(), grid, padding_mode="border", align_corners=False
-            ).softmax(1)
+            )
+            probabilities = crops.softmax(1)
         total = probabilities if total is None else total + probabilities
     return total if len(views) == 1 else total / len(views)

@@ -1,6 +1,4 @@
-"""Supervised segmentation losses (Eqs. 1, 2, 4): cross-entropy, OHEM, class weights. Computed in
-float32 under any autocast.
-"""
+"""Segmentation losses (Eqs. 1, 2, 4) in float32: cross-entropy, OHEM, class weights."""
 
 import math
 from collections.abc import Callable
@@ -19,29 +17,28 @@ def cross_entropy(
     valid_pixels: float | None = None,
     weight: Tensor | None = None,
 ) -> Tensor:
-    """Eq. 2: softmax cross-entropy, the mean over the valid pixels; 0 (with zero gradient) where no
-    pixel is valid, never NaN.
+    """Softmax cross-entropy, averaged over the valid pixels (Eq. 2).
 
-    Args: logits (N, C, h, w), interpolated bilinearly where they are smaller than the label; label
-    (N, H, W) of any integer type, trainIds or ``ignore_index``; ``valid_pixels``: of the whole
-    batch where this is a part of it, so that the parts' losses add up to the mean over the whole,
-    by default those of ``label``; ``weight`` (N, H, W) multiplies each pixel's term and does not
-    change what the sum is divided by. Returns a scalar.
+    Returns a scalar; 0 with zero gradient if no pixel is valid, never NaN.
+
+    Args:
+        logits: (N, C, h, w); upsampled bilinearly if smaller than the label.
+        label: (N, H, W) of any integer type, trainIds or ``ignore_index``.
+        valid_pixels: the divisor; default: the valid pixels of ``label``. For a micro-batch it is
+            the number in the whole batch, so that the losses add up to the mean over the batch.
+        weight: (N, H, W), multiplies the term of each pixel; it does not change the divisor.
     """
     logits = at_least_float32(logits)
     full_size = logits.shape[-2:] == label.shape[-2:]
-    total = (cross_entropy_sum if full_size else upsampled_cross_entropy_sum)(
-        logits, label, ignore_index, weight
-    )
-    return total / (
-        (label != ignore_index).sum().clamp(min=1) if valid_pixels is None else max(1, valid_pixels)
-    )
+    loss_sum = cross_entropy_sum if full_size else upsampled_cross_entropy_sum
+    total = loss_sum(logits, label, ignore_index, weight)
+    if valid_pixels is None:
+        return total / (label != ignore_index).sum().clamp(min=1)
+    return total / max(1, valid_pixels)
 
 
 PixelWeights = Callable[[Tensor, Tensor], Tensor]
-"""(logits (N, C, h, w), label (N, H, W)) -> the weight of every pixel (N, H, W), without gradient:
-``ohem_weights`` or ``ClassWeights``.
-"""
+"""Function (logits (N, C, h, w), label (N, H, W)) -> pixel weights (N, H, W)."""
 
 
 def segmentation_loss(
@@ -50,72 +47,66 @@ def segmentation_loss(
     ignore_index: int = 255,
     valid_pixels: float | None = None,
     weight: Tensor | None = None,
-    weighting: PixelWeights | None = None,
+    pixel_weights: PixelWeights | None = None,
 ) -> Tensor:
-    """Eq. 1 with alpha = 1 and k = 3: cross-entropy on the main output and on each auxiliary one.
-    Also Eq. 4.
+    """Sum of the cross-entropies of the main and the auxiliary outputs (Eq. 1, alpha = 1; Eq. 4).
 
-    Args: ``output`` with ``.logits`` (N, C, H, W) and ``.aux``, a tuple of such, or all of them at
-    stride 8 as the network's ``low_resolution`` gives them: the same value, cheaper; label (N, H,
-    W); ``valid_pixels`` and ``weight`` as for ``cross_entropy``; ``weighting`` makes further
-    weights, of each output's own. Returns a scalar.
+    Returns a scalar.
+
+    Args:
+        output: a SegmentationOutput, at full size or from ``low_resolution`` (same value, cheaper).
+        label: (N, H, W), trainIds or ``ignore_index``.
+        valid_pixels, weight: as for ``cross_entropy``.
+        pixel_weights: computes weights (N, H, W) from the logits of each output and the label; they
+            are multiplied with ``weight``.
     """
 
-    def one(logits: Tensor) -> Tensor:
-        weights = [
-            each
-            for each in (weight, weighting and weighting(logits.detach(), label))
-            if each is not None
-        ]
-        return cross_entropy(
-            logits, label, ignore_index, valid_pixels, math.prod(weights) if weights else None
-        )
+    def output_loss(logits: Tensor) -> Tensor:
+        factors = [] if weight is None else [weight]
+        if pixel_weights is not None:
+            factors.append(pixel_weights(logits.detach(), label))
+        product = math.prod(factors) if factors else None
+        return cross_entropy(logits, label, ignore_index, valid_pixels, product)
 
-    return sum(one(logits) for logits in (output.logits, *output.aux))
+    return sum(output_loss(logits) for logits in (output.logits, *output.aux))
 
 
 def ohem_weights(
     logits: Tensor,
     label: Tensor,
     ignore_index: int = 255,
-    probability: float = 0.7,
-    least: float = 1 / 16,
+    max_probability: float = 0.7,
+    min_fraction: float = 1 / 16,
 ) -> Tensor:
-    """Online hard example mining (OHEM; Shrivastava et al., CVPR 2016, in the pixelwise form of the
-    original BiSeNet).
+    """Online hard example mining (OHEM; Shrivastava et al., CVPR 2016; pixelwise as in BiSeNet).
 
-    Pixels whose true class has a probability below ``probability`` count, but no fewer than the
-    share ``least`` of the valid ones, the hardest. Returns weights (N, H, W): 0, or the factor that
-    makes the sum over these pixels, divided by all valid ones, their mean.
+    Selects the pixels whose true class has a probability below ``max_probability``, and at least
+    the fraction ``min_fraction`` of the valid pixels, the hardest. Returns weights (N, H, W): 0, or
+    valid / selected pixels, so that ``cross_entropy`` becomes the mean over the selected pixels.
     """
-    full = F.interpolate(
-        at_least_float32(logits), size=label.shape[-2:], mode="bilinear", align_corners=False
-    )
-    losses = F.cross_entropy(
-        full, label.long(), ignore_index=ignore_index, reduction="none"
-    )  # (N, H, W)
+    size = label.shape[-2:]
+    full = F.interpolate(at_least_float32(logits), size, mode="bilinear", align_corners=False)
+    losses = F.cross_entropy(full, label.long(), ignore_index=ignore_index, reduction="none")
     valid = label != ignore_index
     ranked = losses.masked_fill(~valid, -1).flatten().sort(descending=True).values
-    last = (
-        (valid.sum() * least).long().clamp(max=ranked.numel() - 1)
-    )  # on the device: nothing waits for it
-    hard = valid & (losses >= ranked[last].clamp(max=-math.log(probability)))
+    # On the device: indexing with a host number would make a GPU wait.
+    last = (valid.sum() * min_fraction).long().clamp(max=ranked.numel() - 1)
+    hard = valid & (losses >= ranked[last].clamp(max=-math.log(max_probability)))
     return hard * (valid.sum() / hard.sum().clamp(min=1))
 
 
 class ClassWeights:
-    """Pixels weigh by their class: rarer classes more, by 1 / sqrt(share), so that the mean weight
-    of a pixel is 1.
+    """Class weights proportional to 1 / sqrt(class frequency), with a mean over all pixels of 1.
 
-    ``pixels``: (C,) how many pixels of each class the training labels hold. A class that never
-    occurs weighs 0.
+    ``class_pixels``: (C,) number of pixels of each class in the training labels. The weight of a
+    class without pixels is 0.
     """
 
-    def __init__(self, pixels: Tensor, device: torch.device):
-        share = pixels.double() / pixels.sum()
-        raw = torch.where(share > 0, share.clamp(min=1e-12).rsqrt(), 0.0)
-        table = torch.zeros(256)
-        table[: len(pixels)] = (raw / (raw * share).sum()).float()
+    def __init__(self, class_pixels: Tensor, device: torch.device):
+        frequency = class_pixels.double() / class_pixels.sum()
+        weights = torch.where(frequency > 0, frequency.clamp(min=1e-12).rsqrt(), 0.0)
+        table = torch.zeros(256)  # by label value; 0 for the ignored
+        table[: len(class_pixels)] = (weights / (weights * frequency).sum()).float()
         self.table = table.to(device)
 
     def __call__(self, _logits: Tensor, label: Tensor) -> Tensor:
@@ -123,13 +114,17 @@ class ClassWeights:
 
 
 def build_pixel_weights(
-    kind: str, pixels: Tensor | None, device: torch.device
+    kind: str, class_pixels: Tensor | None, device: torch.device
 ) -> PixelWeights | None:
-    """ "equal": None; "hard": ``ohem_weights``; "class": ``ClassWeights`` of ``pixels`` (C,), those
-    of the training labels.
+    """Pixel weights called ``kind``: "none" -> None, "ohem", or "class".
+
+    ``class_pixels``: (C,) number of pixels of each class in the training labels, for "class".
+    Raises ValueError for another kind.
     """
-    return {
-        "equal": lambda: None,
-        "hard": lambda: ohem_weights,
-        "class": lambda: ClassWeights(pixels, device),
-    }[kind]()
+    if kind == "none":
+        return None
+    if kind == "ohem":
+        return ohem_weights
+    if kind == "class":
+        return ClassWeights(class_pixels, device)
+    raise ValueError(f"Unknown pixel weights {kind!r}; expected none, ohem or class.")

@@ -194,7 +194,7 @@ class AdversarialAdaptation(Method):
             source_output,
             source.label,
             valid_pixels=source.valid_pixels,
-            weighting=self.context.pixel_weights,
+            pixel_weights=self.context.pixel_weights,
         )
         return loss, source_output, target_output
 

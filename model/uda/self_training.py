@@ -171,7 +171,7 @@ class SelfTraining(Method):
                 source.label,
                 IGNORE_INDEX,
                 source.valid_pixels,
-                weighting=context.pixel_weights,
+                pixel_weights=context.pixel_weights,
             )
 
         def pasted_pixel_weights(logits: Tensor, label: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ def test_imagenet_input_is_the_published_formula():
 def test_authors_inputs():
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 1, 1, 3)
     torch.testing.assert_close(
-        INPUT_CONVENTIONS["step34"](image).flatten(),
+        INPUT_CONVENTIONS["caffe_bgr"](image).flatten(),
         torch.tensor([30 - 73.16, 20 - 82.91, 10 - 72.39]),
     )
     torch.testing.assert_close(
-        INPUT_CONVENTIONS["step2"](image).flatten(), torch.tensor([10, 20, 30]) / 255
+        INPUT_CONVENTIONS["unit_rgb"](image).flatten(), torch.tensor([10, 20, 30]) / 255
     )
 
 

@@ -156,7 +156,7 @@ def test_a_published_checkpoint_gives_the_same_logits(tmp_path, backbone, wrappe
         else state
     )
     torch.save(content, tmp_path / "theirs.pth")
-    run(tmp_path / "theirs.pth", "--input", "step34", "--output", tmp_path / "run/last.pt")
+    run(tmp_path / "theirs.pth", "--input", "caffe_bgr", "--output", tmp_path / "run/last.pt")
     checkpoint = read_checkpoint(tmp_path / "run/last.pt")
     ours, normalize = load_network(checkpoint, 19)
     assert (normalize.channel_order, normalize.mean) == ("bgr", (73.16, 82.91, 72.39))
@@ -173,7 +173,7 @@ def test_the_result_can_be_scored(cityscapes_root, tmp_path, capsys):
     run(
         tmp_path / "theirs.pth",
         "--input",
-        "step2",
+        "unit_rgb",
         "--output",
         tmp_path / "last.pt",
         "--name",
@@ -211,7 +211,7 @@ def test_what_cannot_be_taken_over_is_refused(tmp_path):
     def refused(content, message: str) -> None:
         torch.save(content, tmp_path / "x.pth")
         with pytest.raises(ValueError, match=message):
-            run(tmp_path / "x.pth", "--input", "step2", "--output", tmp_path / "last.pt")
+            run(tmp_path / "x.pth", "--input", "unit_rgb", "--output", tmp_path / "last.pt")
         assert not (tmp_path / "last.pt").exists()
 
     refused(
@@ -242,4 +242,4 @@ def test_an_output_below_a_file_is_refused(tmp_path):
     torch.save(published().state_dict(), tmp_path / "theirs.pth")
     output: Path = tmp_path / "theirs.pth/last.pt"
     with pytest.raises(OSError, match="Cannot write into"):
-        run(tmp_path / "theirs.pth", "--input", "step2", "--output", output)
+        run(tmp_path / "theirs.pth", "--input", "unit_rgb", "--output", output)

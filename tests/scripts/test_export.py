@@ -77,7 +77,7 @@ def test_normalization_left_outside_is_done_by_the_user_of_the_file(checkpoint, 
 def test_argmax_left_outside_and_bgr_input(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "last.pt")
     content = read_checkpoint(checkpoint)
-    torch.save(content | {"input": INPUT_CONVENTIONS["step34"].as_dict()}, checkpoint)
+    torch.save(content | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()}, checkpoint)
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-argmax")
     part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
     assert part.session.get_outputs()[0].type == "tensor(float)"

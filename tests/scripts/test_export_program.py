@@ -56,7 +56,8 @@ def test_any_batch_and_size(checkpoint, exported, shape):
 def test_what_is_left_outside_is_done_by_the_user_of_the_file(tmp_path):
     checkpoint = write_checkpoint(tmp_path / "last.pt")
     torch.save(
-        read_checkpoint(checkpoint) | {"input": INPUT_CONVENTIONS["step34"].as_dict()}, checkpoint
+        read_checkpoint(checkpoint) | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()},
+        checkpoint,
     )
     run(checkpoint, "--output", tmp_path / "net.pt2", "--without-argmax", "--without-normalization")
     part = ProgramNetwork(tmp_path / "net.pt2", 19, CPU)

@@ -1,6 +1,4 @@
-"""scripts/predict.py as a command: what comes out of images and videos, and what it does with bad
-ones.
-"""
+"""scripts/predict.py with images, videos and unusable input."""
 
 import resource
 import subprocess
@@ -42,18 +40,15 @@ def read(path: Path) -> np.ndarray:
     return np.array(Image.open(path))
 
 
-def test_every_kind_of_result_tells_the_same_classes(checkpoint, frames, tmp_path):
-    kinds = ("trainIds", "labelIds", "color", "overlay")
-    run(
-        frames / "0.png",
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "out",
-        "--no-legend",
-        "--save",
-        *kinds,
-    )
+def predict(checkpoint: Path, output: Path, *words) -> None:
+    """Runs the command with ``words``, inputs first, for one network."""
+    run(*words, "--model", checkpoint, "--output", output)
+
+
+def test_all_kinds_of_results_show_the_same_classes(checkpoint, frames, tmp_path):
+    """Overlay, color picture, labelIds and trainIds come from one prediction."""
+    kinds = ("trainIds", "labelIds", "colour", "overlay")
+    predict(checkpoint, tmp_path / "out", frames / "0.png", "--no-legend", "--save", *kinds)
     train_ids, label_ids, color, overlay = (read(tmp_path / f"out/0_{kind}.png") for kind in kinds)
     assert train_ids.shape == (64, 96)
     assert len(np.unique(train_ids)) > 3
@@ -62,7 +57,8 @@ def test_every_kind_of_result_tells_the_same_classes(checkpoint, frames, tmp_pat
     assert np.abs(overlay - (0.45 * read(frames / "0.png") + 0.55 * color)).max() <= 1
 
 
-def test_a_legend_lies_below_the_picture_and_shows_every_color():
+def test_the_legend_shows_all_colors_below_the_picture():
+    """with_legend leaves the picture unchanged and adds the color of each class."""
     picture = np.zeros((50, 700, 3), np.uint8)
     found = with_legend(picture, CLASS_NAMES, COLORS)
     assert np.array_equal(found[:50, :700], picture)
@@ -70,12 +66,11 @@ def test_a_legend_lies_below_the_picture_and_shows_every_color():
     assert shown >= {tuple(color) for color in COLORS[:19].tolist()}
 
 
-def test_folders_and_patterns_are_read_and_other_files_skipped_with_a_warning(
-    checkpoint, frames, tmp_path, capsys
-):
+def test_other_files_are_skipped_with_a_warning(checkpoint, frames, tmp_path, capsys):
+    """Folders and patterns are read; unreadable and other files are named and skipped."""
     (frames / "notes.txt").write_text("no image")
     (frames / "broken.png").write_bytes((frames / "0.png").read_bytes()[:300])
-    run(frames, "--model", checkpoint, "--output", tmp_path / "folder")
+    predict(checkpoint, tmp_path / "folder", frames)
     assert sorted(path.name for path in (tmp_path / "folder").iterdir()) == [
         f"{n}_overlay.png" for n in range(3)
     ]
@@ -83,11 +78,12 @@ def test_folders_and_patterns_are_read_and_other_files_skipped_with_a_warning(
     assert "notes.txt skipped" in printed.out
     assert "broken.png" in printed.out + printed.err
     assert "frames per second" in printed.out
-    run(str(frames / "[01].png"), "--model", checkpoint, "--output", tmp_path / "pattern")
+    predict(checkpoint, tmp_path / "pattern", frames / "[01].png")
     assert len(list((tmp_path / "pattern").iterdir())) == 2
 
 
 def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
+    """Output names contain as much of the folder as makes them unique."""
     names = entry.output_names(
         [tmp_path / "a/1.png", tmp_path / "b/1.png", tmp_path / "b/2.png", tmp_path / "b/2.jpg"]
     )
@@ -97,6 +93,7 @@ def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
 
 @pytest.mark.parametrize("kind", ["alpha", "one channel", "one pixel", "thin"])
 def test_unusual_images_are_segmented(checkpoint, tmp_path, kind):
+    """Results have the size of the image, whatever its mode and size."""
     image = scene(0, (40, 50))[0]
     picture = {
         "alpha": Image.fromarray(np.dstack([image, np.full((40, 50), 99, np.uint8)])),
@@ -105,29 +102,20 @@ def test_unusual_images_are_segmented(checkpoint, tmp_path, kind):
         "thin": Image.fromarray(image[:3]),
     }[kind]
     picture.save(tmp_path / "x.png")
-    run(
-        tmp_path / "x.png",
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "out",
-        "--save",
-        "trainIds",
-        "overlay",
-    )
+    predict(checkpoint, tmp_path / "out", tmp_path / "x.png", "--save", "trainIds", "overlay")
     assert read(tmp_path / "out/x_trainIds.png").shape == picture.size[::-1]
 
 
 @pytest.mark.parametrize("channels", [(), (3,), (4,)])
 def test_sixteen_bits_are_refused(checkpoint, tmp_path, channels):
+    """Images of more than 8 bits per channel end with an error."""
     cv2.imwrite(str(tmp_path / "x.png"), np.zeros((40, 50, *channels), np.uint16))
     with pytest.raises(ValueError, match=r"expected 8 bits a channel"):
         run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out")
 
 
-def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(
-    checkpoint, frames, tmp_path, monkeypatch
-):
+def test_an_image_too_large_for_memory_is_not_decoded(checkpoint, frames, tmp_path, monkeypatch):
+    """The size is compared with the available memory before the image is read."""
     monkeypatch.setattr(entry, "available_memory", lambda device: 1_000_000)
     monkeypatch.setattr(entry, "read_image", lambda path: pytest.fail("was decoded"))
     with pytest.raises(ValueError, match=r"0.png is 64x96 .*Shrink it"):
@@ -135,12 +123,14 @@ def test_an_image_too_large_for_memory_is_refused_before_it_is_decoded(
 
 
 def test_a_decompression_bomb_is_refused(checkpoint, tmp_path):
+    """Small files of very many pixels end with an error."""
     Image.new("1", (20_000, 20_000)).save(tmp_path / "bomb.png")
     with pytest.raises(ValueError, match=r"bomb.png has more than 178,956,970 pixels"):
         run(tmp_path / "bomb.png", "--model", checkpoint, "--output", tmp_path / "out")
 
 
 def test_nothing_to_read_is_an_error(checkpoint, tmp_path):
+    """Absent files, and folders without image or video, end with an error."""
     with pytest.raises(FileNotFoundError, match="Nothing at"):
         run(tmp_path / "absent.png", "--model", checkpoint, "--output", tmp_path / "out")
     (tmp_path / "notes.txt").write_text("")
@@ -149,6 +139,7 @@ def test_nothing_to_read_is_an_error(checkpoint, tmp_path):
 
 
 def test_a_checkpoint_from_elsewhere_is_refused(frames, tmp_path):
+    """A file that is no checkpoint of this project ends with an error."""
     torch.save({"weight": torch.zeros(2)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="no checkpoint of this project"):
         run(frames, "--model", tmp_path / "other.pt", "--output", tmp_path / "out")
@@ -165,18 +156,11 @@ def write_video(path: Path, count: int = 12, size: tuple[int, int] = (64, 96)) -
 
 
 def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys):
-    run(
-        write_video(tmp_path / "drive.mp4"),
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "out",
-        "--save",
-        "overlay",
-        "color",
-    )
+    """A video of each kind, with frame count and frame rate of the input, that browsers play."""
+    video = write_video(tmp_path / "drive.mp4")
+    predict(checkpoint, tmp_path / "out", video, "--save", "overlay", "colour")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "drive_color.mp4",
+        "drive_colour.mp4",
         "drive_overlay.mp4",
     ]
     reader = VideoReader(tmp_path / "out/drive_overlay.mp4")
@@ -188,19 +172,20 @@ def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys)
 
 
 def test_odd_sizes_lose_their_last_row_and_column(tmp_path):
+    """VP9 with subsampled color needs even sizes."""
     assert VideoReader(write_video(tmp_path / "odd.mp4", size=(63, 95))).size == (62, 94)
 
 
 def test_a_video_that_cannot_be_decoded_is_refused(checkpoint, tmp_path):
+    """The error tells how to convert it, and nothing is written."""
     (tmp_path / "x.mp4").write_bytes(b"no video" * 1000)
     with pytest.raises(ValueError, match=r"x.mp4 cannot be decoded as a video.*convert it"):
         run(tmp_path / "x.mp4", "--model", checkpoint, "--output", tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_video_that_ends_in_the_middle_gives_what_there_is_and_says_so(
-    checkpoint, tmp_path, capsys
-):
+def test_a_truncated_video_is_segmented_with_a_warning(checkpoint, tmp_path, capsys):
+    """The frames before the damage are written, and the missing ones are counted."""
     writer = cv2.VideoWriter(
         str(tmp_path / "cut.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 10, (96, 64)
     )
@@ -210,27 +195,22 @@ def test_a_video_that_ends_in_the_middle_gives_what_there_is_and_says_so(
     content = (tmp_path / "cut.avi").read_bytes()
     (tmp_path / "cut.avi").write_bytes(content[: len(content) // 2])
     run(tmp_path / "cut.avi", "--model", checkpoint, "--output", tmp_path / "out")
-    assert "of the 20 frames that its header promises: it is cut short" in capsys.readouterr().out
+    assert "of the 20 frames that its header promises: it is truncated" in capsys.readouterr().out
     assert 5 < len(list(VideoReader(tmp_path / "out/cut_overlay.mp4"))) < 15
 
 
 def test_label_maps_of_a_video_are_refused(checkpoint, tmp_path):
+    """Lossy compression would change labels."""
     with pytest.raises(ValueError, match="compression would spoil trainIds"):
-        run(
-            write_video(tmp_path / "drive.mp4"),
-            "--model",
-            checkpoint,
-            "--output",
-            tmp_path / "out",
-            "--save",
-            "trainIds",
-        )
+        video = write_video(tmp_path / "drive.mp4")
+        predict(checkpoint, tmp_path / "out", video, "--save", "trainIds")
 
 
-# Places that cannot be written to: also for root, whom permissions do not stop
+# Output that cannot be written, also for root, to whom permissions do not apply
 
 
-def test_an_output_below_a_file_is_refused_before_the_work(frames, tmp_path):
+def test_an_output_below_a_file_is_refused_first(frames, tmp_path):
+    """The output folder is tested before the network is loaded."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match=r"Cannot write into .*file/out"):
         run(frames, "--model", "never-read.pt", "--output", tmp_path / "file/out")
@@ -238,7 +218,7 @@ def test_an_output_below_a_file_is_refused_before_the_work(frames, tmp_path):
 
 @pytest.mark.parametrize("source", ["image", "video"])
 def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
-    """A child that may write files of 2 kB only: OpenCV's video writer would not say a word."""
+    """A process that may write at most 2 kB a file: OpenCV's video writer reports no error."""
     rng = np.random.default_rng(0)
     if source == "image":
         Image.fromarray(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8)).save(tmp_path / "x.png")
@@ -246,17 +226,9 @@ def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
         with VideoWriter(tmp_path / "x.mp4", 10) as writer:
             for _ in range(8):
                 writer.write(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8))
+    command = [sys.executable, "-m", "scripts.predict", *map(str, tmp_path.glob("x.*"))]
     found = subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "scripts.predict",
-            *map(str, tmp_path.glob("x.*")),
-            "--model",
-            checkpoint,
-            "--output",
-            tmp_path / "out",
-        ],
+        [*command, "--model", checkpoint, "--output", tmp_path / "out"],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
@@ -268,55 +240,30 @@ def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
     assert not list((tmp_path / "out").iterdir())
 
 
-# Methods side by side
+# Networks side by side
 
 
-def test_comparison_has_a_column_for_each_network_and_the_truth(
-    checkpoint, cityscapes_root, tmp_path
-):
+def test_comparison_has_a_column_for_each_network(checkpoint, cityscapes_root, tmp_path):
+    """Columns: the image, its label if --labels is given, and each network."""
     other = write_checkpoint(tmp_path / "other.pt", name="other", seed=1)
     images = cityscapes_root / "leftImg8bit/val"
-    run(
-        images,
-        "--compare",
-        checkpoint,
-        other,
-        "--output",
-        tmp_path / "out",
-        "--labels",
-        cityscapes_root / "gtFine",
-        "--no-legend",
-    )
-    with_truth = read(tmp_path / "out/comparison.png")
-    run(images, "--compare", checkpoint, other, "--output", tmp_path / "out", "--no-legend")
-    without = read(tmp_path / "out/comparison.png")
+    words = [images, "--compare", checkpoint, other, "--output", tmp_path / "out", "--no-legend"]
+    run(*words, "--labels", cityscapes_root / "gtFine")
+    with_labels = read(tmp_path / "out/comparison.png")
+    run(*words)
+    without_labels = read(tmp_path / "out/comparison.png")
     width = 2400 // 4
-    assert with_truth.shape[1] // (width + 7) == 3  # four columns with gaps between them
-    assert without.shape[1] // 640 == 3
-    truth = with_truth[-300:, width + 7 : 2 * width + 7].reshape(-1, 3)
-    assert {tuple(color) for color in truth.tolist()} <= {
-        tuple(color) for color in COLORS.tolist()
-    } | {(255, 255, 255)}
+    assert with_labels.shape[1] // (width + 7) == 3  # four columns with gaps between them
+    assert without_labels.shape[1] // 640 == 3
+    label = with_labels[-300:, width + 7 : 2 * width + 7].reshape(-1, 3)
+    class_colors = {tuple(color) for color in COLORS.tolist()}
+    assert {tuple(color) for color in label.tolist()} <= class_colors | {(255, 255, 255)}
 
 
-def test_labels_that_fit_no_image_are_an_error(checkpoint, frames, gta5_root, tmp_path):
+def test_labels_of_other_images_are_an_error(checkpoint, frames, gta5_root, tmp_path):
+    """A folder without a label for any of the images, or no folder at all, ends with an error."""
+    words = [frames, "--compare", checkpoint, "--output", tmp_path / "out"]
     with pytest.raises(ValueError, match="No labels below"):
-        run(
-            frames,
-            "--compare",
-            checkpoint,
-            "--output",
-            tmp_path / "out",
-            "--labels",
-            gta5_root / "labels",
-        )
+        run(*words, "--labels", gta5_root / "labels")
     with pytest.raises(FileNotFoundError, match="No folder"):
-        run(
-            frames,
-            "--compare",
-            checkpoint,
-            "--output",
-            tmp_path / "out",
-            "--labels",
-            tmp_path / "absent",
-        )
+        run(*words, "--labels", tmp_path / "absent")

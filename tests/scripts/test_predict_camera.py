@@ -1,4 +1,4 @@
-"""scripts/predict.py --camera, with a video in the place of a camera."""
+"""scripts/predict.py --camera, with a video instead of a camera."""
 
 import itertools
 import os
@@ -21,7 +21,7 @@ from utils.video import VideoReader, VideoWriter, due_frames
 
 @pytest.fixture
 def filmed(tmp_path, monkeypatch) -> Path:
-    """Camera 3 shows 12 frames at 10 a second; there is no other."""
+    """Camera 3 gives 12 frames at 10 frames per second; there is no other camera."""
     path = tmp_path / "filmed.mp4"
     with VideoWriter(path, fps=10) as writer:
         for number in range(12):
@@ -42,10 +42,8 @@ def bright(image: np.ndarray) -> np.ndarray:
     return (image.mean(2) > 128).astype(np.uint8)
 
 
-def test_a_film_keeps_the_pace_of_the_street(filmed, tmp_path, capsys):
-    """A network that takes 0.25 s a frame, at 10 frames a second of film: every answer is shown for
-    two or three frames.
-    """
+def test_a_slow_network_repeats_frames(filmed, tmp_path, capsys):
+    """At 0.25 s a prediction and 10 frames per second, each is written two or three times."""
     ticks = itertools.count()
     entry.predict_camera(
         bright,
@@ -57,15 +55,16 @@ def test_a_film_keeps_the_pace_of_the_street(filmed, tmp_path, capsys):
     assert len(frames) == 21  # 2 s, and the frame with which they end
     changes = [
         index
-        for index, (one, other) in enumerate(itertools.pairwise(frames), 1)
-        if np.abs(one.astype(int) - other).mean() > 8
+        for index, (before, after) in enumerate(itertools.pairwise(frames), 1)
+        if np.abs(before.astype(int) - after).mean() > 8
     ]
-    assert len(changes) == 7  # 8 answers
+    assert len(changes) == 7  # 8 predictions
     assert {b - a for a, b in itertools.pairwise(changes)} == {2, 3}
     assert "8 frames into" in capsys.readouterr().out
 
 
-def test_a_network_faster_than_the_film_leaves_frames_out(filmed, tmp_path):
+def test_a_fast_network_skips_frames(filmed, tmp_path):
+    """Predictions of more than the frame rate are left out of the video."""
     ticks = itertools.count()
     entry.predict_camera(
         bright,
@@ -77,17 +76,20 @@ def test_a_network_faster_than_the_film_leaves_frames_out(filmed, tmp_path):
 
 
 def test_frames_due():
+    """due_frames: how often a frame is written, for a video of constant frame rate."""
     assert due_frames(0.0, 10, 0) == 1
     assert due_frames(0.35, 10, 1) == 3
     assert due_frames(0.35, 10, 9) == 0
 
 
-def test_a_camera_that_ends_is_said_to(filmed, tmp_path, capsys):
+def test_a_camera_that_ends_gives_a_warning(filmed, tmp_path, capsys):
+    """Without Ctrl-C and --seconds, the end of the pictures is reported."""
     entry.predict_camera(bright, arguments(tmp_path, "--camera", 3), torch.device("cpu"))
     assert "gave no more pictures after 12: was it unplugged?" in capsys.readouterr().out
 
 
-def test_ctrl_c_ends_the_film_and_keeps_it(filmed, tmp_path, capsys):
+def test_ctrl_c_ends_the_video_and_keeps_it(filmed, tmp_path, capsys):
+    """The frame in progress is finished and the video is complete."""
     seen = []
 
     def segment(image: np.ndarray) -> np.ndarray:
@@ -109,28 +111,18 @@ def test_ctrl_c_ends_the_film_and_keeps_it(filmed, tmp_path, capsys):
 
 
 def test_no_camera_is_an_error(filmed, tmp_path):
-    with pytest.raises(
-        ValueError,
-        match=r"Camera 7 gives no picture. Is one connected.*found: .*a video file instead",
-    ):
+    """The message names cameras that exist; nothing is written."""
+    message = r"Camera 7 gives no picture. Is one connected.*found: .*a video file instead"
+    with pytest.raises(ValueError, match=message):
         entry.predict_camera(bright, arguments(tmp_path, "--camera", 7), torch.device("cpu"))
     assert not list(tmp_path.glob("camera*"))
 
 
-def test_the_command_says_so_too(tmp_path):
-    """With OpenCV as it is: no machine has a camera 987."""
+def test_the_command_reports_a_missing_camera(tmp_path):
+    """With OpenCV itself: no machine has a camera 987."""
     checkpoint = write_checkpoint(tmp_path / "last.pt")
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.predict",
-        "--camera",
-        "987",
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "out",
-    ]
+    command = [sys.executable, "-m", "scripts.predict", "--camera", "987"]
+    command += ["--model", checkpoint, "--output", tmp_path / "out"]
     found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
     assert found.returncode != 0
     assert "error: Camera 987 gives no picture" in found.stderr
@@ -145,16 +137,16 @@ def test_the_command_says_so_too(tmp_path):
         (("--camera", -1), "at least 0"),
     ],
 )
-def test_what_does_not_go_together(tmp_path, capsys, words, message):
+def test_options_that_do_not_fit_together(tmp_path, capsys, words, message):
+    """A usage error names the option."""
     with pytest.raises(SystemExit):
         arguments(tmp_path, *words)
     assert message in capsys.readouterr().err
 
 
-def test_label_maps_of_a_film_are_refused(filmed, tmp_path):
-    with pytest.raises(
-        ValueError, match="Camera 3 is a video, whose compression would spoil trainIds"
-    ):
-        entry.predict_camera(
-            bright, arguments(tmp_path, "--camera", 3, "--save", "trainIds"), torch.device("cpu")
-        )
+def test_label_maps_of_a_camera_are_refused(filmed, tmp_path):
+    """Lossy compression would change labels."""
+    args = arguments(tmp_path, "--camera", 3, "--save", "trainIds")
+    message = "Camera 3 is a video, whose compression would spoil trainIds"
+    with pytest.raises(ValueError, match=message):
+        entry.predict_camera(bright, args, torch.device("cpu"))

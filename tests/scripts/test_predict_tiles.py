@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from model.inference.tiling import windows
+from model.inference.tiling import tiles
 from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.networks import write_checkpoint
@@ -30,79 +30,50 @@ def train_ids(folder) -> np.ndarray:
     return np.array(Image.open(folder / "x_trainIds.png"))
 
 
-def test_tiles_are_what_the_network_says_of_each_window(checkpoint, image, tmp_path):
-    run(
-        tmp_path / "x.png",
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "tiled",
-        "--save",
-        "trainIds",
-        "--tile",
-        288,
-    )
+def save_train_ids(checkpoint, image_path, output, *words) -> None:
+    run(image_path, "--model", checkpoint, "--output", output, "--save", "trainIds", *words)
+
+
+def test_each_tile_is_segmented_like_an_image(checkpoint, image, tmp_path):
+    """The kept part of a tile equals the prediction for the tile alone."""
+    save_train_ids(checkpoint, tmp_path / "x.png", tmp_path / "tiled", "--tile", 288)
     found = train_ids(tmp_path / "tiled")
     assert found.shape == (330, 620)
-    for number, (inside, kept) in enumerate(windows((330, 620), 288)):
+    (tmp_path / "tile").mkdir()
+    for number, (region, kept) in enumerate(tiles((330, 620), 288)):
         if number in (0, 7):
-            (tmp_path / "window").mkdir(exist_ok=True)
-            Image.fromarray(image[inside]).save(tmp_path / "window/x.png")
-            run(
-                tmp_path / "window/x.png",
-                "--model",
-                checkpoint,
-                "--output",
-                tmp_path / "out",
-                "--save",
-                "trainIds",
-            )
+            Image.fromarray(image[region]).save(tmp_path / "tile/x.png")
+            save_train_ids(checkpoint, tmp_path / "tile/x.png", tmp_path / "out")
             rows, columns = (
-                slice(k.start - i.start, k.stop - i.start)
-                for k, i in zip(kept, inside, strict=True)
+                slice(k.start - r.start, k.stop - r.start)
+                for k, r in zip(kept, region, strict=True)
             )
             assert np.array_equal(found[kept], train_ids(tmp_path / "out")[rows, columns])
 
 
 def test_an_image_no_larger_than_a_tile_is_one_pass(checkpoint, image, tmp_path):
-    for name, more in (("whole", ()), ("tiled", ("--tile", 640))):
-        run(
-            tmp_path / "x.png",
-            "--model",
-            checkpoint,
-            "--output",
-            tmp_path / name,
-            "--save",
-            "trainIds",
-            *more,
-        )
+    """--tile changes nothing for small images."""
+    save_train_ids(checkpoint, tmp_path / "x.png", tmp_path / "whole")
+    save_train_ids(checkpoint, tmp_path / "x.png", tmp_path / "tiled", "--tile", 640)
     assert np.array_equal(train_ids(tmp_path / "whole"), train_ids(tmp_path / "tiled"))
 
 
-def test_what_is_too_large_for_one_pass_fits_in_tiles(checkpoint, image, tmp_path, monkeypatch):
-    words = [
-        tmp_path / "x.png",
-        "--model",
-        checkpoint,
-        "--output",
-        tmp_path / "out",
-        "--save",
-        "trainIds",
-    ]
-    monkeypatch.setattr(
-        entry, "available_memory", lambda device: 40_000_000
-    )  # a pass takes 61 MB, in tiles 31
+def test_tiles_need_less_memory(checkpoint, image, tmp_path, monkeypatch):
+    """An image too large for one pass is segmented in tiles if these fit (61 and 31 MB here)."""
+    paths = checkpoint, tmp_path / "x.png", tmp_path / "out"
+    monkeypatch.setattr(entry, "available_memory", lambda device: 40_000_000)
     with pytest.raises(ValueError, match="--tile 1024"):
-        run(*words)
-    run(*words, "--tile", 288)
+        save_train_ids(*paths)
+    save_train_ids(*paths, "--tile", 288)
     assert train_ids(tmp_path / "out").shape == (330, 620)
     monkeypatch.setattr(entry, "available_memory", lambda device: 10_000_000)
     with pytest.raises(ValueError, match="cut it into parts"):
-        run(*words, "--tile", 288)
+        save_train_ids(*paths, "--tile", 288)
 
 
 @pytest.mark.parametrize("tile", [256, 1000, 0])
-def test_tiles_that_fit_no_grid_or_keep_nothing(checkpoint, image, tmp_path, capsys, tile):
+def test_tile_sizes_that_do_not_work_are_refused(checkpoint, image, tmp_path, capsys, tile):
+    """Tiles must fit the stride of the network and be larger than two margins."""
     with pytest.raises(SystemExit):
-        run(tmp_path / "x.png", "--model", checkpoint, "--output", tmp_path / "out", "--tile", tile)
+        save_train_ids(checkpoint, tmp_path / "x.png", tmp_path / "out", "--tile", tile)
     assert "--tile" in capsys.readouterr().err

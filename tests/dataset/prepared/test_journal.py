@@ -142,7 +142,9 @@ def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_cop
             [LabTransfer(source, target, by_class=True)],
             RandomScaleCropFlip((1.5,), (24, 32)),
         )
-        dataset = SegmentationDataset(source, crops, styles=styles, options=SampleOptions(max_class_ratio=0.6))
+        dataset = SegmentationDataset(
+            source, crops, styles=styles, options=SampleOptions(max_class_ratio=0.6)
+        )
         return [dataset[position] for position in range(len(dataset))]
 
     raw = by_class(gta5(gta5_root))

@@ -5,18 +5,19 @@ import pytest
 import torch
 from torch import nn
 
-from model.inference.tiling import MARGIN, STRIDE, in_tiles, windows
+from model.inference.tiling import MARGIN, STRIDE, in_tiles, tiles
 
 SIZES = [(1, 1), (32, 700), (500, 333), (1024, 2048), (257, 256), (3000, 70)]
 
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize(("tile", "margin"), [(512, 128), (256, 32), (64, 0)])
-def test_windows_keep_every_pixel_once_with_its_margin(size, tile, margin):
+def test_tiles_keep_each_pixel_once_with_its_margin(size, tile, margin):
+    """The kept parts cover the image once, each with ``margin`` pixels of context in the image."""
     covered = np.zeros(size, int)
-    for inside, kept in windows(size, tile, margin):
+    for region, kept in tiles(size, tile, margin):
         covered[kept] += 1
-        for length, seen, used in zip(size, inside, kept, strict=True):
+        for length, seen, used in zip(size, region, kept, strict=True):
             assert seen.start % STRIDE == 0
             assert 0 < seen.stop - seen.start <= tile
             assert seen.start == max(0, used.start - margin)
@@ -24,21 +25,20 @@ def test_windows_keep_every_pixel_once_with_its_margin(size, tile, margin):
     assert (covered == 1).all()
 
 
-def test_a_small_image_is_one_window():
-    (window,) = windows((500, 400), 512)
-    assert window.inside == window.kept == (slice(0, 500), slice(0, 400))
+def test_a_small_image_is_one_tile():
+    (single,) = tiles((500, 400), 512)
+    assert single.input == single.kept == (slice(0, 500), slice(0, 400))
 
 
 @pytest.mark.parametrize(("tile", "margin"), [(500, 128), (512, 100), (256, 128), (0, 0)])
-def test_tiles_that_fit_no_grid_or_keep_nothing(tile, margin):
+def test_tile_sizes_that_do_not_work_are_refused(tile, margin):
+    """Tiles must fit the stride of the network and be larger than two margins."""
     with pytest.raises(ValueError, match="expected multiples of 32"):
-        list(windows((600, 600), tile, margin))
+        list(tiles((600, 600), tile, margin))
 
 
-def test_a_network_that_looks_no_further_than_the_margin_gives_one_answer():
-    """Strides, padding and all: five convolutions of stride 2 and the way back, as a grid of 32 has
-    them, and no global average.
-    """
+def test_tiles_equal_one_pass_within_the_receptive_field():
+    """A network of stride 32 without global average gives the same result in tiles and at once."""
     torch.manual_seed(0)
     channels = (3, 8, 8, 8, 8, 5)
     convs = [nn.Conv2d(i, o, 3, 2, 1, bias=False).double() for i, o in itertools.pairwise(channels)]

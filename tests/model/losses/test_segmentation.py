@@ -116,7 +116,7 @@ def test_hard_pixels_are_the_mean_over_those_below_the_probability():
     output, label = example()
     each = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
     hard = (each > -math.log(0.05)) & (label != 255)
-    weight = ohem_weights(output.logits.detach(), label, probability=0.05, least=0.01)
+    weight = ohem_weights(output.logits.detach(), label, max_probability=0.05, min_fraction=0.01)
     assert 0 < hard.sum() < (label != 255).sum()
     assert torch.equal(weight > 0, hard)
     torch.testing.assert_close(
@@ -127,7 +127,7 @@ def test_hard_pixels_are_the_mean_over_those_below_the_probability():
 def test_hard_pixels_are_never_fewer_than_the_least_share():
     output, label = example()
     easy = 10.0 * F.one_hot(label.clamp(max=18), 19).permute(0, 3, 1, 2)
-    weight = ohem_weights(output.logits.detach() + easy, label, least=0.25)
+    weight = ohem_weights(output.logits.detach() + easy, label, min_fraction=0.25)
     valid = int((label != 255).sum())
     assert int((weight > 0).sum()) == pytest.approx(0.25 * valid, abs=1)
     assert (ohem_weights(output.logits.detach(), torch.full_like(label, 255)) == 0).all()
@@ -144,8 +144,8 @@ def test_class_weights_have_a_mean_of_1_and_favour_the_rare():
 
 
 def test_the_kinds_of_weighting():
-    assert build_pixel_weights("equal", None, torch.device("cpu")) is None
-    assert build_pixel_weights("hard", None, torch.device("cpu")) is ohem_weights
+    assert build_pixel_weights("none", None, torch.device("cpu")) is None
+    assert build_pixel_weights("ohem", None, torch.device("cpu")) is ohem_weights
     assert isinstance(
         build_pixel_weights("class", torch.ones(19), torch.device("cpu")), ClassWeights
     )
