@@ -1,8 +1,8 @@
-"""What a training step of each method costs, against supervised training on the source alone;
-synthetic batches, all methods in turns.
+"""Cost of a training step of each method, relative to supervised training on the source alone.
 
-Every step computes on the source's batch and, where it adapts, on a target batch of the same size;
-optimizers included. What reads the images is not measured here: see `benchmark data`.
+All methods take turns on synthetic batches. Every step computes on a batch of the source and, if it
+adapts, on a target batch of the same size; optimizer steps are included. Reading images is not:
+see `benchmark data`.
 """
 
 from pathlib import Path
@@ -11,41 +11,39 @@ import torch
 
 from dataset.style.photometric import random_blur_sigma, random_color_matrix
 from model.bisenet import BiSeNet
-from model.discriminator import build_discriminator
 from model.inference.tta import CropRegion
 from model.losses.segmentation import build_pixel_weights
 from model.preprocessing import INPUT_CONVENTIONS
-from model.uda import base as methods
-from model.uda.adversarial import Computation, Opponent, game
-from model.uda.pseudo_label_weight import Confidence
-from model.uda.self_training import Teacher
-from model.uda.strong_augmentation import StrongAugmentation
+from model.training_step import Batch, StepContext
+from model.uda.base import MethodSetting, find_methods
 from utils.benchmark.timing import measure, ratio
 from utils.files import write_json
 from utils.options.parser import positive_int
 from utils.report.tables import markdown_table
 from utils.training.environment import environment
+from utils.training.optim import update, zero_gradients
 from utils.training.precision import autocast_for, choose_device, choose_precision, scaler_for
 
 METHODS = {
     "source-only": {},
-    "source-only, hard pixels": {"weights": "hard"},
-    "source-only, fusion of 128": {"fusion": 128},
-    "ADA": {"method": "full"},
-    "light ADA": {"method": "light"},
-    "light ADA, joint batches": {"method": "light", "joint": True},
+    "source-only, hard pixels": {"pixel_weights": "ohem"},
+    "source-only, fusion of 128": {"fusion_channels": 128},
+    "ADA": {"method": "adversarial", "discriminator": "full"},
+    "light ADA": {"method": "adversarial"},
+    "light ADA, joint batches": {"method": "adversarial", "joint_batch_norm": True},
     "MinEnt": {"method": "minent"},
     "self-training": {"method": "self-training"},
     "strong": {
         "method": "self-training",
-        "fusion": 128,
-        "weights": "class",
-        "per": "class",
-        "whole": True,
+        "fusion_channels": 128,
+        "pixel_weights": "class",
+        "pseudo_weighting": "class",
+        "teacher_context": "whole",
     },
 }
-"""LAB and the other looks of the source are made by the workers that read, and cost the step
-nothing.
+"""{name: the method, what is special to the network and the loss, and options of the method}.
+
+LAB and other styles of the source are made by the workers that read, and cost the step nothing.
 """
 
 
@@ -77,97 +75,70 @@ def add_arguments(parser) -> None:
 
 
 def training_step(
-    backbone: str, size: tuple[int, int, int], device: torch.device, precision: str, **kind
+    backbone: str, size: tuple[int, int, int], device: torch.device, precision: str, kind: dict
 ):
-    """A function that does one step of a method. ``size``: (images, height, width); ``kind``: a
-    value of METHODS.
+    """A function that does one step of a method: a value of METHODS.
+
+    ``size``: (images, height, width).
     """
     torch.manual_seed(0)
-    model = (
-        BiSeNet(19, backbone, fusion_channels=kind.get("fusion"))
-        .to(device, memory_format=torch.channels_last)
-        .train()
-    )
-    autocast, scaler = autocast_for(device, precision), scaler_for(device, precision)
-    weighting = build_pixel_weights(kind.get("weights", "equal"), torch.ones(19), device)
-    method = build_method(model, Computation(autocast, scaler, weighting=weighting), device, **kind)
-    optimizers = [
-        torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4),
-        *method.optimizers.values(),
-    ]
-    images = torch.randn(2, size[0], 3, *size[1:], device=device)
-    source_label = torch.randint(0, 19, size, dtype=torch.uint8)
-    inside = torch.zeros(size, dtype=torch.uint8)
-    source, target = (
-        methods.Batch(
-            image.contiguous(memory_format=torch.channels_last),
-            label.to(device),
-            label,
-            list(range(size[0])),
+    options = dict(kind)
+    network = BiSeNet(19, backbone, fusion_channels=options.pop("fusion_channels", None))
+    network = network.to(device, memory_format=torch.channels_last).train()
+    weights = build_pixel_weights(options.pop("pixel_weights", "none"), torch.ones(19), device)
+    scaler = scaler_for(device, precision)
+    context = StepContext(autocast_for(device, precision), scaler, pixel_weights=weights)
+    name = options.pop("method", None)
+    source, target = synthetic_batches(size, device, options.get("teacher_context") == "whole")
+    sgd = torch.optim.SGD(network.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4)
+    method = None
+    if name is not None:
+        normalize = INPUT_CONVENTIONS["imagenet"]
+        setting = MethodSetting(
+            context,
+            19,
+            normalize,
+            random_color_matrix=random_color_matrix,
+            random_blur_sigma=random_blur_sigma,
         )
-        for image, label in zip(images, (source_label, inside), strict=True)
-    )
-    if kind.get("whole"):  # as many pixels as a crop
-        middle = torch.tensor([[0.5, 0, 0], [0, 0.5, 0]], device=device)
-        target = target._replace(
-            whole=target.image, part=CropRegion(middle.expand(size[0], 2, 3), size[1:])
-        )
+        method = find_methods()[name]
+        method = method(network, method.Options(**options), setting)
+    optimizers = [sgd, *method.optimizers.values()] if method else [sgd]
 
     def step() -> None:
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        method.step(source, target, valid_pixels=source_label.numel())
-        for optimizer in optimizers:
-            scaler.step(optimizer)
-        scaler.update()
-        method.after_step(model, 1000)
+        zero_gradients(optimizers)
+        if method is None:
+            context.supervised_step(network, source.image, source.label, source.valid_pixels)
+        else:
+            method.step(source, target)
+        update(optimizers, scaler)
+        if method is not None:
+            method.after_step(1000)
 
     return step
 
 
-def build_method(
-    model: BiSeNet,
-    computation: Computation,
-    device: torch.device,
-    method: str = "none",
-    joint: bool = False,
-    per: str = "image",
-    **_: object,
-) -> methods.Method:
-    """The method called as in METHODS; "none": supervised on the source. ``per``: of the confidence
-    in a teacher's labels.
-    """
-    if method == "minent":
-        return methods.minent(model, 0.01, computation)
-    if method == "self-training":
-        looks = StrongAugmentation(
-            random_color_matrix,
-            random_blur_sigma,
-            0.8,
-            0.5,
-            **INPUT_CONVENTIONS["imagenet"].as_dict(),
+def synthetic_batches(
+    size: tuple[int, int, int], device: torch.device, with_context: bool
+) -> tuple[Batch, Batch]:
+    """A source and a target batch of random images, the target's perhaps with full images."""
+    images = torch.randn(2, size[0], 3, *size[1:], device=device)
+    labels = torch.randint(0, 19, size, dtype=torch.uint8), torch.zeros(size, dtype=torch.uint8)
+    source, target = (
+        Batch(
+            image.contiguous(memory_format=torch.channels_last),
+            label.to(device),
+            label,
+            list(range(size[0])),
+            label.numel(),
         )
-        return methods.self_training(
-            model,
-            Teacher(model, 0.99),
-            looks,
-            Confidence(0.968, per).to(device),
-            joint,
-            computation,
-        )
-    if method == "none":
-
-        def supervised(source: methods.Batch, _target: methods.Batch, valid_pixels: int) -> dict:
-            loss, _ = computation.supervised(model, source.image, source.label, valid_pixels)
-            return {"loss/segmentation": loss}
-
-        return methods.Method(supervised)
-    discriminator = (
-        build_discriminator(method, 19).to(device, memory_format=torch.channels_last).train()
+        for image, label in zip(images, labels, strict=True)
     )
-    return methods.adversarial(
-        model, [Opponent(discriminator, 0.01)], 1e-5, game(), joint, computation
-    )
+    if with_context:  # as many pixels as a crop
+        middle = torch.tensor([[0.5, 0, 0], [0, 0.5, 0]], device=device).expand(size[0], 2, 3)
+        region = CropRegion(middle, size[1:])
+        target = target._replace(full_image=target.image, crop_region=region)
+    return source, target
 
 
 def run(args) -> None:
@@ -176,33 +147,15 @@ def run(args) -> None:
     size = (args.batch_size, *args.crop_size)
     names = ["source-only", *(name for name in args.methods if name != "source-only")]
     steps = {
-        name: training_step(args.backbone, size, device, precision, **METHODS[name])
-        for name in names
+        name: training_step(args.backbone, size, device, precision, METHODS[name]) for name in names
     }
     seconds = measure(steps, device, args.repeats)
     times = {name: ratio(seconds[name], seconds["source-only"]) for name in names}
-    rows = [
-        [name, f"{1000 * sorted(seconds[name])[len(seconds[name]) // 2]:.0f}", f"{times[name]:.2f}"]
-        for name in names
-    ]
-    print(
-        markdown_table(
-            [
-                f"a step of {size[0]} x {size[1]}x{size[2]}, {args.backbone}, {precision}",
-                "ms (median)",
-                "times source-only",
-            ],
-            rows,
-        )
-    )
+    medians = {name: 1000 * sorted(seconds[name])[len(seconds[name]) // 2] for name in names}
+    rows = [[name, f"{medians[name]:.0f}", f"{times[name]:.2f}"] for name in names]
+    title = f"a step of {size[0]} x {size[1]}x{size[2]}, {args.backbone}, {precision}"
+    print(markdown_table([title, "ms (median)", "times source-only"], rows))
     if args.json:
-        write_json(
-            args.json,
-            {
-                "seconds": seconds,
-                "times_source_only": times,
-                "size": list(size),
-                "precision": precision,
-                **environment(),
-            },
-        )
+        figures = {"seconds": seconds, "times_source_only": times}
+        figures |= {"size": list(size), "precision": precision, **environment()}
+        write_json(args.json, figures)

@@ -16,12 +16,15 @@ from pathlib import Path
 import torch
 
 from model.bisenet import BiSeNet
-from model.discriminator import build_discriminator
-from model.uda.adversarial import Computation, Opponent, adversarial_step
+from model.preprocessing import INPUT_CONVENTIONS
+from model.training_step import Batch, StepContext
+from model.uda.adversarial import AdversarialAdaptation, AdversarialOptions
+from model.uda.base import MethodSetting
 from scripts.baselines import BaselineBiSeNet, adversarial_iteration, baseline_discriminator
 from utils.options.parser import positive_int
 from utils.report.tables import markdown_table
 from utils.training.environment import environment
+from utils.training.optim import update, zero_gradients
 from utils.training.precision import autocast_for, choose_device, choose_precision, scaler_for
 
 
@@ -62,46 +65,44 @@ def add_arguments(parser) -> None:
 def iteration(
     side: str, backbone: str, batch_size: int, size: tuple[int, int], device: torch.device
 ):
-    """A function that does one iteration of ``side`` on a fixed synthetic batch, optimizers
-    included.
+    """A function that does one iteration on a fixed synthetic batch, optimizer steps included.
+
+    ``side``: "baseline", or the precision of ours.
     """
     torch.manual_seed(0)
     source, target = torch.randn(2, batch_size, 3, *size, device=device)
     label = torch.randint(0, 19, (batch_size, *size), device=device)
     if side == "baseline":
-        model, discriminator = (
-            BaselineBiSeNet(backbone=backbone).to(device).train(),
-            baseline_discriminator().to(device),
-        )
-        sgd, adam = optimizers(model, discriminator)
+        model = BaselineBiSeNet(backbone=backbone).to(device).train()
+        discriminator = baseline_discriminator().to(device)
+        adam = torch.optim.Adam(discriminator.parameters(), 1e-5, betas=(0.9, 0.99))
+        sgd = new_sgd(model)
         return lambda: adversarial_iteration(model, discriminator, sgd, adam, source, label, target)
 
-    model, discriminator = (
-        network.to(device, memory_format=torch.channels_last).train()
-        for network in (BiSeNet(19, backbone), build_discriminator("light"))
+    model = BiSeNet(19, backbone).to(device, memory_format=torch.channels_last).train()
+    scaler = scaler_for(device, side)
+    setting = MethodSetting(
+        StepContext(autocast_for(device, side), scaler), 19, INPUT_CONVENTIONS["imagenet"]
     )
-    source, target = (
-        image.contiguous(memory_format=torch.channels_last) for image in (source, target)
-    )
+    method = AdversarialAdaptation(model, AdversarialOptions(), setting)
+    optimizers = [new_sgd(model), *method.optimizers.values()]
     label = label.to(torch.uint8)
-    computation = Computation(autocast_for(device, side), scaler_for(device, side))
-    sgd, adam = optimizers(model, discriminator)
+    source_batch, target_batch = (
+        Batch(image.contiguous(memory_format=torch.channels_last), label, None, [])
+        for image in (source, target)
+    )
 
     def step() -> None:
-        sgd.zero_grad()
-        adam.zero_grad()
-        adversarial_step(model, [Opponent(discriminator, 0.01)], source, label, target, computation)
-        sgd.step()
-        adam.step()
+        zero_gradients(optimizers)
+        method.step(source_batch, target_batch)
+        update(optimizers, scaler)
 
     return step
 
 
-def optimizers(
-    model: torch.nn.Module, discriminator: torch.nn.Module
-) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
-    sgd = torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4)
-    return sgd, torch.optim.Adam(discriminator.parameters(), 1e-5, betas=(0.9, 0.99))
+def new_sgd(model: torch.nn.Module) -> torch.optim.SGD:
+    """SGD as in the paper."""
+    return torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4)
 
 
 def sides_on(device: torch.device) -> tuple[str, ...]:

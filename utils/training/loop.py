@@ -4,7 +4,6 @@ A TrainingRun never calls a model or a method. The training loop stays in the en
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -21,14 +20,12 @@ from utils.options.recipe import settings_toml
 from utils.report.pictures import side_by_side
 from utils.training.checkpoint import TrainingState
 from utils.training.distributed import ProcessGroup
-from utils.training.meters import LossMeter, StepTimer
+from utils.training.meters import LossMeter, StepTimer, panel_interval
 from utils.training.optim import gradient_norm
 from utils.training.precision import configure_precision
 from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
 
-MAX_PICTURES = 40
-"""Pictures that a run leaves in TensorBoard, each at most some hundred kB."""
 IGNORE_INDEX = 255
 
 
@@ -223,9 +220,9 @@ class TrainingRun:
             self._log(done)
         if self._panel_every and (done == 1 or done % self._panel_every == 0):
             self._draw(done)
-        if self.watching.validation is not None:
-            if done % every == 0 or done == self.max_steps:
-                self._validate(done)
+        is_due = every and (done % every == 0 or done == self.max_steps)
+        if self.watching.validation is not None and is_due:
+            self._validate(done)
         if done % options.save_every == 0 or last:
             self.state.save(self.folder.last, done, finished=done == self.max_steps)
             self._saved = done
@@ -311,11 +308,3 @@ class TrainingRun:
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a device, or the host's allocator, had no memory left."""
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def panel_interval(every: int, steps: int, pictures: int) -> int:
-    """Interval in steps, at least ``every``, that gives at most MAX_PICTURES pictures in a run.
-
-    ``pictures`` are drawn each time, and at the first step.
-    """
-    return max(every, math.ceil(steps / (MAX_PICTURES // pictures - 1)))

@@ -1,6 +1,4 @@
-"""What a run is doing: its losses and whether they are still numbers, where its time goes, how the
-two networks stand.
-"""
+"""Loss averages, NaN checks, and step timing."""
 
 import math
 import time
@@ -15,9 +13,7 @@ from utils.training.distributed import ProcessGroup
 
 
 class LossMeter:
-    """Gathers losses on the device and reads them only when asked: a read makes a GPU wait for its
-    host.
-    """
+    """Collects losses on the device. Reading them waits for the device, so it is done rarely."""
 
     def __init__(self, processes: ProcessGroup):
         self.processes = processes
@@ -25,24 +21,18 @@ class LossMeter:
         self._read: list[tuple[int, dict[str, Tensor], list[str]]] = []
 
     def add(self, step: int, losses: dict[str, Tensor], frames: list[str]) -> None:
-        """``losses``: scalars; ``frames``: the names of the images that gave them, for the error
-        message.
+        """Notes detached scalars and the names of the images that gave them (for error messages).
 
-        A step may come in parts, of this process and of the others: their losses add up to those of
-        the whole batch.
+        The losses of micro-batches and processes add up to those of the whole batch.
         """
         if self._steps and self._steps[-1][0] == step:
             _, before, seen = self._steps.pop()
-            losses, frames = (
-                {name: before[name] + loss for name, loss in losses.items()},
-                seen + frames,
-            )
+            losses = {name: before[name] + loss for name, loss in losses.items()}
+            frames = seen + frames
         self._steps.append((step, losses, frames))
 
     def check(self) -> None:
-        """Raises FloatingPointError when a step since the last ``read`` has losses that are not
-        finite. All processes agree.
-        """
+        """Raises FloatingPointError for losses since the last ``read`` that are not finite."""
         self._values()
 
     def read(self) -> dict[str, float]:
@@ -87,28 +77,18 @@ class LossMeter:
 
 
 def not_finite(states: dict[str, dict]) -> list[str]:
-    """The names of the tensors in state dicts that hold a NaN or an infinity. Waits for the device
-    once.
-    """
-    found = {
-        name: tensor for part, state in states.items() for name, tensor in _tensors(part, state)
-    }
+    """Names of the tensors in state dicts that hold NaN or infinity. Waits for the device once."""
+    found = dict(pair for part, state in states.items() for pair in _tensors(part, state))
     if not found:
         return []
-    norms = torch.stack(
-        [
-            torch.linalg.vector_norm(tensor.detach(), float("inf")).to(torch.float64)
-            for tensor in found.values()
-        ]
-    )
+    maxima = (torch.linalg.vector_norm(t.detach(), float("inf")) for t in found.values())
+    norms = torch.stack([maximum.to(torch.float64) for maximum in maxima])
     good = norms.isfinite().tolist()
     return [name for name, finite in zip(found, good, strict=True) if not finite]
 
 
 def _tensors(name: str, value: object):
-    """(name, tensor) of every floating tensor of at least one axis inside nested dicts and
-    lists.
-    """
+    """(name, tensor) of every floating tensor, scalars excepted, in nested dicts and lists."""
     if isinstance(value, Tensor) and value.is_floating_point() and value.ndim:
         yield name, value
     elif isinstance(value, dict | list | tuple):
@@ -117,12 +97,11 @@ def _tensors(name: str, value: object):
 
 
 class StepTimer:
-    """Iterates over (step, batch) behind a progress bar, and tells how long steps wait for their
-    data and how long they compute.
+    """Iterates over (step, batch) with a progress bar, and measures waiting and computing.
 
-    ``show``: False for a process that is to stay silent. Time between a ``read`` and the next step,
-    which saves and validates, counts as neither. On a GPU the figures are right at a read that
-    follows a look at the losses: the host runs ahead in between.
+    ``show``: whether this process shows the bar. Time between a ``read`` and the next step, for
+    saving and validation, is not counted. On a GPU, read the losses first: that waits for the
+    device, which otherwise lags behind the clock.
     """
 
     def __init__(
@@ -144,9 +123,7 @@ class StepTimer:
                 self._start = begin
 
     def read(self, done: int) -> dict[str, float]:
-        """Means since the last read: seconds a step waiting and computing, images per second; and
-        the hours left after ``done`` steps.
-        """
+        """Means since the last read, in seconds per step and images per second; hours left."""
         steps, seconds = max(1, self._steps), time.perf_counter() - self._start
         waited, self._waited, self._steps = self._waited, 0.0, 0
         return {
@@ -157,12 +134,13 @@ class StepTimer:
         }
 
 
-MOST_PANELS = 40
+MAX_PICTURES = 40
 """Pictures that a run leaves in TensorBoard, each at most some hundred kB."""
 
 
 def panel_interval(every: int, steps: int, pictures: int) -> int:
-    """The interval in steps, at least ``every``, at which ``pictures`` each time and at step 0 make
-    no more than MOST_PANELS a run.
+    """Interval in steps, at least ``every``, that gives at most MAX_PICTURES pictures in a run.
+
+    ``pictures`` are drawn each time, and at the first step.
     """
-    return max(every, math.ceil(steps / (MOST_PANELS // pictures - 1)))
+    return max(every, math.ceil(steps / (MAX_PICTURES // pictures - 1)))

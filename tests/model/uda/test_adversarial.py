@@ -1,4 +1,5 @@
-import contextlib
+"""Laws of adversarial adaptation: Eqs. 3-5, who gets which gradient, one pass or two."""
+
 import copy
 
 import pytest
@@ -14,113 +15,109 @@ from model.losses.domain import (
     self_information,
 )
 from model.losses.segmentation import cross_entropy, segmentation_loss
-from model.uda.adversarial import (
-    Computation,
-    Opponent,
-    adversarial_step,
-    entropy_step,
-    game,
-    joint_adversarial_step,
-    pseudo_label_step,
-    split_output,
-)
+from model.training_step import split_output
+from model.uda.adversarial import AdversarialBalanceMonitor
 from scripts.baselines import adversarial_iteration
+from tests.helpers.methods import build_method, gradients, make_batch
 from tests.model.test_bisenet import to_baseline
-
-PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
 @pytest.fixture
-def setting():
+def batches():
     torch.manual_seed(0)
-    model, discriminator = BiSeNet().train(), build_discriminator("light").train()
     source, target = torch.randn(2, 2, 3, 64, 64)
     label = torch.randint(0, 19, (2, 64, 64))
     label[:, :10] = 255
-    return model, discriminator, source, label, target
+    return make_batch(source, label), make_batch(target)
 
 
-def step(model, discriminator, source, label, target, lambda_adv=0.01):
-    return adversarial_step(
-        model, [Opponent(discriminator, lambda_adv)], source, label, target, PLAIN
-    )
+@pytest.fixture
+def model():
+    torch.manual_seed(1)
+    return BiSeNet().train()
 
 
-def gradients(network):
-    return torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
+def build(model, discriminator=None, **options):
+    """The method, its first discriminator replaced by a given one."""
+    method = build_method("adversarial", model, **options)
+    if discriminator is not None:
+        method.discriminators[0] = method.discriminators[0]._replace(network=discriminator)
+        method.networks["discriminator"] = discriminator
+    return method
+
+
+def without_labels(batch):
+    """The supervised part vanishes: every pixel is ignored."""
+    return batch._replace(label=torch.full_like(batch.label, 255))
+
+
+def relative_difference(found, expected):
+    return (found - expected).norm() / expected.norm()
 
 
 @pytest.mark.parametrize("kind", ["light", "full"])
-def test_gradients_equal_the_published_iteration(setting, kind):
-    model, _, source, label, target = setting
-    discriminator = build_discriminator(kind).double()
-    model = model.double()
-    baseline, baseline_discriminator = (
-        to_baseline(model, "resnet18").train(),
-        copy.deepcopy(discriminator),
-    )
-    step(model, discriminator, source.double(), label, target.double(), lambda_adv=0.5)
+def test_gradients_equal_the_reference_iteration(model, batches, kind):
+    """All gradients are those of scripts/baselines.py, in float64."""
+    source, target = (batch._replace(image=batch.image.double()) for batch in batches)
+    model, discriminator = model.double(), build_discriminator(kind).double()
+    reference = to_baseline(model, "resnet18").train()
+    reference_discriminator = copy.deepcopy(discriminator)
+    build(model, discriminator, lambda_adv=0.5).step(source, target)
 
-    before = [p.detach().clone() for p in baseline.parameters()]
-    sgd, adam = (
-        torch.optim.SGD(network.parameters(), lr=1.0)
-        for network in (baseline, baseline_discriminator)
-    )
+    before = [p.detach().clone() for p in reference.parameters()]
     adversarial_iteration(
-        baseline,
-        baseline_discriminator,
-        sgd,
-        adam,
-        source.double(),
-        label,
-        target.double(),
+        reference,
+        reference_discriminator,
+        torch.optim.SGD(reference.parameters(), lr=1.0),
+        torch.optim.SGD(reference_discriminator.parameters(), lr=1.0),
+        source.image,
+        source.label,
+        target.image,
         lambda_adv=0.5,
     )
-    theirs = {
+    expected = {
         name: old - p.detach()
-        for (name, p), old in zip(baseline.named_parameters(), before, strict=True)
+        for (name, p), old in zip(reference.named_parameters(), before, strict=True)
     }
-    ours = to_baseline_names(model)
-    ours, theirs = (
-        torch.cat([grads[name].flatten() for name in sorted(ours)]) for grads in (ours, theirs)
+    found = gradients_by_reference_name(model)
+    found, expected = (
+        torch.cat([values[name].flatten() for name in sorted(found)])
+        for values in (found, expected)
     )
-    assert (ours - theirs).norm() / theirs.norm() < 1e-9
-    expected = gradients(baseline_discriminator)
-    assert (gradients(discriminator) - expected).norm() / expected.norm() < 1e-9
+    assert relative_difference(found, expected) < 1e-9
+    expected = gradients(reference_discriminator)
+    assert relative_difference(gradients(discriminator), expected) < 1e-9
 
 
-def to_baseline_names(model):
-    """Our gradients under the published network's parameter names."""
+def gradients_by_reference_name(model):
+    """Our gradients under the parameter names of the reference network."""
     shadow = copy.deepcopy(model)
     for p, q in zip(shadow.parameters(), model.parameters(), strict=True):
         p.data = q.grad
-    baseline = to_baseline(shadow, "resnet18")
-    return {
-        name: p.data for name, p in baseline.named_parameters() if not name.startswith("resnet.fc")
-    }
+    named = to_baseline(shadow, "resnet18").named_parameters()
+    return {name: p.data for name, p in named if not name.startswith("resnet.fc")}
 
 
-def test_the_discriminator_learns_from_its_step(setting):
-    model, discriminator, *batch = setting
-    optimizer = torch.optim.SGD(discriminator.parameters(), lr=0.1)
-    first = step(model, discriminator, *batch)["loss/discriminator"]
-    optimizer.step()
-    assert step(model, discriminator, *batch)["loss/discriminator"] < first
+def test_the_discriminator_learns_from_its_step(model, batches):
+    method = build(model)
+    first = method.step(*batches)["loss/discriminator"]
+    torch.optim.SGD(method.networks["discriminator"].parameters(), lr=0.1).step()
+    assert method.step(*batches)["loss/discriminator"] < first
 
 
-def test_the_adversarial_loss_alone_deceives_the_discriminator_and_leaves_it_alone(setting):
-    model, discriminator, source, _, target = setting
-    all_ignored = torch.full((2, 64, 64), 255)  # the supervised part vanishes
+def test_the_adversarial_loss_fools_the_discriminator(model, batches):
+    """A step on Eq. 5 alone raises D(target) towards "source" and leaves D as it is."""
+    source, target = batches
+    method = build(model, lambda_adv=1.0)
+    discriminator = method.networks["discriminator"]
     before = copy.deepcopy(discriminator.state_dict())
     optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
 
     def source_probability():
-        return (
-            discriminator(model(target, with_aux=False).logits.softmax(1)).sigmoid().mean().item()
-        )
+        logits = model(target.image, with_aux=False).logits
+        return discriminator(logits.softmax(1)).sigmoid().mean().item()
 
-    model.zero_grad()
-    losses = step(model, discriminator, source, all_ignored, target, lambda_adv=1.0)
+    losses = method.step(without_labels(source), target)
     assert losses["loss/segmentation"] == 0
     was = source_probability()
     optimizer.step()
@@ -128,40 +125,39 @@ def test_the_adversarial_loss_alone_deceives_the_discriminator_and_leaves_it_alo
     assert all(torch.equal(value, discriminator.state_dict()[key]) for key, value in before.items())
 
 
-def test_the_discriminators_loss_sends_nothing_to_the_segmenter(setting):
-    model, discriminator, source, _, target = setting
-    step(model, discriminator, source, torch.full((2, 64, 64), 255), target, lambda_adv=1e-30)
+def test_eq_3_sends_no_gradient_to_the_model(model, batches):
+    source, target = batches
+    method = build(model, lambda_adv=1e-30)
+    method.step(without_labels(source), target)
     assert gradients(model).abs().max() < 1e-25
-    assert gradients(discriminator).abs().max() > 0
+    assert gradients(method.networks["discriminator"]).abs().max() > 0
 
 
-def test_the_adversarial_loss_sends_nothing_to_the_discriminator(setting):
-    model, discriminator, *batch = setting
-    step(copy.deepcopy(model), discriminator, *batch, lambda_adv=1e6)
-    strong = gradients(discriminator)
+def test_eq_5_sends_no_gradient_to_the_discriminator(model, batches):
+    discriminator = build_discriminator("light")
+    build(copy.deepcopy(model), discriminator, lambda_adv=1e6).step(*batches)
+    with_large_lambda = gradients(discriminator)
     discriminator.zero_grad()
-    step(copy.deepcopy(model), discriminator, *batch, lambda_adv=1e-6)
-    assert torch.equal(strong, gradients(discriminator))
+    build(copy.deepcopy(model), discriminator, lambda_adv=1e-6).step(*batches)
+    assert torch.equal(with_large_lambda, gradients(discriminator))
 
 
-def test_source_and_target_pass_separately(setting):
+def test_source_and_target_pass_separately(model, batches):
     """Batch statistics per domain: the source's loss is what it would be without a target."""
-    model, discriminator, source, label, target = setting
-    alone = step(copy.deepcopy(model), discriminator, source, label, source)["loss/segmentation"]
-    assert torch.equal(
-        step(copy.deepcopy(model), discriminator, source, label, target * 5 + 3)[
-            "loss/segmentation"
-        ],
-        alone,
-    )
+    source, target = batches
+    alone = build(copy.deepcopy(model)).step(source, source)["loss/segmentation"]
+    shifted = target._replace(image=target.image * 5 + 3)
+    found = build(copy.deepcopy(model)).step(source, shifted)["loss/segmentation"]
+    assert torch.equal(found, alone)
 
 
-def test_losses_are_equations_3_to_5(setting):
-    model, discriminator, *batch = setting
-    twin = copy.deepcopy(model)
-    losses = step(model, discriminator, *batch)
+def test_losses_are_equations_3_to_5(model, batches):
+    source, target = batches
+    twin, method = copy.deepcopy(model), build(model)
+    losses = method.step(source, target)
+    discriminator = method.networks["discriminator"]
     source_score, target_score = (
-        discriminator(twin(image).logits.softmax(1)) for image in (batch[0], batch[2])
+        discriminator(twin(image).logits.softmax(1)) for image in (source.image, target.image)
     )
     torch.testing.assert_close(losses["loss/adversarial"], domain_loss(target_score, SOURCE))
     expected = 0.5 * -(source_score.sigmoid().log().mean()) + 0.5 * -(
@@ -173,108 +169,117 @@ def test_losses_are_equations_3_to_5(setting):
     )
 
 
-def test_in_joint_batches_one_pass_sees_both_domains(setting):
-    model, discriminator, source, label, target = setting
+def test_joint_batches_pass_once(model, batches):
+    """BatchNorm normalizes both domains together."""
+    source, target = batches
     twin = copy.deepcopy(model)
-    losses = joint_adversarial_step(
-        model, [Opponent(discriminator, 0.01)], source, label, target, PLAIN
-    )
-    output = twin.low_resolution(torch.cat([source, target]))
-    expected = sum(cross_entropy(logits[:2], label) for logits in (output.logits, *output.aux))
+    losses = build(model, joint_batch_norm=True).step(source, target)
+    output = twin.low_resolution(torch.cat([source.image, target.image]))
+    expected = sum(cross_entropy(each[:2], source.label) for each in (output.logits, *output.aux))
     torch.testing.assert_close(losses["loss/segmentation"], expected.detach())
     assert int(model.spatial_path[0][1].num_batches_tracked) == 1
 
 
-def test_joint_and_separate_agree_where_batch_norm_is_frozen(setting):
-    model, discriminator, *batch = setting
+def test_joint_equals_separate_with_frozen_batch_norm(model, batches):
     model.frozen_batch_norm = True
     model.train()
-    joint, joint_discriminator = copy.deepcopy(model), copy.deepcopy(discriminator)
-    one = step(model, discriminator, *batch, lambda_adv=0.5)
-    other = joint_adversarial_step(joint, [Opponent(joint_discriminator, 0.5)], *batch, PLAIN)
-    for name, value in one.items():
-        torch.testing.assert_close(other[name], value)
-    for a, b in ((model, joint), (discriminator, joint_discriminator)):
-        assert (gradients(a) - gradients(b)).norm() / gradients(a).norm() < 1e-4
+    found, networks = [], []
+    discriminator = build_discriminator("light")
+    for is_joint in (False, True):
+        pair = copy.deepcopy(model), copy.deepcopy(discriminator)
+        found.append(build(*pair, lambda_adv=0.5, joint_batch_norm=is_joint).step(*batches))
+        networks.append(pair)
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value)
+    for separate, joint in zip(*networks, strict=True):
+        assert relative_difference(gradients(joint), gradients(separate)) < 1e-4
 
 
-@pytest.mark.parametrize("play", [adversarial_step, joint_adversarial_step])
-def test_a_second_opponent_judges_the_auxiliary_output(setting, play):
-    """The gradients of both networks and of both discriminators are those of the sum of all losses,
-    written down plainly.
-    """
-    model, *_, source, label, target = setting
-    model, source, target = model.double(), source.double(), target.double()
-    first, second = (build_discriminator("light").double() for _ in range(2))
-    twin, twin_first, twin_second = (copy.deepcopy(network) for network in (model, first, second))
-    losses = play(
-        model, [Opponent(first, 0.5), Opponent(second, 0.2, "aux16")], source, label, target, PLAIN
+@pytest.mark.parametrize("is_joint", [False, True])
+def test_a_second_discriminator_sees_the_auxiliary_output(model, batches, is_joint):
+    """All gradients are those of the sum of all losses, written down plainly."""
+    source, target = (batch._replace(image=batch.image.double()) for batch in batches)
+    model = model.double()
+    method = build(
+        model,
+        build_discriminator("light").double(),
+        lambda_adv=0.5,
+        lambda_adv_aux=0.2,
+        joint_batch_norm=is_joint,
     )
+    method.discriminators[1].network.double()
+    networks = [each.network for each in method.discriminators]
+    twin, *twins = (copy.deepcopy(network) for network in (model, *networks))
+    losses = method.step(source, target)
 
-    if play is adversarial_step:
-        of_source, of_target = twin(source), twin(target)
+    if is_joint:
+        on_source, on_target = split_output(twin(torch.cat([source.image, target.image])), 2)
     else:
-        of_source, of_target = split_output(twin(torch.cat([source, target])), 2)
-    total = segmentation_loss(of_source, label)
-    judged = (
-        (twin_first, of_source.logits, of_target.logits, 0.5),
-        (twin_second, of_source.aux[0], of_target.aux[0], 0.2),
+        on_source, on_target = twin(source.image), twin(target.image)
+    total = segmentation_loss(on_source, source.label)
+    outputs = (
+        (twins[0], on_source.logits, on_target.logits, 0.5),
+        (twins[1], on_source.aux[0], on_target.aux[0], 0.2),
     )
-    for judge, on_source, on_target, lambda_adv in judged:
-        frozen = copy.deepcopy(judge).requires_grad_(False)
-        deceived = domain_loss(frozen(on_target.softmax(1)), SOURCE)
-        told_apart = domain_loss(judge(on_source.softmax(1).detach()), SOURCE) + domain_loss(
-            judge(on_target.softmax(1).detach()), TARGET
-        )
-        total = total + lambda_adv * deceived + told_apart / 2
+    for network, source_logits, target_logits, weight in outputs:
+        frozen = copy.deepcopy(network).requires_grad_(False)
+        adversarial = domain_loss(frozen(target_logits.softmax(1)), SOURCE)
+        d_loss = domain_loss(network(source_logits.softmax(1).detach()), SOURCE)
+        d_loss = d_loss + domain_loss(network(target_logits.softmax(1).detach()), TARGET)
+        total = total + weight * adversarial + d_loss / 2
     total.backward()
-    for ours, theirs in ((model, twin), (first, twin_first), (second, twin_second)):
-        assert (gradients(ours) - gradients(theirs)).norm() / gradients(theirs).norm() < 1e-9
-    torch.testing.assert_close(losses["loss/adversarial_aux16"], deceived.detach())
+    for found, expected in zip((model, *networks), (twin, *twins), strict=True):
+        assert relative_difference(gradients(found), gradients(expected)) < 1e-9
+    torch.testing.assert_close(losses["loss/adversarial_aux16"], adversarial.detach())
 
 
-def test_the_game_may_be_least_squares_on_entropy_maps(setting):
-    model, discriminator, source, label, target = setting
+def test_least_squares_on_entropy_maps(model, batches):
+    """LSGAN's loss and threshold, AdvEnt's input."""
+    source, target = batches
     twin = copy.deepcopy(model)
-    rules = game("least-squares", "entropy")
-    losses = adversarial_step(
-        model, [Opponent(discriminator, 0.01)], source, label, target, PLAIN, rules=rules
-    )
+    method = build(model, adversarial_loss="lsgan", discriminator_input="entropy")
+    losses, discriminator = method.step(source, target), method.networks["discriminator"]
     source_score, target_score = (
-        discriminator(self_information(twin(image).logits.softmax(1))) for image in (source, target)
+        discriminator(self_information(twin(image).logits.softmax(1)))
+        for image in (source.image, target.image)
     )
-    torch.testing.assert_close(
-        losses["loss/adversarial"],
-        least_squares_domain_loss(target_score, SOURCE).detach(),
-        rtol=1e-4,
-        atol=1e-5,
-    )
+    expected = least_squares_domain_loss(target_score, SOURCE).detach()
+    torch.testing.assert_close(losses["loss/adversarial"], expected, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(
         losses["discriminator_accuracy/source"], (source_score > 0.5).float().mean()
     )
 
 
-def test_entropy_minimisation_makes_the_network_surer_of_the_target(setting):
-    model, _, source, _, target = setting
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    nothing = torch.full((2, 64, 64), 255)
-
-    def entropy():
-        optimizer.zero_grad()
-        return entropy_step(model, source, nothing, target, 1.0, PLAIN)["loss/entropy"]
-
-    first = entropy()
-    assert 0 < first < 1
-    optimizer.step()
-    assert entropy() < first
+def test_every_discriminator_is_watched(model):
+    """A warning names the output whose discriminator is out of balance."""
+    method = build(model, lambda_adv_aux=0.2)
+    values = {"discriminator_accuracy/source": 0.7, "discriminator_accuracy/target": 0.7}
+    values |= {"discriminator_accuracy/source_aux16": 1.0}
+    values |= {"discriminator_accuracy/target_aux16": 1.0}
+    assert method.warnings(20, values) == []
+    (warning,) = method.warnings(1020, values)
+    assert "discriminator of the output aux16 has been right on both domains" in warning
+    assert method.warnings(3000, values) == []  # said once
 
 
-def test_pseudo_labels_teach_like_labels_and_few_of_them_weigh_little(setting):
-    model, _, source, label, target = setting
-    twin = copy.deepcopy(model)
-    pseudo = torch.full((2, 64, 64), 255)
-    pseudo[0, 0, :32] = 3
-    losses = pseudo_label_step(model, source, label, target, pseudo, PLAIN)
-    twin.low_resolution(source)  # moves no weight; the passes are separate
-    expected = segmentation_loss(twin.low_resolution(target), pseudo) * 32 / pseudo.numel()
-    torch.testing.assert_close(losses["loss/pseudo_labels"], expected.detach())
+class TestDiscriminatorWatch:
+    def warnings(self, accuracies):
+        watch = AdversarialBalanceMonitor(patience=100)
+        found = []
+        for number, (source, target) in enumerate(accuracies):
+            found += watch(
+                number * 20,
+                {"discriminator_accuracy/source": source, "discriminator_accuracy/target": target},
+            )
+        return found
+
+    def test_chance_is_said_once(self):
+        (warning,) = self.warnings([(0.8, 0.7)] + [(0.95, 0.04)] * 20)
+        assert warning.startswith("WARNING: the discriminator has been at chance since step 20")
+
+    def test_victory_is_said_once(self):
+        (warning,) = self.warnings([(0.999, 0.99)] * 20)
+        assert "right on both domains since step 0" in warning
+
+    def test_a_game_that_moves_gives_no_warning(self):
+        assert self.warnings([(0.5, 0.5), (0.9, 0.8), (0.99, 0.99), (0.7, 0.7)] * 10) == []

@@ -1,3 +1,5 @@
+"""Laws of online self-training: the teacher, ClassMix, the losses of a step."""
+
 import contextlib
 import copy
 
@@ -7,12 +9,10 @@ import torch
 from model.bisenet import BiSeNet
 from model.inference.tta import CropRegion
 from model.losses.segmentation import segmentation_loss
-from model.uda.adversarial import Computation
-from model.uda.pseudo_label_weight import Confidence
-from model.uda.self_training import Labels, Teacher, class_mix_mask, self_training_step
+from model.uda import self_training
+from model.uda.self_training import EMATeacher, PseudoLabels, class_mix_mask
+from tests.helpers.methods import PLAIN, build_method, gradients, make_batch
 from tests.helpers.networks import trained_like_network
-
-PLAIN = Computation(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
 @pytest.fixture
@@ -24,46 +24,32 @@ def batch():
     return source, label, target
 
 
-def step(
-    model,
-    teacher,
-    source,
-    label,
-    target,
-    ignored=None,
-    mask=None,
-    augment=lambda images: images,
-    confidence=0.0,
-    per="image",
-    share=1.0,
-    **more,
-):
-    nowhere = torch.zeros(label.shape, dtype=torch.bool)
-    ignored, mask = (nowhere if each is None else each for each in (ignored, mask))
-    taught = teacher.label(target, contextlib.nullcontext)
-    return self_training_step(
-        model,
-        taught,
-        source,
-        label,
-        target,
-        ignored,
-        mask,
-        augment,
-        Confidence(confidence, per),
-        PLAIN._replace(share=share),
-        **more,
-    )
+@pytest.fixture
+def step(monkeypatch):
+    """Adds the gradients of one step with a given teacher; returns its losses."""
 
+    def run(model, teacher, source, label, target, ignored=None, pasted=None, **more):
+        nowhere = torch.zeros(label.shape, dtype=torch.bool)
+        ignored, pasted = (nowhere if mask is None else mask for mask in (ignored, pasted))
+        valid_pixels, augment = more.pop("valid_pixels", None), more.pop("augment", None)
+        context = PLAIN._replace(**more.pop("context", {}))
+        options = {"pseudo_threshold": 0.0} | more
+        method = build_method("self-training", model, context, **options)
+        method.teacher = teacher
+        method.augment = augment or (lambda images, _seeds: images)
+        monkeypatch.setattr(self_training, "class_mix_mask", lambda _label, _seeds: pasted)
+        target_label = torch.where(ignored, 255, 0).to(torch.uint8)
+        return method.step(
+            make_batch(source, label, valid_pixels), make_batch(target, target_label)
+        )
 
-def gradient(model):
-    return torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
+    return run
 
 
 class TestTeacher:
     def test_is_the_moving_average_of_weights_and_batch_norm_statistics(self):
         model = BiSeNet().train()
-        teacher = Teacher(model, momentum=0.75)
+        teacher = EMATeacher(model, momentum=0.75)
         expected = {
             key: value.clone()
             for key, value in model.state_dict().items()
@@ -75,7 +61,7 @@ class TestTeacher:
                 *(b for b in model.buffers() if b.is_floating_point()),
             ):
                 tensor.data.add_(1.0)
-            teacher.follow(model, number)
+            teacher.update(model, number)
             expected = {
                 key: 0.75 * value + 0.25 * model.state_dict()[key]
                 for key, value in expected.items()
@@ -86,16 +72,16 @@ class TestTeacher:
 
     def test_begins_with_the_plain_mean_so_that_the_random_beginning_is_forgotten(self):
         model = torch.nn.Linear(1, 1)
-        teacher, seen = Teacher(model, momentum=0.99), []
+        teacher, seen = EMATeacher(model, momentum=0.99), []
         for number in range(5):
             model.weight.data.fill_(float(number**2))
             seen.append(number**2)
-            teacher.follow(model, number)
+            teacher.update(model, number)
             assert teacher.network.weight.item() == pytest.approx(sum(seen) / len(seen))
 
-    def test_learns_nothing_by_itself(self, batch):
+    def test_learns_nothing_by_itself(self, batch, step):
         model = trained_like_network()
-        teacher = Teacher(model.train(), 0.9)
+        teacher = EMATeacher(model.train(), 0.9)
         before = copy.deepcopy(teacher.network.state_dict())
         step(model, teacher, *batch)
         assert all(
@@ -105,12 +91,12 @@ class TestTeacher:
 
     def test_with_target_statistics_its_own_become_those_of_the_images_it_labels(self):
         model = BiSeNet()
-        teacher = Teacher(model, 0.9, "target")
+        teacher = EMATeacher(model, 0.9, "target")
         torch.manual_seed(1)
         images = torch.randn(4, 3, 64, 64) * 2 + 1
         before = {key: value.clone() for key, value in model.state_dict().items()}
         for _ in range(80):
-            teacher.label(images, contextlib.nullcontext)
+            teacher.pseudo_label(images, contextlib.nullcontext)
         first = teacher.network.spatial_path[0][0](images)
         torch.testing.assert_close(
             teacher.network.spatial_path[0][1].running_mean,
@@ -118,7 +104,7 @@ class TestTeacher:
             rtol=1e-2,
             atol=1e-3,
         )
-        teacher.follow(model, 50)  # moves the weights alone
+        teacher.update(model, 50)  # moves the weights alone
         torch.testing.assert_close(
             teacher.network.spatial_path[0][1].running_mean,
             first.mean((0, 2, 3)),
@@ -130,7 +116,7 @@ class TestTeacher:
     def test_looks_at_every_image_in_each_of_its_sizes(self):
         torch.manual_seed(2)
         network, images = trained_like_network().eval(), torch.randn(2, 3, 64, 96)
-        found_label, found_probability = Teacher(network, 0.9, scales=(1.0, 0.5)).label(
+        found_label, found_probability = EMATeacher(network, 0.9, scales=(1.0, 0.5)).pseudo_label(
             images, contextlib.nullcontext
         )
         with torch.no_grad():
@@ -153,12 +139,12 @@ class TestTeacher:
     def test_labels_a_part_with_what_is_around_it_in_view(self):
         torch.manual_seed(2)
         network, wholes = trained_like_network().eval(), torch.randn(2, 3, 64, 128)
-        teacher = Teacher(network, 0.9)
-        every_label, every_probability = teacher.label(wholes, contextlib.nullcontext)
+        teacher = EMATeacher(network, 0.9)
+        every_label, every_probability = teacher.pseudo_label(wholes, contextlib.nullcontext)
         halves = torch.tensor(
             [[[0.5, 0, 0.5], [0, 1, 0]], [[-0.5, 0, -0.5], [0, 1, 0]]]
         )  # the right one; the left one, mirrored
-        label, probability = teacher.label(
+        label, probability = teacher.pseudo_label(
             wholes, contextlib.nullcontext, CropRegion(halves, (64, 64))
         )
         torch.testing.assert_close(
@@ -168,12 +154,12 @@ class TestTeacher:
             probability[1], every_probability[1, :, :64].flip(1), rtol=1e-4, atol=1e-5
         )
         assert (label[0] == every_label[0, :, 64:]).float().mean() > 0.999
-        alone = teacher.label(wholes[:1, :, :, 64:], contextlib.nullcontext)
+        alone = teacher.pseudo_label(wholes[:1, :, :, 64:], contextlib.nullcontext)
         assert (alone.label[0] != label[0]).any()
 
     def test_unknown_statistics(self):
-        with pytest.raises(ValueError, match="expected one of averaged, target"):
-            Teacher(torch.nn.Linear(1, 1), 0.9, "batch")
+        with pytest.raises(ValueError, match="expected one of ema, target"):
+            EMATeacher(torch.nn.Linear(1, 1), 0.9, "batch")
 
 
 class TestClassMix:
@@ -203,12 +189,12 @@ class TestClassMix:
 
 
 class TestStep:
-    def test_pasting_nothing_teaches_the_teachers_labels(self, batch):
+    def test_pasting_nothing_teaches_the_teachers_labels(self, batch, step):
         source, label, target = batch
         model = BiSeNet().train()
-        teacher = Teacher(trained_like_network(), 0.9)
+        teacher = EMATeacher(trained_like_network(), 0.9)
         losses = step(model, teacher, *batch)
-        found = gradient(model)
+        found = gradients(model)
         twin = BiSeNet().train()
         twin.load_state_dict(model.state_dict())
         pseudo = teacher.network(target).logits.argmax(1)
@@ -218,47 +204,36 @@ class TestStep:
         )
         sum(expected).backward()
         torch.testing.assert_close(losses["loss/mixed"], expected[1].detach(), rtol=1e-4, atol=1e-5)
-        torch.testing.assert_close(found, gradient(twin), rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(found, gradients(twin), rtol=1e-3, atol=1e-4)
 
-    def test_pasting_everything_is_the_source_again(self, batch):
+    def test_pasting_everything_is_the_source_again(self, batch, step):
         model = BiSeNet().train()
         everywhere = torch.ones(batch[1].shape, dtype=torch.bool)
-        losses = step(model, Teacher(model, 0.9), *batch, mask=everywhere, confidence=1.0)
+        losses = step(
+            model, EMATeacher(model, 0.9), *batch, pasted=everywhere, pseudo_threshold=1.0
+        )
         valid = (batch[1] != 255).float().mean()  # this loss is a mean over all pixels
         torch.testing.assert_close(losses["loss/mixed"], losses["loss/segmentation"] * valid)
-        assert losses["mixing/pasted"] == 1
+        assert losses["classmix/pasted_fraction"] == 1
 
-    def test_an_unsure_teacher_teaches_nothing(self, batch):
+    def test_an_unsure_teacher_teaches_nothing(self, batch, step):
         model = BiSeNet().train()
-        losses = step(model, Teacher(trained_like_network(), 0.9), *batch, confidence=1.0)
+        losses = step(model, EMATeacher(trained_like_network(), 0.9), *batch, pseudo_threshold=1.0)
         assert losses["loss/mixed"] == 0
-        assert losses["teacher/sure"] == 0
+        assert losses["pseudo_label/confident_fraction"] == 0
         assert losses["loss/segmentation"] > 0
 
-    def test_the_teachers_labels_are_not_weighed_by_class(self, batch):
+    def test_the_teachers_labels_are_not_weighed_by_class(self, batch, step):
         """Where all is pasted, the class weights count as on the source; where nothing is, they
         change nothing.
         """
         torch.manual_seed(3)
-        model, teacher = BiSeNet().train(), Teacher(trained_like_network(), 0.9)
+        model, teacher = BiSeNet().train(), EMATeacher(trained_like_network(), 0.9)
         everywhere = torch.ones(batch[1].shape, dtype=torch.bool)
 
-        def mixed(mask, weighting=None):
-            computation = PLAIN._replace(weighting=weighting)
-            ignored, taught = (
-                torch.zeros_like(everywhere),
-                teacher.label(batch[2], contextlib.nullcontext),
-            )
-            return self_training_step(
-                copy.deepcopy(model),
-                taught,
-                *batch,
-                ignored,
-                mask,
-                lambda images: images,
-                Confidence(0.0),
-                computation,
-            )["loss/mixed"]
+        def mixed(pasted, pixel_weights=None):
+            twin, context = copy.deepcopy(model), {"pixel_weights": pixel_weights}
+            return step(twin, teacher, *batch, pasted=pasted, context=context)["loss/mixed"]
 
         def treble(_logits, label):
             return torch.full(label.shape, 3.0)
@@ -266,58 +241,64 @@ class TestStep:
         torch.testing.assert_close(mixed(everywhere, treble), 3 * mixed(everywhere))
         assert torch.equal(mixed(~everywhere, treble), mixed(~everywhere))
 
-    def test_ignored_pixels_of_the_target_teach_nothing(self, batch):
+    def test_ignored_pixels_of_the_target_teach_nothing(self, batch, step):
         source, label, target = batch
         ignored = torch.zeros(label.shape, dtype=torch.bool)
         ignored[:, 32:] = True
-        teacher = Teacher(trained_like_network(), 0.9)
+        teacher = EMATeacher(trained_like_network(), 0.9)
         wrong = copy.deepcopy(teacher)
 
-        def mislabel(images, autocast):
-            answer, probability = Teacher.label(teacher, images, autocast)
-            return Labels(
+        def mislabel(images, autocast, region):
+            answer, probability = EMATeacher.pseudo_label(teacher, images, autocast, region)
+            return PseudoLabels(
                 torch.where(ignored, 18 - answer, answer), torch.where(ignored, 0.0, probability)
             )
 
-        wrong.label = mislabel
+        wrong.pseudo_label = mislabel
         torch.manual_seed(3)
         model = BiSeNet().train()
         first = step(copy.deepcopy(model), teacher, source, label, target, ignored)
         second = step(copy.deepcopy(model), wrong, source, label, target, ignored)
         assert torch.equal(first["loss/mixed"], second["loss/mixed"])
-        assert torch.equal(first["teacher/sure"], second["teacher/sure"])
+        assert torch.equal(
+            first["pseudo_label/confident_fraction"], second["pseudo_label/confident_fraction"]
+        )
 
-    def test_only_the_mixed_images_change_their_look(self, batch):
+    def test_only_the_mixed_images_change_their_look(self, batch, step):
         torch.manual_seed(3)
-        model, teacher = BiSeNet().train(), Teacher(trained_like_network(), 0.9)
+        model, teacher = BiSeNet().train(), EMATeacher(trained_like_network(), 0.9)
         plain = step(copy.deepcopy(model), teacher, *batch)
-        changed = step(copy.deepcopy(model), teacher, *batch, augment=lambda images: images * 0.5)
+        changed = step(
+            copy.deepcopy(model), teacher, *batch, augment=lambda images, _seeds: images * 0.5
+        )
         assert torch.equal(plain["loss/segmentation"], changed["loss/segmentation"])
-        assert torch.equal(plain["teacher/sure"], changed["teacher/sure"])
+        assert torch.equal(
+            plain["pseudo_label/confident_fraction"], changed["pseudo_label/confident_fraction"]
+        )
         assert plain["loss/mixed"] != changed["loss/mixed"]
 
-    def test_joint_batches_normalize_both_kinds_together(self, batch):
+    def test_joint_batches_normalize_both_kinds_together(self, batch, step):
         source, label, _ = batch
         torch.manual_seed(3)
-        model, teacher = BiSeNet().train(), Teacher(trained_like_network(), 0.9)
+        model, teacher = BiSeNet().train(), EMATeacher(trained_like_network(), 0.9)
         everywhere = torch.ones(label.shape, dtype=torch.bool)
         twin = copy.deepcopy(model)
-        losses = step(model, teacher, *batch, mask=everywhere, joint=True)
+        losses = step(model, teacher, *batch, pasted=everywhere, joint_batch_norm=True)
         both = twin.low_resolution(torch.cat([source, source]))
         torch.testing.assert_close(
             losses["loss/segmentation"], segmentation_loss(both, torch.cat([label, label])).detach()
         )
         assert int(model.spatial_path[0][1].num_batches_tracked) == 1  # one pass
 
-    def test_parts_add_up_to_the_batch(self, batch):
+    def test_parts_add_up_to_the_batch(self, batch, step):
         source, label, target = batch
         model = trained_like_network().train()
         model.frozen_batch_norm = True
         model.train()
-        teacher, whole = Teacher(trained_like_network(1), 0.9), copy.deepcopy(model)
+        teacher, whole = EMATeacher(trained_like_network(1), 0.9), copy.deepcopy(model)
         mask = class_mix_mask(label, [1, 2])
         valid = int((label != 255).sum())
-        expected = step(whole, teacher, source, label, target, mask=mask, confidence=0.3)
+        expected = step(whole, teacher, source, label, target, pasted=mask, pseudo_threshold=0.3)
         parts = [
             step(
                 model,
@@ -325,13 +306,13 @@ class TestStep:
                 source[i],
                 label[i],
                 target[i],
-                mask=mask[i],
-                confidence=0.3,
+                pasted=mask[i],
+                pseudo_threshold=0.3,
                 valid_pixels=valid,
-                share=0.5,
+                context={"loss_scale": 0.5},
             )
             for i in (slice(0, 1), slice(1, 2))
         ]
         for name, value in expected.items():
             torch.testing.assert_close(parts[0][name] + parts[1][name], value)
-        assert (gradient(model) - gradient(whole)).norm() / gradient(whole).norm() < 1e-5
+        assert (gradients(model) - gradients(whole)).norm() / gradients(whole).norm() < 1e-5

@@ -7,9 +7,9 @@ from model.preprocessing import INPUT_CONVENTIONS
 from model.uda.strong_augmentation import StrongAugmentation
 
 
-def augmentation(normalize, matrix=None, p_colors=1.0, p_blur=0.0):
-    draw = random_color_matrix if matrix is None else lambda _rng: matrix
-    return StrongAugmentation(draw, random_blur_sigma, p_colors, p_blur, **normalize.as_dict())
+def augmentation(normalize, matrix=None, p_jitter=1.0, p_blur=0.0):
+    color = random_color_matrix if matrix is None else lambda _rng: matrix
+    return StrongAugmentation(color, random_blur_sigma, p_jitter, p_blur, normalize)
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def test_the_identity_changes_nothing(pictures):
 
 def test_probability_0_leaves_the_images_as_they_are(pictures):
     x = INPUT_CONVENTIONS["imagenet"](pictures)
-    assert torch.equal(augmentation(INPUT_CONVENTIONS["imagenet"], p_colors=0.0)(x, [0, 1]), x)
+    assert torch.equal(augmentation(INPUT_CONVENTIONS["imagenet"], p_jitter=0.0)(x, [0, 1]), x)
 
 
 def test_each_image_depends_on_its_own_draw_alone(pictures):
@@ -58,6 +58,6 @@ def test_each_image_depends_on_its_own_draw_alone(pictures):
 
 def test_blur_keeps_the_mean_and_lessens_the_contrast(pictures):
     x = INPUT_CONVENTIONS["imagenet"](pictures)
-    blurred = augmentation(INPUT_CONVENTIONS["imagenet"], p_colors=0.0, p_blur=1.0)(x, [3, 4])
+    blurred = augmentation(INPUT_CONVENTIONS["imagenet"], p_jitter=0.0, p_blur=1.0)(x, [3, 4])
     torch.testing.assert_close(blurred.mean((2, 3)), x.mean((2, 3)), rtol=0, atol=0.05)
     assert (blurred.std((2, 3)) < x.std((2, 3))).all()

@@ -3,10 +3,9 @@ import time
 import pytest
 import torch
 
-from model.uda.adversarial import AdversarialBalanceMonitor
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import (
-    MOST_PANELS,
+    MAX_PICTURES,
     LossMeter,
     StepTimer,
     not_finite,
@@ -82,33 +81,10 @@ def test_the_clock_tells_waiting_from_computing_and_leaves_out_what_follows_a_re
     assert found["time/images_per_second"] == pytest.approx(8 / total)
 
 
-class TestDiscriminatorWatch:
-    def warnings(self, accuracies):
-        watch = AdversarialBalanceMonitor(patience=100)
-        found = []
-        for number, (source, target) in enumerate(accuracies):
-            found += watch(
-                number * 20,
-                {"discriminator_accuracy/source": source, "discriminator_accuracy/target": target},
-            )
-        return found
-
-    def test_chance_is_said_once(self):
-        (warning,) = self.warnings([(0.8, 0.7)] + [(0.95, 0.04)] * 20)
-        assert warning.startswith("WARNING: the discriminator has been at chance since step 20")
-
-    def test_victory_is_said_once(self):
-        (warning,) = self.warnings([(0.999, 0.99)] * 20)
-        assert "right on both domains since step 0" in warning
-
-    def test_a_game_that_moves_gives_no_warning(self):
-        assert self.warnings([(0.5, 0.5), (0.9, 0.8), (0.99, 0.99), (0.7, 0.7)] * 10) == []
-
-
 @pytest.mark.parametrize("pictures", [1, 2])
 @pytest.mark.parametrize("steps", [1, 39, 40, 41, 25_000, 250_001])
 def test_a_run_draws_no_more_panels_than_it_may(steps, pictures):
     interval = panel_interval(1, steps, pictures)
     moments = [step for step in range(steps) if step == 0 or (step + 1) % interval == 0]
-    assert len(moments) * pictures <= MOST_PANELS
+    assert len(moments) * pictures <= MAX_PICTURES
     assert panel_interval(10**9, steps, pictures) == 10**9
