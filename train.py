@@ -176,7 +176,7 @@ def build_data(
     args: argparse.Namespace, loading: Loading, shard: tuple[int, int]
 ) -> tuple[DomainBatches, ImageList | None]:
     """The batches to train on, and the target images whose looks they take, if any."""
-    crop, style = from_arguments(CropOptions, args), from_arguments(StyleOptions, args)
+    crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     images = read_labelled(args)
     style_target = None
@@ -228,7 +228,7 @@ def train(args: argparse.Namespace) -> None:
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
 
     initial = read_checkpoint(args.init) if args.init else None
-    network_options = from_arguments(NetworkOptions, args)
+    network_options = from_arguments(NetworkOptions, vars(args))
     model = build_network(network_options, NUM_CLASSES, device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
@@ -244,7 +244,7 @@ def train(args: argparse.Namespace) -> None:
     images = data.images if args.train_on == "target" else style_target
     settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
     run = TrainingRun(
-        from_arguments(RunOptions, args),
+        from_arguments(RunOptions, vars(args)),
         compute.processes,
         Trained(model, {}, {"optimizer": optimizer}, state, model),
         describe(args, model, data, settings, images.names if images else []),

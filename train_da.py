@@ -165,7 +165,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             "--target-scales: without effect with --target-view whole, which resizes nothing. Leave"
             " one, or the recipe that sets it, out"
         )
-    options = method_options(parser, METHODS, args, given)
+    options = method_options(parser, METHODS, vars(args), given)
     batch_sizes = [args.batch_size, args.target_batch_size]
     groups.require_training_sizes(
         parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn
@@ -180,8 +180,8 @@ def build_data(
     args: argparse.Namespace, loading: Loading, shard: tuple[int, int]
 ) -> tuple[DomainBatches, DomainBatches]:
     """A labelled source, perhaps in the target's colors, and a target without labels."""
-    needs = from_arguments(METHODS[args.method].Options, args).target_needs()
-    crop, style = from_arguments(CropOptions, args), from_arguments(StyleOptions, args)
+    needs = from_arguments(METHODS[args.method].Options, vars(args)).target_needs()
+    crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     source_images = select_by_list(labelled_images(args.gta5), args.source_list)
     target_images = read_target(args.cityscapes, args.target, args.target_split, args.target_list)
@@ -232,7 +232,7 @@ def build_method(
         random_color_matrix,
         random_blur_sigma,
     )
-    return method(model, from_arguments(method.Options, args), setting)
+    return method(model, from_arguments(method.Options, vars(args)), setting)
 
 
 def describe(args: argparse.Namespace, model, method, data, precision: str) -> dict:
@@ -274,7 +274,7 @@ def adapt(args: argparse.Namespace) -> None:
     validation = build_validation(args, loading, shard)
 
     initial = read_checkpoint(args.init) if args.init else None
-    network_options = from_arguments(NetworkOptions, args)
+    network_options = from_arguments(NetworkOptions, vars(args))
     model = build_network(network_options, NUM_CLASSES, device, initial, args.resume)
     method = build_method(args, model, source_data, compute)
     if args.compile:  # after the method, which may have copied the model
@@ -284,7 +284,7 @@ def adapt(args: argparse.Namespace) -> None:
     state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer, **method.state()}
 
     run = TrainingRun(
-        from_arguments(RunOptions, args),
+        from_arguments(RunOptions, vars(args)),
         compute.processes,
         Trained(model, method.networks, optimizers, state, method.inference_network),
         describe(args, model, method, (source_data, target_data), compute.precision),

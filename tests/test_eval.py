@@ -27,7 +27,7 @@ def make_checkpoint(path, name="ours", backbone="resnet18", num_classes=19, imag
         "input": INPUT_CONVENTIONS["imagenet"].as_dict(),
         "step": 7,
     }
-    save_checkpoint(path, {"model": model}, cityscapes_images=list(images), **metadata)
+    save_checkpoint(path, {"model": model}, seen_images=list(images), **metadata)
     return model
 
 

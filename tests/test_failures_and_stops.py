@@ -12,7 +12,7 @@ import torch
 
 import train
 import train_da
-from model.losses.segmentation import segmentation_loss
+from model import training_step
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import SMALL, command, run
 from utils.training.checkpoint import read_checkpoint
@@ -75,9 +75,8 @@ def broken_loss(monkeypatch):
 
         return spoiled
 
-    monkeypatch.setattr("train.segmentation_loss", from_the_fourth_on(train.segmentation_loss))
     monkeypatch.setattr(
-        "model.uda.adversarial.segmentation_loss", from_the_fourth_on(segmentation_loss)
+        training_step, "segmentation_loss", from_the_fourth_on(training_step.segmentation_loss)
     )
 
 

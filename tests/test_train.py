@@ -65,7 +65,7 @@ def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
     last = read_checkpoint(folder / "last.pt")
     assert last["step"] == 3
     assert last["architecture"] == {"num_classes": 19, "backbone": "resnet18"}
-    assert len(last["cityscapes_images"]) == 5
+    assert len(last["seen_images"]) == 5
     assert read_checkpoint(folder / "best.pt")["chosen_with_labels"] is True
     entry = json.loads((folder / "config.json").read_text())[0]
     assert entry["settings"]["lr"] == 5e-4
@@ -87,7 +87,7 @@ def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
 
 def test_source_only_reads_no_target_file(gta5_root, tmp_path):
     folder = run(tmp_path, "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 2)
-    assert read_checkpoint(folder / "last.pt")["cityscapes_images"] == []
+    assert read_checkpoint(folder / "last.pt")["seen_images"] == []
     assert not (folder / "best.pt").exists()
 
 
@@ -106,7 +106,7 @@ def test_source_only_in_the_targets_colors_opens_no_label(gta5_root, tmp_path):
         "--cityscapes",
         target,
     )
-    assert len(read_checkpoint(lab / "last.pt")["cityscapes_images"]) == 2
+    assert len(read_checkpoint(lab / "last.pt")["seen_images"]) == 2
     assert not same_state(plain / "last.pt", lab / "last.pt")
 
 
@@ -196,7 +196,7 @@ def test_recipes_and_explicit_flags():
         "random",
     )
     assert (authors.input, authors.crop, authors.padding, authors.poly_per) == (
-        "step2",
+        "unit_rgb",
         "centre",
         "zero",
         "epoch",
@@ -403,7 +403,7 @@ class TestBadInput:
         )
         (gta5_root / "images/00001.png").unlink()
         (gta5_root / "labels/00001.png").unlink()
-        self.refuse(tmp_path, r"data: 6 images.* -> 5 images", *common, "--resume")
+        self.refuse(tmp_path, r"data_fingerprint: 6 images.* -> 5 images", *common, "--resume")
         assert (folder / "last.pt").read_bytes() == before
 
     def test_a_folder_that_holds_a_run(self, gta5_root, tmp_path):

@@ -9,6 +9,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_da
+from dataset import training_data
 from dataset.segmentation import SegmentationDataset
 from model.loading import load_network
 from tests.conftest import write_cityscapes
@@ -36,14 +37,14 @@ SELF_TRAINING = [
     "self-training",
     "--jitter",
     "0.5",
-    "--rare-classes",
-    "--confidence",
+    "--rare-class-sampling",
+    "--pseudo-threshold",
     "0.9",
-    "--confidence-per",
+    "--pseudo-weighting",
     "class",
 ]
 SELF_TRAINING += [
-    "--teacher-view",
+    "--teacher-context",
     "whole",
     "--teacher-scales",
     "0.75",
@@ -85,7 +86,7 @@ def test_adaptation_works_without_target_labels_on_disk(
     last = read_checkpoint(folder / "last.pt")
     assert last["parts"].keys() == {"model", "discriminator", "optimizer", "d_optimizer", "scaler"}
     assert last["discriminator"] == (method[1] if len(method) > 1 else "light")
-    assert len(last["cityscapes_images"]) == 5
+    assert len(last["seen_images"]) == 5
     events = EventAccumulator(str(folder)).Reload()
     scalars = {
         "loss/segmentation",
@@ -112,7 +113,7 @@ OTHER_METHODS = {
             "--jitter",
             "0.8",
             "--blur",
-            "--rare-classes",
+            "--rare-class-sampling",
         ],
         "loss/mixed",
     ),
@@ -120,7 +121,7 @@ OTHER_METHODS = {
         [
             "--method",
             "self-training",
-            "--domain-batches",
+            "--joint-batch-norm",
             "joint",
             "--fda",
             "--pixel-weights",
@@ -129,12 +130,12 @@ OTHER_METHODS = {
         "loss/mixed",
     ),
     "entropy maps, least squares": (
-        ["--discriminator-input", "entropy", "--adversarial-loss", "least-squares"],
+        ["--discriminator-input", "entropy", "--adversarial-loss", "lsgan"],
         "loss/adversarial",
     ),
     "two output levels": (["--lambda-adv-aux", "0.002"], "loss/adversarial_aux16"),
     "joint, class weights": (
-        ["--domain-batches", "joint", "--pixel-weights", "class", "--fusion-channels", "32"],
+        ["--joint-batch-norm", "--pixel-weights", "class", "--fusion-channels", "32"],
         "loss/adversarial",
     ),
 }
@@ -149,7 +150,7 @@ def test_other_methods_work_without_target_labels_on_disk(
         gta5_root,
         unlabelled_root,
         *flags,
-        "--new-layer-rate",
+        "--head-lr-mult",
         2,
         "--warmup",
         1,
@@ -167,7 +168,7 @@ def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_roo
         / "last.pt"
     )
     assert last["parts"].keys() == {"model", "teacher", "optimizer", "scaler"}
-    assert last["deployed"] == "teacher"
+    assert last["inference_network"] == "teacher"
     assert "discriminator" not in last
     deployed = load_network(last)[0].state_dict()
     assert all(torch.equal(value, last["parts"]["teacher"][key]) for key, value in deployed.items())
@@ -182,7 +183,7 @@ def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, meth
     arguments = [
         "--gta5",
         str(gta5_root),
-        "--target-images",
+        "--target",
         pattern,
         "--output",
         str(tmp_path),
@@ -192,7 +193,7 @@ def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, meth
         "3",
     ]
     train_da.adapt(train_da.parse_arguments([*SMALL, *arguments, *method]))
-    assert len(read_checkpoint(tmp_path / "run/last.pt")["cityscapes_images"]) == 5
+    assert len(read_checkpoint(tmp_path / "run/last.pt")["seen_images"]) == 5
 
 
 @pytest.mark.parametrize(
@@ -208,7 +209,7 @@ def test_the_target_may_have_scales_of_its_own(
             found.append(geometry.scales)
             super().__init__(listing, geometry, *arguments, **options)
 
-    monkeypatch.setattr(train_da, "SegmentationDataset", Noted)
+    monkeypatch.setattr(training_data, "SegmentationDataset", Noted)
     run(tmp_path, gta5_root, unlabelled_root, "--scales", 0.75, 1.5, *flags, "--max-steps", 1)
     assert found == [(0.75, 1.5), expected]  # source, target
 
@@ -346,7 +347,7 @@ def test_the_authors_recipe_takes_whole_target_images_and_warns(
         "resnet18",
     )
     last = read_checkpoint(folder / "last.pt")
-    assert len(last["cityscapes_images"]) == 3  # val
+    assert len(last["seen_images"]) == 3  # val
     assert last["input"]["channel_order"] == "bgr"
     assert "WARNING: --target-split val" in capsys.readouterr().out
     assert "transductive" in json.loads((folder / "config.json").read_text())[0]["warnings"][0]
@@ -403,7 +404,7 @@ class TestBadInput:
                 "--lambda-adv: of --method adversarial",
             ),
             (["--ema", "0.5"], "--ema: of --method self-training"),
-            (["--method", "minent", "--domain-batches", "joint"], "joint is not available"),
+            (["--method", "minent", "--joint-batch-norm"], "--joint-batch-norm: of --method"),
             (["--method", "pseudo-labels"], "needs --pseudo-labels ROOT"),
             (
                 ["--method", "self-training", "--target-batch-size", "4"],

@@ -95,7 +95,7 @@ class Method(ABC):
         Gradients and scalars of micro-batches add up to those of the whole batch.
         """
 
-    def after_step(self, step: int) -> None:
+    def after_step(self, step: int) -> None:  # noqa: B027 (may stay empty)
         """Called after the optimizers of step number ``step``, counted from 0, have stepped."""
 
     @property

@@ -201,7 +201,7 @@ def test_the_record_says_how_they_were_made_and_what_to_beware_of(
 def test_a_teacher_that_knew_the_answers_is_said_aloud(cityscapes_root, tmp_path, capsys):
     names = cityscapes(cityscapes_root, "train").names
     metadata = {
-        "cityscapes_images": names[:2],
+        "seen_images": names[:2],
         "settings": {"train_on": "cityscapes"},
         "chosen_with_labels": True,
     }
@@ -246,7 +246,7 @@ def test_a_folder_of_generated_streets_from_a_camera(checkpoint, tmp_path):
         )
     make(
         checkpoint,
-        "--target-images",
+        "--target",
         tmp_path / "dashcam/**/*.jpg",
         "--output",
         tmp_path / "pseudo",
@@ -303,9 +303,7 @@ class TestBadInput:
 
     def test_a_split_of_images_from_anywhere(self, capsys):
         with pytest.raises(SystemExit):
-            entry.parse_arguments(
-                ["x.pt", "--target-images", "y", "--output", "z", "--split", "val"]
-            )
+            entry.parse_arguments(["x.pt", "--target", "y", "--output", "z", "--split", "val"])
         assert "--split is of Cityscapes" in capsys.readouterr().err
 
     def test_an_output_that_is_a_file(self, cityscapes_root, checkpoint, tmp_path):

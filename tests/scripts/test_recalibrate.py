@@ -52,8 +52,8 @@ def test_statistics_change_and_nothing_else(cityscapes_root, checkpoint, tmp_pat
         "light",
     )
     assert content["parts"].keys() == {"model"}
-    assert len(content["cityscapes_images"]) == 4  # two batches of two, no image twice
-    assert set(content["cityscapes_images"]) <= set(cityscapes(cityscapes_root, "train").names)
+    assert len(content["seen_images"]) == 4  # two batches of two, no image twice
+    assert set(content["seen_images"]) <= set(cityscapes(cityscapes_root, "train").names)
     how = content["settings"]["recalibrated"]
     assert how["images"].startswith("4 images")
     assert how["git"]
@@ -111,12 +111,10 @@ def test_eval_scores_it_and_warns_where_its_images_are_scored(cityscapes_root, c
 def test_scoring_images_that_were_named_from_their_own_folder_is_noticed_too(
     cityscapes_root, checkpoint, capsys
 ):
-    """--target-images leftImg8bit/val/lindau calls them without the city that their names in
+    """--target leftImg8bit/val/lindau calls them without the city that their names in
     Cityscapes begin with.
     """
-    run(
-        checkpoint, "--target-images", cityscapes_root / "leftImg8bit/val/lindau", "--batch-size", 3
-    )
+    run(checkpoint, "--target", cityscapes_root / "leftImg8bit/val/lindau", "--batch-size", 3)
     evaluation.main(
         evaluation.parse_arguments(
             [
@@ -153,12 +151,12 @@ def test_generated_streets_of_different_sizes(checkpoint, tmp_path):
     with pytest.raises(
         ValueError, match=r"\(96, 160\).*different sizes make no batch.*--crop-size"
     ):
-        run(checkpoint, "--target-images", tmp_path / "dashcam")
+        run(checkpoint, "--target", tmp_path / "dashcam")
     with pytest.raises(ValueError, match=r"is \(64, 128\) .*smaller than --crop-size \(80, 128\)"):
-        run(checkpoint, "--target-images", tmp_path / "dashcam", "--crop-size", 80, 128)
+        run(checkpoint, "--target", tmp_path / "dashcam", "--crop-size", 80, 128)
     run(
         checkpoint,
-        "--target-images",
+        "--target",
         tmp_path / "dashcam",
         "--crop-size",
         64,
@@ -166,14 +164,14 @@ def test_generated_streets_of_different_sizes(checkpoint, tmp_path):
         "--output",
         tmp_path / "new/network.pt",
     )
-    assert read_checkpoint(tmp_path / "new/network.pt")["cityscapes_images"] == ["0", "1", "2", "3"]
+    assert read_checkpoint(tmp_path / "new/network.pt")["seen_images"] == ["0", "1", "2", "3"]
 
 
 class TestBadInput:
     def test_too_few_images(self, checkpoint, tmp_path):
         Image.fromarray(scene(0, (64, 64))[0]).save(tmp_path / "one.png")
         with pytest.raises(ValueError, match="Found 1 images, fewer than one batch of 4"):
-            run(checkpoint, "--target-images", tmp_path / "one.png")
+            run(checkpoint, "--target", tmp_path / "one.png")
 
     def test_a_checkpoint_is_not_written_over(self, cityscapes_root, checkpoint):
         before = checkpoint.read_bytes()

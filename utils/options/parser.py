@@ -57,8 +57,8 @@ class Parser(argparse.ArgumentParser):
             for action, text in hidden.items():
                 action.help = text
 
-    def parse_known_args(self, args=None, namespace=None):
-        words = sys.argv[1:] if args is None else list(args)
+    def parse_known_args(self, argv=None, namespace=None):
+        words = sys.argv[1:] if argv is None else list(argv)
         for flag in (word.split("=")[0] for word in words):
             if flag in RENAMED_FLAGS and flag not in self._option_string_actions:
                 self.error(
@@ -185,21 +185,24 @@ def _add_option(group: argparse._ArgumentGroup, field: dataclasses.Field) -> Non
     group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
 
 
-def method_options(parser: Parser, methods: dict[str, type], args, given: set[str]) -> Any:
-    """The options of the chosen method, an instance of its ``Options``.
+def method_options(
+    parser: Parser, methods: dict[str, type], values: dict[str, Any], given: set[str]
+) -> Any:
+    """The options of the chosen method, an instance of its ``Options``. ``values``: ``vars(args)``.
 
     Ends with a message if ``given`` holds a flag of other methods alone: it would have no effect.
     """
-    chosen = {field.name for field in dataclasses.fields(methods[args.method].Options)}
+    chosen_method = values["method"]
+    chosen = {field.name for field in dataclasses.fields(methods[chosen_method].Options)}
     for name, method in methods.items():
         foreign = {field.name for field in dataclasses.fields(method.Options)} - chosen
         flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in sorted(given & foreign))
         if flags:
             parser.error(
-                f"{flags}: of --method {name}, without effect with --method {args.method}. Leave it"
+                f"{flags}: of --method {name}, without effect with --method {chosen_method}. Leave it"
                 " out, or choose that method"
             )
-    return from_arguments(methods[args.method].Options, args)
+    return from_arguments(methods[chosen_method].Options, values)
 
 
 def other_method_settings(methods: dict[str, type], chosen: str) -> set[str]:
@@ -211,10 +214,10 @@ def other_method_settings(methods: dict[str, type], chosen: str) -> set[str]:
     return set().union(*names.values()) - names[chosen]
 
 
-def from_arguments(options: type[Options], args: argparse.Namespace) -> Options:
-    """A dataclass of options with the values of the flags of the same names; lists as tuples."""
-    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(options)}
-    return options(**{n: tuple(v) if isinstance(v, list) else v for n, v in values.items()})
+def from_arguments(options: type[Options], values: dict[str, Any]) -> Options:
+    """A dataclass of options from parsed values of the same names, ``vars(args)``; lists as tuples."""
+    chosen = {field.name: values[field.name] for field in dataclasses.fields(options)}
+    return options(**{n: tuple(v) if isinstance(v, list) else v for n, v in chosen.items()})
 
 
 def available_cores() -> int:

@@ -18,16 +18,16 @@ def test_every_group_decays_from_its_own_rate():
     groups = [{"params": [torch.zeros(1)], "lr": 0.1}, {"params": [torch.zeros(1)], "lr": 1.0}]
     optimizer = torch.optim.SGD(groups)
     for factor in (1.0, 0.5, 0.25):
-        set_learning_rate(optimizer, factor)
+        set_learning_rate([optimizer], factor)
         assert [group["lr"] for group in optimizer.param_groups] == [0.1 * factor, factor]
 
 
 def test_a_restored_optimizer_decays_from_the_first_rate():
     optimizer = torch.optim.SGD([torch.zeros(1)], lr=1.0)
-    set_learning_rate(optimizer, 0.5)
+    set_learning_rate([optimizer], 0.5)
     other = torch.optim.SGD([torch.zeros(1)], lr=1.0)
     other.load_state_dict(optimizer.state_dict())
-    set_learning_rate(other, 0.25)
+    set_learning_rate([other], 0.25)
     assert other.param_groups[0]["lr"] == 0.25
 
 

@@ -9,7 +9,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_INFO_TAG
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
-from utils.training.run_folder import COMPARED, RunFolder
+from utils.training.run_folder import HPARAM_COLUMNS, RunFolder
 from utils.training.signals import StopRequest
 
 
@@ -74,8 +74,8 @@ def test_tensorboards_table_has_the_columns_of_both_scripts_whichever_run_it_tak
         HParamsPluginData.FromString(events.SummaryMetadata(tag).plugin_data.content)
         for tag in (EXPERIMENT_TAG, SESSION_START_INFO_TAG)
     )
-    columns = {info.name: info.differs for info in table.experiment.hparam_infos}
-    assert columns == {**dict.fromkeys(COMPARED, True), "scales": False}
+    columns = [info.name for info in table.experiment.hparam_infos]
+    assert columns == [*HPARAM_COLUMNS, "scales"]
     assert [info.name.tag for info in table.experiment.metric_infos] == [
         "val/miou",
         "val/pixel_accuracy",

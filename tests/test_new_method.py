@@ -1,0 +1,89 @@
+"""A new method is one new file in model/uda, and no other edit."""
+
+import sys
+
+import pytest
+import torch
+
+import train_da
+from model import uda
+from model.uda.base import find_methods
+from tests.helpers.cli import SMALL
+from utils.training.checkpoint import read_checkpoint
+
+TOY = '''
+"""Scales the target's logits towards zero; has a weight that learns, a flag, a state, a warning."""
+
+from dataclasses import dataclass
+
+import torch
+
+from model.uda.base import Method, MethodOptions, option
+
+
+@dataclass(frozen=True)
+class ToyOptions(MethodOptions):
+    toy_weight: float = option(0.5, "weight of the toy loss", type="positive_float")
+    toy_switch: bool = option(False, "a switch")
+
+
+class Toy(Method):
+    """A method for a test."""
+
+    name = "toy"
+    Options = ToyOptions
+
+    def __init__(self, model, options, setting):
+        super().__init__(model, options, setting)
+        self.networks["toy"] = torch.nn.Conv2d(19, 1, 1)
+        self.optimizers["toy_optimizer"] = torch.optim.SGD(self.networks["toy"].parameters(), 0.1)
+
+    def step(self, source, target):
+        loss, _ = self.context.supervised_step(
+            self.model, source.image, source.label, source.valid_pixels
+        )
+        logits = self.model.low_resolution(target.image, with_aux=False).logits
+        toy = self.networks["toy"](logits.float()).square().mean() * self.context.loss_scale
+        (self.options.toy_weight * toy).backward()
+        return {"loss/segmentation": loss, "loss/toy": toy.detach()}
+
+    def warnings(self, step, values):
+        return [f"WARNING: toy loss {values['loss/toy']:.3f}"] if self.options.toy_switch else []
+'''
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """The file in a folder that belongs to model.uda for the time of a test."""
+    (tmp_path / "methods").mkdir()
+    (tmp_path / "methods/toy_method.py").write_text(TOY)
+    monkeypatch.setattr(uda, "__path__", [*uda.__path__, str(tmp_path / "methods")])
+    monkeypatch.setattr(train_da, "METHODS", find_methods())
+    yield
+    train_da.METHODS.pop("toy")
+    del sys.modules["model.uda.toy_method"]
+
+
+def adapt(gta5, cityscapes, output, *flags):
+    words = ["--gta5", gta5, "--cityscapes", cityscapes, "--output", output, "--batch-size", 2]
+    argv = [*SMALL, *words, "--name", "run", "--method", "toy", *flags]
+    train_da.adapt(train_da.parse_arguments(list(map(str, argv))))
+
+
+def test_a_method_from_one_file_trains(toy, gta5_root, cityscapes_root, tmp_path, capsys):
+    """Its flags are parsed, its network learns, its state is saved and resumed, its warning shown."""
+    flags = ("--toy-weight", 0.25, "--toy-switch")
+    adapt(gta5_root, cityscapes_root, tmp_path, *flags, "--max-steps", 2)
+    adapt(gta5_root, cityscapes_root, tmp_path, *flags, "--max-steps", 3, "--resume")
+    last = read_checkpoint(tmp_path / "run/last.pt")
+    assert last["settings"]["toy_weight"] == 0.25
+    assert {"toy", "toy_optimizer"} <= last["parts"].keys()
+    assert not torch.equal(last["parts"]["toy"]["bias"], torch.zeros(1))
+    assert "WARNING: toy loss" in capsys.readouterr().out
+    assert "ema" not in last["settings"]  # of another method
+
+
+def test_flags_of_a_new_method_are_refused_elsewhere(toy, capsys):
+    with pytest.raises(SystemExit):
+        train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--toy-weight", "0.5"])
+    assert "--toy-weight: of --method toy" in capsys.readouterr().err

@@ -1,0 +1,94 @@
+"""Recipes: files of settings, checked like flags; flags win; a run's settings.toml repeats it."""
+
+import tomllib
+
+import pytest
+
+import train
+import train_da
+from utils.options.recipe import RECIPES, read_recipe, settings_toml
+
+NEEDED = {
+    "train": ["--train-on", "target", "--cityscapes", "y"],
+    "train_da": ["--gta5", "x", "--cityscapes", "y"],
+}
+MODULES = {"train": train, "train_da": train_da}
+
+
+def parse(script, *words):
+    return MODULES[script].parse_arguments([*NEEDED[script], *map(str, words)])
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_setting_of_a_recipe_is_a_flag(path):
+    """The recipes that come with the project parse, and give their values."""
+    for script, settings in tomllib.loads(path.read_text()).items():
+        args = parse(script, "--recipe", path.stem)
+        for name, value in settings.items():
+            assert getattr(args, name) == value
+
+
+@pytest.mark.parametrize("path", sorted(RECIPES.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_value_of_a_recipe_has_a_source(path):
+    """A comment beside the line or above its group says where the values are from."""
+    assert path.read_text().startswith("#")
+    assert path.read_text().count("#") >= 5
+
+
+def test_flags_win_over_a_recipe_file(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text(
+        "[train_da]\nlr = 0.5\nscales = [1, 2]\nlab = 0.25\nrare_class_sampling = true\n"
+    )
+    args = parse("train_da", "--recipe", file, "--lr", 0.25)
+    assert (args.lr, args.scales, args.lab, args.rare_class_sampling) == (0.25, [1, 2], 0.25, True)
+    assert args.max_steps == 25_000  # of the paper's recipe, below
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[train]\nlr = 1", r"has no table \[train_da\]"),
+        ("lr = ", "is no valid TOML"),
+        ("[train_da]\nlearning_rate = 1", "unknown setting 'learning_rate'"),
+        ("[train_da]\nlr = -1", "lr = -1: expected a finite number above 0"),
+        ("[train_da]\nlr = 'fast'", "lr = 'fast'"),
+        ("[train_da]\nscales = 1.0", "expected a list"),
+        ("[train_da]\ncrop_size = [64]", "expected 2 values"),
+        ("[train_da]\nbackbone = 'resnet50'", "expected one of resnet18, resnet101"),
+        ("[train_da]\nrare_class_sampling = 1", "expected true or false"),
+        ("[train_da]\nlr = [1]", "expected a number or a text"),
+    ],
+)
+def test_a_wrong_recipe_is_refused(tmp_path, capsys, content, message):
+    """The error says the recipe, the setting, and what is expected."""
+    import re
+
+    file = tmp_path / "mine.toml"
+    file.write_text(content)
+    with pytest.raises(SystemExit):
+        parse("train_da", "--recipe", file)
+    assert re.search(message, capsys.readouterr().err)
+
+
+def test_an_unknown_recipe_is_answered_with_the_known_ones(capsys):
+    with pytest.raises(SystemExit):
+        parse("train_da", "--recipe", "weak")
+    assert "Expected one of paper, authors, strong" in capsys.readouterr().err
+
+
+def test_settings_are_read_back(tmp_path):
+    """What settings_toml writes is what --recipe reads; None and names of the run are left out."""
+    settings = {"lr": 1e-5, "scales": [0.5, 1.0], "crop": "random", "name": "a", "lab": 1.0}
+    settings |= {"rare_class_sampling": True, "val_list": None, "gta5": 'a "strange" \\ name'}
+    file = tmp_path / "settings.toml"
+    file.write_text(settings_toml("train_da", "a", settings))
+    kept = {key: value for key, value in settings.items() if key not in ("name", "val_list")}
+    assert read_recipe(str(file), "train_da") == kept
+
+
+def test_required_flags_may_come_from_a_recipe(tmp_path):
+    file = tmp_path / "mine.toml"
+    file.write_text('[train_da]\ngta5 = "x"\ncityscapes = "y"\n')
+    args = train_da.parse_arguments(["--recipe", str(file)])
+    assert str(args.gta5) == "x"
