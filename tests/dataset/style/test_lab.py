@@ -124,7 +124,7 @@ def test_statistics_by_class_of_an_image_without_classes_are_its_own():
 def test_the_style_takes_the_sources_statistics_by_class(gta5_root):
     listing = gta5(gta5_root)
     image = read_image(listing[2].image)
-    style = LabTransfer(listing, listing, by_class=True)
+    style = LabTransfer(listing, listing, class_balanced=True)
     found = style(image, SourceRegion(2, image, np.s_[:, :]), np.random.default_rng(0))
     target = int(np.random.default_rng(0).integers(len(listing)))
     statistics = class_balanced_lab_statistics(image, TRAIN_ID_OF[read_label(listing[2].label)])
