@@ -1,6 +1,4 @@
-"""The people of a generated street: on the sidewalks, across the road, and on bicycles and
-motorcycles.
-"""
+"""People of a generated street: on sidewalks, on the road, on bicycles and motorcycles."""
 
 import math
 from functools import partial
@@ -13,13 +11,13 @@ from dataset.demo.vehicles import Footprint, paintwork
 
 
 def people(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
-    """People on the sidewalks, often in twos and threes, and some who cross the road."""
+    """People on the sidewalks, often in groups of two or three, and some who cross the road."""
     rng, things = canvas.rng, []
     for _ in range(rng.integers(*town.look.people, endpoint=True)):
         side = town.left if rng.random() < 0.5 else town.right
         crossing = rng.random() < 0.2
         if crossing:
-            right, ahead = rng.uniform(-side.kerb, side.kerb), rng.uniform(12, 35)
+            right, ahead = rng.uniform(-side.curb, side.curb), rng.uniform(12, 35)
         else:
             right = side.sign * rng.uniform(
                 side.verge + 0.5, max(side.walk - 0.4, side.verge + 0.6)
@@ -41,8 +39,9 @@ def people(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
 
 
 def two_wheelers(canvas: Canvas, camera: Camera, town: Town, taken: list[Footprint]) -> list[Thing]:
-    """Bicycles and motorcycles: ridden in the lanes, or standing at the kerb; the ground they take
-    is added to ``taken``.
+    """Bicycles and motorcycles: ridden in the lanes, or parked at the curb.
+
+    Their footprints are added to ``taken``.
     """
     rng, look, things = canvas.rng, town.look, []
     kinds = [_draw_bicycle] * rng.integers(*look.bicycles, endpoint=True) + [
@@ -53,7 +52,7 @@ def two_wheelers(canvas: Canvas, camera: Camera, town: Town, taken: list[Footpri
         for _ in range(8):
             side = town.sides[rng.choice([0, 1])]
             right = side.sign * (
-                side.kerb + (rng.uniform(-2.8, -0.6) if ridden else rng.uniform(0.4, 0.9))
+                side.curb + (rng.uniform(-2.8, -0.6) if ridden else rng.uniform(0.4, 0.9))
             )
             footprint = Footprint(right, rng.uniform(7, 26), 0.3, 0.9)
             if abs(right - camera.right) > 1 and not any(
@@ -83,7 +82,7 @@ def _draw_two_wheeler(canvas: Canvas, place: Place, draw_machine, ridden: bool) 
 
 
 def _draw_person(canvas: Canvas, place: Place) -> None:
-    """A man, woman or child, standing or walking."""
+    """Draws a man, woman or child, standing or walking."""
     rng = canvas.rng
     tall = rng.uniform(1.5, 1.9) if rng.random() < 0.85 else rng.uniform(1.0, 1.4)
     stride, sway = rng.uniform(0, 0.35), rng.uniform(-0.1, 0.25)
@@ -100,8 +99,9 @@ def _draw_person(canvas: Canvas, place: Place) -> None:
 
 
 def _draw_rider(canvas: Canvas, place: Place, lift: float) -> None:
-    """Someone who sits and holds a handlebar; ``lift``: how many metres higher than on a
-    motorcycle.
+    """Draws a sitting person who holds a handlebar.
+
+    ``lift``: meters by which the rider sits higher than on a motorcycle.
     """
     pose = {
         "hip": (0.14, 0.92 + lift, -0.2),
@@ -116,9 +116,9 @@ def _draw_rider(canvas: Canvas, place: Place, lift: float) -> None:
 
 
 def _draw_figure(canvas: Canvas, place: Place, pose: dict, scale: float, label: int) -> None:
-    """Legs, torso, arms and head of a skeleton, far limbs first so that the near ones cover them.
+    """Draws legs, torso, arms and head of a skeleton, far limbs first.
 
-    ``pose``: joints as (across, up, along) metres of someone 1.75 m tall. hip and shoulder are
+    ``pose``: joints as (across, up, along) in meters of a person 1.75 m tall. hip and shoulder are
     given for one side and mirrored, head is one point, the others are [left, right].
     """
     rng = canvas.rng
@@ -155,14 +155,14 @@ def _draw_figure(canvas: Canvas, place: Place, pose: dict, scale: float, label: 
 
 
 def _draw_bicycle(canvas: Canvas, place: Place) -> None:
-    """Two rings and a frame. The labels fill the rings, as the annotators draw them."""
+    """Draws two rings and a frame. The labels fill the rings, as annotators draw them."""
     rng, label = canvas.rng, LABEL["bicycle"]
     color = hsv(rng.random(), rng.uniform(0, 0.9), rng.uniform(0.1, 0.9))
-    tyre, tube = hsv(0.1, 0.1, rng.uniform(0.05, 0.25)), place.pixels(0.05)
+    tire, tube = hsv(0.1, 0.1, rng.uniform(0.05, 0.25)), place.pixels(0.05)
     for along in (-0.52, 0.52):
         wheel = _wheel(place, along, 0.34)
         canvas.mark(wheel, label)
-        canvas.line(_closed(wheel), tyre, place.pixels(0.06), label)
+        canvas.line(_closed(wheel), tire, place.pixels(0.06), label)
     rear, front, crank, saddle, head, bar = (
         (0, 0.34, -0.52),
         (0, 0.34, 0.52),
@@ -173,12 +173,12 @@ def _draw_bicycle(canvas: Canvas, place: Place) -> None:
     )
     for joints in ([rear, crank, head, saddle, crank], [rear, saddle], [front, head, bar]):
         canvas.line(place(joints), color, tube, label)
-    canvas.line(place([(-0.28, 1.04, 0.38), (0.28, 1.04, 0.38)]), tyre, tube, label)
-    canvas.line(place([(0, 0.92, -0.34), (0, 0.92, -0.1)]), tyre, place.pixels(0.09), label)
+    canvas.line(place([(-0.28, 1.04, 0.38), (0.28, 1.04, 0.38)]), tire, tube, label)
+    canvas.line(place([(0, 0.92, -0.34), (0, 0.92, -0.1)]), tire, place.pixels(0.09), label)
 
 
 def _draw_motorcycle(canvas: Canvas, place: Place) -> None:
-    """Two fat wheels, an engine, a tank and a seat."""
+    """Draws two wide wheels, an engine, a tank and a seat."""
     rng, label = canvas.rng, LABEL["motorcycle"]
     color, dark = paintwork(rng), hsv(0.6, 0.1, rng.uniform(0.08, 0.25))
     for along in (-0.7, 0.7):

@@ -1,6 +1,4 @@
-"""What stands beside the road of a generated street: trees, lamps, masts, signs, traffic lights,
-bollards and bins.
-"""
+"""Objects beside the road: trees, lamps, masts, signs, traffic lights, bollards and bins."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +12,10 @@ from dataset.demo.vehicles import Body, draw_body, paintwork
 
 
 def greenery(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
-    """Trees along the kerb and, thinner, in the gardens."""
+    """Trees along the curb and, fewer, in the gardens."""
     rng, things = canvas.rng, []
     for side in town.sides:
-        rows = [(side.kerb + 0.8, town.look.tree_share, Layer.OBJECTS)]
+        rows = [(side.curb + 0.8, town.look.tree_share, Layer.OBJECTS)]
         if side.has_garden:
             rows.append(((side.walk + side.front) / 2, 0.5, Layer.HOUSES))
         for distance, share, layer in rows:
@@ -40,7 +38,7 @@ def greenery(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
 
 
 def _draw_tree(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) -> None:
-    """A trunk and a crown of noisy lumps."""
+    """Draws a trunk and a crown of noisy lumps."""
     rng = canvas.rng
     trunk = hsv(0.08, rng.uniform(0.15, 0.45), rng.uniform(0.15, 0.45))
     canvas.line(
@@ -63,19 +61,20 @@ def _draw_foliage(
     radii: tuple[float, float],
     leaf: np.ndarray,
 ) -> None:
-    """One lump of leaves: an ellipse of radii (across, up) metres with a ragged edge, lit from
-    above and from the sun's side.
+    """Draws a lump of leaves: an ellipse with a ragged edge, lit from above and by the sun.
+
+    ``radii``: (across, up) in meters.
     """
-    centre = place([middle])[0]
+    center = place([middle])[0]
     radii_px = np.array(radii) * place.pixels(1.0)
-    region = canvas.region(np.array([centre - 1.2 * radii_px, centre + 1.2 * radii_px]))
+    region = canvas.region(np.array([center - 1.2 * radii_px, center + 1.2 * radii_px]))
     if region is None:
         return
     rows, columns = region
-    across = (np.arange(columns.start, columns.stop, dtype=np.float32) - centre[0])[
+    across = (np.arange(columns.start, columns.stop, dtype=np.float32) - center[0])[
         None
     ] / radii_px[0]  # (1, w)
-    down = (np.arange(rows.start, rows.stop, dtype=np.float32) - centre[1])[:, None] / radii_px[
+    down = (np.arange(rows.start, rows.stop, dtype=np.float32) - center[1])[:, None] / radii_px[
         1
     ]  # (h, 1)
     rough = canvas.texture(down.shape[0], across.shape[1])  # (h, w)
@@ -85,7 +84,7 @@ def _draw_foliage(
 
 
 def _draw_palm(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) -> None:
-    """A bare trunk with a tuft of hanging fronds."""
+    """Draws a bare trunk with hanging fronds."""
     rng, label = canvas.rng, LABEL["vegetation"]
     lean = rng.uniform(-0.6, 0.6)
     canvas.line(
@@ -107,14 +106,14 @@ def _draw_palm(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) ->
 
 
 def furniture(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
-    """Lamp posts, masts, signs, signals, bollards and bins along the kerb."""
+    """Lamp posts, masts, signs, traffic lights, bollards and bins along the curb."""
     rng, game, things = canvas.rng, town.look is GAME, []
 
     def add(draw: Callable, side: Side, ahead: float, *more) -> None:
         turned = draw in (_draw_sign, _draw_clutter)
         place = Place(
             camera,
-            side.sign * (side.kerb + rng.uniform(0.3, 0.7)),
+            side.sign * (side.curb + rng.uniform(0.3, 0.7)),
             ahead,
             rng.normal(0, 0.25) if turned else 0.0,
         )
@@ -154,7 +153,7 @@ def furniture(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
 
 
 def _draw_lamp(canvas: Canvas, place: Place, side: int) -> None:
-    """A street lamp with its arm over the road; ``side`` is -1 left of the road, 1 right."""
+    """Draws a street lamp; ``side`` is -1 left of the road, 1 right. Its arm is over the road."""
     rng = canvas.rng
     color, tall = hsv(rng.random(), rng.uniform(0, 0.3), rng.uniform(0.12, 0.7)), rng.uniform(5, 9)
     reach = -side * rng.uniform(0.8, 2.2)
@@ -167,7 +166,7 @@ def _draw_lamp(canvas: Canvas, place: Place, side: int) -> None:
 
 
 def _draw_mast(canvas: Canvas, place: Place) -> None:
-    """A wooden mast with cross-arms, for cables."""
+    """Draws a wooden mast with cross-arms, for cables."""
     rng = canvas.rng
     color, tall = hsv(0.08, rng.uniform(0.1, 0.45), rng.uniform(0.15, 0.45)), rng.uniform(7, 10)
     canvas.line(place([(0, 0, 0), (0, tall, 0)]), color, place.pixels(0.28), LABEL["pole"])
@@ -181,7 +180,7 @@ def _draw_mast(canvas: Canvas, place: Place) -> None:
 
 
 def _draw_bollard(canvas: Canvas, place: Place) -> None:
-    """A knee-high post that keeps cars off the sidewalk."""
+    """Draws a knee-high post that keeps cars off the sidewalk."""
     canvas.line(
         place([(0, 0, 0), (0, canvas.rng.uniform(0.7, 1.1), 0)]),
         paintwork(canvas.rng),
@@ -191,8 +190,9 @@ def _draw_bollard(canvas: Canvas, place: Place) -> None:
 
 
 def _draw_sign(canvas: Canvas, place: Place) -> None:
-    """A traffic sign on its pole: disc, triangle, octagon, plate or a large board; a seventh of
-    them seen from behind.
+    """Draws a traffic sign on its pole: disc, triangle, octagon, plate or a large board.
+
+    About one in seven is seen from behind.
     """
     rng = canvas.rng
     up, size = rng.uniform(2.1, 2.9), rng.uniform(0.32, 0.5)
@@ -230,8 +230,9 @@ def _draw_sign(canvas: Canvas, place: Place) -> None:
 
 
 def _draw_traffic_light(canvas: Canvas, place: Place, side: int, over_road: bool) -> None:
-    """A signal on its pole, or two of them, the second hung on an arm over the road; ``side`` as
-    for the lamp.
+    """Draws a traffic light on its pole, or two, the second on an arm over the road.
+
+    ``side``: -1 left of the road, 1 right.
     """
     rng = canvas.rng
     color = hsv(rng.choice([0.3, 0.13, 0.6]), rng.uniform(0, 0.5), rng.uniform(0.1, 0.4))
@@ -254,7 +255,7 @@ def _draw_traffic_light(canvas: Canvas, place: Place, side: int, over_road: bool
 
 
 def _draw_clutter(canvas: Canvas, place: Place) -> None:
-    """A bin, a cabinet or a bench: ``static``, which no class claims."""
+    """Draws a bin, a cabinet or a bench, labelled ``static``, which is not evaluated."""
     rng = canvas.rng
     wide, tall, color = (
         rng.uniform(0.25, 0.7),

@@ -1,15 +1,12 @@
-"""Generated streets: pictures and labels of a made-up town, seeded, in two looks, for everyone who
-has no licensed data yet.
+"""Generated streets with labels, in two looks, for use without licensed data.
 
-``street(rng, look, size)`` draws one. The two looks stand for the two domains of the field: GAME is
-bright, saturated and sharp, with wide roads, gardens and hard shadows; CAMERA is dim, greenish,
-soft and noisy, with narrow streets between tall houses, parked cars and bicycles, behind the hood
-of the car that carries it. Geometry and classes are shared, appearance, layout and class
-frequencies are not: a gap to adapt over. Every color is drawn anew for every instance: no class
-can be told by its color alone.
+``street(rng, look, size)`` draws one. The two looks stand for the two domains: GAME is bright,
+saturated and sharp, with wide roads, gardens and hard shadows. CAMERA is dim, greenish, soft and
+noisy, with narrow streets between tall houses, parked cars and bicycles, behind the hood of the ego
+vehicle. They share geometry and classes, but not appearance, layout and class frequencies: a domain
+gap. Every object has a random color, so that no class is recognized by color alone.
 
-Who draws what: demo_town (looks and plan), demo_canvas (the tools), demo_street (sky and ground),
-demo_houses, demo_roadside, demo_vehicles, demo_people.
+town.py plans a street, canvas.py holds the drawing tools, and the other modules draw its parts.
 """
 
 import math
@@ -41,11 +38,11 @@ _SUPERSAMPLING = 2
 def street(
     rng: np.random.Generator, look: Look, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one street.
+    """Draws one street.
 
-    Args: rng, the only source of chance; look, one of LOOKS; size (height, width) in pixels, of any
-    ratio. Returns: image (H, W, 3) uint8 RGB and label_ids (H, W) uint8 labelIds. Raises ValueError
-    for a size under MIN_SIZE.
+    ``rng``: the only source of random numbers. ``look``: one of LOOKS. ``size``: (height, width) in
+    pixels, of any aspect ratio. Returns image (H, W, 3) uint8 RGB and label_ids (H, W) uint8.
+    Raises ValueError for a size below MIN_SIZE.
     """
     check_size(size)
     fine_size = tuple(_SUPERSAMPLING * side for side in size)
@@ -78,9 +75,7 @@ def street(
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raises ValueError where a street of this (height, width) would be too small to see anything
-    in.
-    """
+    """Raises ValueError for a (height, width) at which a street would be unrecognizable."""
     if size[0] < MIN_SIZE[0] or size[1] < MIN_SIZE[1]:
         raise ValueError(
             f"A street of {size[0]}x{size[1]} pixels (height x width) is too small to draw: poles"
@@ -90,7 +85,7 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def _develop(rng: np.random.Generator, look: Look, image: np.ndarray) -> np.ndarray:
-    """Color, contrast, sharpness and noise of the look. image (H, W, 3) uint8 -> the same."""
+    """Applies color, contrast, sharpness and noise of the look to an (H, W, 3) uint8 image."""
     height, width = image.shape[:2]
     picture = image.astype(np.float32) / 255
     grey = (
