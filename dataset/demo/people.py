@@ -19,21 +19,17 @@ def people(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
         if crossing:
             right, ahead = rng.uniform(-side.curb, side.curb), rng.uniform(12, 35)
         else:
-            right = side.sign * rng.uniform(
-                side.verge + 0.5, max(side.walk - 0.4, side.verge + 0.6)
-            )
-            ahead = rng.uniform(6, 32)
+            inner, outer = side.verge + 0.5, max(side.walk - 0.4, side.verge + 0.6)
+            right, ahead = side.sign * rng.uniform(inner, outer), rng.uniform(6, 32)
         for _ in range(rng.choice([1, 1, 2, 3])):
-            yaw = (
-                rng.choice([-0.5, 0.5]) * math.pi
-                if crossing
-                else rng.choice([0, math.pi]) + rng.normal(0, 0.5)
-            )
+            if crossing:
+                yaw = rng.choice([-0.5, 0.5]) * math.pi
+            else:
+                yaw = rng.choice([0, math.pi]) + rng.normal(0, 0.5)
             if abs(right - camera.right) > 0.9 or ahead > 10:
                 draw = partial(_draw_person, canvas, Place(camera, right, ahead, yaw))
-                things.append(
-                    Thing(Layer.OBJECTS, ahead, draw, canvas.shadows(right, ahead, 0.2, 0.15, 1.7))
-                )
+                shadows = canvas.shadows(right, ahead, 0.2, 0.15, 1.7)
+                things.append(Thing(Layer.OBJECTS, ahead, draw, shadows))
             right, ahead = right + rng.uniform(-0.8, 0.8), ahead + rng.uniform(-0.8, 0.8)
     return things
 
@@ -44,33 +40,24 @@ def two_wheelers(canvas: Canvas, camera: Camera, town: Town, taken: list[Footpri
     Their footprints are added to ``taken``.
     """
     rng, look, things = canvas.rng, town.look, []
-    kinds = [_draw_bicycle] * rng.integers(*look.bicycles, endpoint=True) + [
-        _draw_motorcycle
-    ] * rng.integers(*look.motorcycles, endpoint=True)
+    kinds = [_draw_bicycle] * rng.integers(*look.bicycles, endpoint=True)
+    kinds += [_draw_motorcycle] * rng.integers(*look.motorcycles, endpoint=True)
     for draw_machine in kinds:
         ridden = rng.random() < 0.65
         for _ in range(8):
             side = town.sides[rng.choice([0, 1])]
-            right = side.sign * (
-                side.curb + (rng.uniform(-2.8, -0.6) if ridden else rng.uniform(0.4, 0.9))
-            )
+            beside_curb = rng.uniform(-2.8, -0.6) if ridden else rng.uniform(0.4, 0.9)
+            right = side.sign * (side.curb + beside_curb)
             footprint = Footprint(right, rng.uniform(7, 26), 0.3, 0.9)
-            if abs(right - camera.right) > 1 and not any(
-                footprint.touches(other, 0.2, 0.3) for other in taken
-            ):
+            is_free = not any(footprint.touches(other, 0.2, 0.3) for other in taken)
+            if abs(right - camera.right) > 1 and is_free:
                 taken.append(footprint)
                 heading = 0.0 if side.sign > 0 else math.pi
                 yaw = heading + rng.normal(0, 0.35) if ridden else rng.uniform(0, 2 * math.pi)
                 place = Place(camera, right, footprint.forward, yaw)
                 shadows = canvas.shadows(right, footprint.forward, 0.2, 0.7, 1.5)
-                things.append(
-                    Thing(
-                        Layer.OBJECTS,
-                        footprint.forward,
-                        partial(_draw_two_wheeler, canvas, place, draw_machine, ridden),
-                        shadows,
-                    )
-                )
+                draw = partial(_draw_two_wheeler, canvas, place, draw_machine, ridden)
+                things.append(Thing(Layer.OBJECTS, footprint.forward, draw, shadows))
                 break
     return things
 
@@ -134,9 +121,8 @@ def _draw_figure(canvas: Canvas, place: Place, pose: dict, scale: float, label: 
     pairs.append([(across, up, along + 0.16) for across, up, along in pose["foot"]])
     (_, waist, waist_along), (_, shoulder, shoulder_along) = pose["hip"], pose["shoulder"]
     spine = [(0, shoulder - 0.1, shoulder_along), (0, waist, waist_along)]
-    hips, shoulders, knees, heels, elbows, hands, toes, spine = place(
-        np.array([*pairs, spine], np.float64) * scale
-    )  # each (2, 2)
+    joints = place(np.array([*pairs, spine], np.float64) * scale)
+    hips, shoulders, knees, heels, elbows, hands, toes, spine = joints  # each (2, 2)
 
     def limb(color: np.ndarray, width: float, *joints: np.ndarray) -> None:
         canvas.line(np.array(joints), color, place.pixels(width * scale), label)
@@ -163,14 +149,8 @@ def _draw_bicycle(canvas: Canvas, place: Place) -> None:
         wheel = _wheel(place, along, 0.34)
         canvas.mark(wheel, label)
         canvas.line(_closed(wheel), tire, place.pixels(0.06), label)
-    rear, front, crank, saddle, head, bar = (
-        (0, 0.34, -0.52),
-        (0, 0.34, 0.52),
-        (0, 0.3, -0.05),
-        (0, 0.88, -0.2),
-        (0, 0.85, 0.36),
-        (0, 1.02, 0.4),
-    )
+    rear, front, crank = (0, 0.34, -0.52), (0, 0.34, 0.52), (0, 0.3, -0.05)
+    saddle, head, bar = (0, 0.88, -0.2), (0, 0.85, 0.36), (0, 1.02, 0.4)
     for joints in ([rear, crank, head, saddle, crank], [rear, saddle], [front, head, bar]):
         canvas.line(place(joints), color, tube, label)
     canvas.line(place([(-0.28, 1.04, 0.38), (0.28, 1.04, 0.38)]), tire, tube, label)
@@ -185,27 +165,13 @@ def _draw_motorcycle(canvas: Canvas, place: Place) -> None:
         wheel = _wheel(place, along, 0.32)
         canvas.polygon(wheel, dark * 1.6, label)
         canvas.line(_closed(wheel), dark, place.pixels(0.13), label)
-    canvas.polygon(
-        place([(0, 0.3, -0.4), (0, 0.7, -0.4), (0, 0.72, 0.4), (0, 0.3, 0.4)]),
-        dark * 2.2,
-        label,
-        0.3,
+    engine = [(0, 0.3, -0.4), (0, 0.7, -0.4), (0, 0.72, 0.4), (0, 0.3, 0.4)]
+    canvas.polygon(place(engine), dark * 2.2, label, 0.3)
+    seat, tank = (
+        [(0, 0.62, -0.9), (0, 0.88, -0.85), (0, 0.8, 0)],
+        [(0, 1.02, 0.15), (0, 0.95, 0.55)],
     )
-    canvas.polygon(
-        place(
-            [
-                (0, 0.62, -0.9),
-                (0, 0.88, -0.85),
-                (0, 0.8, 0),
-                (0, 1.02, 0.15),
-                (0, 0.95, 0.55),
-                (0, 0.6, 0.4),
-            ]
-        ),
-        color,
-        label,
-        0.15,
-    )
+    canvas.polygon(place([*seat, *tank, (0, 0.6, 0.4)]), color, label, 0.15)
     for joints, paint, width in (
         ([(0, 0.4, 0.72), (0, 1.05, 0.5)], dark, 0.1),
         ([(-0.36, 1.08, 0.45), (0.36, 1.08, 0.45)], dark, 0.07),
@@ -213,11 +179,10 @@ def _draw_motorcycle(canvas: Canvas, place: Place) -> None:
         ([(0, 0.4, -0.7), (0, 0.95, 0.3)], color * 0.9, 0.3),
     ):
         canvas.line(place(joints), paint, place.pixels(width), label)
-    end, light = (
-        ((0, 0.85, 0.75), hsv(0.1, 0.2, 0.95))
-        if math.cos(place.yaw) < 0
-        else ((0, 0.8, -0.92), hsv(0, 0.8, 0.7))
-    )
+    if math.cos(place.yaw) < 0:
+        end, light = (0, 0.85, 0.75), hsv(0.1, 0.2, 0.95)
+    else:
+        end, light = (0, 0.8, -0.92), hsv(0, 0.8, 0.7)
     canvas.disc(place([end])[0], place.pixels(0.1), light, label)
 
 

@@ -25,12 +25,10 @@ from dataset.demo.vehicles import traffic
 __all__ = ["CAMERA", "GAME", "LOOKS", "MIN_SIZE", "VERSION", "Look", "check_size", "street"]
 
 VERSION = 1
-"""Raised whenever the same seed draws another picture, so that one folder never mixes two
-generations.
-"""
+"""Raised when the same seed draws another picture, so that a folder never mixes two versions."""
 
 MIN_SIZE = (32, 64)
-"""(height, width) in pixels under which a street cannot be told."""
+"""(height, width) in pixels below which a street cannot be recognized."""
 
 _SUPERSAMPLING = 2
 
@@ -69,9 +67,8 @@ def street(
     if look.hood:
         draw_hood(canvas)
     image = cv2.resize(canvas.image, size[::-1], interpolation=cv2.INTER_AREA)
-    return _develop(rng, look, image), np.ascontiguousarray(
-        canvas.labels[::_SUPERSAMPLING, ::_SUPERSAMPLING]
-    )
+    label_ids = np.ascontiguousarray(canvas.labels[::_SUPERSAMPLING, ::_SUPERSAMPLING])
+    return _develop(rng, look, image), label_ids
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -88,31 +85,25 @@ def _develop(rng: np.random.Generator, look: Look, image: np.ndarray) -> np.ndar
     """Applies color, contrast, sharpness and noise of the look to an (H, W, 3) uint8 image."""
     height, width = image.shape[:2]
     picture = image.astype(np.float32) / 255
-    grey = (
-        picture[..., :1] + picture[..., 1:2] + picture[..., 2:]
-    ) / 3  # several times faster than mean(axis=2)
+    # Several times faster than mean(axis=2).
+    grey = (picture[..., :1] + picture[..., 1:2] + picture[..., 2:]) / 3  # (H, W, 1)
     if look is GAME:
         picture = grey + rng.uniform(1.1, 1.5) * (picture - grey)
         picture = np.clip(picture * np.float32([1.07, 1.0, 0.9 + rng.uniform(-0.06, 0.08)]), 0, 1)
-        picture = picture * rng.uniform(0.85, 1.05) + 0.35 * (
-            picture * picture * (3 - 2 * picture) - picture
-        )
+        contrast = picture * picture * (3 - 2 * picture) - picture
+        picture = picture * rng.uniform(0.85, 1.05) + 0.35 * contrast
         picture += 0.5 * (picture - cv2.GaussianBlur(picture, (0, 0), 1.0))
         picture += rng.standard_normal((height, width, 1), np.float32) * 0.006
     else:
         picture = grey + rng.uniform(0.5, 0.75) * (picture - grey)
         cast = np.float32([0.9, 1.0, 0.92]) * np.float32(1 + rng.normal(0, 0.02, 3))
-        picture = np.clip(picture * cast * rng.uniform(1.05, 1.5), 0, 1) ** rng.uniform(
-            1.0, 1.25
-        )  # the sky may burn out
+        exposed = np.clip(picture * cast * rng.uniform(1.05, 1.5), 0, 1)  # the sky may saturate
+        picture = exposed ** rng.uniform(1.0, 1.25)
         picture = 0.04 + rng.uniform(0.7, 0.9) * picture
-        picture = cv2.GaussianBlur(
-            picture, (0, 0), rng.uniform(0.45, 0.75) * max(1.0, height / 256)
-        )
-        across, down = (
-            np.linspace(-1, 1, width, dtype=np.float32)[None],
-            np.linspace(-1, 1, height, dtype=np.float32)[:, None],
-        )
+        sigma = rng.uniform(0.45, 0.75) * max(1.0, height / 256)
+        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+        across = np.linspace(-1, 1, width, dtype=np.float32)[None]
+        down = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         picture *= (1 - 0.16 * (across**2 + down**2))[..., None]
         noise = rng.standard_normal((height, width, 3), np.float32)
         picture += rng.uniform(0.008, 0.022) * (0.6 * noise + 0.7 * noise[..., :1])

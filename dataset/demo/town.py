@@ -154,19 +154,11 @@ def plan_town(rng: np.random.Generator, look: Look) -> Town:
     curb = rng.uniform(*look.road_half)
     crossing_start = rng.uniform(14, 45) if rng.random() < look.crossing_share else None
     rails = -curb * rng.uniform(0.25, 0.45) if rng.random() < look.train_share else None
-    return Town(
-        look,
-        left=_side(rng, look, -1, curb),
-        right=_side(rng, look, 1, curb),
-        crossing=(
-            None
-            if crossing_start is None
-            else (crossing_start, crossing_start + rng.uniform(7, 12))
-        ),
-        rails=rails,
-        leaf_hue=rng.choice([0.27, 0.24, 0.2, 0.11]),
-        sunny=rng.random() < look.sunny_share,
-    )
+    left, right, crossing = _side(rng, look, -1, curb), _side(rng, look, 1, curb), None
+    if crossing_start is not None:
+        crossing = (crossing_start, crossing_start + rng.uniform(7, 12))
+    leaf_hue, sunny = rng.choice([0.27, 0.24, 0.2, 0.11]), rng.random() < look.sunny_share
+    return Town(look, left, right, crossing, rails, leaf_hue, sunny)
 
 
 def _side(rng: np.random.Generator, look: Look, sign: int, curb: float) -> Side:

@@ -49,20 +49,15 @@ class Body:
     def moved(self, along: float) -> "Body":
         """The same body, ``along`` meters farther ahead."""
         wheels = tuple(wheel + along for wheel in self.wheels)
-        return replace(
-            self,
-            profile=self.profile + (along, 0),
-            windows=self.windows + (along, 0),
-            wheels=wheels,
-        )
+        profile, windows = self.profile + (along, 0), self.windows + (along, 0)
+        return replace(self, profile=profile, windows=windows, wheels=wheels)
 
 
 def paintwork(rng: np.random.Generator) -> np.ndarray:
     """A random paint color: half of all are white, silver, grey or black."""
     if rng.random() < 0.5:
-        return hsv(
-            rng.random(), 0.06, rng.choice([0.12, 0.25, 0.5, 0.7, 0.9]) + rng.uniform(-0.06, 0.06)
-        )
+        hue, value = rng.random(), rng.choice([0.12, 0.25, 0.5, 0.7, 0.9])
+        return hsv(hue, 0.06, value + rng.uniform(-0.06, 0.06))
     return hsv(rng.random(), rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.85))
 
 
@@ -70,19 +65,11 @@ def _car(rng: np.random.Generator, plate: int) -> Body:
     """A sedan, a station wagon, an off-roader or a van."""
     length, tall = rng.uniform(3.7, 4.8), rng.uniform(1.38, 1.75)
     belt, tail, nose = tall * 0.66, rng.choice([0.12, 0.35, 0.75]), rng.choice([0.45, 1.0, 1.15])
-    profile = [
-        (0, 0.3),
-        (0, belt - 0.08),
-        (tail, belt),
-        (tail + 0.45, tall - 0.03),
-        (0.6 * length - 0.3, tall),
-    ]
-    profile += [(length - nose, belt), (length - 0.1, belt - 0.2), (length, 0.55), (length, 0.28)]
-    foot = [
-        tail + 0.35,
-        0.38 * length,
-        length - nose - 0.2,
-    ]  # of the three posts between which the windows lie
+    profile = [(0, 0.3), (0, belt - 0.08), (tail, belt), (tail + 0.45, tall - 0.03)]
+    profile += [(0.6 * length - 0.3, tall), (length - nose, belt), (length - 0.1, belt - 0.2)]
+    profile += [(length, 0.55), (length, 0.28)]
+    # Feet and heads of the three posts between which the windows lie.
+    foot = [tail + 0.35, 0.38 * length, length - nose - 0.2]
     head = [tail + 0.65, 0.38 * length, 0.6 * length - 0.3]
     panes = [
         [
@@ -108,16 +95,13 @@ def _car(rng: np.random.Generator, plate: int) -> Body:
 
 def _truck(rng: np.random.Generator) -> tuple[Body, Body]:
     """Two bodies, from the rear: a box or an open bed, and the cab."""
-    length, tall, width = (
-        rng.uniform(4.2, 7.5),
-        rng.choice([1.6, 2.9, 3.3, 3.7]) + rng.uniform(-0.1, 0.1),
-        rng.uniform(2.2, 2.5),
-    )
+    length = rng.uniform(4.2, 7.5)
+    tall = rng.choice([1.6, 2.9, 3.3, 3.7]) + rng.uniform(-0.1, 0.1)
+    width = rng.uniform(2.2, 2.5)
     box = np.array([(0, 0.75), (0, tall), (length, tall), (length, 0.75)])
     cab_tall = rng.uniform(2.4, 2.9)
-    cab = np.array(
-        [(0, 0.5), (0, cab_tall), (1.2, cab_tall), (1.75, 1.6), (1.9, 1.3), (1.9, 0.45)]
-    ) + (length + 0.15, 0)
+    cab = [(0, 0.5), (0, cab_tall), (1.2, cab_tall), (1.75, 1.6), (1.9, 1.3), (1.9, 0.45)]
+    cab = np.array(cab) + (length + 0.15, 0)
     pane = np.array([(0.6, 1.5), (0.6, 2.2), (1.2, 2.2), (1.55, 1.5)]) + (length + 0.15, 0)
     common = {"label": LABEL["truck"], "width": width, "wheel_radius": 0.48, "lights_up": 0.9}
     box_color = hsv(rng.random(), rng.choice([0.04, 0.5]), rng.uniform(0.35, 0.95))
@@ -143,11 +127,8 @@ def _truck(rng: np.random.Generator) -> tuple[Body, Body]:
 def _coach(rng: np.random.Generator, name: str) -> Body:
     """A "bus", or one wagon of a "train" or tram: a long body with a row of windows."""
     rail = name == "train"
-    length, tall = (
-        (rng.uniform(12, 16), rng.uniform(3.4, 3.8))
-        if rail
-        else (rng.uniform(9, 12), rng.uniform(2.8, 3.3))
-    )
+    lengths, heights = ((12, 16), (3.4, 3.8)) if rail else ((9, 12), (2.8, 3.3))
+    length, tall = rng.uniform(*lengths), rng.uniform(*heights)
     profile = [(0, 0.35), (0, 1.3), (0.25 * rail, tall - 0.1), (0.3, tall)]
     profile += [(length - 0.4, tall), (length - 0.1, tall - 0.5), (length, 1.2), (length, 0.35)]
     count, low = int(length / 1.6), 1.35 if rail else 1.25
@@ -183,11 +164,8 @@ def _turns(polygons: np.ndarray) -> list[float]:
     Positive when its corners run clockwise on the screen: the face is seen from outside.
     """
     following = np.concatenate([polygons[:, 1:], polygons[:, :1]], axis=1)
-    return (
-        (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0])
-        .sum(axis=1)
-        .tolist()
-    )
+    cross = polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]  # (M, N)
+    return cross.sum(axis=1).tolist()
 
 
 def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
@@ -204,9 +182,8 @@ def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
         if turns[i] > 0:
             face = faces[i]
             edge = body.profile[i + 1] - body.profile[i]
-            slope = abs(edge[0]) / max(
-                0.01, np.linalg.norm(edge)
-            )  # 0 upright, 1 flat: the light comes from above
+            # 0: upright, 1: flat. The light comes from above.
+            slope = abs(edge[0]) / max(0.01, np.linalg.norm(edge))
             canvas.polygon(face, body.color * (0.68 + 0.5 * slope), body.label, 0.06)
             if i in body.glass:
                 middle = face.mean(0)
@@ -300,9 +277,8 @@ class Footprint(NamedTuple):
         )
 
 
-# Puts bodies, from rear to front, at (right, ahead, yaw) unless something stands there or too near
-# the camera; returns whether it did.
 Put = Callable[[float, float, float, tuple[Body, ...]], bool]
+"""Puts bodies, from rear to front, at (right, ahead, yaw); returns whether they fit there."""
 
 
 def traffic(canvas: Canvas, camera: Camera, town: Town) -> tuple[list[Thing], list[Footprint]]:
@@ -332,12 +308,8 @@ def traffic(canvas: Canvas, camera: Camera, town: Town) -> tuple[list[Thing], li
     if curb < 5.5:
         lanes = [(0.5 * curb, 0.0), (-0.5 * curb, math.pi)]
     else:
-        lanes = [
-            (0.25 * curb, 0.0),
-            (0.68 * curb, 0.0),
-            (-0.25 * curb, math.pi),
-            (-0.68 * curb, math.pi),
-        ]
+        lanes = [(0.25 * curb, 0.0), (0.68 * curb, 0.0)]
+        lanes += [(-0.25 * curb, math.pi), (-0.68 * curb, math.pi)]
     _put_train(rng, town, put)
     _put_large(rng, town, lanes, put)
     _put_driving(rng, town, lanes, put)
@@ -376,12 +348,8 @@ def _put_driving(
     for right, yaw in lanes:
         for ahead in np.cumsum(rng.uniform(8, 40, 5)).tolist():
             if rng.random() < 0.6:
-                put(
-                    right + rng.normal(0, 0.2),
-                    ahead,
-                    yaw + rng.normal(0, 0.03),
-                    (_car(rng, town.look.plate),),
-                )
+                across, turned = right + rng.normal(0, 0.2), yaw + rng.normal(0, 0.03)
+                put(across, ahead, turned, (_car(rng, town.look.plate),))
 
 
 def _put_parked(rng: np.random.Generator, town: Town, put: Put) -> None:
@@ -391,24 +359,17 @@ def _put_parked(rng: np.random.Generator, town: Town, put: Put) -> None:
         for ahead in np.arange(rng.uniform(6, 12), 70, rng.uniform(5.3, 6.5)).tolist():
             if parked and town.beside_crossing(ahead - 4, ahead + 4) and rng.random() < share:
                 away = (rng.random() < 0.85) == (side.sign > 0)
-                put(
-                    side.sign * (side.curb - 1.05),
-                    ahead,
-                    0.0 if away else math.pi,
-                    (_car(rng, town.look.plate),),
-                )
+                right, yaw = side.sign * (side.curb - 1.05), 0.0 if away else math.pi
+                put(right, ahead, yaw, (_car(rng, town.look.plate),))
 
 
 def _put_crossing(rng: np.random.Generator, town: Town, put: Put) -> None:
     if town.crossing and rng.random() < 0.6:
         start, stop = town.crossing
         for _ in range(rng.integers(1, 4)):
-            put(
-                rng.uniform(-14, 14),
-                rng.uniform(start + 2, stop - 2),
-                rng.choice([-0.5, 0.5]) * math.pi,
-                (_car(rng, town.look.plate),),
-            )
+            right, ahead = rng.uniform(-14, 14), rng.uniform(start + 2, stop - 2)
+            yaw = rng.choice([-0.5, 0.5]) * math.pi
+            put(right, ahead, yaw, (_car(rng, town.look.plate),))
 
 
 def _draw_vehicle(canvas: Canvas, place: Place, bodies: tuple[Body, ...]) -> None:
