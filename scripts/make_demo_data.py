@@ -354,7 +354,7 @@ def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
     # The paper's crop, or the whole image.
     crop_size = (str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True))
     small = ("--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop_size)
-    train = ("python", "train.py", "--train-on", "gta5", *gta5, *small)
+    train = ("python", "train.py", "--train-on", "source", *gta5, *small)
     adapt = ("python", "train_da.py", "--discriminator", "light", "--lab", *gta5, *cityscapes)
     return [shlex.join(train), shlex.join((*adapt, "--backbone", "resnet18", *small))]
 
