@@ -1,4 +1,6 @@
-"""The official Cityscapes tree: ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png`` and
+"""Cityscapes in its official layout.
+
+Images: ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png``. Labels:
 ``gtFine/SPLIT/CITY/*_gtFine_labelIds.png``.
 """
 
@@ -11,19 +13,20 @@ _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
 
 
 def cityscapes(root: Path, split: str, labels: bool = True) -> ImageList:
-    """The frames of ``split`` ("train" or "val") of a raw or prepared root, sorted; names are
-    "CITY/CITY_000000_000000_leftImg8bit".
+    """The images of ``split`` ("train" or "val") of a raw or prepared root, sorted by name.
 
-    ``labels`` False: gtFine is neither needed nor looked at. Raises FileNotFoundError with what is
-    missing and where to get it, ValueError for a prepared root that is incomplete or stale.
+    Names are "CITY/CITY_000000_000000_leftImg8bit". Without ``labels`` gtFine is not needed and
+    never opened. Raises FileNotFoundError with the missing files and where to get them, ValueError
+    for a prepared root that is incomplete or stale.
     """
     prepared = prepared_listing(Path(root), f"cityscapes-{split}", labels, _ENDING)
     return cityscapes_tree(root, split, labels).listing(labels) if prepared is None else prepared
 
 
 def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DatasetLayout:
-    """The files of ``split`` of a raw root. Raises FileNotFoundError where there is no image, or no
-    label though ``labels`` are wanted.
+    """The files of ``split`` of a raw root.
+
+    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed.
     """
     root = Path(root)
     if not root.is_dir():

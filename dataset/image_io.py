@@ -1,7 +1,6 @@
-"""Reading one image or one label from disk, with errors that name the file and the remedy.
+"""Reads images and labels from disk, with errors that name the file and the remedy.
 
-A ``.npy`` file, as scripts/prepare.py writes them, is mapped into memory: only the parts that are
-used are read.
+A prepared ``.npy`` file (scripts/prepare.py) is mapped into memory: only the parts in use are read.
 """
 
 import struct
@@ -24,23 +23,24 @@ IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ABSENT = (
-    "{} does not exist. The copy of the data set is incomplete, or a list names a file that is not"
-    " there."
+    "{} does not exist. The copy of the data set is incomplete, or a list names a file that is"
+    " missing."
 )
 TOO_LARGE = (
     "{} has more than "
     + f"{2 * Image.MAX_IMAGE_PIXELS:,}"
-    + " pixels, which are not decoded: cut it into parts. Is it what it says it is?"
+    + " pixels, which are not decoded: cut it into parts. Is it really an image?"
 )
 
 
 class LabelValuesError(ValueError):
-    """A label file that can be read, with values that are no labelIds."""
+    """Raised for a label file that can be read but holds values other than labelIds."""
 
 
-def map_array(path: Path, dimensions: int, types: tuple[type, ...] = (np.uint8,)) -> np.ndarray:
-    """The array of a prepared file, read-only and mapped. Raises FileNotFoundError, or ValueError
-    for a damaged file.
+def map_array(path: Path, dimensions: int) -> np.ndarray:
+    """Maps the array of a prepared file, read-only.
+
+    Raises FileNotFoundError, or ValueError for a damaged file.
     """
     try:
         array = np.load(path, mmap_mode="r", allow_pickle=False)
@@ -53,66 +53,60 @@ def map_array(path: Path, dimensions: int, types: tuple[type, ...] = (np.uint8,)
             f"{path} cannot be read ({error}). It is damaged or cut short: delete it and run"
             " scripts.prepare again."
         ) from error
-    if array.dtype not in types or array.ndim != dimensions:
+    if array.dtype != np.uint8 or array.ndim != dimensions:
         raise ValueError(
             f"{path} holds {array.dtype} of shape {array.shape}; expected {dimensions} dimensions"
-            f" of {types[0].__name__}. Delete the file and run scripts.prepare again."
+            " of uint8. Delete the file and run scripts.prepare again."
         )
     return np.asarray(array)
 
 
-# Chunks that say nothing about the pixels, or nothing that either decoder heeds: with others
-# (palette, transparency, animation, rotation) Pillow decides.
 _PLAIN_CHUNKS = {
-    b"IHDR",
-    b"IDAT",
-    b"IEND",
-    b"tIME",
-    b"gAMA",
-    b"sRGB",
-    b"cHRM",
-    b"bKGD",
-    b"pHYs",
-    b"tEXt",
-    b"zTXt",
-    b"iTXt",
+    *(b"IHDR", b"IDAT", b"IEND", b"tIME", b"gAMA", b"sRGB", b"cHRM", b"bKGD", b"pHYs"),
+    *(b"tEXt", b"zTXt", b"iTXt"),
 }
+"""PNG chunks that change nothing in either decoder.
+
+Files with other chunks (palette, transparency, animation, rotation) are decoded by Pillow.
+"""
 
 
 def _decode_plain_png(path: Path) -> np.ndarray | None:
-    """(H, W, 3) uint8 RGB of an 8-bit RGB PNG, in three quarters of Pillow's time; None for any
-    other file, and for a damaged one.
+    """(H, W, 3) uint8 RGB of a sound 8-bit RGB PNG, decoded by OpenCV; None for any other file.
 
-    OpenCV fills what is missing of a file with grey and says nothing. So every chunk's checksum is
-    compared first.
+    This takes three quarters of Pillow's time. OpenCV fills missing parts of a file with grey
+    without an error, so the checksum of every chunk is compared first.
     """
     if path.suffix != ".png" or not path.is_file():
         return None
     data = path.read_bytes()
-    if (
-        data[:8] != _PNG_SIGNATURE or data[12:16] != b"IHDR" or data[24:26] != b"\x08\x02"
-    ):  # 8 bits, RGB
+    is_rgb8 = data[12:16] == b"IHDR" and data[24:26] == b"\x08\x02"
+    if data[:8] != _PNG_SIGNATURE or not is_rgb8 or not _has_plain_sound_chunks(data):
         return None
-    view, place, kind = memoryview(data), 8, b""
-    while kind != b"IEND":
-        if place + 12 > len(data):
-            return None
-        length, kind = struct.unpack_from(">I4s", data, place)
-        end = place + 8 + length
-        if kind not in _PLAIN_CHUNKS or view[end : end + 4] != zlib.crc32(
-            view[place + 4 : end]
-        ).to_bytes(4, "big"):
-            return None
-        place = end + 4
-    image = cv2.imdecode(
-        np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
-    )
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     return None if image is None else cv2.cvtColor(image, cv2.COLOR_BGR2RGB, dst=image)
 
 
+def _has_plain_sound_chunks(png: bytes) -> bool:
+    """Whether a PNG holds only _PLAIN_CHUNKS, all with correct checksums, up to its end."""
+    view, start, kind = memoryview(png), 8, b""
+    while kind != b"IEND":
+        if start + 12 > len(png):
+            return False
+        length, kind = struct.unpack_from(">I4s", png, start)
+        end = start + 8 + length
+        checksum = zlib.crc32(view[start + 4 : end]).to_bytes(4, "big")
+        if kind not in _PLAIN_CHUNKS or view[end : end + 4] != checksum:
+            return False
+        start = end + 4
+    return True
+
+
 def _decode(path: Path) -> Image.Image:
-    """The decoded file, whole. A truncated one raises: OpenCV would fill the missing part with grey
-    and say nothing.
+    """Decodes a file by Pillow, which raises for a truncated one.
+
+    Raises FileNotFoundError, ValueError.
     """
     if not path.is_file():
         raise FileNotFoundError(ABSENT.format(path))
@@ -130,15 +124,16 @@ def _decode(path: Path) -> Image.Image:
 
 
 def _is_sixteen_bit_png(path: Path) -> bool:
-    """Pillow drops the lower halves of 16-bit colors without a word."""
+    """Whether a PNG has 16 bits per channel, of which Pillow silently drops the lower 8."""
     with open(path, "rb") as file:
         head = file.read(25)
     return head.startswith(b"\x89PNG") and head[24] == 16
 
 
 def read_image(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 RGB. Raises FileNotFoundError, or ValueError for a damaged file or one that
-    is not 8 bits a channel.
+    """Reads an image: (H, W, 3) uint8 RGB.
+
+    Raises FileNotFoundError, or ValueError for a damaged file and for other than 8 bits a channel.
     """
     if path.suffix == ".npy":
         return map_array(path, 3)
@@ -160,12 +155,12 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def read_label(path: Path) -> np.ndarray:
-    """(H, W) uint8 labelIds from palette indices, plain indices, Cityscapes colors or SYNTHIA's
-    ids, whichever the file holds.
+    """Reads a label: (H, W) uint8 labelIds.
 
-    Palette PNGs (GTA5) are read as indices, never through their palette; 16-bit color PNGs are
-    SYNTHIA's. Raises FileNotFoundError, or ValueError for a damaged file or values that no class
-    has (LabelValuesError). A prepared label was checked when it was prepared.
+    The file holds palette indices, plain indices, Cityscapes colors or SYNTHIA's ids. Palette PNGs
+    (GTA5) are read as indices, without their palette; 16-bit color PNGs are SYNTHIA's. A prepared
+    label was checked when it was prepared. Raises FileNotFoundError, ValueError for a damaged file,
+    and LabelValuesError for values of no class.
     """
     if path.suffix == ".npy":
         return map_array(path, 2)
@@ -192,25 +187,24 @@ def read_label(path: Path) -> np.ndarray:
 
 
 def is_synthia_label(path: Path) -> bool:
-    """Whether a file is a PNG of 16 bits in two channels or more, as SYNTHIA's labels are and no
-    other data set's; from its header.
+    """Whether a file is a 16-bit PNG of two channels or more, as only SYNTHIA's labels are.
+
+    Only the header is read.
     """
+    rgb, grey_with_alpha, rgb_with_alpha = b"\x10\x02", b"\x10\x04", b"\x10\x06"
     with open(path, "rb") as file:
         header = file.read(26)
-    return header[:8] == _PNG_SIGNATURE and header[24:] in (
-        b"\x10\x02",
-        b"\x10\x04",
-        b"\x10\x06",
-    )  # RGB, grey with alpha, RGB with alpha
+    is_16_bit_color = header[24:] in (rgb, grey_with_alpha, rgb_with_alpha)
+    return header[:8] == _PNG_SIGNATURE and is_16_bit_color
 
 
 def _synthia_label_ids(path: Path) -> np.ndarray:
-    """The first channel of SYNTHIA's label (the others tell instances), as labelIds. Pillow keeps
-    only the upper 8 of 16 bits, which are 0.
+    """(H, W) uint8 labelIds from the first channel of a SYNTHIA label; the others hold instances.
+
+    Read by OpenCV: Pillow would keep only the upper 8 of 16 bits, which are 0. ``_decode`` has
+    already found the file complete.
     """
-    channels = cv2.imread(
-        str(path), cv2.IMREAD_UNCHANGED
-    )  # (H, W, 3 or 4) uint16, blue first; _decode has found the file whole
+    channels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # (H, W, 3 or 4) uint16, blue first
     ids = channels[..., 2]
     if ids.max() > LAST_SYNTHIA_ID:
         unknown = np.unique(ids[ids > LAST_SYNTHIA_ID]).tolist()
@@ -222,7 +216,7 @@ def _synthia_label_ids(path: Path) -> np.ndarray:
 
 
 def check_label_ids(label: np.ndarray, path: Path) -> None:
-    """Raises LabelValuesError when ``label`` holds values that are no labelIds (0-34 and 255)."""
+    """Raises LabelValuesError when ``label`` holds values other than labelIds (0-34 and 255)."""
     if label.max() > LAST_LABEL_ID:
         unknown = sorted(set(np.unique(label).tolist()) - {*range(LAST_LABEL_ID + 1), IGNORE_INDEX})
         if unknown:
@@ -234,8 +228,9 @@ def check_label_ids(label: np.ndarray, path: Path) -> None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the file's header, without decoding. Raises FileNotFoundError or
-    ValueError like ``read_image``.
+    """(height, width) from the header of a file, without decoding.
+
+    Raises FileNotFoundError or ValueError like ``read_image``.
     """
     if path.suffix == ".npy":
         return map_array(path, 3).shape[:2]

@@ -61,9 +61,7 @@ LABEL_IDS = tuple(label_id for _, _, label_id, _ in _CLASSES)
 """The labelId of each trainId."""
 
 LAST_LABEL_ID = max(label_id for _, label_id, _, _ in _LABELS)
-"""34, licence plate: drawn in GTA5 only. Greater values than this, other than 255, are no
-labelIds.
-"""
+"""34, license plate, which only GTA5 uses. Greater values, other than 255, are no labelIds."""
 
 
 def _table(pairs, default: int) -> np.ndarray:
@@ -77,9 +75,7 @@ def _table(pairs, default: int) -> np.ndarray:
 TRAIN_ID_OF = _table(
     ((label_id, train_id) for train_id, label_id in enumerate(LABEL_IDS)), default=IGNORE_INDEX
 )
-"""(256,) uint8: labelId -> trainId; whatever is not among the 19 classes -> 255. Use as
-``TRAIN_ID_OF[label_ids]``.
-"""
+"""(256,) uint8: labelId -> trainId; 255 outside the 19 classes. Use: TRAIN_ID_OF[label_ids]."""
 
 LABEL_ID_OF = _table(enumerate(LABEL_IDS), default=0)
 """(256,) uint8: trainId -> labelId; 255 -> 0 (unlabeled)."""
@@ -87,29 +83,25 @@ LABEL_ID_OF = _table(enumerate(LABEL_IDS), default=0)
 # SYNTHIA's id of each class that Cityscapes has too; from the table in the README of
 # SYNTHIA-RAND-CITYSCAPES.
 _SYNTHIA_IDS = {
-    **{
-        "sky": 1,
-        "building": 2,
-        "road": 3,
-        "sidewalk": 4,
-        "fence": 5,
-        "vegetation": 6,
-        "pole": 7,
-        "car": 8,
-        "traffic sign": 9,
-        "person": 10,
-    },
-    **{
-        "bicycle": 11,
-        "motorcycle": 12,
-        "parking": 13,
-        "traffic light": 15,
-        "terrain": 16,
-        "rider": 17,
-        "truck": 18,
-        "bus": 19,
-        "train": 20,
-    },
+    "sky": 1,
+    "building": 2,
+    "road": 3,
+    "sidewalk": 4,
+    "fence": 5,
+    "vegetation": 6,
+    "pole": 7,
+    "car": 8,
+    "traffic sign": 9,
+    "person": 10,
+    "bicycle": 11,
+    "motorcycle": 12,
+    "parking": 13,
+    "traffic light": 15,
+    "terrain": 16,
+    "rider": 17,
+    "truck": 18,
+    "bus": 19,
+    "train": 20,
     "wall": 21,
 }
 LAST_SYNTHIA_ID = 22
@@ -119,18 +111,15 @@ LABEL_ID_OF_SYNTHIA = _table(
     ((_SYNTHIA_IDS[name], label_id) for name, label_id, _, _ in _LABELS if name in _SYNTHIA_IDS),
     default=0,
 )
-"""(256,) uint8: SYNTHIA's id -> labelId. Void (0), road work (14) and lane marking (22) -> 0,
-ignored.
+"""(256,) uint8: SYNTHIA's id -> labelId; 0 (ignored) for void, road work and lane marking.
 
-Lane markings lie on the road, and Cityscapes counts them to it; the published systems ignore them
-all the same (CBST, ADVENT, DAFormer and SAC leave 22 out of their tables), and so do we, to be
-comparable with them.
+Lane markings lie on the road, and Cityscapes labels them as road. Published methods ignore them all
+the same (CBST, ADVENT, DAFormer and SAC leave 22 out of their tables); so does this project, to be
+comparable.
 """
 
 COLORS = np.zeros((256, 3), np.uint8)
-"""(256, 3) uint8 RGB: the color of each trainId in the pictures of Cityscapes; 255 is black. Use
-as ``COLORS[train_ids]``.
-"""
+"""(256, 3) uint8 RGB: Cityscapes color of each trainId; 255 is black. Use: COLORS[train_ids]."""
 COLORS[:NUM_CLASSES] = [color for _, _, _, color in _CLASSES]
 COLORS.setflags(write=False)
 
@@ -153,14 +142,13 @@ CLASS_SUBSETS = {
         if name not in ("rider", "truck", "bus", "train", "motorcycle", "bicycle")
     ),
 }
-"""Named subsets for means over fewer classes: all 19, the 16 and the 13 that SYNTHIA shares, the 13
-that CARLA shares.
-"""
+"""Subsets for mean IoUs: all 19 classes, the 16 and 13 of SYNTHIA, the 13 of CARLA."""
 
 
 def class_subset(words: list[str]) -> tuple[int, ...]:
-    """The trainIds named by ``words``: one key of CLASS_SUBSETS, or class names. Raises ValueError
-    for an unknown name.
+    """The trainIds that ``words`` name: one key of CLASS_SUBSETS, or class names.
+
+    Raises ValueError for an unknown name.
     """
     names = CLASS_SUBSETS[words[0]] if len(words) == 1 and words[0] in CLASS_SUBSETS else words
     unknown = [name for name in names if name not in CLASS_NAMES]
@@ -179,8 +167,8 @@ def _color_key(color: np.ndarray) -> np.ndarray:
     )
 
 
-# Two pairs share a color, pole with polegroup and car with licence plate: the class that is
-# trained wins, since it is by far the larger.
+# Two pairs share a color, pole with polegroup and car with license plate: the first, the trained
+# class, wins, since it is by far the larger.
 _LABEL_ID_OF_COLOR = {}
 for _name, _label_id, _train_id, _color in _LABELS:
     _key = int(_color_key(np.array(_color, np.uint8)))
@@ -189,10 +177,9 @@ for _name, _label_id, _train_id, _color in _LABELS:
 
 
 def label_ids_of_colors(colors: np.ndarray) -> np.ndarray:
-    """A label drawn in the Cityscapes colors -> labelIds.
+    """Converts a label in Cityscapes colors, (H, W, 3) uint8 RGB, to labelIds, (H, W) uint8.
 
-    Args: colors (H, W, 3) uint8 RGB. Returns (H, W) uint8. Raises ValueError for a color that no
-    class has.
+    Raises ValueError for a color of no class.
     """
     keys, inverse = np.unique(_color_key(colors), return_inverse=True)
     unknown = [key for key in keys.tolist() if key not in _LABEL_ID_OF_COLOR]
@@ -207,14 +194,10 @@ def label_ids_of_colors(colors: np.ndarray) -> np.ndarray:
 
 
 def looks_like_train_ids(values: set[int]) -> bool:
-    """Whether the values found in some label files can only be trainIds, not labelIds.
+    """Whether ``values``, the pixel values of several label files together, can only be trainIds.
 
-    Real labelId annotations of a few street scenes always hold an id above 18 (vegetation 21, sky
-    23, car 26); trainIds never do. ``values``: the pixel values that occur in all of the files
-    together.
+    LabelId annotations of a few street scenes always hold an id above 18 (vegetation 21, sky 23,
+    car 26); trainIds never do.
     """
-    return (
-        bool(values)
-        and values <= {*range(NUM_CLASSES), IGNORE_INDEX}
-        and not values <= {0, IGNORE_INDEX}
-    )
+    has_only_train_ids = values <= {*range(NUM_CLASSES), IGNORE_INDEX}
+    return bool(values) and has_only_train_ids and not values <= {0, IGNORE_INDEX}

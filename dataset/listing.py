@@ -1,5 +1,6 @@
-"""A listing: which images (and labels) a data set has. What each data set's tree looks like is in
-cityscapes.py and gta5.py.
+"""Lists of images and labels of a data set, raw or prepared.
+
+The folder layout of each data set is in cityscapes.py, gta5.py and synthia.py.
 """
 
 import copy
@@ -16,8 +17,9 @@ from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, looks_like_train_ids
 
 
 class Frame(NamedTuple):
-    """One image of a listing. ``name`` is its path below the split, without suffix; ``label`` is
-    None where labels are not read.
+    """One image of a listing. ``name``: its path below the split, without suffix.
+
+    ``label`` is None where labels are not read.
     """
 
     name: str
@@ -26,27 +28,25 @@ class Frame(NamedTuple):
 
 
 class PreparedStatistics(NamedTuple):
-    """What scripts/prepare.py measured of the n images of a listing, one row each."""
+    """Measurements by scripts/prepare.py of the n images of a listing, one row each."""
 
     lab: np.ndarray
     """(n, 2, 3) float64: mean and standard deviation of L, a and b over the whole image."""
     classes: np.ndarray | None = None
-    """(n, 20) int64: pixels of each trainId, then of none; None where the listing has no labels."""
+    """(n, 20) int64: pixels of each trainId, then unlabelled ones; None without labels."""
     values: np.ndarray | None = None
-    """(n,) uint64: bit v is set where the label holds labelId v, the last bit where it holds
-    255.
-    """
-    lab_copies: np.ndarray | None = None
-    """(n,) bytes: the LAB copies (color_transfer.LabCopy), relative to the root; None where there
-    are none.
-    """
+    """(n,) uint64: bit v is set where the label holds labelId v, bit 63 where it holds 255."""
+
+    def subset(self, indices: np.ndarray) -> "PreparedStatistics":
+        """The rows at ``indices``, in that order."""
+        return PreparedStatistics(*(None if rows is None else rows[indices] for rows in self))
 
 
 class ImageList:
-    """A sequence of Frames. Kept as arrays of bytes, not as objects: 25,000 of them cost a few MB,
-    shared by all workers.
+    """A sequence of Frames.
 
-    ``statistics``: what is known of the images of a prepared root; None for a raw one.
+    Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
+    measurements of the images of a prepared root; None for a raw one.
     """
 
     def __init__(
@@ -57,8 +57,9 @@ class ImageList:
         labels: list[str] | None = None,
         statistics: PreparedStatistics | None = None,
     ):
-        """``images`` and ``labels`` are relative to ``root``; ``labels`` None: the listing has
-        none, and no label is ever opened.
+        """``images`` and ``labels`` are paths relative to ``root``.
+
+        ``labels`` None: the listing has no labels, and no label file is ever opened.
         """
         self.root = Path(root)
         self._names = np.array([name.encode() for name in names])
@@ -73,12 +74,6 @@ class ImageList:
         label = None if self._labels is None else self.root / self._labels[index].decode()
         return Frame(self._names[index].decode(), self.root / self._images[index].decode(), label)
 
-    def lab_copy(self, index: int) -> Path | None:
-        """The file of the image's LAB copy, where the prepared root holds such copies."""
-        if self.statistics is None or self.statistics.lab_copies is None:
-            return None
-        return self.root / self.statistics.lab_copies[index].decode()
-
     @property
     def has_labels(self) -> bool:
         return self._labels is not None
@@ -91,65 +86,55 @@ class ImageList:
         return [self[index].name for index in indices]
 
     def fingerprint(self) -> str:
-        """The same for the same names in the same order, wherever the data set lies: "COUNT images,
-        HASH".
+        """Number and hash of the names: "COUNT images, HASH".
+
+        Equal for equal names in equal order, wherever the data set lies.
         """
         return f"{len(self)} images, {hashlib.sha256(self._names.tobytes()).hexdigest()[:12]}"
 
-    def subset(self, wanted: Iterable[str], origin: str | Path) -> "ImageList":
-        """The frames that ``wanted`` names, in its order; suffixes do not matter. Raises
-        FileNotFoundError for a name not here.
-        """
-        place = {name: index for index, name in enumerate(self.names)}
-        wanted = [
-            name if name in place else str(Path(name).with_suffix("")) for name in wanted
-        ]  # "12.30.00" has no suffix
-        absent = [name for name in wanted if name not in place]
-        if absent:
-            raise FileNotFoundError(
-                f"{origin} names {len(absent)} of {len(wanted)} images that are not under"
-                f" {self.root}, the first {absent[0]!r}. Complete the data set, or remove the names"
-                " from the list."
-                + (
-                    ""
-                    if self.statistics is None
-                    else (
-                        " It is a prepared root: what was left out of it, and why, is in"
-                        " prepared/*.txt there."
-                    )
-                )
-            )
-        return self.take([place[name] for name in wanted])
+    def select(self, names: Iterable[str], origin: str | Path) -> "ImageList":
+        """The images called ``names``, in that order; suffixes are ignored.
 
-    def take(self, indices: Iterable[int]) -> "ImageList":
-        """The frames at ``indices``, in that order."""
+        Raises FileNotFoundError for an unknown name; ``origin`` says in it where ``names`` are
+        from.
+        """
+        index_of = {name: index for index, name in enumerate(self.names)}
+        # First as it stands: "12.30.00" has no suffix.
+        names = [name if name in index_of else str(Path(name).with_suffix("")) for name in names]
+        unknown = [name for name in names if name not in index_of]
+        if unknown:
+            reasons = " It is a prepared root: see prepared/*.txt there for what was left out."
+            raise FileNotFoundError(
+                f"{origin} names {len(unknown)} of {len(names)} images that are not under"
+                f" {self.root}, the first {unknown[0]!r}. Complete the data set, or remove the"
+                f" names from the list.{'' if self.statistics is None else reasons}"
+            )
+        return self.subset(index_of[name] for name in names)
+
+    def subset(self, indices: Iterable[int]) -> "ImageList":
+        """The images at ``indices``, in that order."""
         chosen = np.array(list(indices))
         part = copy.copy(self)
         part._names, part._images = self._names[chosen], self._images[chosen]
         part._labels = None if self._labels is None else self._labels[chosen]
-        part.statistics = (
-            None
-            if self.statistics is None
-            else PreparedStatistics(
-                *(None if fact is None else fact[chosen] for fact in self.statistics)
-            )
-        )
+        part.statistics = None if self.statistics is None else self.statistics.subset(chosen)
         return part
 
     def with_label_files(self, labels: list[str]) -> "ImageList":
-        """The same images with other ``labels``, relative to the root or absolute, one for each;
-        what is known of the old ones is dropped.
+        """The same images with other labels, one path each, absolute or relative to the root.
+
+        Statistics of the old labels are dropped.
         """
         other = copy.copy(self)
         other._labels = np.array([label.encode() for label in labels])
-        other.statistics = (
-            None if self.statistics is None else self.statistics._replace(classes=None, values=None)
-        )
+        if self.statistics is not None:
+            other.statistics = self.statistics._replace(classes=None, values=None)
         return other
 
 
 class DatasetLayout(NamedTuple):
-    """The files of one raw data set, or of one split of it, whether they belong together or not.
+    """The files of a raw data set, or of one split of it, before images and labels are paired.
+
     All paths are relative to ``root``.
     """
 
@@ -157,43 +142,45 @@ class DatasetLayout(NamedTuple):
     image_folder: str
     label_folder: str
     images: dict[str, str]
-    """{what an image and its label have in common: the image}, sorted."""
+    """{key that an image and its label share: image path}, sorted."""
     labels: dict[str, str]
+    """{key: label path}, sorted."""
     ending: str = ""
-    """An image's name in lists is its key with this ending."""
+    """The name of an image in lists is its key with this ending."""
 
     def name(self, key: str) -> str:
         return key + self.ending
 
     def listing(self, labels: bool) -> ImageList:
-        """All of it. Raises FileNotFoundError, where ``labels`` are wanted, unless every image has
-        a label and every label an image.
+        """All images, with their labels or without.
+
+        With ``labels``: raises FileNotFoundError unless images and labels are complete pairs.
         """
         if labels:
-            require_pairs(
-                self.images,
-                self.labels,
+            image_folder, label_folder = (
                 self.root / self.image_folder,
                 self.root / self.label_folder,
             )
-        names = [self.name(key) for key in self.images]
+            require_pairs(self.images, self.labels, image_folder, label_folder)
         return ImageList(
             self.root,
-            names,
+            [self.name(key) for key in self.images],
             list(self.images.values()),
             [self.labels[key] for key in self.images] if labels else None,
         )
 
 
 def select_by_list(listing: ImageList, list_file: Path | None) -> ImageList:
-    """The frames that ``list_file`` names, or all of them where it is None. Raises
-    FileNotFoundError, ValueError.
+    """The images that ``list_file`` names, or all when it is None.
+
+    Raises FileNotFoundError, ValueError.
     """
-    return listing if list_file is None else listing.subset(read_name_list(list_file), list_file)
+    return listing if list_file is None else listing.select(read_name_list(list_file), list_file)
 
 
 def read_name_list(path: Path) -> list[str]:
-    """The names in a list file, one a line; blank lines and lines starting with # are skipped.
+    """The names in a list file, one per line; empty lines and lines starting with # are skipped.
+
     Raises FileNotFoundError, ValueError.
     """
     path = Path(path)
@@ -217,8 +204,9 @@ def read_name_list(path: Path) -> list[str]:
 def find_files(
     root: Path, folder: str, ending: str, suffixes: Iterable[str] = IMAGE_SUFFIXES
 ) -> dict[str, str]:
-    """Files below ``root/folder`` called ``*{ending}{suffix}``: {path below folder without ending
-    and suffix: path below root}, sorted.
+    """Files ``*{ending}{suffix}`` below ``root/folder``, sorted: {key: path below root}.
+
+    The key is the path below the folder, without ending and suffix.
     """
     found = {}
     for suffix in suffixes:
@@ -232,27 +220,26 @@ def require_pairs(
     images: dict[str, str], labels: dict[str, str], image_folder: Path, label_folder: Path
 ) -> None:
     """Raises FileNotFoundError unless every image has a label and every label an image."""
-    for one, other, here, there, kind in (
-        (images, labels, image_folder, label_folder, "image"),
-        (labels, images, label_folder, image_folder, "label"),
+    image_files, label_files = (images, image_folder, "image"), (labels, label_folder, "label")
+    for (files, folder, kind), (partners, partner_folder, partner_kind) in (
+        (image_files, label_files),
+        (label_files, image_files),
     ):
-        unpaired = [path for key, path in one.items() if key not in other]
-        if unpaired:
-            counterpart = "label" if kind == "image" else "image"
+        alone = [path for key, path in files.items() if key not in partners]
+        if alone:
             raise FileNotFoundError(
-                f"{len(unpaired)} of {len(one)} {kind}s under {here} have no {counterpart} under"
-                f" {there}, the first {unpaired[0]}. The copy is incomplete: fetch the rest, remove"
-                " the unpaired files, or name the complete pairs in a list (--help)."
+                f"{len(alone)} of {len(files)} {kind}s under {folder} have no {partner_kind} under"
+                f" {partner_folder}, the first {alone[0]}. The copy is incomplete: fetch the rest,"
+                f" remove these {kind}s, or name the complete pairs in a list (--help)."
             )
 
 
 def check_listing(listing: ImageList, samples: int = 16) -> None:
-    """Finds at the start what would stop a run in the middle: pairs of different sizes, trainIds
-    instead of labelIds.
+    """Checks a labelled listing before a run: sizes of pairs, and labelIds instead of trainIds.
 
-    Reads the header of every file and ``samples`` labels, evenly spaced; of a prepared root, where
-    every pair was looked at already, only the stored statistics, unless its labels are of another root.
-    Raises ValueError or FileNotFoundError.
+    Reads the header of every file and ``samples`` evenly spaced labels. Every pair of a prepared
+    root was checked already: only its stored values are read, unless its labels are of another
+    root. Raises ValueError or FileNotFoundError.
     """
     if not listing.has_labels:
         return
@@ -261,14 +248,22 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
             values_of(int(np.bitwise_or.reduce(listing.statistics.values))), listing.root
         )
         return
+    _require_equal_sizes(listing)
+    values = set()
+    for index in np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int):
+        values.update(np.unique(read_label(listing[index].label)).tolist())
+    label = listing[0].label
+    refuse_train_ids(values, listing.root if label.is_relative_to(listing.root) else label.parent)
+
+
+def _require_equal_sizes(listing: ImageList) -> None:
+    """Raises ValueError when an image and its label differ in size, by the headers of the files."""
+    frames = [listing[index] for index in range(len(listing))]
     with ThreadPoolExecutor(16) as pool:
-        frames = [listing[index] for index in range(len(listing))]
-        sizes = list(
-            pool.map(lambda frame: (image_size(frame.image), image_size(frame.label)), frames)
-        )
-    unequal = [
-        (frame, *pair) for frame, pair in zip(frames, sizes, strict=True) if pair[0] != pair[1]
-    ]
+        image_sizes = pool.map(image_size, [frame.image for frame in frames])
+        label_sizes = pool.map(image_size, [frame.label for frame in frames])
+        triples = list(zip(frames, image_sizes, label_sizes, strict=True))
+    unequal = [(frame, image, label) for frame, image, label in triples if image != label]
     if unequal:
         frame, image, label = unequal[0]
         raise ValueError(
@@ -276,11 +271,6 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
             f" the first {frame.image} {image} and {frame.label} {label} (height, width). Remove"
             " these pairs, or leave them out with a list (--help)."
         )
-    values = set()
-    for index in np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int):
-        values.update(np.unique(read_label(listing[index].label)).tolist())
-    label = frames[0].label
-    refuse_train_ids(values, listing.root if label.is_relative_to(listing.root) else label.parent)
 
 
 def mask_of(values: Iterable[int]) -> int:

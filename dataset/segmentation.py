@@ -26,7 +26,7 @@ class Geometry(Protocol):
 
 
 StyleTransform = Callable[[np.ndarray, SourceRegion, np.random.Generator], np.ndarray]
-"""(crop, origin of the crop, rng) -> crop, (h, w, 3) uint8 RGB: style augmentation before resizing."""
+"""(crop, its origin, rng) -> crop, (h, w, 3) uint8 RGB: style augmentation before any resize."""
 
 _MAX_CROP_ATTEMPTS = 10
 """Random crops that are tried until no class exceeds ``max_class_ratio``."""
@@ -87,10 +87,10 @@ class SampleOptions:
 class SegmentationDataset(Dataset):
     """Augmented samples of the images in ``listing``.
 
-    ``order(position)`` gives the index of the image, ``geometry`` the crop, and ``styles`` the style
-    augmentation, applied in this order. ``rng_stream`` gives data sets of one ``seed`` different
-    random numbers (source and target). Indexing raises what dataset.image_io raises, and ValueError
-    when an image and its label differ in size.
+    ``order(position)`` gives the index of the image and ``geometry`` the crop; ``styles`` are
+    applied in turn. ``rng_stream`` gives data sets of one ``seed`` (source and target) different
+    random numbers. Indexing raises what dataset.image_io raises, and ValueError when an image and
+    its label differ in size.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class SegmentationDataset(Dataset):
     def _label(
         self, label_ids: np.ndarray | None, image_size: tuple[int, int], window: CropWindow
     ) -> Tensor | None:
-        """(H, W) uint8: trainIds of a labelled image, else the mask of ``valid_rows``, else None."""
+        """(H, W) uint8: trainIds of a labelled image, or the mask of ``valid_rows``; or None."""
         if label_ids is not None:
             return torch.from_numpy(window.apply_to_label(label_ids[window.source()], TRAIN_ID_OF))
         if self.options.valid_rows is None:

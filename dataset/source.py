@@ -1,4 +1,4 @@
-"""Any labelled source: which of the known trees a root is."""
+"""Labelled source images: recognizes the data set of a root by its folders."""
 
 from pathlib import Path
 
@@ -12,22 +12,19 @@ _LAYOUTS = {
     "gta5": ("images", "images/*.png with labels/*.png (GTA5)"),
     "cityscapes-train": (
         "leftImg8bit/train",
-        (
-            "leftImg8bit/train/CITY/*_leftImg8bit.png with gtFine/train/CITY/*_gtFine_labelIds.png"
-            " (Cityscapes)"
-        ),
+        "leftImg8bit/train/CITY/*_leftImg8bit.png with gtFine/train/CITY/*_gtFine_labelIds.png"
+        " (Cityscapes)",
     ),
     "synthia": ("RGB", "RGB/*.png with GT/LABELS/*.png (SYNTHIA)"),
 }
-"""{name in a prepared root: (the folder that tells a raw root, what is expected in it)}."""
+"""{name in a prepared root: (folder by which a raw root is recognized, its description)}."""
 
 
 def labelled_images(root: Path) -> ImageList:
-    """The labelled frames of a root in the tree of GTA5, Cityscapes (split train) or SYNTHIA, raw
-    or prepared.
+    """The labelled images of a GTA5, Cityscapes (split train) or SYNTHIA root, raw or prepared.
 
-    Raises FileNotFoundError for a root that is none of these, ValueError for one that is several,
-    and what the data set's own function raises for one that is incomplete.
+    Raises FileNotFoundError for a root of no known data set, ValueError for a root of several, and
+    the errors of ``gta5``, ``cityscapes`` and ``synthia`` for an incomplete one.
     """
     root = Path(root)
     if (root / FOLDER).is_dir():
@@ -37,17 +34,14 @@ def labelled_images(root: Path) -> ImageList:
     if not found:
         known = "; ".join(layout for _, layout in _LAYOUTS.values())
         raise FileNotFoundError(
-            f"{root} is no labelled data set that is known here. Expected one of: {known}; or such"
-            " a root prepared by scripts.prepare."
+            f"{root} is no labelled data set of a known kind. Expected one of: {known}; or such a"
+            " root prepared by scripts.prepare."
         )
     if len(found) > 1:
         raise ValueError(
-            f"{root} holds several data sets, {' and '.join(found)}: which one is meant cannot be"
-            " told. Give each a root of its own."
+            f"{root} holds several data sets, {' and '.join(found)}: it is unclear which one to"
+            " read. Give each a root of its own."
         )
-    read = {
-        "gta5": gta5,
-        "cityscapes-train": lambda root: cityscapes(root, "train"),
-        "synthia": synthia,
-    }
-    return read[found[0]](root)
+    if found[0] == "cityscapes-train":
+        return cityscapes(root, "train")
+    return {"gta5": gta5, "synthia": synthia}[found[0]](root)

@@ -1,5 +1,6 @@
-"""The tree of SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016): ``RGB/NNNNNNN.png`` and
-``GT/LABELS/NNNNNNN.png``.
+"""SYNTHIA-RAND-CITYSCAPES (Ros et al., CVPR 2016) in its layout.
+
+Images: ``RGB/NNNNNNN.png``. Labels: ``GT/LABELS/NNNNNNN.png``.
 """
 
 from pathlib import Path
@@ -12,19 +13,21 @@ _IMAGES, _LABELS = "RGB", "GT/LABELS"
 
 
 def synthia(root: Path) -> ImageList:
-    """All frames of a raw or prepared root, sorted, with labels; names are "NNNNNNN".
-    ``read_label`` turns SYNTHIA's ids into labelIds.
+    """All images of a raw or prepared root, sorted, with labels; names are "NNNNNNN".
 
-    Raises FileNotFoundError with what is missing and where to get it, ValueError for labels that
-    are not the original ones, and for a prepared root that is incomplete or stale.
+    ``read_label`` maps SYNTHIA's ids to labelIds. Raises FileNotFoundError with the missing files
+    and where to get them, ValueError for labels that are not the original ones, and for a prepared
+    root that is incomplete or stale.
     """
     prepared = prepared_listing(Path(root), "synthia")
     return synthia_tree(root).listing(labels=True) if prepared is None else prepared
 
 
 def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
-    """The files of a raw root. Raises FileNotFoundError where there is no image, or no label though
-    ``labels`` are wanted, ValueError where the first label is no original one.
+    """The files of a raw root.
+
+    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed,
+    ValueError when the first label is not an original one.
     """
     root = Path(root)
     if not root.is_dir():
@@ -32,15 +35,14 @@ def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
             f"No folder {root}. SYNTHIA is expected in the folder that holds {_IMAGES}/ and"
             f" {_LABELS}/."
         )
-    images, label_files = (
-        find_files(root, _IMAGES, ""),
-        find_files(root, _LABELS, "", suffixes=(".png",)),
-    )
+    images = find_files(root, _IMAGES, "")
     label_files = {
-        key: path for key, path in label_files.items() if not key.endswith("_labelTrainIds")
-    }  # converters leave these beside
-    for found, folder in ((images, _IMAGES), (label_files, _LABELS)):
-        if not found and (folder == _IMAGES or labels):
+        key: path
+        for key, path in find_files(root, _LABELS, "", suffixes=(".png",)).items()
+        if not key.endswith("_labelTrainIds")  # written there by converters of other projects
+    }
+    for files, folder in ((images, _IMAGES), (label_files, _LABELS)):
+        if not files and (folder == _IMAGES or labels):
             raise FileNotFoundError(
                 f"No files under {root / folder}. SYNTHIA needs {_IMAGES}/NNNNNNN.png and"
                 f" {_LABELS}/NNNNNNN.png: unpack SYNTHIA_RAND_CITYSCAPES (from synthia-dataset.net)"
@@ -49,7 +51,7 @@ def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
     if labels and not is_synthia_label(first := root / next(iter(label_files.values()))):
         raise ValueError(
             f"{first} is no label of SYNTHIA: these are PNGs of 16 bits in several channels, with"
-            " SYNTHIA's class in the first. A converted copy cannot be told from others' classes:"
-            " use the original files of GT/LABELS."
+            " SYNTHIA's class in the first. The classes of a converted copy are unknown: use the"
+            " original files of GT/LABELS."
         )
     return DatasetLayout(root, _IMAGES, _LABELS, images, label_files)

@@ -1,19 +1,18 @@
-"""Draw a demo data set: streets in the layouts of GTA5 and Cityscapes, for everyone who has no
-licensed data yet.
+"""Draws a demo data set: streets in the layouts of GTA5 and Cityscapes, without licensed data.
 
     python -m scripts.make_demo_data --output DIR
 
-writes two small data sets that every script of this project reads as if they were the real ones:
+writes two small data sets that every script of this project reads like the real ones:
 
-    DIR/gta5/images/00001.png  DIR/gta5/labels/00001.png                    the source: sunny,
-    saturated, sharp, like a game DIR/cityscapes/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png
-    the target: dim, greenish, soft and noisy, like a camera
-    DIR/cityscapes/gtFine/{train,val}/CITY/*_gtFine_labelIds.png DIR/demo.json
-    the settings
+    DIR/gta5/images/00001.png                                       source images
+    DIR/gta5/labels/00001.png                                       source labels
+    DIR/cityscapes/leftImg8bit/{train,val}/CITY/*_leftImg8bit.png   target images
+    DIR/cityscapes/gtFine/{train,val}/CITY/*_gtFine_labelIds.png    target labels
+    DIR/demo.json                                                   settings
 
-The same settings draw the same pictures, on any number of workers. A run that was interrupted goes
-on where it stopped when the same command is given again; a folder that holds anything else is
-refused.
+The source is sunny, saturated and sharp, like a game; the target is dim, greenish, soft and noisy,
+like a camera. Equal settings draw equal pictures, on any number of workers. The same command given
+again continues an interrupted run; a folder with other content is refused.
 """
 
 import argparse
@@ -42,7 +41,7 @@ from utils.files import UNFINISHED, output_folder, write_file, write_json
 from utils.options.parser import new_parser
 
 SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
-"""Each split's stream of random numbers, so that no two share a picture, and its look."""
+"""{split: (its stream of random numbers, its look)}."""
 
 CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
 RECORD = "demo.json"
@@ -50,7 +49,10 @@ MAX_IMAGES = 99_999
 
 
 class Pair(NamedTuple):
-    """One street to draw: its split, its number (from 0) and where image and label go."""
+    """One street to draw.
+
+    ``index`` counts from 0 within the ``split``; ``image`` and ``label`` are the files to write.
+    """
 
     split: str
     index: int
@@ -59,19 +61,15 @@ class Pair(NamedTuple):
 
 
 def pairs(output: Path, settings: dict) -> list[Pair]:
-    """Every pair of the data set that ``settings`` (see ``settings_of``) describe, whether written
-    already or not.
+    """All pairs of the data set that ``settings`` describe, written already or not.
+
+    ``settings``: see ``settings_of``.
     """
+    source, target = output / "gta5", output / "cityscapes"
     return [
-        *(_source_pair(output / "gta5", index) for index in range(settings["source_images"])),
-        *(
-            _target_pair(output / "cityscapes", "train", index)
-            for index in range(settings["target_train"])
-        ),
-        *(
-            _target_pair(output / "cityscapes", "val", index)
-            for index in range(settings["target_val"])
-        ),
+        *(_source_pair(source, index) for index in range(settings["source_images"])),
+        *(_target_pair(target, "train", index) for index in range(settings["target_train"])),
+        *(_target_pair(target, "val", index) for index in range(settings["target_val"])),
     ]
 
 
@@ -83,9 +81,8 @@ def _source_pair(root: Path, index: int) -> Pair:
 def _target_pair(root: Path, split: str, index: int) -> Pair:
     cities = CITIES[split]
     city = cities[index % len(cities)]
-    name = (  # 19: the frame of a sequence that Cityscapes annotates
-        f"{city}_{index // len(cities):06d}_000019"
-    )
+    # 19 is the frame of a sequence that Cityscapes annotates.
+    name = f"{city}_{index // len(cities):06d}_000019"
     folder = Path(split, city)
     return Pair(
         split,
@@ -96,26 +93,25 @@ def _target_pair(root: Path, split: str, index: int) -> Pair:
 
 
 def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
-    """Draw one pair and write both files. Raises OSError with the remedy if that fails."""
+    """Draws one pair and writes both files. Raises OSError with the remedy."""
     cv2.setNumThreads(1)  # the workers are the parallelism
     stream, look = SPLITS[pair.split]
     image, label_ids = street(np.random.default_rng([seed, stream, pair.index]), look, size)
     label = Image.fromarray(label_ids)
     if pair.split == "source":
-        label.putpalette(
-            LABEL_COLORS.tobytes()
-        )  # mode P, as in GTA5: the colors are for people, the indices are labelIds
+        # Mode P, as in GTA5: the colors are for viewers, the indices are labelIds.
+        label.putpalette(LABEL_COLORS.tobytes())
     for path, picture in ((pair.image, Image.fromarray(image)), (pair.label, label)):
         png = io.BytesIO()
-        picture.save(
-            png, format="PNG", compress_level=3
-        )  # level 6 takes twice as long for a few per cent
+        # Level 6 takes twice as long and saves a few percent.
+        picture.save(png, format="PNG", compress_level=3)
         write_file(path, png.getvalue())
 
 
 def settings_of(args: argparse.Namespace) -> dict:
-    """What decides the pictures, and is therefore recorded in demo.json: everything but the folder
-    and the number of workers.
+    """Settings that determine the pictures, as recorded in demo.json.
+
+    These are all but the folder and the number of workers.
     """
     return {
         "generator_version": VERSION,
@@ -144,24 +140,20 @@ def check_settings(settings: dict) -> None:
 
 
 def check_output(output: Path, settings: dict) -> None:
-    """Make sure that ``output`` is new, empty, or begun by the same settings.
+    """Checks that ``output`` is new, empty, or was begun with the same settings.
 
-    Raises NotADirectoryError for a file; FileExistsError for a folder that holds something else,
-    was drawn with other settings, or has pictures among the drawn ones that these settings do not
-    draw. Nothing is changed.
+    Raises NotADirectoryError for a file; FileExistsError for a folder with other content, with
+    other settings, or with pictures that these settings do not draw. Nothing is changed.
     """
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(
             f"{output} is a file; expected a folder or a new name. Choose another --output."
         )
-    found = (
-        {path.name for path in output.iterdir() if not path.name.endswith(UNFINISHED)}
-        if output.exists()
-        else set()
-    )
+    files = output.iterdir() if output.exists() else ()
+    found = {path.name for path in files if not path.name.endswith(UNFINISHED)}
     if found and RECORD not in found:
         raise FileExistsError(
-            f"{output} already holds other things"
+            f"{output} already holds other files"
             f" ({', '.join(sorted(found)[:3])}{', ...' if len(found) > 3 else ''}); expected a new"
             " or empty folder, or a demo data set to continue. Choose another --output, or empty"
             " the folder yourself."
@@ -177,16 +169,16 @@ def check_output(output: Path, settings: dict) -> None:
         ]
         raise FileExistsError(
             f"{output} holds a demo data set with other settings:"
-            f" {', '.join(changed) or 'of another form'}. Expected the same settings, to leave"
-            " alone or continue what is there. Give those settings again, choose another --output,"
-            " or delete the folder to draw it anew."
+            f" {', '.join(changed) or 'of another form'}. Expected the same settings, to continue"
+            " it. Give those settings again, choose another --output, or delete the folder to draw"
+            " it again."
         )
     expected = {path for pair in pairs(output, settings) for path in (pair.image, pair.label)}
     stray = [path for path in _drawn_files(output) if path not in expected]
     if stray:
         raise FileExistsError(
             f"{output} holds {len(stray)} pictures that this command does not draw, the first"
-            f" {stray[0]}. Expected none, since they would be taken for data. Move them elsewhere,"
+            f" {stray[0]}. Expected none, since they would be read as data. Move them elsewhere,"
             " or choose another --output."
         )
 
@@ -196,14 +188,14 @@ def _read_record(path: Path) -> dict:
         recorded = json.loads(path.read_text())
     except ValueError as error:
         raise FileExistsError(
-            f"{path} is not the JSON that this command writes ({error}). Expected its settings. "
-            "Choose another --output, or delete the folder to draw it anew."
+            f"{path} is not the JSON that this command writes ({error}). Expected its settings."
+            " Choose another --output, or delete the folder to draw it again."
         ) from error
     return recorded if isinstance(recorded, dict) else {}
 
 
 def _drawn_files(output: Path) -> Iterator[Path]:
-    """The files in the four folders that the data sets' listings read."""
+    """The files in the four folders that the data sets read."""
     for folder in ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"):
         yield from (
             path
@@ -213,19 +205,16 @@ def _drawn_files(output: Path) -> Iterator[Path]:
 
 
 def worst_case_bytes(size: tuple[int, int]) -> int:
-    """What one pair takes on the disk if not one byte of it can be compressed."""
-    slack = 16 * 1024  # two headers, a palette, and the blocks that files are rounded up to
-    return round(4 * size[0] * size[1] * 1.01) + slack
+    """Bytes that one pair takes on the disk without any compression."""
+    overhead = 16 * 1024  # two headers, a palette, and rounding up to disk blocks
+    return round(4 * size[0] * size[1] * 1.01) + overhead
 
 
 def check_disk(output: Path, count: int, size: tuple[int, int]) -> None:
-    """Raises OSError unless ``count`` more pairs fit on the disk even if not one byte could be
-    compressed.
-    """
+    """Raises OSError unless ``count`` more pairs fit on the disk, even without any compression."""
     needed = count * worst_case_bytes(size)
-    folder = next(
-        folder for folder in (output.absolute(), *output.absolute().parents) if folder.exists()
-    )
+    folders = (output.absolute(), *output.absolute().parents)
+    folder = next(folder for folder in folders if folder.exists())
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise OSError(
@@ -236,10 +225,10 @@ def check_disk(output: Path, count: int, size: tuple[int, int]) -> None:
 
 
 def make_demo_data(output: Path, settings: dict, workers: int) -> int:
-    """Draw what is missing of the data set and return how many pairs that was.
+    """Draws the missing pairs of the data set and returns their number.
 
     Raises ValueError for settings that cannot be drawn, FileExistsError or NotADirectoryError for a
-    folder that is not ours, OSError for a full disk.
+    folder with other content, OSError for a full disk.
     """
     check_settings(settings)
     check_output(output, settings)
@@ -247,24 +236,22 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     missing = [
         pair
         for pair in pairs(output, settings)
-        if not (_is_whole(pair.image) and _is_whole(pair.label))
+        if not (_is_complete(pair.image) and _is_complete(pair.label))
     ]
     check_disk(output, len(missing), size)
-    for folder in sorted(
-        {output, *(path.parent for pair in missing for path in (pair.image, pair.label))}
-    ):
+    folders = {path.parent for pair in missing for path in (pair.image, pair.label)}
+    for folder in sorted({output, *folders}):
         output_folder(folder)
     if not (output / RECORD).exists():
         write_json(output / RECORD, settings)
-    progress = partial(
-        tqdm, total=len(missing), desc="drawing", unit="pair", disable=None if missing else True
-    )
+    hidden = None if missing else True
+    progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=hidden)
     try:
         _draw_all(missing, partial(draw_pair, size=size, seed=settings["seed"]), workers, progress)
     except OSError as error:
         raise OSError(
-            f"{error} What was written so far is whole: give the same command again and it goes on"
-            " from here."
+            f"{error} The files written until now are complete: give the same command again to"
+            " continue."
         ) from error
     return len(missing)
 
@@ -283,22 +270,21 @@ def _draw_all(
         try:
             for _ in progress(executor.map(draw, missing, chunksize=8)):
                 pass
-        except (
-            BaseException
-        ):  # Ctrl-C too: without this, leaving the pool would draw all that is queued first
+        except BaseException:
+            # Also Ctrl-C: otherwise, leaving the pool would first draw all queued pairs.
             executor.shutdown(wait=True, cancel_futures=True)
             raise
 
 
 def _leave_interrupts_to_parent() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C reaches all processes; one message is enough
+    # Ctrl-C reaches all processes; one message is enough.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _is_whole(path: Path) -> bool:
-    """Files appear under their names only when complete; an empty one can still remain of a power
-    cut.
+def _is_complete(path: Path) -> bool:
+    """Whether a file is complete.
+
+    Files get their name when complete; an empty one can remain after a power cut.
     """
     return path.is_file() and path.stat().st_size > 0
 
@@ -311,7 +297,7 @@ def _parser() -> argparse.ArgumentParser:
         type=Path,
         required=True,
         metavar="DIR",
-        help="a new or empty folder, or one this command began with the same settings",
+        help="a new or empty folder, or one begun with the same settings",
     )
     parser.add_argument(
         "--size",
@@ -319,10 +305,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(128, 256),
-        help=(
-            f"pixels of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; time grows with the"
-            " area. The default suits training on a CPU"
-        ),
+        help=f"size of every image, at least {MIN_SIZE[0]} {MIN_SIZE[1]}; default: for CPUs",
     )
     parser.add_argument(
         "--source-images",
@@ -343,18 +326,16 @@ def _parser() -> argparse.ArgumentParser:
         type=int,
         default=60,
         metavar="N",
-        help="images in the look of a camera to score on; other towns",
+        help="images in the look of a camera to evaluate on, from other towns",
     )
-    parser.add_argument(
-        "--seed", type=int, default=0, metavar="S", help="another seed draws other streets"
-    )
+    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all streets")
     cores = min(8, os.cpu_count() or 1)
     parser.add_argument(
         "--workers",
         type=int,
         default=cores,
         metavar="N",
-        help="processes that draw, by default one a core, at most 8; 1: this one",
+        help="number of drawing processes; default: one per core, at most 8",
     )
     return parser
 
@@ -364,42 +345,24 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 
 
 def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
-    """What to run on the data set: the source-only baseline, and the paper's step 4. From random
-    weights, since ImageNet's need the internet.
+    """Commands to run on the data set: the source-only baseline and the paper's step 4.
+
+    They start from random weights, since ImageNet weights need a download.
     """
-    gta5, cityscapes = (
-        ("--gta5", str(output / "gta5")),
-        (
-            "--cityscapes",
-            str(output / "cityscapes"),
-        ),
-    )
-    crop_size = (
-        str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True)
-    )  # the paper's crop, or the whole image
+    gta5 = ("--gta5", str(output / "gta5"))
+    cityscapes = ("--cityscapes", str(output / "cityscapes"))
+    # The paper's crop, or the whole image.
+    crop_size = (str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True))
     small = ("--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop_size)
-    return [
-        shlex.join(("python", "train.py", "--train-on", "gta5", *gta5, *small)),
-        shlex.join(
-            (
-                "python",
-                "train_da.py",
-                "--discriminator",
-                "light",
-                "--lab",
-                *gta5,
-                *cityscapes,
-                "--backbone",
-                "resnet18",
-                *small,
-            )
-        ),
-    ]
+    train = ("python", "train.py", "--train-on", "source", *gta5, *small)
+    adapt = ("python", "train_da.py", "--discriminator", "light", "--lab", *gta5, *cityscapes)
+    return [shlex.join(train), shlex.join((*adapt, "--backbone", "resnet18", *small))]
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command. Exits with 2 and a message that names the remedy for bad input, with 130
-    when interrupted.
+    """Runs the command.
+
+    Exits with 2 and a message with the remedy for bad input, with 130 when interrupted.
     """
     parser = _parser()
     args = parse_arguments(argv)
@@ -415,11 +378,11 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(str(error))
     except BrokenProcessPool:
         parser.error(
-            f"One of {args.workers} workers was killed, probably for want of memory. Give the same"
+            f"One of {args.workers} workers was killed, probably for lack of memory. Give the same"
             " command again with fewer --workers."
         )
     except KeyboardInterrupt:
-        parser.exit(130, "\nInterrupted. Give the same command again and it goes on from here.\n")
+        parser.exit(130, "\nInterrupted. Give the same command again to continue.\n")
     total = len(pairs(args.output, settings))
     print(
         f"{args.output}: {total} pairs of {args.size[0]}x{args.size[1]}, {drawn} drawn now,"
@@ -428,7 +391,7 @@ def main(argv: list[str] | None = None) -> None:
     print(f"  {args.output / 'gta5'}: {args.source_images} source images")
     print(
         f"  {args.output / 'cityscapes'}: {args.target_train} target images to train on,"
-        f" {args.target_val} to score on"
+        f" {args.target_val} to evaluate on"
     )
     print("Next, the baseline, and the adaptation to compare with it:")
     for command in next_commands(args.output, args.size):

@@ -1,15 +1,14 @@
-"""Checks a raw data set, decodes it once and measures it, so that training reads only the pixels
-that it needs.
+"""Checks a raw data set, decodes it once and measures it, so that training reads only crops.
 
 The prepared root has the tree of the raw one, with uncompressed arrays (.npy) in place of PNGs;
-every script accepts it wherever it accepts the raw root. Files that are damaged or do not fit
-together are left out and listed, with the remedy. An interrupted run goes on where it stopped when
-the same command is given again; so does one whose raw data has changed.
+every script accepts it in place of the raw root. Files that are damaged or do not fit together are
+left out and listed, with the remedy. The same command given again continues an interrupted run, and
+updates a prepared root whose raw data has changed.
 """
 
+import argparse
 import shlex
 import sys
-from argparse import ArgumentTypeError
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -44,7 +43,7 @@ EPILOG = """examples:
   prepare both data sets
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED
     python -m scripts.prepare --cityscapes $CITYSCAPES --output $CITYSCAPES_PREPARED
-  on eight machines that share a file system (SLURM: sbatch --array=1-8); nothing is to be merged afterwards
+  on eight machines that share a file system (SLURM: sbatch --array=1-8), without merging
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED --shard $SLURM_ARRAY_TASK_ID/8
 then train with --gta5 $GTA5_PREPARED --cityscapes $CITYSCAPES_PREPARED
 """
@@ -55,91 +54,93 @@ def shard(text: str) -> tuple[int, int]:
     try:
         part, total = (int(number) for number in text.split("/"))
     except ValueError as error:
-        raise ArgumentTypeError(f"expected I/N, such as 3/8, found {text}") from error
+        raise argparse.ArgumentTypeError(f"expected I/N, such as 3/8, found {text}") from error
     if not 1 <= part <= total:
-        raise ArgumentTypeError(f"expected I/N with I from 1 to N, found {text}")
+        raise argparse.ArgumentTypeError(f"expected I/N with I from 1 to N, found {text}")
     return part, total
 
 
-def parse_arguments(argv: list[str] | None = None):
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, EPILOG)
-    data = parser.add_mutually_exclusive_group(required=True)
-    data.add_argument(
-        "--gta5",
-        type=Path,
-        metavar="ROOT",
-        help="the raw root of GTA5: folder with images/ and labels/",
-    )
-    data.add_argument(
-        "--cityscapes",
-        type=Path,
-        metavar="ROOT",
-        help="the raw root of Cityscapes: folder with leftImg8bit/ and gtFine/",
-    )
-    data.add_argument(
-        "--synthia",
-        type=Path,
-        metavar="ROOT",
-        help="the raw root of SYNTHIA-RAND-CITYSCAPES: folder with RGB/ and GT/LABELS/",
-    )
-    parser.add_argument(
+    _add_data_arguments(parser)
+    _add_output_arguments(parser)
+    parser.add_argument("--lab-copies", action="store_true", help=argparse.SUPPRESS)
+    args = parser.parse_args(argv)
+    if args.list and args.cityscapes and len(args.splits) > 1:
+        parser.error("--list needs --splits with one split: its names are below that split")
+    if args.lab_copies:
+        parser.error(
+            "--lab-copies was removed: LAB is as fast as needed without copies. Give the command"
+            " without it; copies that exist are ignored (folders *_lab) and may be deleted."
+        )
+    return args
+
+
+def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
+    """The raw root, and which of its images to prepare."""
+    group = parser.add_argument_group("data")
+    root = group.add_mutually_exclusive_group(required=True)
+    for name, folders in (
+        ("GTA5", "images/ and labels/"),
+        ("Cityscapes", "leftImg8bit/ and gtFine/"),
+        ("SYNTHIA", "RGB/ and GT/LABELS/ (SYNTHIA-RAND-CITYSCAPES)"),
+    ):
+        root.add_argument(
+            f"--{name.lower()}",
+            type=Path,
+            metavar="ROOT",
+            help=f"raw root of {name}: the folder with {folders}",
+        )
+    group.add_argument(
         "--splits",
         nargs="+",
         choices=("train", "val"),
         default=["train", "val"],
-        help="of Cityscapes",
+        help="splits of Cityscapes",
     )
-    parser.add_argument(
+    group.add_argument(
         "--list",
         type=Path,
         metavar="FILE",
-        help="prepare only the images that this file names, one a line (with one split only)",
+        help="prepare only the images that this file names, one per line (one split only)",
     )
-    parser.add_argument(
+    group.add_argument(
         "--without-labels",
         action="store_true",
         help="prepare images alone: a target needs no labels",
     )
-    parser.add_argument(
-        "--lab-copies",
-        action="store_true",
-        help=(
-            "store every image a second time, in LAB, as numbers of its own colors: training with"
-            " --lab then takes a third of the time for a source image, and the images twice the"
-            " disk or less (4 to 8 MB more for an image of GTA5). Of no use for Cityscapes"
-        ),
-    )
-    target = parser.add_mutually_exclusive_group(required=True)
+
+
+def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
+    """Where to write, and how to share the work."""
+    group = parser.add_argument_group("output")
+    target = group.add_mutually_exclusive_group(required=True)
     target.add_argument(
         "--output",
         type=Path,
         metavar="PREPARED",
-        help="the prepared root: a new folder, or one to complete or bring up to date",
+        help="the prepared root: a new folder, or one to complete or to update",
     )
     target.add_argument(
-        "--check", action="store_true", help="only look: decode everything, report, write nothing"
+        "--check", action="store_true", help="check and report only: decode all, write nothing"
     )
-    parser.add_argument(
+    group.add_argument(
         "--shard",
         type=shard,
         default=(1, 1),
         metavar="I/N",
-        help="do the I-th of N parts, to split the work over machines",
+        help="prepare the I-th of N parts, to split the work over machines",
     )
-    parser.add_argument(
+    group.add_argument(
         "--workers",
         type=positive_int,
         default=available_cores(),
-        help="processes that decode, on this machine",
+        help="number of processes on this machine",
     )
-    args = parser.parse_args(argv)
-    if args.list and args.cityscapes and len(args.splits) > 1:
-        parser.error("--list needs --splits with one split: its names are below that split")
-    return args
 
 
-def text_of(report: PrepareReport, root: Path) -> str:
-    """The report as people read it."""
+def report_text(report: PrepareReport, root: Path) -> str:
+    """The report for users: counts, sizes, classes, and every problem with its remedy."""
     lines = [
         f"{report.data} under {root}: {report.good} good images, {len(report.problems)} problems"
     ]
@@ -150,24 +151,27 @@ def text_of(report: PrepareReport, root: Path) -> str:
         more = f", and {len(report.sizes) - 5} others" if len(report.sizes) > 5 else ""
         lines += [f"sizes (height x width): {sizes}{more}; {gigabytes(report.bytes)} decoded"]
     if report.classes.any():
-        shares = 100 * report.classes / report.classes.sum()
-        rows = [
-            [name, f"{share:.3f}"]
-            for name, share in zip((*CLASS_NAMES, "(ignored)"), shares, strict=True)
-        ]
+        percent = 100 * report.classes / report.classes.sum()
+        names = (*CLASS_NAMES, "(ignored)")
+        rows = [[name, f"{value:.3f}"] for name, value in zip(names, percent, strict=True)]
         lines += ["", markdown_table(["class", "% of pixels"], rows)]
         absent = [
             name for name, count in zip(CLASS_NAMES, report.classes, strict=False) if count == 0
         ]
         lines += [f"no pixel of: {', '.join(absent)}"] if absent else []
     for kind in KINDS:
-        found = sorted(problem for problem in report.problems if problem.kind == kind)
-        if found:
-            lines += ["", f"{kind}: {len(found)}", *(f"  {problem.text}" for problem in found)]
+        problems = sorted(problem for problem in report.problems if problem.kind == kind)
+        if problems:
+            lines += [
+                "",
+                f"{kind}: {len(problems)}",
+                *(f"  {problem.text}" for problem in problems),
+            ]
     return "\n".join(lines)
 
 
-def trees(args) -> list[tuple[str, DatasetLayout]]:
+def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout]]:
+    """(name in the prepared root, files) of each data set or split to prepare."""
     labels = not args.without_labels
     root = args.gta5 or args.cityscapes or args.synthia
     if (root / FOLDER).is_dir():
@@ -182,24 +186,15 @@ def trees(args) -> list[tuple[str, DatasetLayout]]:
     ]
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
     wanted = None if args.list is None else read_name_list(args.list)
     command = shlex.join(["python", "-m", "scripts.prepare", *sys.argv[1:]])
-    problems = 0
-    for data, tree in trees(args):
-        job = PrepareJob(
-            tree,
-            data,
-            not args.without_labels,
-            args.lab_copies,
-            wanted,
-            str(args.list),
-            args.shard,
-            args.workers,
-        )
+    labels, problems = not args.without_labels, 0
+    for data, tree in layouts(args):
+        job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
         report = check(job) if args.check else prepare(job, args.output, command)
-        text = text_of(report, tree.root)
+        text = report_text(report, tree.root)
         print("\n" + text)
         problems += len(report.problems)
         if args.output:
@@ -221,11 +216,11 @@ if __name__ == "__main__":
             main(parse_arguments())
         except KeyboardInterrupt:
             sys.exit(
-                "\nInterrupted. What was prepared is whole: give the same command again and it goes"
-                " on from there."
+                "\nInterrupted. Images prepared until now are complete: give the same command again"
+                " to continue."
             )
         except BrokenProcessPool:
             sys.exit(
-                "error: a worker was killed, probably for want of memory. Give the same command"
+                "error: a worker was killed, probably for lack of memory. Give the same command"
                 " again with fewer --workers."
             )

@@ -1,8 +1,7 @@
-"""Draws what color transfer does: source | in LAB | in RGB | target, one row an image (the paper's
-Figs. 4 and 6).
+"""Draws color transfer, one row per image: source | in LAB | in RGB | target.
 
-Fig. 6 is about the choice of color space: the same transfer of means and standard deviations is
-done in both.
+These are the paper's Figs. 4 and 6. Fig. 6 compares the color spaces: the same transfer of means
+and standard deviations is done in both.
 """
 
 from pathlib import Path
@@ -44,17 +43,21 @@ def parse_arguments(argv: list[str] | None = None):
         required=True,
         help="target images: folder with leftImg8bit/",
     )
-    parser.add_argument("--split", choices=("train", "val"), default="train", help="of Cityscapes")
+    parser.add_argument(
+        "--split", choices=("train", "val"), default="train", help="split of Cityscapes"
+    )
     parser.add_argument(
         "--rows",
         type=positive_int,
         default=4,
-        help="source images to draw, each with a random target image",
+        help="number of source images, each with a random target image",
     )
     parser.add_argument(
-        "--width", type=positive_int, default=480, help="of each picture, in pixels"
+        "--width", type=positive_int, default=480, help="width of each picture in pixels"
     )
-    parser.add_argument("--seed", type=non_negative_int, default=0, help="of the choice of images")
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=0, help="seed of the choice of images"
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FILE", default=Path("transfer.png"), help="PNG to write"
     )
@@ -62,8 +65,9 @@ def parse_arguments(argv: list[str] | None = None):
 
 
 def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarray:
-    """One row of the picture from two (H, W, 3) uint8 RGB images: a caption and a picture, (h, 4 *
-    width, 3) uint8.
+    """Draws one row of the picture from two (H, W, 3) uint8 RGB images.
+
+    Returns a captioned picture, (h, 4 * width, 3) uint8.
     """
     in_lab = lab_transfer(source, lab_statistics(source), lab_statistics(target))
     in_rgb = rgb_transfer(source, channel_statistics(source), channel_statistics(target))
@@ -74,11 +78,11 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
         "the same in RGB": in_rgb,
         "target": target,
     }
-    captioned = [
-        stack([caption(name, width, 13), cv2.resize(p, size, interpolation=cv2.INTER_AREA)])
-        for name, p in pictures.items()
-    ]
-    return np.concatenate(captioned, axis=1)
+    columns = []
+    for name, picture in pictures.items():
+        resized = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+        columns.append(stack([caption(name, width, 13), resized]))
+    return np.concatenate(columns, axis=1)
 
 
 def main(args) -> None:
@@ -91,10 +95,8 @@ def main(args) -> None:
         for s, t in zip(chosen, partners, strict=True)
     ]
     height = max(len(row) for row in rows)
-    write_png(
-        args.output,
-        np.concatenate([np.pad(row, ((0, height - len(row)), (0, 0), (0, 0))) for row in rows]),
-    )
+    padded = [np.pad(row, ((0, height - len(row)), (0, 0), (0, 0))) for row in rows]
+    write_png(args.output, np.concatenate(padded))
     print(f"Drew {len(rows)} transfers into {args.output}")
 
 

@@ -181,7 +181,7 @@ def main(args) -> None:
             f" images, {FEW} or more are of use."
         )
     order = ShuffledIndex(len(listing), args.seed, rng_stream=0)
-    used = listing.take([order(position) for position in range(batches * args.batch_size)])
+    used = listing.subset(order(position) for position in range(batches * args.batch_size))
     crop_size = None if args.crop_size is None else tuple(args.crop_size)
     require_sizes(used, crop_size)
     output_folder(output.absolute().parent)

@@ -1,9 +1,8 @@
-"""What every generated street is painted with: colors and noise, a camera, places on the ground,
-and a canvas of picture and labels.
+"""Tools that draw generated streets: colors, noise, a camera, and a canvas with labels.
 
-World coordinates are metres: right (0 = middle of the road), up (0 = the ground), forward (0 = the
-camera). Colors are RGB triples, 0-255. Label arguments are labelIds. Picture and labels are
-painted by the same calls, so they agree by construction.
+World coordinates are in meters: right (0 = middle of the road), up (0 = the ground), forward (0 =
+the camera). Colors are RGB triples, 0-255. Label arguments are labelIds. The same calls draw
+picture and labels, so they agree by construction.
 """
 
 import colorsys
@@ -32,29 +31,28 @@ NEAR_M = 1.0
 
 _CORNERS = np.array([(-1.0, -1.0), (-1.0, 1.0), (1.0, -1.0), (1.0, 1.0)])
 _SUBPIXEL_BITS = 4
-# points farther outside the picture than this are moved nearer, since OpenCV computes in 32-bit
-# integers
 _FURTHEST_PX = 2e4
+"""Coordinates are clipped to this magnitude, since OpenCV computes in 32-bit integers."""
 
 
 def hsv(hue: float, saturation: float, value: float) -> np.ndarray:
-    """(3,) float RGB, 0-255, of hue (in turns, wraps around), saturation and value (0-1,
-    clipped).
+    """(3,) float RGB, 0-255, of a hue in turns, a saturation and a value.
+
+    The hue wraps around; saturation and value are clipped to 0-1.
     """
-    return (
-        np.array(colorsys.hsv_to_rgb(hue % 1, min(max(saturation, 0), 1), min(max(value, 0), 1)))
-        * 255
-    )
+    saturation, value = min(max(saturation, 0), 1), min(max(value, 0), 1)
+    return np.array(colorsys.hsv_to_rgb(hue % 1, saturation, value)) * 255
 
 
 def to_uint8(picture: np.ndarray) -> np.ndarray:
-    """Float colors of any shape, clipped to 0-255 and rounded down."""
+    """Clips float colors of any shape to 0-255 and rounds them down."""
     return picture.clip(0, 255, out=np.empty(picture.shape, np.uint8), casting="unsafe")
 
 
 def as_planes(color: np.ndarray) -> np.ndarray:
-    """A color (3,) as (3, 1, 1): arithmetic on planes (3, H, W) is several times faster than on
-    pixels (H, W, 3).
+    """Color (3,) -> (3, 1, 1), for arithmetic on planes.
+
+    Arithmetic on planes (3, H, W) is several times faster than on pixels (H, W, 3).
     """
     return color[:, None, None]
 
@@ -65,33 +63,31 @@ def to_picture(planes: np.ndarray) -> np.ndarray:
 
 
 def lit(picture: np.ndarray, light: float) -> np.ndarray:
-    """A picture (H, W, 3) uint8 times ``light``, clipped to 0-255 and rounded down."""
+    """Multiplies a picture (H, W, 3) uint8 by ``light``; clipped to 0-255 and rounded down."""
     return cv2.LUT(picture, to_uint8(np.arange(256) * light))
 
 
 def fractal_noise(
     rng: np.random.Generator, size: tuple[int, int], wavelengths: tuple[float, ...]
 ) -> np.ndarray:
-    """(H, W) float32 in [-1, 1]: smooth noise summed over ``wavelengths`` in pixels, each at equal
-    strength.
+    """(H, W) float32 in [-1, 1]: smooth noise, summed over ``wavelengths`` in pixels.
+
+    All wavelengths have the same strength.
     """
     total, layer = np.zeros(size, np.float32), np.empty(size, np.float32)
     for wavelength in wavelengths:
-        grid = [max(2, math.ceil(side / wavelength)) for side in size]
-        total += cv2.resize(
-            rng.uniform(-1, 1, grid).astype(np.float32),
-            size[::-1],
-            layer,
-            interpolation=cv2.INTER_CUBIC,
-        )
+        shape = [max(2, math.ceil(side / wavelength)) for side in size]
+        grid = rng.uniform(-1, 1, shape).astype(np.float32)
+        total += cv2.resize(grid, size[::-1], layer, interpolation=cv2.INTER_CUBIC)
     total *= 1.3 / math.sqrt(len(wavelengths))
     return np.clip(total, -1, 1, out=total)
 
 
 @cache
 def unit_circle(corners: int) -> np.ndarray:
-    """(corners, 2) points around the origin at distance 1, the first at (1, 0). Read-only, since
-    every caller gets the same array.
+    """(corners, 2) points at distance 1 around the origin, the first at (1, 0).
+
+    Read-only, since all callers share the array.
     """
     turns = np.linspace(0, 2 * math.pi, corners, endpoint=False)
     circle = np.stack([np.cos(turns), np.sin(turns)], axis=1)
@@ -101,55 +97,58 @@ def unit_circle(corners: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera above a road that bends as ``right = bend * forward**2``. focal, centre and
-    horizon are in pixels, the rest in metres.
+    """A pinhole camera above a road that bends as ``right = bend * forward**2``.
+
+    ``focal``, ``center`` and ``horizon`` are in pixels, the other fields in meters.
     """
 
     focal: float
-    centre: float
+    center: float
     horizon: float
     height: float
     right: float
     bend: float
 
     def project(self, points: np.ndarray) -> np.ndarray:
-        """(..., 3) metres along the road (right, up, forward) -> (..., 2) pixels (across, down).
+        """(..., 3) meters along the road (right, up, forward) -> (..., 2) pixels (across, down).
+
         Points behind the near plane are moved onto it.
         """
         points = np.asarray(points, np.float64)
         return self.at(points[..., 0], points[..., 1], points[..., 2])
 
     def at(self, right: np.ndarray, up: np.ndarray | float, forward: np.ndarray) -> np.ndarray:
-        """``project`` with the coordinates apart: right and forward of one shape (...), up of that
-        shape or a number -> (..., 2) pixels.
+        """``project`` with separate coordinates -> (..., 2) pixels.
+
+        ``right`` and ``forward`` have one shape (...); ``up`` has that shape or is a number.
         """
         forward = np.maximum(forward, NEAR_M)
+        slope = (right - self.right) / forward + self.bend * forward
         pixels = np.empty((*forward.shape, 2))
-        pixels[..., 0] = self.centre + self.focal * (
-            (right - self.right) / forward + self.bend * forward
-        )
+        pixels[..., 0] = self.center + self.focal * slope
         pixels[..., 1] = self.horizon + self.focal * (self.height - up) / forward
         return pixels
 
     def ground(self, across: np.ndarray, down: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The inverse of ``project`` on the ground, for pixels below the horizon: (right, forward)
-        in metres, of the inputs' broadcast shape.
+        """The inverse of ``project`` on the ground, for pixels below the horizon.
+
+        Returns (right, forward) in meters, of the broadcast shape of the inputs.
         """
         forward = self.focal * self.height / (down - self.horizon)
-        return (
-            (across - self.centre) / self.focal - self.bend * forward
-        ) * forward + self.right, forward
+        slope = (across - self.center) / self.focal - self.bend * forward
+        return slope * forward + self.right, forward
 
     @property
     def ground_top(self) -> int:
-        """The first row of pixels, counted from above, that lies wholly under the horizon."""
+        """The first row of pixels, from above, that lies wholly below the horizon."""
         return max(0, math.floor(self.horizon) + 1)
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where an object stands and where it heads: yaw 0 drives away from the camera, pi comes
-    towards it. Call it with local metres to get pixels.
+    """Position and heading of an object; a call maps its local meters to pixels.
+
+    ``yaw`` 0 heads away from the camera, pi towards it.
     """
 
     camera: Camera
@@ -158,8 +157,9 @@ class Place:
     yaw: float = 0.0
 
     def __call__(self, points) -> np.ndarray:
-        """(..., 3) metres (across, up, along) from where the object stands, along = where it heads
-        -> (..., 2) pixels (across, down).
+        """(..., 3) local meters (across, up, along) -> (..., 2) pixels (across, down).
+
+        The origin is the position of the object; ``along`` is its heading.
         """
         points = np.asarray(points, np.float64)
         return self.at(points[..., 0], points[..., 1], points[..., 2])
@@ -167,26 +167,24 @@ class Place:
     def at(
         self, across: np.ndarray | float, up: np.ndarray | float, along: np.ndarray
     ) -> np.ndarray:
-        """The same with the coordinates apart, of shapes that broadcast together -> (..., 2)
-        pixels.
-        """
+        """The same with separate coordinates, which broadcast together -> (..., 2) pixels."""
         cos, sin = math.cos(self.yaw), math.sin(self.yaw)
         return self.camera.at(
             self.right + across * cos + along * sin, up, self.forward - across * sin + along * cos
         )
 
-    def pixels(self, metres: float) -> int:
-        """How many pixels wide a line of this width is here, at least 1."""
-        return max(1, round(metres * self.camera.focal / max(self.forward, NEAR_M)))
+    def pixels(self, meters: float) -> int:
+        """The width in pixels, at least 1, of a line of ``meters`` at this place."""
+        return max(1, round(meters * self.camera.focal / max(self.forward, NEAR_M)))
 
 
 class Canvas:
-    """A picture and its labels, painted together.
+    """A picture and its labels, drawn together.
 
-    Attributes: rng, the source of all chance; image (H, W, 3) uint8 RGB; labels (H, W) uint8
-    labelIds; noise (1.5 H, 1.5 W) float32 in [-1, 1], from which textures are cut; haze, the share
-    (0-1) of ``haze_color`` mixed into whatever is painted next; sun, in [-1, 1], the light's side
-    (-1 left, 1 right) and strength.
+    Attributes: ``rng``: the only source of random numbers. ``image``: (H, W, 3) uint8 RGB.
+    ``labels``: (H, W) uint8 labelIds. ``noise``: (1.5 H, 1.5 W) float32 in [-1, 1], from which
+    textures are cut. ``haze``: fraction (0-1) of ``haze_color`` in everything drawn next. ``sun``:
+    side (-1 left, 1 right) times strength of the light, in [-1, 1].
     """
 
     def __init__(
@@ -202,19 +200,19 @@ class Canvas:
         self.haze, self.haze_color, self.sun = 0.0, haze_color, sun
 
     def texture(self, height: int, width: int) -> np.ndarray:
-        """(height, width) float32 in [-1, 1], cut from the noise at a random place."""
+        """(height, width) float32 in [-1, 1], cut from the noise at a random position."""
         top = self.rng.integers(self.noise.shape[0] - height + 1)
         left = self.rng.integers(self.noise.shape[1] - width + 1)
         return self.noise[top : top + height, left : left + width]
 
     def region(self, points: np.ndarray) -> tuple[slice, slice] | None:
-        """The part of the canvas that the bounding box of the points (N, 2) covers, as (rows,
-        columns); None if it lies outside.
+        """(rows, columns) of the bounding box of points (N, 2) on the canvas.
+
+        None when it lies outside.
         """
         height, width = self.labels.shape
-        across, down = (
-            points.T.tolist()
-        )  # Python's min and max are the faster ones for a few points
+        # Lists: Python's min and max are faster than NumPy's for a few points.
+        across, down = points.T.tolist()
         left, right = max(0, math.floor(min(across))), min(width, math.ceil(max(across)) + 1)
         top, bottom = max(0, math.floor(min(down))), min(height, math.ceil(max(down)) + 1)
         return (slice(top, bottom), slice(left, right)) if right > left and bottom > top else None
@@ -222,8 +220,10 @@ class Canvas:
     def polygon(
         self, points: np.ndarray, color: np.ndarray, label: int | None = None, grain: float = 0.0
     ) -> None:
-        """Fill a polygon (N, 2) of pixels. ``label`` None leaves the labels as they are; ``grain``
-        (0-1) is the strength of the noise on it.
+        """Fills a polygon (N, 2) of pixels.
+
+        ``label`` None: the labels are unchanged. ``grain`` (0-1): strength of the noise on the
+        color.
         """
         if grain:
             region = self.region(points)
@@ -237,40 +237,33 @@ class Canvas:
             cv2.fillPoly(self.labels, fixed, label, shift=_SUBPIXEL_BITS)
 
     def mark(self, points: np.ndarray, label: int) -> None:
-        """Label a polygon (N, 2) of pixels and leave the picture as it is."""
+        """Labels a polygon (N, 2) of pixels; the picture is unchanged."""
         cv2.fillPoly(self.labels, [_fixed_point(points)], label, shift=_SUBPIXEL_BITS)
 
     def line(
         self, points: np.ndarray, color: np.ndarray, thickness: int, label: int | None = None
     ) -> None:
-        """Draw a polyline (N, 2) of pixels, ``thickness`` pixels wide."""
+        """Draws a polyline (N, 2) of pixels, ``thickness`` pixels wide."""
         fixed = [_fixed_point(points)]
-        cv2.polylines(
-            self.image,
-            fixed,
-            False,
-            self._opencv_color(color),
-            thickness,
-            cv2.LINE_AA,
-            _SUBPIXEL_BITS,
-        )
+        mixed = self._opencv_color(color)
+        cv2.polylines(self.image, fixed, False, mixed, thickness, cv2.LINE_AA, _SUBPIXEL_BITS)
         if label is not None:
             cv2.polylines(self.labels, fixed, False, label, thickness, cv2.LINE_8, _SUBPIXEL_BITS)
 
     def disc(
-        self, centre: np.ndarray, radius: float, color: np.ndarray, label: int | None = None
+        self, center: np.ndarray, radius: float, color: np.ndarray, label: int | None = None
     ) -> None:
-        """Fill a circle; centre (2,) and radius in pixels."""
-        self.polygon(centre + radius * unit_circle(12), color, label)
+        """Fills a circle; center (2,) and radius in pixels."""
+        self.polygon(center + radius * unit_circle(12), color, label)
 
     def warp(
         self, picture: np.ndarray, corners: np.ndarray, label: int, alpha: np.ndarray | None = None
     ) -> None:
-        """Paint a flat picture (h, w, 3) uint8 in perspective onto ``corners`` (4, 2): top left,
-        top right, bottom right, bottom left.
+        """Draws a flat picture (h, w, 3) uint8 in perspective onto four ``corners``.
 
-        Where ``alpha`` (h, w) uint8 is 0 one sees through it, yet the label covers the whole
-        quadrilateral, as the annotators of fences draw it.
+        ``corners`` (4, 2): top left, top right, bottom right, bottom left. The picture is
+        transparent where ``alpha`` (h, w) uint8 is 0; the label covers the whole quadrilateral, as
+        annotators draw fences.
         """
         region = self.region(corners)
         if region is None:
@@ -278,19 +271,15 @@ class Canvas:
         height, width = picture.shape[:2]
         mask = _mask(corners, region)
         source = np.array([[0, 0], [width, 0], [width, height], [0, height]], np.float32)
-        matrix = cv2.getPerspectiveTransform(
-            source, (corners - (region[1].start, region[0].start)).astype(np.float32)
-        )
-        flat = cv2.warpPerspective(
-            picture, matrix, mask.shape[::-1], borderMode=cv2.BORDER_REPLICATE
-        )
+        target = (corners - (region[1].start, region[0].start)).astype(np.float32)
+        matrix, size = cv2.getPerspectiveTransform(source, target), mask.shape[::-1]
+        warped = cv2.warpPerspective(picture, matrix, size, borderMode=cv2.BORDER_REPLICATE)
         self.labels[region][mask] = label
         if alpha is not None:
-            mask = mask & (cv2.warpPerspective(alpha, matrix, mask.shape[::-1]) > 127)
-        hazy = to_uint8(
-            np.arange(256)[:, None] * (1 - self.haze) + self.haze_color * self.haze
-        )  # (256, 3), of every value by channel
-        self._put(region, cv2.LUT(flat, hazy[None]), mask)
+            mask = mask & (cv2.warpPerspective(alpha, matrix, size) > 127)
+        values = np.arange(256)[:, None]
+        hazy = to_uint8(values * (1 - self.haze) + self.haze_color * self.haze)  # (256, 3)
+        self._put(region, cv2.LUT(warped, hazy[None]), mask)
 
     def paste(
         self,
@@ -300,8 +289,9 @@ class Canvas:
         mask: np.ndarray,
         label: int | None = None,
     ) -> None:
-        """Put ``color`` times ``shade`` (h, w) where ``mask`` (h, w) bool, haze mixed in, and
-        ``label`` into a region of the same size.
+        """Draws ``color`` times ``shade`` (h, w), with haze, where ``mask`` (h, w) bool is set.
+
+        ``region`` has the same size; ``label`` is set there too.
         """
         picture = as_planes(np.float32(color)) * shade  # (3, h, w)
         picture *= 1 - self.haze
@@ -310,16 +300,15 @@ class Canvas:
             self.labels[region][mask] = label
 
     def _put(self, region: tuple[slice, slice], picture: np.ndarray, mask: np.ndarray) -> None:
-        """Copy the pixels of ``picture`` (h, w, 3) uint8 where ``mask`` (h, w) bool into a region
-        of the same size.
-        """
+        """Copies the pixels of ``picture`` (h, w, 3) uint8 where ``mask`` (h, w) bool is set."""
         cv2.copyTo(picture, mask.view(np.uint8), self.image[region])
 
     def shadows(
         self, right: float, forward: float, half_width: float, half_length: float, height: float
     ) -> tuple[np.ndarray, np.ndarray]:
-        """What a thing of this place and size (metres) darkens, as (right, forward): under it (4,
-        2) and, away from the sun, beside it (8, 2).
+        """Outlines on the ground that an object of this position and size (meters) darkens.
+
+        Returns points (right, forward): under it (4, 2), and beside it, away from the sun, (8, 2).
         """
         foot = _CORNERS * (half_width, half_length) + (right, forward)
         return foot, np.concatenate([foot, foot - (self.sun * height * 0.5, -0.25 * height)])
@@ -333,25 +322,24 @@ class Canvas:
 
 
 def _mask(points: np.ndarray, region: tuple[slice, slice]) -> np.ndarray:
-    """(h, w) bool: which pixels of the region lie in the polygon (N, 2)."""
+    """(h, w) bool: the pixels of a region that lie in the polygon (N, 2)."""
     rows, columns = region
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), np.uint8)
-    cv2.fillPoly(
-        mask, [_fixed_point(points - (columns.start, rows.start))], 1, shift=_SUBPIXEL_BITS
-    )
+    fixed = [_fixed_point(points - (columns.start, rows.start))]
+    cv2.fillPoly(mask, fixed, 1, shift=_SUBPIXEL_BITS)
     return mask.view(bool)
 
 
 def _fixed_point(points: np.ndarray) -> np.ndarray:
-    """(N, 2) pixels as the integers that OpenCV's ``shift`` expects."""
-    return np.rint(
-        np.minimum(np.maximum(points, -_FURTHEST_PX), _FURTHEST_PX) * 2**_SUBPIXEL_BITS
-    ).astype(np.int32)
+    """Converts pixels (N, 2) to the integers that the ``shift`` of OpenCV expects."""
+    clipped = np.minimum(np.maximum(points, -_FURTHEST_PX), _FURTHEST_PX)
+    return np.rint(clipped * 2**_SUBPIXEL_BITS).astype(np.int32)
 
 
 class Layer(IntEnum):
-    """The painter's layers, far to near: a row nearer to the road is never hidden by one farther
-    from it.
+    """Drawing order, from far to near.
+
+    A row nearer to the road is never hidden by one farther from it.
     """
 
     BACKDROP = 0
@@ -362,8 +350,10 @@ class Layer(IntEnum):
 
 @dataclass(frozen=True)
 class Thing:
-    """Something to paint: its layer, how far away it is (metres; the farthest first within a
-    layer), how, and its shadows (see Canvas.shadows).
+    """An object to draw.
+
+    ``forward``: its distance in meters; within a ``layer`` the farthest is drawn first.
+    ``shadows``: see Canvas.shadows.
     """
 
     layer: Layer

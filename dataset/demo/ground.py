@@ -1,6 +1,4 @@
-"""The stage of a generated street: the sky, the ground with its markings and shadows, and the hood
-of the car that carries the camera.
-"""
+"""Ground and sky of a generated street: markings, shadows, and the hood of the camera car."""
 
 import math
 from typing import NamedTuple
@@ -20,12 +18,14 @@ from dataset.demo.canvas import (
 )
 from dataset.demo.town import GAME, Side, Town
 
-_ROAD = 4  # the middle one of the nine zones of the ground, see _surfaces
+_ROAD = 4
+"""Index of the road among the nine zones of the ground, see _surfaces."""
 
 
 class Surface(NamedTuple):
-    """What a zone of the ground is made of: class name, color, and strength of the noise on it
-    (0-1).
+    """Material of a zone of the ground.
+
+    ``name``: its class. ``grain`` (0-1): strength of the noise on the color.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Surface(NamedTuple):
 
 
 def draw_sky(canvas: Canvas, camera: Camera, town: Town) -> None:
-    """A gradient with clouds, torn in sunshine and closed under an overcast sky."""
+    """Draws a gradient with clouds: some in sunshine, many under an overcast sky."""
     rng, (height, width) = canvas.rng, canvas.labels.shape
     rows = min(height, math.ceil(camera.horizon) + 2)
     if town.sunny:
@@ -43,9 +43,8 @@ def draw_sky(canvas: Canvas, camera: Camera, town: Town) -> None:
         zenith = hsv(rng.uniform(0.5, 0.65), rng.uniform(0, 0.12), rng.uniform(0.5, 0.9))
     descent = (np.arange(rows, dtype=np.float32) / rows)[:, None] ** 1.5  # (h, 1)
     sky = as_planes(zenith) * (1 - descent) + as_planes(canvas.haze_color) * descent  # (3, h, 1)
-    clouds = fractal_noise(
-        rng, (rows, width), (height, height / 3, height / 8, height / 20)
-    )  # (h, W)
+    wavelengths = (height, height / 3, height / 8, height / 20)
+    clouds = fractal_noise(rng, (rows, width), wavelengths)  # (h, W)
     cover = np.clip((clouds + rng.uniform(-0.7, 0.5)) * 1.6, 0, 0.9) * (1 if town.sunny else 0.6)
     cloud = as_planes(hsv(rng.uniform(0.02, 0.6), 0.05, rng.uniform(0.6, 1)))
     picture = cloud * (0.9 + 0.12 * clouds)  # (3, h, W)
@@ -56,8 +55,9 @@ def draw_sky(canvas: Canvas, camera: Camera, town: Town) -> None:
 
 
 def draw_ground(canvas: Canvas, camera: Camera, town: Town) -> None:
-    """Road, verges, sidewalks and gardens, colored pixel by pixel from where the pixel lies on the
-    ground.
+    """Draws road, verges, sidewalks and gardens.
+
+    The color of each pixel follows from its position on the ground.
     """
     rng, (height, width) = canvas.rng, canvas.labels.shape
     top = camera.ground_top
@@ -73,24 +73,21 @@ def draw_ground(canvas: Canvas, camera: Camera, town: Town) -> None:
 
     near = np.exp(-forward / 30).astype(np.float32)  # (h, 1): 1 at the camera, 0 far away
     lying = _lying_noise(canvas, right, forward)
-    shade = 1 + np.array(grains, np.float32)[zone] * (0.4 + 0.6 * near) * (
-        0.6 * lying + 0.4 * canvas.texture(*right.shape)
-    )
+    noise = 0.6 * lying + 0.4 * canvas.texture(*right.shape)
+    shade = 1 + np.array(grains, np.float32)[zone] * (0.4 + 0.6 * near) * noise
     paving = np.array([name == "sidewalk" for name in names])[zone]
     tile = rng.uniform(0.5, 1.6)
     joints = (np.mod(right, tile) < 0.06) | (np.mod(forward, tile) < 0.08)
     shade -= 0.25 * near * (paving & joints)
     shade *= 0.92 + 0.16 * (1 - near)
     picture = np.take(np.array(colors, np.float32).T, zone, axis=1) * shade  # (3, h, W)
-    kerbs = (np.abs(right - town.left.edges[0]) < 0.14) | (
-        np.abs(right - town.right.edges[0]) < 0.14
-    )
-    np.multiply(picture, 1.18, out=picture, where=kerbs & (zone != _ROAD))
+    left_curb, right_curb = town.left.edges[0], town.right.edges[0]
+    curbs = (np.abs(right - left_curb) < 0.14) | (np.abs(right - right_curb) < 0.14)
+    np.multiply(picture, 1.18, out=picture, where=curbs & (zone != _ROAD))
 
     labels = np.array([LABEL[name] for name in names], np.uint8)[zone]
-    paint, strength = _markings(
-        rng, town, right, forward, (zone == _ROAD) & (np.abs(right) < town.right.kerb)
-    )
+    road = (zone == _ROAD) & (np.abs(right) < town.right.curb)
+    paint, strength = _markings(rng, town, right, forward, road)
     worn = strength * np.clip(0.95 + 0.4 * lying, 0, 1)
     picture *= 1 - worn
     picture += paint * worn
@@ -106,8 +103,9 @@ def draw_ground(canvas: Canvas, camera: Camera, town: Town) -> None:
 
 
 def _surfaces(rng: np.random.Generator, town: Town) -> list[Surface]:
-    """Of the nine zones from left to right: beyond, garden, sidewalk, verge, road, verge, sidewalk,
-    garden, beyond.
+    """Surfaces of the nine zones of the ground, from left to right.
+
+    These are: beyond, garden, sidewalk, verge, road, verge, sidewalk, garden, beyond.
     """
     game = town.look is GAME
     asphalt = hsv(
@@ -122,13 +120,8 @@ def _surfaces(rng: np.random.Generator, town: Town) -> list[Surface]:
     )
 
     def earth() -> Surface:
-        return Surface(
-            "terrain",
-            hsv(
-                rng.choice([0.25, 0.2, 0.13, 0.08]), rng.uniform(0.25, 0.65), rng.uniform(0.28, 0.6)
-            ),
-            0.5,
-        )
+        hue = rng.choice([0.25, 0.2, 0.13, 0.08])
+        return Surface("terrain", hsv(hue, rng.uniform(0.25, 0.65), rng.uniform(0.28, 0.6)), 0.5)
 
     def beside_road(side: Side) -> list[Surface]:
         verge, garden = earth(), earth()
@@ -137,47 +130,41 @@ def _surfaces(rng: np.random.Generator, town: Town) -> list[Surface]:
         return [verge, Surface("sidewalk", slabs, 0.22), garden, garden]
 
     left, right = beside_road(town.left), beside_road(town.right)
-    return [
-        *left[::-1],
-        Surface("road", asphalt, rng.uniform(0.12, 0.3) * (0.8 if game else 1.2)),
-        *right,
-    ]
+    road = Surface("road", asphalt, rng.uniform(0.12, 0.3) * (0.8 if game else 1.2))
+    return [*left[::-1], road, *right]
 
 
 def _lying_noise(canvas: Canvas, right: np.ndarray, forward: np.ndarray) -> np.ndarray:
-    """The canvas' noise in perspective, as if it lay on the ground: (h, W) float32 in [-1, 1]."""
-    pixels_per_metre = len(canvas.labels) / 20
+    """(h, W) float32 in [-1, 1]: the noise of the canvas in perspective, as if on the ground."""
+    pixels_per_meter = len(canvas.labels) / 20
     width, height = np.array(canvas.noise.shape[::-1]) - 2.0
     shift_right, shift_forward = canvas.rng.uniform(0, 1000, 2)
-    across = np.mod(right * pixels_per_metre + shift_right, width)  # (h, W)
-    along = np.broadcast_to(np.mod(forward * pixels_per_metre + shift_forward, height), right.shape)
-    return cv2.remap(
-        canvas.noise, across.astype(np.float32), along.astype(np.float32), cv2.INTER_LINEAR
-    )
+    across = np.mod(right * pixels_per_meter + shift_right, width)  # (h, W)
+    along = np.broadcast_to(np.mod(forward * pixels_per_meter + shift_forward, height), right.shape)
+    across, along = across.astype(np.float32), along.astype(np.float32)
+    return cv2.remap(canvas.noise, across, along, cv2.INTER_LINEAR)
 
 
 def _markings(
     rng: np.random.Generator, town: Town, right: np.ndarray, forward: np.ndarray, road: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint on the road: middle line, lane lines, edge lines, a zebra before the crossing.
+    """Road markings: middle line, lane lines, edge lines, a zebra before the crossing.
 
-    Returns its color, planes (3, h, W) or (3, 1, 1), and its strength (h, W) in [0, 1].
+    Returns their color, planes (3, h, W) or (3, 1, 1), and their strength (h, W) in [0, 1].
     """
-    kerb, paint = town.right.kerb, as_planes(np.float32(hsv(0.12, 0.06, rng.uniform(0.65, 0.95))))
+    curb, paint = town.right.curb, as_planes(np.float32(hsv(0.12, 0.06, rng.uniform(0.65, 0.95))))
     dashes = np.mod(forward + rng.uniform(0, 6), rng.uniform(5, 9)) < 3
     middle = np.abs(right) < 0.08
     if town.look.yellow_lines:
         middle = np.abs(np.abs(right) - 0.16) < 0.07
-        paint = np.where(
-            middle, as_planes(np.float32(hsv(0.12, 0.7, rng.uniform(0.6, 0.9)))), paint
-        )
+        yellow = as_planes(np.float32(hsv(0.12, 0.7, rng.uniform(0.6, 0.9))))
+        paint = np.where(middle, yellow, paint)
     elif rng.random() < 0.7:
         middle = middle & dashes
-    lines = middle | (np.abs(np.abs(right) - kerb / 2) < 0.07) & dashes & (kerb > 4.5)
+    lines = middle | (np.abs(np.abs(right) - curb / 2) < 0.07) & dashes & (curb > 4.5)
     if rng.random() < 0.6:
-        lines |= (
-            np.abs(np.abs(right) - (kerb - 0.35 if town.look.yellow_lines else kerb - 2.2)) < 0.06
-        )
+        edge = curb - 0.35 if town.look.yellow_lines else curb - 2.2
+        lines |= np.abs(np.abs(right) - edge) < 0.06
     if town.crossing:
         stop = town.crossing[0] - 4.5
         lines &= forward < stop - 1
@@ -186,12 +173,13 @@ def _markings(
 
 
 def draw_shadows(canvas: Canvas, camera: Camera, things: list[Thing]) -> None:
-    """Darken the ground under and beside the things: once, softly, however many shadows overlap."""
+    """Darkens the ground under and beside the objects, softly; overlaps count once."""
     darkness = np.zeros(canvas.labels.shape, np.uint8)
     beside = 30 + int(110 * max(0.0, abs(canvas.sun) - 0.2))
+    # Not strict: some objects have no shadows.
     shadows = [
         shadow for thing in things for shadow in zip(thing.shadows, (150, beside), strict=False)
-    ]  # some things have none
+    ]
     right, forward = np.vstack([np.empty((0, 2)), *(outline for outline, _ in shadows)]).T
     points = np.clip(camera.at(right, 0, forward), -2e4, 2e4).astype(np.int32)
     stop = 0
@@ -199,23 +187,20 @@ def draw_shadows(canvas: Canvas, camera: Camera, things: list[Thing]) -> None:
         start, stop = stop, stop + len(outline)
         cv2.fillConvexPoly(darkness, cv2.convexHull(points[start:stop]), strength)
     top = min(camera.ground_top, len(darkness))
-    soft = cv2.GaussianBlur(
-        darkness[top:], (0, 0), max(0.5, len(darkness) / (200 if abs(canvas.sun) > 0.5 else 70))
-    )
+    sigma = max(0.5, len(darkness) / (200 if abs(canvas.sun) > 0.5 else 70))
+    soft = cv2.GaussianBlur(darkness[top:], (0, 0), sigma)
     canvas.image[top:] = canvas.image[top:] * (1 - soft[..., None] / np.float32(255))
 
 
 def draw_hood(canvas: Canvas) -> None:
-    """The hood of the own car along the lower edge, with the sky's reflection on it."""
+    """Draws the hood of the ego vehicle along the lower edge, with the reflected sky."""
     rng, (height, width) = canvas.rng, canvas.labels.shape
     across = np.linspace(0, 1, 24)
-    rise = height * (
-        0.93 - rng.uniform(0.02, 0.04) * (1 - (2 * across - 1) ** 2) + rng.uniform(-0.01, 0.02)
-    )
+    arch = rng.uniform(0.02, 0.04) * (1 - (2 * across - 1) ** 2)
+    rise = height * (0.93 - arch + rng.uniform(-0.01, 0.02))
     rim = np.stack([across * width, rise], axis=1)  # (24, 2)
     canvas.haze = 0.0
     color = hsv(0.6, 0.15, rng.uniform(0.08, 0.25))
-    canvas.polygon(
-        np.vstack([rim, [(width, height + 9), (0, height + 9)]]), color, LABEL["ego vehicle"], 0.5
-    )
+    outline = np.vstack([rim, [(width, height + 9), (0, height + 9)]])
+    canvas.polygon(outline, color, LABEL["ego vehicle"], 0.5)
     canvas.line(rim, color * 2.2 + 20, max(1, height // 128))

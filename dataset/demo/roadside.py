@@ -1,6 +1,4 @@
-"""What stands beside the road of a generated street: trees, lamps, masts, signs, traffic lights,
-bollards and bins.
-"""
+"""Objects beside the road: trees, lamps, masts, signs, traffic lights, bollards and bins."""
 
 import math
 from collections.abc import Callable
@@ -14,10 +12,10 @@ from dataset.demo.vehicles import Body, draw_body, paintwork
 
 
 def greenery(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
-    """Trees along the kerb and, thinner, in the gardens."""
+    """Trees along the curb and, fewer, in the gardens."""
     rng, things = canvas.rng, []
     for side in town.sides:
-        rows = [(side.kerb + 0.8, town.look.tree_share, Layer.OBJECTS)]
+        rows = [(side.curb + 0.8, town.look.tree_share, Layer.OBJECTS)]
         if side.has_garden:
             rows.append(((side.walk + side.front) / 2, 0.5, Layer.HOUSES))
         for distance, share, layer in rows:
@@ -25,22 +23,20 @@ def greenery(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
             lined = rng.random() < 0.75
             while lined and ahead < 100:
                 if town.beside_crossing(ahead - 2, ahead + 2) and rng.random() < share:
-                    tall = (
-                        rng.uniform(5, 10) if palms or layer == Layer.OBJECTS else rng.uniform(2, 8)
-                    )
+                    is_tall = palms or layer == Layer.OBJECTS
+                    tall = rng.uniform(5, 10) if is_tall else rng.uniform(2, 8)
                     place = Place(camera, side.sign * (distance + rng.uniform(-0.2, 0.4)), ahead)
                     trunk, _ = canvas.shadows(place.right, ahead, 0.2, 0.2, 0)
                     _, crown = canvas.shadows(place.right, ahead, 1.5, 1.5, tall * 0.6)
-                    draw = partial(
-                        _draw_palm if palms else _draw_tree, canvas, place, tall, town.leaf(rng)
-                    )
+                    draw_plant = _draw_palm if palms else _draw_tree
+                    draw = partial(draw_plant, canvas, place, tall, town.leaf(rng))
                     things.append(Thing(layer, ahead, draw, (trunk, crown)))
                 ahead += rng.uniform(6, 11)
     return things
 
 
 def _draw_tree(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) -> None:
-    """A trunk and a crown of noisy lumps."""
+    """Draws a trunk and a crown of noisy lumps."""
     rng = canvas.rng
     trunk = hsv(0.08, rng.uniform(0.15, 0.45), rng.uniform(0.15, 0.45))
     canvas.line(
@@ -63,21 +59,20 @@ def _draw_foliage(
     radii: tuple[float, float],
     leaf: np.ndarray,
 ) -> None:
-    """One lump of leaves: an ellipse of radii (across, up) metres with a ragged edge, lit from
-    above and from the sun's side.
+    """Draws a lump of leaves: an ellipse with a ragged edge, lit from above and by the sun.
+
+    ``radii``: (across, up) in meters.
     """
-    centre = place([middle])[0]
+    center = place([middle])[0]
     radii_px = np.array(radii) * place.pixels(1.0)
-    region = canvas.region(np.array([centre - 1.2 * radii_px, centre + 1.2 * radii_px]))
+    region = canvas.region(np.array([center - 1.2 * radii_px, center + 1.2 * radii_px]))
     if region is None:
         return
     rows, columns = region
-    across = (np.arange(columns.start, columns.stop, dtype=np.float32) - centre[0])[
-        None
-    ] / radii_px[0]  # (1, w)
-    down = (np.arange(rows.start, rows.stop, dtype=np.float32) - centre[1])[:, None] / radii_px[
-        1
-    ]  # (h, 1)
+    x = np.arange(columns.start, columns.stop, dtype=np.float32)
+    y = np.arange(rows.start, rows.stop, dtype=np.float32)
+    across = (x - center[0])[None] / radii_px[0]  # (1, w)
+    down = (y - center[1])[:, None] / radii_px[1]  # (h, 1)
     rough = canvas.texture(down.shape[0], across.shape[1])  # (h, w)
     mask = across**2 + down**2 < 1 + 0.55 * rough
     shade = 0.85 + 0.55 * rough - 0.3 * down + 0.25 * canvas.sun * across
@@ -85,7 +80,7 @@ def _draw_foliage(
 
 
 def _draw_palm(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) -> None:
-    """A bare trunk with a tuft of hanging fronds."""
+    """Draws a bare trunk with hanging fronds."""
     rng, label = canvas.rng, LABEL["vegetation"]
     lean = rng.uniform(-0.6, 0.6)
     canvas.line(
@@ -96,37 +91,23 @@ def _draw_palm(canvas: Canvas, place: Place, height: float, leaf: np.ndarray) ->
     )
     frond = np.array([[0, 0], [1.1, 0.5], [1.9, -0.3], [2.2, -1.2]])
     angles = (np.linspace(-0.4, math.pi + 0.4, 11) + rng.uniform(-0.1, 0.1, 11)).tolist()
-    fronds = np.array(
-        [frond * (math.cos(angle), 1) + (0, 0.6 * math.sin(angle)) for angle in angles]
-    ) + (
-        lean,
-        height,
-    )  # (11, 4, 2)
+    fronds = [frond * (math.cos(angle), 1) + (0, 0.6 * math.sin(angle)) for angle in angles]
+    fronds = np.array(fronds) + (lean, height)  # (11, 4, 2)
     for line in place.at(fronds[..., 0], fronds[..., 1], np.zeros((11, 4))):
         canvas.line(line, leaf * rng.uniform(0.6, 1.2), place.pixels(0.3), label)
 
 
 def furniture(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
-    """Lamp posts, masts, signs, signals, bollards and bins along the kerb."""
+    """Lamp posts, masts, signs, traffic lights, bollards and bins along the curb."""
     rng, game, things = canvas.rng, town.look is GAME, []
 
     def add(draw: Callable, side: Side, ahead: float, *more) -> None:
         turned = draw in (_draw_sign, _draw_clutter)
-        place = Place(
-            camera,
-            side.sign * (side.kerb + rng.uniform(0.3, 0.7)),
-            ahead,
-            rng.normal(0, 0.25) if turned else 0.0,
-        )
-        if abs(place.right - camera.right) > 0.8 or ahead > 12:
-            things.append(
-                Thing(
-                    Layer.OBJECTS,
-                    ahead,
-                    partial(draw, canvas, place, *more),
-                    canvas.shadows(place.right, ahead, 0.1, 0.1, 4),
-                )
-            )
+        right = side.sign * (side.curb + rng.uniform(0.3, 0.7))
+        place = Place(camera, right, ahead, rng.normal(0, 0.25) if turned else 0.0)
+        if abs(right - camera.right) > 0.8 or ahead > 12:
+            shadows = canvas.shadows(right, ahead, 0.1, 0.1, 4)
+            things.append(Thing(Layer.OBJECTS, ahead, partial(draw, canvas, place, *more), shadows))
 
     for side in town.sides:
         post = (_draw_mast,) if game and rng.random() < 0.5 else (_draw_lamp, side.sign)
@@ -143,18 +124,13 @@ def furniture(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:
     if town.crossing or rng.random() < 0.35:
         ahead = town.crossing[0] - 1 if town.crossing else rng.uniform(10, 30)
         for side in town.sides:
-            add(
-                _draw_traffic_light,
-                side,
-                ahead,
-                side.sign,
-                bool(rng.random() < (0.6 if game else 0.25)),
-            )
+            over_road = bool(rng.random() < (0.6 if game else 0.25))
+            add(_draw_traffic_light, side, ahead, side.sign, over_road)
     return things
 
 
 def _draw_lamp(canvas: Canvas, place: Place, side: int) -> None:
-    """A street lamp with its arm over the road; ``side`` is -1 left of the road, 1 right."""
+    """Draws a street lamp; ``side`` is -1 left of the road, 1 right. Its arm is over the road."""
     rng = canvas.rng
     color, tall = hsv(rng.random(), rng.uniform(0, 0.3), rng.uniform(0.12, 0.7)), rng.uniform(5, 9)
     reach = -side * rng.uniform(0.8, 2.2)
@@ -167,45 +143,33 @@ def _draw_lamp(canvas: Canvas, place: Place, side: int) -> None:
 
 
 def _draw_mast(canvas: Canvas, place: Place) -> None:
-    """A wooden mast with cross-arms, for cables."""
+    """Draws a wooden mast with cross-arms, for cables."""
     rng = canvas.rng
     color, tall = hsv(0.08, rng.uniform(0.1, 0.45), rng.uniform(0.15, 0.45)), rng.uniform(7, 10)
     canvas.line(place([(0, 0, 0), (0, tall, 0)]), color, place.pixels(0.28), LABEL["pole"])
     for down in (0.3, 1.1):
-        canvas.line(
-            place([(-1.1, tall - down, 0), (1.1, tall - down, 0)]),
-            color * 0.8,
-            place.pixels(0.14),
-            LABEL["pole"],
-        )
+        arm = place([(-1.1, tall - down, 0), (1.1, tall - down, 0)])
+        canvas.line(arm, color * 0.8, place.pixels(0.14), LABEL["pole"])
 
 
 def _draw_bollard(canvas: Canvas, place: Place) -> None:
-    """A knee-high post that keeps cars off the sidewalk."""
-    canvas.line(
-        place([(0, 0, 0), (0, canvas.rng.uniform(0.7, 1.1), 0)]),
-        paintwork(canvas.rng),
-        place.pixels(0.14),
-        LABEL["pole"],
-    )
+    """Draws a knee-high post that keeps cars off the sidewalk."""
+    post = place([(0, 0, 0), (0, canvas.rng.uniform(0.7, 1.1), 0)])
+    canvas.line(post, paintwork(canvas.rng), place.pixels(0.14), LABEL["pole"])
 
 
 def _draw_sign(canvas: Canvas, place: Place) -> None:
-    """A traffic sign on its pole: disc, triangle, octagon, plate or a large board; a seventh of
-    them seen from behind.
+    """Draws a traffic sign on its pole: disc, triangle, octagon, plate or a large board.
+
+    About one in seven is seen from behind.
     """
     rng = canvas.rng
     up, size = rng.uniform(2.1, 2.9), rng.uniform(0.32, 0.5)
-    canvas.line(
-        place([(0, 0, 0), (0, up + size, 0)]),
-        hsv(0.6, 0.08, rng.uniform(0.3, 0.65)),
-        place.pixels(0.09),
-        LABEL["pole"],
-    )
+    metal = hsv(0.6, 0.08, rng.uniform(0.3, 0.65))
+    canvas.line(place([(0, 0, 0), (0, up + size, 0)]), metal, place.pixels(0.09), LABEL["pole"])
     corners = rng.choice([3, 4, 4, 8, 12, 12])
-    turns = (np.arange(corners) + (0.5 if corners != 3 else 0.25)) * 2 * math.pi / corners + (
-        math.pi if corners == 3 else 0
-    )
+    start, turned = (0.25, math.pi) if corners == 3 else (0.5, 0)
+    turns = (np.arange(corners) + start) * 2 * math.pi / corners + turned
     stretch = (rng.uniform(0.8, 2.6) if corners == 4 else 1, rng.uniform(0.9, 1.1), 1)
     outline = np.stack([np.cos(turns), np.sin(turns), 0 * turns], axis=1) * stretch  # (corners, 3)
     if rng.random() < 0.5:
@@ -216,22 +180,17 @@ def _draw_sign(canvas: Canvas, place: Place) -> None:
     if from_behind:
         border = face = hsv(0.6, 0.05, rng.uniform(0.35, 0.6))
     for share, color in ((1.0, border), (0.72, face)):
-        canvas.polygon(
-            place(outline * size * share + (0, up + size, 0)),
-            color * rng.uniform(0.7, 1),
-            LABEL["traffic sign"],
-        )
+        points = place(outline * size * share + (0, up + size, 0))
+        canvas.polygon(points, color * rng.uniform(0.7, 1), LABEL["traffic sign"])
     if not from_behind and rng.random() < 0.6:
-        canvas.line(
-            place([(-0.4 * size, up + size, 0), (0.4 * size, up + size, 0)]),
-            border if corners > 4 else face * 0.3,
-            place.pixels(0.1),
-        )
+        bar = place([(-0.4 * size, up + size, 0), (0.4 * size, up + size, 0)])
+        canvas.line(bar, border if corners > 4 else face * 0.3, place.pixels(0.1))
 
 
 def _draw_traffic_light(canvas: Canvas, place: Place, side: int, over_road: bool) -> None:
-    """A signal on its pole, or two of them, the second hung on an arm over the road; ``side`` as
-    for the lamp.
+    """Draws a traffic light on its pole, or two, the second on an arm over the road.
+
+    ``side``: -1 left of the road, 1 right.
     """
     rng = canvas.rng
     color = hsv(rng.choice([0.3, 0.13, 0.6]), rng.uniform(0, 0.5), rng.uniform(0.1, 0.4))
@@ -248,18 +207,14 @@ def _draw_traffic_light(canvas: Canvas, place: Place, side: int, over_road: bool
         canvas.polygon(place(box), housing, LABEL["traffic light"])
         for i, hue in enumerate((0.38, 0.12, 0.0)):  # green, yellow, red
             lamp = hsv(hue, 0.85, 1.0 if i == lit else 0.22)
-            canvas.disc(
-                place([(across, up + 0.2 + 0.33 * i, -0.02)])[0], 0.12 * place.pixels(1.0), lamp
-            )
+            center = place([(across, up + 0.2 + 0.33 * i, -0.02)])[0]
+            canvas.disc(center, 0.12 * place.pixels(1.0), lamp)
 
 
 def _draw_clutter(canvas: Canvas, place: Place) -> None:
-    """A bin, a cabinet or a bench: ``static``, which no class claims."""
+    """Draws a bin, a cabinet or a bench, labelled ``static``, which is not evaluated."""
     rng = canvas.rng
-    wide, tall, color = (
-        rng.uniform(0.25, 0.7),
-        rng.uniform(0.5, 1.3),
-        hsv(rng.random(), rng.uniform(0, 0.7), rng.uniform(0.15, 0.7)),
-    )
+    wide, tall = rng.uniform(0.25, 0.7), rng.uniform(0.5, 1.3)
+    color = hsv(rng.random(), rng.uniform(0, 0.7), rng.uniform(0.15, 0.7))
     box = np.array([(0, 0.02), (0, tall), (wide, tall), (wide, 0.02)])
     draw_body(canvas, place, Body(LABEL["static"], box, wide, color, lights_up=-9))

@@ -1,15 +1,12 @@
-"""Generated streets: pictures and labels of a made-up town, seeded, in two looks, for everyone who
-has no licensed data yet.
+"""Generated streets with labels, in two looks, for use without licensed data.
 
-``street(rng, look, size)`` draws one. The two looks stand for the two domains of the field: GAME is
-bright, saturated and sharp, with wide roads, gardens and hard shadows; CAMERA is dim, greenish,
-soft and noisy, with narrow streets between tall houses, parked cars and bicycles, behind the hood
-of the car that carries it. Geometry and classes are shared, appearance, layout and class
-frequencies are not: a gap to adapt over. Every color is drawn anew for every instance: no class
-can be told by its color alone.
+``street(rng, look, size)`` draws one. The two looks stand for the two domains: GAME is bright,
+saturated and sharp, with wide roads, gardens and hard shadows. CAMERA is dim, greenish, soft and
+noisy, with narrow streets between tall houses, parked cars and bicycles, behind the hood of the ego
+vehicle. They share geometry and classes, but not appearance, layout and class frequencies: a domain
+gap. Every object has a random color, so that no class is recognized by color alone.
 
-Who draws what: demo_town (looks and plan), demo_canvas (the tools), demo_street (sky and ground),
-demo_houses, demo_roadside, demo_vehicles, demo_people.
+town.py plans a street, canvas.py holds the drawing tools, and the other modules draw its parts.
 """
 
 import math
@@ -28,12 +25,10 @@ from dataset.demo.vehicles import traffic
 __all__ = ["CAMERA", "GAME", "LOOKS", "MIN_SIZE", "VERSION", "Look", "check_size", "street"]
 
 VERSION = 1
-"""Raised whenever the same seed draws another picture, so that one folder never mixes two
-generations.
-"""
+"""Raised when the same seed draws another picture, so that a folder never mixes two versions."""
 
 MIN_SIZE = (32, 64)
-"""(height, width) in pixels under which a street cannot be told."""
+"""(height, width) in pixels below which a street cannot be recognized."""
 
 _SUPERSAMPLING = 2
 
@@ -41,11 +36,11 @@ _SUPERSAMPLING = 2
 def street(
     rng: np.random.Generator, look: Look, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Draw one street.
+    """Draws one street.
 
-    Args: rng, the only source of chance; look, one of LOOKS; size (height, width) in pixels, of any
-    ratio. Returns: image (H, W, 3) uint8 RGB and label_ids (H, W) uint8 labelIds. Raises ValueError
-    for a size under MIN_SIZE.
+    ``rng``: the only source of random numbers. ``look``: one of LOOKS. ``size``: (height, width) in
+    pixels, of any aspect ratio. Returns image (H, W, 3) uint8 RGB and label_ids (H, W) uint8.
+    Raises ValueError for a size below MIN_SIZE.
     """
     check_size(size)
     fine_size = tuple(_SUPERSAMPLING * side for side in size)
@@ -72,15 +67,12 @@ def street(
     if look.hood:
         draw_hood(canvas)
     image = cv2.resize(canvas.image, size[::-1], interpolation=cv2.INTER_AREA)
-    return _develop(rng, look, image), np.ascontiguousarray(
-        canvas.labels[::_SUPERSAMPLING, ::_SUPERSAMPLING]
-    )
+    label_ids = np.ascontiguousarray(canvas.labels[::_SUPERSAMPLING, ::_SUPERSAMPLING])
+    return _develop(rng, look, image), label_ids
 
 
 def check_size(size: tuple[int, int]) -> None:
-    """Raises ValueError where a street of this (height, width) would be too small to see anything
-    in.
-    """
+    """Raises ValueError for a (height, width) at which a street would be unrecognizable."""
     if size[0] < MIN_SIZE[0] or size[1] < MIN_SIZE[1]:
         raise ValueError(
             f"A street of {size[0]}x{size[1]} pixels (height x width) is too small to draw: poles"
@@ -90,34 +82,28 @@ def check_size(size: tuple[int, int]) -> None:
 
 
 def _develop(rng: np.random.Generator, look: Look, image: np.ndarray) -> np.ndarray:
-    """Color, contrast, sharpness and noise of the look. image (H, W, 3) uint8 -> the same."""
+    """Applies color, contrast, sharpness and noise of the look to an (H, W, 3) uint8 image."""
     height, width = image.shape[:2]
     picture = image.astype(np.float32) / 255
-    grey = (
-        picture[..., :1] + picture[..., 1:2] + picture[..., 2:]
-    ) / 3  # several times faster than mean(axis=2)
+    # Several times faster than mean(axis=2).
+    grey = (picture[..., :1] + picture[..., 1:2] + picture[..., 2:]) / 3  # (H, W, 1)
     if look is GAME:
         picture = grey + rng.uniform(1.1, 1.5) * (picture - grey)
         picture = np.clip(picture * np.float32([1.07, 1.0, 0.9 + rng.uniform(-0.06, 0.08)]), 0, 1)
-        picture = picture * rng.uniform(0.85, 1.05) + 0.35 * (
-            picture * picture * (3 - 2 * picture) - picture
-        )
+        contrast = picture * picture * (3 - 2 * picture) - picture
+        picture = picture * rng.uniform(0.85, 1.05) + 0.35 * contrast
         picture += 0.5 * (picture - cv2.GaussianBlur(picture, (0, 0), 1.0))
         picture += rng.standard_normal((height, width, 1), np.float32) * 0.006
     else:
         picture = grey + rng.uniform(0.5, 0.75) * (picture - grey)
         cast = np.float32([0.9, 1.0, 0.92]) * np.float32(1 + rng.normal(0, 0.02, 3))
-        picture = np.clip(picture * cast * rng.uniform(1.05, 1.5), 0, 1) ** rng.uniform(
-            1.0, 1.25
-        )  # the sky may burn out
+        exposed = np.clip(picture * cast * rng.uniform(1.05, 1.5), 0, 1)  # the sky may saturate
+        picture = exposed ** rng.uniform(1.0, 1.25)
         picture = 0.04 + rng.uniform(0.7, 0.9) * picture
-        picture = cv2.GaussianBlur(
-            picture, (0, 0), rng.uniform(0.45, 0.75) * max(1.0, height / 256)
-        )
-        across, down = (
-            np.linspace(-1, 1, width, dtype=np.float32)[None],
-            np.linspace(-1, 1, height, dtype=np.float32)[:, None],
-        )
+        sigma = rng.uniform(0.45, 0.75) * max(1.0, height / 256)
+        picture = cv2.GaussianBlur(picture, (0, 0), sigma)
+        across = np.linspace(-1, 1, width, dtype=np.float32)[None]
+        down = np.linspace(-1, 1, height, dtype=np.float32)[:, None]
         picture *= (1 - 0.16 * (across**2 + down**2))[..., None]
         noise = rng.standard_normal((height, width, 3), np.float32)
         picture += rng.uniform(0.008, 0.022) * (0.6 * noise + 0.7 * noise[..., :1])

@@ -1,6 +1,4 @@
-"""What a generated street is before it is painted: the two looks, and the plan of one street, drawn
-from the ranges of its look.
-"""
+"""Plan of a generated street: the two looks, and a layout drawn from the ranges of a look."""
 
 from dataclasses import dataclass
 
@@ -11,8 +9,10 @@ from dataset.demo.canvas import LABEL, Camera, hsv
 
 @dataclass(frozen=True)
 class Look:
-    """How one domain looks. Pairs are ranges to draw from, in metres unless a name says otherwise;
-    the *_share fields are probabilities.
+    """Appearance and layout of one domain.
+
+    Pairs are ranges of random values, in meters unless the name says otherwise. ``focal_widths``:
+    focal length in image widths. The *_share fields are probabilities.
     """
 
     name: str
@@ -93,12 +93,14 @@ LOOKS = {look.name: look for look in (GAME, CAMERA)}
 
 @dataclass(frozen=True)
 class Side:
-    """One side of the road: its sign (-1 left, 1 right) and where kerb, verge, sidewalk and garden
-    end, in metres from the road's middle.
+    """One side of the road.
+
+    ``sign``: -1 left, 1 right. ``curb``, ``verge``, ``walk`` and ``front``: distance from the
+    middle of the road, in meters, at which road, verge, sidewalk and garden end.
     """
 
     sign: int
-    kerb: float
+    curb: float
     verge: float
     walk: float
     front: float
@@ -110,16 +112,19 @@ class Side:
 
     @property
     def edges(self) -> list[float]:
-        """Where kerb, verge, sidewalk and garden end, as world coordinates: metres to the right,
-        negative on the left side.
+        """Right coordinates, in meters, at which road, verge, sidewalk and garden end.
+
+        Negative on the left side.
         """
-        return [self.sign * edge for edge in (self.kerb, self.verge, self.walk, self.front)]
+        return [self.sign * edge for edge in (self.curb, self.verge, self.walk, self.front)]
 
 
 @dataclass(frozen=True)
 class Town:
-    """What all objects of one street share: the look, the two sides, the crossing (from, to; metres
-    ahead) and the middle of the rails, if any.
+    """Properties that all objects of one street share.
+
+    ``crossing``: (from, to) in meters ahead. ``rails``: right coordinate of their middle. None: the
+    street has none.
     """
 
     look: Look
@@ -135,55 +140,46 @@ class Town:
         return self.left, self.right
 
     def beside_crossing(self, start: float, stop: float) -> bool:
-        """Whether something that reaches from ``start`` to ``stop`` metres ahead leaves the
-        crossing free.
-        """
+        """Whether an object from ``start`` to ``stop`` meters ahead leaves the crossing free."""
         return self.crossing is None or stop < self.crossing[0] or start > self.crossing[1]
 
     def leaf(self, rng: np.random.Generator) -> np.ndarray:
-        """A leaf color of this season: from dark green to straw and, now and then, autumn."""
+        """A random leaf color of the season: from dark green to straw, sometimes autumn."""
         brightness = rng.uniform(0.22, 0.6) if self.look is GAME else rng.uniform(0.16, 0.42)
         return hsv(self.leaf_hue + rng.uniform(-0.05, 0.05), rng.uniform(0.3, 0.75), brightness)
 
 
 def plan_town(rng: np.random.Generator, look: Look) -> Town:
-    """Draw the layout of one street."""
-    kerb = rng.uniform(*look.road_half)
+    """Draws a random layout of one street."""
+    curb = rng.uniform(*look.road_half)
     crossing_start = rng.uniform(14, 45) if rng.random() < look.crossing_share else None
-    rails = -kerb * rng.uniform(0.25, 0.45) if rng.random() < look.train_share else None
-    return Town(
-        look,
-        left=_side(rng, look, -1, kerb),
-        right=_side(rng, look, 1, kerb),
-        crossing=(
-            None
-            if crossing_start is None
-            else (crossing_start, crossing_start + rng.uniform(7, 12))
-        ),
-        rails=rails,
-        leaf_hue=rng.choice([0.27, 0.24, 0.2, 0.11]),
-        sunny=rng.random() < look.sunny_share,
-    )
+    rails = -curb * rng.uniform(0.25, 0.45) if rng.random() < look.train_share else None
+    left, right, crossing = _side(rng, look, -1, curb), _side(rng, look, 1, curb), None
+    if crossing_start is not None:
+        crossing = (crossing_start, crossing_start + rng.uniform(7, 12))
+    leaf_hue, sunny = rng.choice([0.27, 0.24, 0.2, 0.11]), rng.random() < look.sunny_share
+    return Town(look, left, right, crossing, rails, leaf_hue, sunny)
 
 
-def _side(rng: np.random.Generator, look: Look, sign: int, kerb: float) -> Side:
-    verge = kerb + (rng.uniform(1, 3) if rng.random() < look.garden_share / 2 else 0)
+def _side(rng: np.random.Generator, look: Look, sign: int, curb: float) -> Side:
+    verge = curb + (rng.uniform(1, 3) if rng.random() < look.garden_share / 2 else 0)
     walk = verge + rng.uniform(*look.sidewalk)
     front = walk + (rng.uniform(3, 9) if rng.random() < look.garden_share else 0.0)
-    return Side(sign, kerb, verge, walk, front, green=rng.random() < 0.8)
+    return Side(sign, curb, verge, walk, front, green=rng.random() < 0.8)
 
 
 def plan_camera(rng: np.random.Generator, town: Town, size: tuple[int, int]) -> Camera:
-    """Where the camera stands: in the right lane or, now and then in the game, on the sidewalk.
-    size (height, width) in pixels.
+    """Draws a random camera position: in the right lane or, for GAME, sometimes on the sidewalk.
+
+    ``size``: (height, width) in pixels.
     """
-    look, kerb, (height, width) = town.look, town.right.kerb, size
-    right = rng.uniform(0.15, 0.5) * kerb
+    look, curb, (height, width) = town.look, town.right.curb, size
+    right = rng.uniform(0.15, 0.5) * curb
     if not look.hood and rng.random() < 0.2:
-        right = kerb + rng.uniform(-1, 1.2)  # players also walk
+        right = curb + rng.uniform(-1, 1.2)  # players also walk
     return Camera(
         focal=rng.uniform(*look.focal_widths) * width,
-        centre=width * rng.normal(0.5, 0.04 if look.hood else 0.1),
+        center=width * rng.normal(0.5, 0.04 if look.hood else 0.1),
         horizon=height * (rng.uniform(0.4, 0.47) if look.hood else rng.uniform(0.36, 0.54)),
         height=rng.uniform(*look.camera_height),
         right=right,

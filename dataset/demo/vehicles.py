@@ -1,5 +1,6 @@
-"""The vehicles of a generated street: cars, lorries, buses and trains, each a side profile extruded
-across its width, and where they stand.
+"""Vehicles of a generated street: cars, trucks, buses and trains, and their positions.
+
+Each is a side profile, extruded across its width.
 """
 
 import math
@@ -17,10 +18,12 @@ from dataset.demo.town import Town
 
 @dataclass(frozen=True)
 class Body:
-    """A vehicle's shape in metres: profile (N, 2) of (along, up) from the rear's foot over the roof
-    to the front's foot; glass: the edges of it that are windows; windows: quadrilaterals (M, 4, 2)
-    on both sides; wheels: where they stand along it; ``trim`` the color of stripe and bumpers;
-    ``plate`` the labelId of its licence plate, if it has one.
+    """Shape of a vehicle, in meters.
+
+    ``profile`` (N, 2): (along, up) from the foot of the rear over the roof to the foot of the
+    front. ``glass``: indices of its edges that are windows. ``windows`` (M, 4, 2): windows on both
+    sides. ``wheels``: their positions along it. ``trim``: color of stripe and bumpers. ``plate``:
+    labelId of the license plate, if any.
     """
 
     label: int
@@ -44,44 +47,29 @@ class Body:
         return float(self.profile[:, 1].max())
 
     def moved(self, along: float) -> "Body":
-        """The same body, ``along`` metres farther ahead."""
+        """The same body, ``along`` meters farther ahead."""
         wheels = tuple(wheel + along for wheel in self.wheels)
-        return replace(
-            self,
-            profile=self.profile + (along, 0),
-            windows=self.windows + (along, 0),
-            wheels=wheels,
-        )
+        profile, windows = self.profile + (along, 0), self.windows + (along, 0)
+        return replace(self, profile=profile, windows=windows, wheels=wheels)
 
 
 def paintwork(rng: np.random.Generator) -> np.ndarray:
-    """A color: white, silver, grey and black are the half of all cars; the other half has any
-    color.
-    """
+    """A random paint color: half of all are white, silver, grey or black."""
     if rng.random() < 0.5:
-        return hsv(
-            rng.random(), 0.06, rng.choice([0.12, 0.25, 0.5, 0.7, 0.9]) + rng.uniform(-0.06, 0.06)
-        )
+        hue, value = rng.random(), rng.choice([0.12, 0.25, 0.5, 0.7, 0.9])
+        return hsv(hue, 0.06, value + rng.uniform(-0.06, 0.06))
     return hsv(rng.random(), rng.uniform(0.3, 0.9), rng.uniform(0.2, 0.85))
 
 
 def _car(rng: np.random.Generator, plate: int) -> Body:
-    """A saloon, an estate, an off-roader or a van."""
+    """A sedan, a station wagon, an off-roader or a van."""
     length, tall = rng.uniform(3.7, 4.8), rng.uniform(1.38, 1.75)
     belt, tail, nose = tall * 0.66, rng.choice([0.12, 0.35, 0.75]), rng.choice([0.45, 1.0, 1.15])
-    profile = [
-        (0, 0.3),
-        (0, belt - 0.08),
-        (tail, belt),
-        (tail + 0.45, tall - 0.03),
-        (0.6 * length - 0.3, tall),
-    ]
-    profile += [(length - nose, belt), (length - 0.1, belt - 0.2), (length, 0.55), (length, 0.28)]
-    foot = [
-        tail + 0.35,
-        0.38 * length,
-        length - nose - 0.2,
-    ]  # of the three posts between which the windows lie
+    profile = [(0, 0.3), (0, belt - 0.08), (tail, belt), (tail + 0.45, tall - 0.03)]
+    profile += [(0.6 * length - 0.3, tall), (length - nose, belt), (length - 0.1, belt - 0.2)]
+    profile += [(length, 0.55), (length, 0.28)]
+    # Feet and heads of the three posts between which the windows lie.
+    foot = [tail + 0.35, 0.38 * length, length - nose - 0.2]
     head = [tail + 0.65, 0.38 * length, 0.6 * length - 0.3]
     panes = [
         [
@@ -105,18 +93,15 @@ def _car(rng: np.random.Generator, plate: int) -> Body:
     )
 
 
-def _lorry(rng: np.random.Generator) -> tuple[Body, Body]:
-    """Two bodies, box first: a box or an open bed, and the cab in front of it."""
-    length, tall, width = (
-        rng.uniform(4.2, 7.5),
-        rng.choice([1.6, 2.9, 3.3, 3.7]) + rng.uniform(-0.1, 0.1),
-        rng.uniform(2.2, 2.5),
-    )
+def _truck(rng: np.random.Generator) -> tuple[Body, Body]:
+    """Two bodies, from the rear: a box or an open bed, and the cab."""
+    length = rng.uniform(4.2, 7.5)
+    tall = rng.choice([1.6, 2.9, 3.3, 3.7]) + rng.uniform(-0.1, 0.1)
+    width = rng.uniform(2.2, 2.5)
     box = np.array([(0, 0.75), (0, tall), (length, tall), (length, 0.75)])
     cab_tall = rng.uniform(2.4, 2.9)
-    cab = np.array(
-        [(0, 0.5), (0, cab_tall), (1.2, cab_tall), (1.75, 1.6), (1.9, 1.3), (1.9, 0.45)]
-    ) + (length + 0.15, 0)
+    cab = [(0, 0.5), (0, cab_tall), (1.2, cab_tall), (1.75, 1.6), (1.9, 1.3), (1.9, 0.45)]
+    cab = np.array(cab) + (length + 0.15, 0)
     pane = np.array([(0.6, 1.5), (0.6, 2.2), (1.2, 2.2), (1.55, 1.5)]) + (length + 0.15, 0)
     common = {"label": LABEL["truck"], "width": width, "wheel_radius": 0.48, "lights_up": 0.9}
     box_color = hsv(rng.random(), rng.choice([0.04, 0.5]), rng.uniform(0.35, 0.95))
@@ -140,13 +125,10 @@ def _lorry(rng: np.random.Generator) -> tuple[Body, Body]:
 
 
 def _coach(rng: np.random.Generator, name: str) -> Body:
-    """A "bus", or one waggon of a "train" or tram: a long body with a row of windows."""
+    """A "bus", or one wagon of a "train" or tram: a long body with a row of windows."""
     rail = name == "train"
-    length, tall = (
-        (rng.uniform(12, 16), rng.uniform(3.4, 3.8))
-        if rail
-        else (rng.uniform(9, 12), rng.uniform(2.8, 3.3))
-    )
+    lengths, heights = ((12, 16), (3.4, 3.8)) if rail else ((9, 12), (2.8, 3.3))
+    length, tall = rng.uniform(*lengths), rng.uniform(*heights)
     profile = [(0, 0.35), (0, 1.3), (0.25 * rail, tall - 0.1), (0.3, tall)]
     profile += [(length - 0.4, tall), (length - 0.1, tall - 0.5), (length, 1.2), (length, 0.35)]
     count, low = int(length / 1.6), 1.35 if rail else 1.25
@@ -177,21 +159,17 @@ def _coach(rng: np.random.Generator, name: str) -> Body:
 
 
 def _turns(polygons: np.ndarray) -> list[float]:
-    """Of each of the polygons (M, N, 2): positive where its corners run clockwise on the screen;
-    then the face is seen from outside.
+    """Signed double area of each of the polygons (M, N, 2).
+
+    Positive when its corners run clockwise on the screen: the face is seen from outside.
     """
     following = np.concatenate([polygons[:, 1:], polygons[:, :1]], axis=1)
-    return (
-        (polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0])
-        .sum(axis=1)
-        .tolist()
-    )
+    cross = polygons[..., 0] * following[..., 1] - polygons[..., 1] * following[..., 0]  # (M, N)
+    return cross.sum(axis=1).tolist()
 
 
 def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
-    """Paint the visible faces of a vehicle, the farthest first, with its windows, wheels and
-    lights.
-    """
+    """Draws the visible faces of a vehicle, the farthest first, with windows, wheels and lights."""
     rng = canvas.rng
     glass = hsv(0.58 + rng.uniform(-0.1, 0.1), rng.uniform(0.05, 0.3), rng.uniform(0.1, 0.4))
     half = body.width / 2
@@ -204,9 +182,8 @@ def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
         if turns[i] > 0:
             face = faces[i]
             edge = body.profile[i + 1] - body.profile[i]
-            slope = abs(edge[0]) / max(
-                0.01, np.linalg.norm(edge)
-            )  # 0 upright, 1 flat: the light comes from above
+            # 0: upright, 1: flat. The light comes from above.
+            slope = abs(edge[0]) / max(0.01, np.linalg.norm(edge))
             canvas.polygon(face, body.color * (0.68 + 0.5 * slope), body.label, 0.06)
             if i in body.glass:
                 middle = face.mean(0)
@@ -220,32 +197,31 @@ def draw_body(canvas: Canvas, place: Place, body: Body) -> None:
 
 
 def _on_side(place: Place, points: np.ndarray, across: float | np.ndarray) -> np.ndarray:
-    """(..., 2) pixels of points (..., 2) given as (along, up) metres on the side of a vehicle that
-    lies ``across`` metres from its middle.
+    """Pixels (..., 2) of points (..., 2), given as (along, up) in meters, on a side of a vehicle.
+
+    ``across``: distance of the side from the middle of the vehicle, in meters.
     """
     return place.at(across, points[..., 1], points[..., 0])
 
 
 def _draw_side(canvas: Canvas, place: Place, body: Body, across: float, glass: np.ndarray) -> None:
-    """Stripe, windows and wheels of one side."""
+    """Draws stripe, windows and wheels of one side."""
     low, start, stop = body.profile[0, 1], body.profile[:, 0].min(), body.profile[:, 0].max()
     stripe = np.array([(start, low), (start, low + 0.18), (stop, low + 0.18), (stop, low)])
     canvas.polygon(_on_side(place, stripe, across), body.trim)
     for pane in _on_side(place, body.windows, across):
         canvas.polygon(pane, glass)
-    shares = np.array([1, 0.58, 0.2])[:, None, None]  # of tyre, rim and hub
+    shares = np.array([1, 0.58, 0.2])[:, None, None]  # of tire, rim and hub
     rings = unit_circle(14) * body.wheel_radius * shares + (0, body.wheel_radius)  # (3, 14, 2)
     for along in body.wheels:
-        tyre, rim, hub = _on_side(place, rings + (along, 0), across)
-        canvas.polygon(tyre, np.array([22, 22, 24]), body.label)
+        tire, rim, hub = _on_side(place, rings + (along, 0), across)
+        canvas.polygon(tire, np.array([22, 22, 24]), body.label)
         canvas.polygon(rim, np.array([120, 120, 124]))
         canvas.polygon(hub, np.array([60, 60, 60]))
 
 
 def _draw_end(canvas: Canvas, place: Place, body: Body) -> None:
-    """Bumper, lights and, where ``body.plate`` says so, the licence plate of whichever end one
-    sees; the wheels under it.
-    """
+    """Draws bumper, lights, license plate (``body.plate``) and wheels of the visible end."""
     rng = canvas.rng
     if abs(math.cos(place.yaw)) < 0.35:
         return
@@ -254,7 +230,7 @@ def _draw_end(canvas: Canvas, place: Place, body: Body) -> None:
     low, half = body.profile[0, 1], body.width / 2
 
     def boxes(*edges: tuple[float, float, float, float]) -> np.ndarray:
-        """(M, 4, 2) pixels of boxes, each given as (from, to; across), bottom and top in metres."""
+        """(M, 4, 2) pixels of boxes, each given as (from, to; across), bottom and top in meters."""
         return place(
             [
                 [(a, bottom, along), (a, top, along), (b, top, along), (b, bottom, along)]
@@ -282,7 +258,7 @@ def _draw_end(canvas: Canvas, place: Place, body: Body) -> None:
 
 
 class Footprint(NamedTuple):
-    """The ground that something stands on, in metres: its middle and half its size."""
+    """Ground that an object covers, in meters: its middle and half its size."""
 
     right: float
     forward: float
@@ -290,8 +266,9 @@ class Footprint(NamedTuple):
     half_length: float
 
     def touches(self, other: "Footprint", beside: float, ahead: float) -> bool:
-        """Whether less than ``beside`` metres to the side and less than ``ahead`` metres along the
-        road are left between the two.
+        """Whether the gap between two footprints is too small.
+
+        Less than ``beside`` meters across the road and less than ``ahead`` meters along it.
         """
         near_beside = abs(self.right - other.right) < self.half_width + other.half_width + beside
         return (
@@ -300,16 +277,16 @@ class Footprint(NamedTuple):
         )
 
 
-# Puts bodies, from rear to front, at (right, ahead, yaw) unless something stands there or too near
-# the camera; returns whether it did.
 Put = Callable[[float, float, float, tuple[Body, ...]], bool]
+"""Puts bodies, from rear to front, at (right, ahead, yaw); returns whether they fit there."""
 
 
 def traffic(canvas: Canvas, camera: Camera, town: Town) -> tuple[list[Thing], list[Footprint]]:
-    """Vehicles on the rails, in their lanes, at the kerbs and on the crossing; none stands inside
-    another. Returns them and the ground they take.
+    """Vehicles on rails, in lanes, at the curbs and on the crossing, without overlaps.
+
+    Returns them and their footprints.
     """
-    rng, kerb = canvas.rng, town.right.kerb
+    rng, curb = canvas.rng, town.right.curb
     things, taken = [], []
 
     def put(right: float, ahead: float, yaw: float, bodies: tuple[Body, ...]) -> bool:
@@ -328,15 +305,11 @@ def traffic(canvas: Canvas, camera: Camera, town: Town) -> tuple[list[Thing], li
         things.append(Thing(Layer.OBJECTS, ahead - half_length, draw, shadows))
         return True
 
-    if kerb < 5.5:
-        lanes = [(0.5 * kerb, 0.0), (-0.5 * kerb, math.pi)]
+    if curb < 5.5:
+        lanes = [(0.5 * curb, 0.0), (-0.5 * curb, math.pi)]
     else:
-        lanes = [
-            (0.25 * kerb, 0.0),
-            (0.68 * kerb, 0.0),
-            (-0.25 * kerb, math.pi),
-            (-0.68 * kerb, math.pi),
-        ]
+        lanes = [(0.25 * curb, 0.0), (0.68 * curb, 0.0)]
+        lanes += [(-0.25 * curb, math.pi), (-0.68 * curb, math.pi)]
     _put_train(rng, town, put)
     _put_large(rng, town, lanes, put)
     _put_driving(rng, town, lanes, put)
@@ -348,20 +321,21 @@ def traffic(canvas: Canvas, camera: Camera, town: Town) -> tuple[list[Thing], li
 def _put_train(rng: np.random.Generator, town: Town, put: Put) -> None:
     if town.rails is not None:
         ahead, yaw = rng.uniform(14, 50), rng.choice([0.0, math.pi])
-        waggon = _coach(rng, "train")
+        wagon = _coach(rng, "train")
         for i in range(rng.integers(1, 4)):
-            put(town.rails, ahead + i * (waggon.length + 0.7), yaw, (waggon,))
+            put(town.rails, ahead + i * (wagon.length + 0.7), yaw, (wagon,))
 
 
 def _put_large(
     rng: np.random.Generator, town: Town, lanes: list[tuple[float, float]], put: Put
 ) -> None:
-    """At most one bus and one lorry, tried six times each: a rare class should not be missing only
-    because the first place was taken.
+    """Puts at most one bus and one truck, with six attempts each.
+
+    The attempts keep a rare class from being absent only because a position was taken.
     """
     for share, make in (
         (town.look.bus_share, lambda: (_coach(rng, "bus"),)),
-        (town.look.truck_share, lambda: _lorry(rng)),
+        (town.look.truck_share, lambda: _truck(rng)),
     ):
         if rng.random() < share:
             right, yaw = lanes[rng.integers(len(lanes))]
@@ -374,12 +348,8 @@ def _put_driving(
     for right, yaw in lanes:
         for ahead in np.cumsum(rng.uniform(8, 40, 5)).tolist():
             if rng.random() < 0.6:
-                put(
-                    right + rng.normal(0, 0.2),
-                    ahead,
-                    yaw + rng.normal(0, 0.03),
-                    (_car(rng, town.look.plate),),
-                )
+                across, turned = right + rng.normal(0, 0.2), yaw + rng.normal(0, 0.03)
+                put(across, ahead, turned, (_car(rng, town.look.plate),))
 
 
 def _put_parked(rng: np.random.Generator, town: Town, put: Put) -> None:
@@ -389,24 +359,17 @@ def _put_parked(rng: np.random.Generator, town: Town, put: Put) -> None:
         for ahead in np.arange(rng.uniform(6, 12), 70, rng.uniform(5.3, 6.5)).tolist():
             if parked and town.beside_crossing(ahead - 4, ahead + 4) and rng.random() < share:
                 away = (rng.random() < 0.85) == (side.sign > 0)
-                put(
-                    side.sign * (side.kerb - 1.05),
-                    ahead,
-                    0.0 if away else math.pi,
-                    (_car(rng, town.look.plate),),
-                )
+                right, yaw = side.sign * (side.curb - 1.05), 0.0 if away else math.pi
+                put(right, ahead, yaw, (_car(rng, town.look.plate),))
 
 
 def _put_crossing(rng: np.random.Generator, town: Town, put: Put) -> None:
     if town.crossing and rng.random() < 0.6:
         start, stop = town.crossing
         for _ in range(rng.integers(1, 4)):
-            put(
-                rng.uniform(-14, 14),
-                rng.uniform(start + 2, stop - 2),
-                rng.choice([-0.5, 0.5]) * math.pi,
-                (_car(rng, town.look.plate),),
-            )
+            right, ahead = rng.uniform(-14, 14), rng.uniform(start + 2, stop - 2)
+            yaw = rng.choice([-0.5, 0.5]) * math.pi
+            put(right, ahead, yaw, (_car(rng, town.look.plate),))
 
 
 def _draw_vehicle(canvas: Canvas, place: Place, bodies: tuple[Body, ...]) -> None:

@@ -1,9 +1,9 @@
-"""Making a prepared root (see prepared.py): every pair is checked, decoded and measured once, in
-parallel, and journalled when whole.
+"""Makes a prepared root (see journal.py): checks, decodes and measures every pair, in parallel.
+
+A pair is added to the journal when its files are complete.
 """
 
 import fcntl
-import itertools
 import json
 import os
 import shutil
@@ -29,42 +29,45 @@ from dataset.prepared.journal import (
     NPY_HEADER_BYTES,
     Header,
     PreparedImage,
+    batches_of_images,
     file_signature,
     find_parts,
+    has_size,
     part_path,
     read_part,
 )
 from dataset.prepared.workers import in_processes
 
+_BLOCK_BYTES, _JOURNAL_LINE_BYTES = 4096, 1024
+"""Upper bounds of what a file takes on disk beyond its size, and of an image's line."""
+
 
 class PrepareJob(NamedTuple):
-    """What is to be prepared, or only checked.
+    """The images to prepare, or only to check.
 
-    ``data``: "gta5", "synthia", "cityscapes-train" or "cityscapes-val"; ``wanted``: only these
-    names, out of the list ``origin``; ``shard`` (I, N): the I-th of N parts; ``lab_copies``: store
-    the images in LAB too.
+    ``data``: "gta5", "synthia", "cityscapes-train" or "cityscapes-val". ``wanted``: only these
+    names, from the list ``origin``; None: all. ``shard`` (I, N): the I-th of N parts. ``workers``:
+    number of processes.
     """
 
     tree: DatasetLayout
     data: str
     labels: bool = True
-    lab_copies: bool = False
     wanted: list[str] | None = None
     origin: str = ""
     shard: tuple[int, int] = (1, 1)
     workers: int = 1
 
-    def has(self, name: str) -> bool:
-        """Whether the shard has the image: by its name, not by its place, so that it keeps it when
-        others are added.
-        """
+    def in_shard(self, name: str) -> bool:
+        """Whether the image belongs to the shard: by its name, so other images never move it."""
         return zlib.crc32(name.encode()) % self.shard[1] == self.shard[0] - 1
 
 
 @dataclass
 class PrepareReport:
-    """What a pass found. ``good`` images are sound (and prepared), ``made`` of them in this
-    pass.
+    """The result of a pass.
+
+    ``good``: number of images without fault (and prepared); ``made``: prepared in this pass.
     """
 
     data: str
@@ -72,7 +75,7 @@ class PrepareReport:
     made: int = 0
     problems: list[Problem] = field(default_factory=list)
     classes: np.ndarray = field(default_factory=lambda: np.zeros(NUM_CLASSES + 1, np.int64))
-    """Pixels of each trainId, then of none."""
+    """Pixels of each trainId, then unlabelled ones."""
     sizes: Counter = field(default_factory=Counter)
     values: set[int] = field(default_factory=set)
     bytes: int = 0
@@ -87,64 +90,54 @@ class PrepareReport:
 
 
 def match_pairs(job: PrepareJob) -> tuple[list[Pair], list[Problem]]:
-    """The complete pairs of the shard, and every file or name in the list that has no
-    counterpart.
-    """
+    """Complete pairs of the shard, and a problem for each file or listed name without partner."""
     tree = job.tree
-    chosen = (
-        None
-        if job.wanted is None
-        else {str(PurePosixPath(name).with_suffix("")) for name in job.wanted}
-    )
-    keys = sorted(
-        key
-        for key in {*tree.images, *tree.labels}
-        if job.has(tree.name(key)) and (chosen is None or tree.name(key) in chosen)
-    )
+    wanted = None
+    if job.wanted is not None:
+        wanted = {str(PurePosixPath(name).with_suffix("")) for name in job.wanted}
+    names = {key: tree.name(key) for key in sorted({*tree.images, *tree.labels})}
+    names = {
+        key: name
+        for key, name in names.items()
+        if job.in_shard(name) and (wanted is None or name in wanted)
+    }
     pairs, problems = [], []
-    for key in keys:
+
+    def missing(file: str, text: str) -> None:
+        problems.append(Problem("missing", file, text))
+
+    for key, name in names.items():
         image, label = tree.images.get(key), tree.labels.get(key) if job.labels else None
         if image is None and label is not None:
-            where = tree.root / tree.image_folder
-            problems.append(
-                Problem(
-                    "missing",
-                    label,
-                    f"{tree.root / label} has no image under {where}. Fetch the image, or remove"
-                    " the label.",
-                )
+            missing(
+                label,
+                f"{tree.root / label} has no image under {tree.root / tree.image_folder}. Fetch the"
+                " image, or remove the label.",
             )
         elif label is None and job.labels:
-            where = tree.root / tree.label_folder
-            problems.append(
-                Problem(
-                    "missing",
-                    image,
-                    f"{tree.root / image} has no label under {where}. Fetch the label, or remove"
-                    " the image.",
-                )
+            missing(
+                image,
+                f"{tree.root / image} has no label under {tree.root / tree.label_folder}. Fetch the"
+                " label, or remove the image.",
             )
         elif image is not None:
-            pairs.append(Pair(tree.name(key), image, label))
-    for name in sorted((chosen or set()) - {tree.name(key) for key in keys}):
-        if job.has(name):
-            text = (
+            pairs.append(Pair(name, image, label))
+    for name in sorted((wanted or set()) - set(names.values())):
+        if job.in_shard(name):
+            missing(
+                name,
                 f"{job.origin} names {name}, which is not under {tree.root}. Complete the data set,"
-                " or remove the name."
+                " or remove the name.",
             )
-            problems.append(Problem("missing", name, text))
     return pairs, problems
 
 
 def check(job: PrepareJob) -> PrepareReport:
-    """One pass over everything that writes nothing."""
+    """Checks everything once and writes nothing."""
     pairs, problems = match_pairs(job)
     report = PrepareReport(job.data, problems=problems)
-    for result in _with_progress(
-        in_processes(pairs, partial(prepare_pair, root=job.tree.root), job.workers),
-        f"checking {job.data}",
-        len(pairs),
-    ):
+    results = in_processes(pairs, partial(prepare_pair, root=job.tree.root), job.workers)
+    for result in _with_progress(results, f"checking {job.data}", len(pairs)):
         if isinstance(result, PreparedImage):
             report.add(result)
         else:
@@ -157,44 +150,41 @@ def check(job: PrepareJob) -> PrepareReport:
 
 
 def prepare(
-    job: PrepareJob, output: Path, command: str, say: Callable[[str], None] = print
+    job: PrepareJob, output: Path, command: str, log: Callable[[str], None] = print
 ) -> PrepareReport:
-    """Prepares what is not prepared yet, or has changed since, and completes the journal of the
-    part. ``command``: how a user would.
+    """Prepares every image that is not prepared yet or has changed, and completes the journal.
 
-    Raises BlockingIOError when another process prepares the same part, FileExistsError when
-    ``output`` holds something that does not agree, OSError when the disk is too small, full or not
-    writable, ValueError when the labels are trainIds throughout.
+    ``command``: the command line that does this, for error messages of later readers. Raises
+    BlockingIOError when another process prepares the same part, FileExistsError when ``output``
+    holds other data, OSError when the disk is too small, full or not writable, ValueError when the
+    labels are trainIds throughout.
     """
     output, root = Path(output), job.tree.root.resolve()
     journal = part_path(output, job.data, job.shard)
-    _require_fitting_output(job, output, journal)
-    with _only_process(journal):
+    _require_compatible_output(job, output, journal)
+    with _exclusive(journal):
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, problems=problems)
-        done, renewed = reuse_valid(
-            job, output, journal, Header(FORMAT, job.data, str(root), command), report
-        )
+        header = Header(FORMAT, job.data, str(root), command)
+        done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
-        _require_space(job, todo, output, say)
-        if not todo and not renewed:
-            _new(journal).unlink()
+        _require_space(job, todo, output, log)
+        if not todo and not is_new:
+            _new_journal(journal).unlink()
             return report
         scratch = journal.with_suffix(".writing")
         try:
-            shutil.rmtree(scratch, ignore_errors=True)  # what an interrupted run was writing
+            shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
             scratch.mkdir()
-            os.replace(_new(journal), journal)
+            os.replace(_new_journal(journal), journal)
             file = open(journal, "a")  # noqa: SIM115 (closed below)
         except OSError as error:
             raise write_error(journal, error) from error
         with file:
-            work = partial(
-                prepare_pair, root=root, output=output, scratch=scratch, lab_copy=job.lab_copies
-            )
-            for result in _with_progress(
-                in_processes(todo, work, job.workers), f"preparing {job.data}", len(todo), len(done)
-            ):
+            work = partial(prepare_pair, root=root, output=output, scratch=scratch)
+            results = in_processes(todo, work, job.workers)
+            title = f"preparing {job.data}"
+            for result in _with_progress(results, title, len(todo), len(done)):
                 if isinstance(result, PreparedImage):
                     _append(file, result._asdict())
                     report.add(result)
@@ -209,7 +199,7 @@ def prepare(
 
 
 def write_report(output: Path, job: PrepareJob, text: str) -> None:
-    """Leaves the report beside the journal, so that what was left out can be looked up later."""
+    """Writes the report beside the journal, which tells later why images were left out."""
     path = part_path(output, job.data, job.shard).with_suffix(".txt")
     try:
         path.write_text(text + "\n")
@@ -218,10 +208,12 @@ def write_report(output: Path, job: PrepareJob, text: str) -> None:
 
 
 def gigabytes(count: int) -> str:
+    """A number of bytes as text, in GB or MB."""
     return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
 
 
-def _require_fitting_output(job: PrepareJob, output: Path, journal: Path) -> None:
+def _require_compatible_output(job: PrepareJob, output: Path, journal: Path) -> None:
+    """Raises FileExistsError when ``output`` cannot hold this part."""
     root = job.tree.root.resolve()
     if output.resolve() == root:
         raise FileExistsError(
@@ -232,10 +224,10 @@ def _require_fitting_output(job: PrepareJob, output: Path, journal: Path) -> Non
         raise FileExistsError(
             f"{output} is a file; expected a folder or a new name. Choose another --output."
         )
-    others = {total for _, total in find_parts(output, job.data)} - {job.shard[1]}
-    if others:
+    totals = {total for _, total in find_parts(output, job.data)} - {job.shard[1]}
+    if totals:
         raise FileExistsError(
-            f"{output} holds {job.data} in {others.pop()} shards, not in {job.shard[1]}. Give the"
+            f"{output} holds {job.data} in {totals.pop()} shards, not in {job.shard[1]}. Give the"
             " same N in --shard I/N as before, or choose another --output."
         )
     header = next(read_part(journal), None) if journal.exists() else None
@@ -247,9 +239,11 @@ def _require_fitting_output(job: PrepareJob, output: Path, journal: Path) -> Non
 
 
 @contextmanager
-def _only_process(journal: Path) -> Iterator[None]:
-    """Holds a part for one process: by a lock of the process, not of the file, so that workers do
-    not keep it when the parent is killed.
+def _exclusive(journal: Path) -> Iterator[None]:
+    """Locks a part for one process. Raises BlockingIOError, OSError.
+
+    The lock belongs to the process, not to the file: workers do not hold it after the parent is
+    killed.
     """
     path = journal.with_suffix(".lock")
     try:
@@ -268,69 +262,64 @@ def _only_process(journal: Path) -> Iterator[None]:
         yield
 
 
-def _new(journal: Path) -> Path:
+def _new_journal(journal: Path) -> Path:
+    """The file that replaces the journal."""
     return journal.with_suffix(".new")
 
 
 def reuse_valid(
     job: PrepareJob, output: Path, journal: Path, header: Header, report: PrepareReport
 ) -> tuple[set[str], bool]:
-    """Copies what is still valid of the journal into a new one: the names, and whether the new one
-    differs from the old.
+    """Copies the valid images of an earlier journal into a new one.
+
+    Returns their names, and whether the new journal differs from the earlier one. Adds the images,
+    and problems of images that were deleted, to ``report``. Raises OSError.
     """
-    tree, done, lines, complete = job.tree, set(), 0, False
+    tree, done, count, complete = job.tree, set(), 0, False
     sources = {
         tree.name(key): [image, tree.labels.get(key) if job.labels else None]
         for key, image in tree.images.items()
     }
 
-    def valid(record: PreparedImage) -> bool:
-        has_all = (record.label or not job.labels) and (record.lab_copy or not job.lab_copies)
-        wanted = [path for path in sources.get(record.name, []) if path is not None]
-        unchanged = wanted and all(
-            file_signature(tree.root / path) == record.source.get(path) for path in wanted
-        )
+    def is_valid(record: PreparedImage) -> bool:
+        raw_files = [path for path in sources.get(record.name, []) if path is not None]
         return bool(
-            has_all
-            and unchanged
-            and all(
-                (file_signature(output / path) or [None])[0] == size
-                for path, size in record.files().items()
-            )
+            (record.label or not job.labels)
+            and raw_files
+            and all(file_signature(tree.root / raw) == record.source.get(raw) for raw in raw_files)
+            and all(has_size(output / path, size) for path, size in record.files().items())
         )
 
     old = read_part(journal) if journal.exists() else iter(())
     next(old, None)  # its header
     try:
-        with (
-            ThreadPoolExecutor(16) as pool,
-            open(_new(journal), "w") as new,
-        ):  # threads for file systems that answer slowly
+        # Threads: network file systems answer slowly.
+        with ThreadPoolExecutor(16) as pool, open(_new_journal(journal), "w") as new:
             new.write(json.dumps(header._asdict()) + "\n")
-            while batch := list(itertools.islice(old, 2048)):
-                complete = not isinstance(batch[-1], PreparedImage)
-                records = [line for line in batch if isinstance(line, PreparedImage)]
-                lines += len(records)
-                for record, is_valid in zip(records, pool.map(valid, records), strict=True):
-                    if is_valid:
+            for records, at_end in batches_of_images(old):
+                complete = at_end
+                count += len(records)
+                for record, valid in zip(records, pool.map(is_valid, records), strict=True):
+                    if valid:
                         new.write(json.dumps(record._asdict()) + "\n")
                         done.add(record.name)
                         report.add(record)
                     elif record.name not in sources:
                         file = next(iter(record.source))
                         text = (
-                            f"{tree.root / file} has gone since it was prepared: left out now."
-                            f" Fetch it again, or delete {output / record.image}."
+                            f"{tree.root / file} does not exist any more: it is left out now. Fetch"
+                            f" it again, or delete {output / record.image}."
                         )
                         report.problems.append(Problem("missing", file, text))
             new.flush()
             os.fsync(new.fileno())
     except OSError as error:
-        raise write_error(_new(journal), error) from error
-    return done, not complete or lines != len(done)
+        raise write_error(_new_journal(journal), error) from error
+    return done, not complete or count != len(done)
 
 
 def _append(file: TextIO, line: dict) -> None:
+    """Appends a line to a journal. Raises OSError."""
     try:
         file.write(json.dumps(line) + "\n")
         file.flush()
@@ -339,26 +328,23 @@ def _append(file: TextIO, line: dict) -> None:
 
 
 def _require_space(
-    job: PrepareJob, pairs: list[Pair], output: Path, say: Callable[[str], None]
+    job: PrepareJob, pairs: list[Pair], output: Path, log: Callable[[str], None]
 ) -> None:
-    """Says how much disk ``pairs`` will take. Raises OSError when there is less."""
-    bytes_a_pixel = [3] + [1] * job.labels + [4] * job.lab_copies  # a copy takes 2 or 4
+    """Logs the disk space that ``pairs`` need. Raises OSError when less is free."""
+    files, bytes_per_pixel = (2, 3 + 1) if job.labels else (1, 3)
 
     def size(pair: Pair) -> int:
         try:
             height, width = image_size(job.tree.root / pair.image)
         except (OSError, ValueError):
             return 0  # it will be left out, and reported
-        return (
-            height * width * sum(bytes_a_pixel)
-            + len(bytes_a_pixel) * (NPY_HEADER_BYTES + 4096)
-            + 1024
-        )  # a block is 4096 bytes, a record 1024
+        overhead = files * (NPY_HEADER_BYTES + _BLOCK_BYTES) + _JOURNAL_LINE_BYTES
+        return height * width * bytes_per_pixel + overhead
 
     with ThreadPoolExecutor(16) as pool:
         needed = sum(pool.map(size, pairs))
     free = shutil.disk_usage(output).free
-    say(
+    log(
         f"{len(pairs)} images of {job.data} to prepare into {output}: {gigabytes(needed)} needed,"
         f" {gigabytes(free)} free."
     )
@@ -370,12 +356,12 @@ def _require_space(
         )
 
 
-def _with_progress(results: Iterator, description: str, count: int, before: int = 0) -> Iterator:
+def _with_progress(results: Iterator, title: str, count: int, done: int = 0) -> Iterator:
     return tqdm(
         results,
-        total=before + count,
-        initial=before,
-        desc=description,
+        total=done + count,
+        initial=done,
+        desc=title,
         unit="image",
         disable=None,
         dynamic_ncols=True,

@@ -1,25 +1,22 @@
-"""Looking at one image and its label: are they sound, what do they hold? And writing them down as
-arrays.
-"""
+"""Checks one image and its label, measures them, and writes them as .npy files."""
 
 import os
 from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from dataset.image_io import LabelValuesError, read_image, read_label
 from dataset.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF, looks_like_train_ids
 from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature
-from dataset.style.lab import LabCopy, lab_statistics
+from dataset.style.lab import lab_statistics
 
 KINDS = ("missing", "unreadable", "different sizes", "unknown label values", "trainIds")
 
 
 class Pair(NamedTuple):
-    """What is to be prepared: an image and its label, relative to the raw root."""
+    """An image and its label to prepare, as paths relative to the raw root."""
 
     name: str
     image: str
@@ -27,8 +24,10 @@ class Pair(NamedTuple):
 
 
 class Problem(NamedTuple):
-    """Why a file was left out: one of KINDS, the file relative to the raw root, and a sentence with
-    the remedy.
+    """The reason for leaving out a file.
+
+    ``kind`` is one of KINDS, ``file`` relative to the raw root, ``text`` explains the
+    remedy.
     """
 
     kind: str
@@ -37,55 +36,38 @@ class Problem(NamedTuple):
 
 
 def prepare_pair(
-    pair: Pair,
-    root: Path,
-    output: Path | None = None,
-    scratch: Path | None = None,
-    lab_copy: bool = False,
+    pair: Pair, root: Path, output: Path | None = None, scratch: Path | None = None
 ) -> PreparedImage | list[Problem]:
-    """Checks, decodes and measures a pair; writes it below ``output`` by way of the folder
-    ``scratch``, or nowhere.
+    """Checks and measures a pair, and writes it below ``output`` unless that is None.
 
-    Raises OSError only where writing fails: what is wrong with the pair is returned.
+    ``scratch``: folder for files that are not complete yet. Faults of the pair are returned as
+    Problems; raises OSError only when writing fails.
     """
+    # Before reading: a change during the reading must count as a change.
     paths = [path for path in (pair.image, pair.label) if path is not None]
-    source = {
-        path: file_signature(root / path) for path in paths
-    }  # before the reading: what changes meanwhile shall count as changed
+    source = {path: file_signature(root / path) for path in paths}
     image, problems = _try(read_image, root, pair.image)
-    label, label_problems = (None, []) if pair.label is None else _try(read_label, root, pair.label)
-    problems += label_problems
+    label = None
+    if pair.label is not None:
+        label, label_problems = _try(read_label, root, pair.label)
+        problems += label_problems
     if problems:
         return problems
     classes = values = None
     if label is not None:
-        if label.shape != image.shape[:2]:
-            text = (
-                f"{root / pair.image} is {image.shape[:2]} and {root / pair.label} is {label.shape}"
-                " (height, width); expected equal sizes. Fetch both again, or leave the pair out."
-            )
-            return [Problem("different sizes", pair.image, text)]
         counts = np.bincount(label.ravel(), minlength=256)
         values = np.flatnonzero(counts).tolist()
-        if (
-            looks_like_train_ids(set(values)) and IGNORE_INDEX in values
-        ):  # no labelId annotation stores 255
-            text = (
-                f"{root / pair.label} holds trainIds, labelIds (0-33) are expected. Use the"
-                " original label file."
-            )
-            return [Problem("trainIds", pair.label, text)]
+        problem = _problem_of_label(pair, root, label, image.shape[:2], values)
+        if problem is not None:
+            return [problem]
         by_class = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
         classes = by_class.astype(np.int64).tolist()
-    copy = LabCopy.of(cv2.cvtColor(image, cv2.COLOR_RGB2LAB)) if lab_copy else None
     record = PreparedImage(
         name=pair.name,
-        image=_npy(pair.image),
-        label=None if label is None else _npy(pair.label),
-        lab_copy=None if copy is None else _npy(pair.image, "_lab"),
-        colors=None if copy is None else len(copy.colors),
+        image=_npy_path(pair.image),
+        label=None if label is None else _npy_path(pair.label),
         size=image.shape[:2],
-        lab=[values.tolist() for values in lab_statistics(image)],
+        lab=[statistic.tolist() for statistic in lab_statistics(image)],
         classes=classes,
         values=values,
         source=source,
@@ -94,44 +76,54 @@ def prepare_pair(
         _save(output / record.image, image, scratch)
         if label is not None:
             _save(output / record.label, label, scratch)
-        if copy is not None:
-            _save(output / record.lab_copy, copy.index, scratch)
-            _save(LabCopy.colors_path(output / record.lab_copy), copy.colors, scratch)
     return record
+
+
+def _problem_of_label(
+    pair: Pair, root: Path, label: np.ndarray, image_size: tuple[int, int], values: list[int]
+) -> Problem | None:
+    """The reason why a label that can be read is refused, or None."""
+    if label.shape != image_size:
+        text = (
+            f"{root / pair.image} is {image_size} and {root / pair.label} is {label.shape}"
+            " (height, width); expected equal sizes. Fetch both again, or leave the pair out."
+        )
+        return Problem("different sizes", pair.image, text)
+    # No labelId annotation stores 255.
+    if looks_like_train_ids(set(values)) and IGNORE_INDEX in values:
+        text = (
+            f"{root / pair.label} holds trainIds, labelIds (0-33) are expected. Use the original"
+            " label file."
+        )
+        return Problem("trainIds", pair.label, text)
+    return None
 
 
 def _try(
     read: Callable[[Path], np.ndarray], root: Path, path: str
 ) -> tuple[np.ndarray | None, list[Problem]]:
+    """Reads a file: (array, []) or (None, [the problem])."""
     try:
         return read(root / path), []
     except LabelValuesError as error:
         return None, [Problem("unknown label values", path, str(error))]
-    except FileNotFoundError as error:  # gone since it was listed, or a link to nowhere
+    except FileNotFoundError as error:  # deleted since it was listed, or a broken link
         return None, [Problem("missing", path, str(error))]
-    except (ValueError, OSError) as error:
-        return None, [
-            Problem(
-                "unreadable",
-                path,
-                (
-                    f"{error}"
-                    if isinstance(error, ValueError)
-                    else f"{root / path} cannot be read ({error})."
-                ),
-            )
-        ]
+    except ValueError as error:
+        return None, [Problem("unreadable", path, str(error))]
+    except OSError as error:
+        return None, [Problem("unreadable", path, f"{root / path} cannot be read ({error}).")]
 
 
-def _npy(path: str, ending: str = "") -> str:
-    """images/1.png -> images/1.npy, or with an ending for the first folder, images_lab/1.npy."""
-    first, *rest = PurePosixPath(path).with_suffix(".npy").parts
-    return PurePosixPath(first + ending, *rest).as_posix()
+def _npy_path(path: str) -> str:
+    """images/1.png -> images/1.npy"""
+    return PurePosixPath(path).with_suffix(".npy").as_posix()
 
 
 def _save(path: Path, array: np.ndarray, scratch: Path) -> None:
-    """Writes ``array`` so that ``path`` never holds half of it, neither after a kill nor after a
-    power cut.
+    """Writes an .npy file so that ``path`` is complete or absent, also after a kill or power cut.
+
+    Raises OSError.
     """
     temporary = scratch / f"{os.getpid()}.npy"
     try:
@@ -155,9 +147,9 @@ def _save(path: Path, array: np.ndarray, scratch: Path) -> None:
 
 
 def write_error(path: Path, error: OSError) -> OSError:
-    """The error to raise where ``path`` could not be written."""
+    """The error to raise when ``path`` could not be written."""
     return OSError(
         f"Could not write {path}: {error.strerror or error}. Expected a writable folder with free"
-        " space; free some or choose another --output. What was prepared so far is whole: give the"
-        " same command again and it goes on from there."
+        " space; free some or choose another --output. The files prepared until now are complete:"
+        " give the same command again to continue."
     )

@@ -1,10 +1,9 @@
-"""A prepared root, as scripts/prepare.py makes it: the tree of the raw one, with decoded images and
-labels as .npy files.
+"""A prepared root: the tree of the raw one, with decoded images and labels as .npy files.
 
-What is known of the images stands in ``prepared/DATA-I-of-N.jsonl``, one journal for each data set
-or split and shard. Its first line says what is prepared; then comes a line for every image whose
-files are whole, appended when they are; the last line says that the shard is complete. A journal
-that a kill cut short is thus a shorter journal, and shards need no merging.
+The journals ``prepared/DATA-I-of-N.jsonl`` describe the images, one journal per data set or split
+and shard. The first line says what is prepared. A line for each image is appended once its files
+are complete. The last line says that the shard is complete. A journal that was cut by a kill is a
+valid, shorter journal, and shards are never merged.
 """
 
 import itertools
@@ -25,11 +24,16 @@ from dataset.listing import ImageList, PreparedStatistics, mask_of
 FOLDER = "prepared"
 FORMAT = 1
 NPY_HEADER_BYTES = 128
+_REMOVED_FIELDS = ("lab_copy", "colors", "colours")
+"""Fields of earlier journals (copies in LAB), which are ignored."""
+_BATCH = 2048
+"""Images whose files are checked at a time."""
 
 
 class Header(NamedTuple):
-    """The first line of a journal. ``source``: the raw root; ``command``: what makes and completes
-    this part.
+    """The first line of a journal.
+
+    ``source``: the raw root. ``command``: the command that makes and completes this part.
     """
 
     format: int
@@ -39,36 +43,36 @@ class Header(NamedTuple):
 
 
 class PreparedImage(NamedTuple):
-    """One prepared image, one line of the journal. Paths are relative to the prepared root, those
-    in ``source`` to the raw one.
+    """One prepared image, one line of the journal.
+
+    Paths are relative to the prepared root, those in ``source`` to the raw root.
     """
 
     name: str
     image: str
     label: str | None
-    lab_copy: str | None
-    colors: int | None
-    """Those of the LAB copy."""
     size: tuple[int, int]
     lab: list[list[float]]
     """Mean and standard deviation of L, a, b."""
     classes: list[int] | None
-    """Pixels of each of the 19 trainIds, then of none."""
+    """Pixels of each of the 19 trainIds, then unlabelled ones."""
     values: list[int] | None
     """The label values that occur."""
     source: dict[str, list[int]]
-    """{raw file: [bytes, time of last change in ns]}: what it was when it was read."""
+    """{raw file: its ``file_signature`` when it was read}."""
+
+    @classmethod
+    def from_json(cls, values: dict) -> "PreparedImage":
+        """The record of a journal line. Raises TypeError for missing or unknown fields."""
+        return cls(**{key: value for key, value in values.items() if key not in _REMOVED_FIELDS})
 
     def files(self) -> dict[str, int]:
         """{file of the prepared root: its size in bytes}."""
         pixels = self.size[0] * self.size[1]
-        sizes = {self.image: 3 * pixels}
+        sizes = {self.image: 3 * pixels + NPY_HEADER_BYTES}
         if self.label is not None:
-            sizes[self.label] = pixels
-        if self.lab_copy is not None:
-            sizes[self.lab_copy] = (2 if self.colors <= 1 << 16 else 4) * pixels
-            sizes[f"{self.lab_copy.removesuffix('.npy')}_colors.npy"] = 3 * self.colors
-        return {path: size + NPY_HEADER_BYTES for path, size in sizes.items()}
+            sizes[self.label] = pixels + NPY_HEADER_BYTES
+        return sizes
 
 
 def part_path(root: Path, data: str, shard: tuple[int, int]) -> Path:
@@ -86,11 +90,10 @@ def find_parts(root: Path, data: str) -> dict[tuple[int, int], Path]:
 
 
 def read_part(path: Path) -> Iterator[Header | PreparedImage | int]:
-    """The lines of a journal: a Header, Records, and at the end of a complete one the number of its
-    images.
+    """Reads a journal: a Header, PreparedImages, and the number of images if it is complete.
 
-    A last line without its end was being written when the process was killed: it is as if it were
-    not there. Raises ValueError for anything else that is no such journal.
+    A last line without newline was cut by a kill and is ignored. Raises ValueError for any other
+    content that is no journal.
     """
     with open(path) as file:
         for number, line in enumerate(file):
@@ -103,8 +106,10 @@ def read_part(path: Path) -> Iterator[Header | PreparedImage | int]:
                     if header.format != FORMAT:
                         raise ValueError(f"format {header.format}, {FORMAT} is expected")
                     yield header
+                elif "complete" in values:
+                    yield values["complete"]
                 else:
-                    yield values["complete"] if "complete" in values else PreparedImage(**values)
+                    yield PreparedImage.from_json(values)
             except (ValueError, TypeError) as error:
                 raise ValueError(
                     f"{path}, line {number + 1}, is not what scripts.prepare writes ({error})."
@@ -112,8 +117,17 @@ def read_part(path: Path) -> Iterator[Header | PreparedImage | int]:
                 ) from error
 
 
+def batches_of_images(
+    lines: Iterator[PreparedImage | int],
+) -> Iterator[tuple[list[PreparedImage], bool]]:
+    """Yields (images, at_end) of a journal after its header; at_end: the last line was read."""
+    while batch := list(itertools.islice(lines, _BATCH)):
+        at_end = not isinstance(batch[-1], PreparedImage)
+        yield [line for line in batch if isinstance(line, PreparedImage)], at_end
+
+
 def file_signature(path: Path | str) -> list[int] | None:
-    """[bytes, time of last change in ns] of a file, None where there is none."""
+    """[size in bytes, time of the last change in ns] of a file; None when it does not exist."""
     try:
         status = os.stat(path)
     except FileNotFoundError:
@@ -121,27 +135,28 @@ def file_signature(path: Path | str) -> list[int] | None:
     return [status.st_size, status.st_mtime_ns]
 
 
+def has_size(path: Path | str, size: int) -> bool:
+    """Whether a file exists and has ``size`` bytes."""
+    return (file_signature(path) or [None])[0] == size
+
+
 def prepared_listing(
     root: Path, data: str, labels: bool = True, ending: str = ""
 ) -> ImageList | None:
-    """The listing of ``data`` in a prepared root, in the order of the raw one; None where ``root``
-    is no prepared root.
+    """The listing of ``data`` in a prepared root, in the order of the raw one; None for a raw root.
 
-    Raises ValueError when the preparation is incomplete or stale (a source file has changed since),
-    FileNotFoundError when ``data``, its labels, or a file of it are not there.
+    Raises ValueError when the prepared root is incomplete or stale (a source file has changed),
+    FileNotFoundError when ``data``, its labels, or one of its files is missing.
     """
     if not (root / FOLDER).is_dir():
         return None
-    names, images, label_files, lab_copies = [], [], [], []
+    names, images, label_files = [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")
-    for record in _complete_records(
-        root, data
-    ):  # one by one into arrays: as objects, 25,000 of them would be 75 MB
+    # Into arrays one by one: as objects, 25,000 images would take 75 MB.
+    for record in _complete_records(root, data):
         names.append(record.name)
         images.append(record.image)
         lab.extend(itertools.chain(*record.lab))
-        if record.lab_copy is not None:
-            lab_copies.append(record.lab_copy)
         if not labels:
             continue
         if record.label is None:
@@ -154,33 +169,32 @@ def prepared_listing(
         values.append(mask_of(record.values))
     if not names:
         raise ValueError(
-            f"{root} is a prepared root in which every image of {data} was left out; why is in"
-            f" {FOLDER}/{data}-*.txt there."
+            f"{root} is a prepared root in which every image of {data} was left out; see"
+            f" {FOLDER}/{data}-*.txt there for the reasons."
         )
     statistics = PreparedStatistics(
         np.array(lab).reshape(-1, 2, 3),
         np.array(classes).reshape(-1, NUM_CLASSES + 1) if labels else None,
         np.array(values) if labels else None,
-        np.array([path.encode() for path in lab_copies]) if len(lab_copies) == len(names) else None,
     )
     listing = ImageList(root, names, images, label_files if labels else None, statistics)
-    # As the raw listing is sorted: by what the paths of an image and its label have in common.
-    return listing.take(
+    # The order of the raw listing: by the key that an image and its label share.
+    return listing.subset(
         sorted(range(len(names)), key=lambda index: names[index].removesuffix(ending))
     )
 
 
 def _complete_records(root: Path, data: str) -> Iterator[PreparedImage]:
-    """The records of all shards, unsorted. Raises FileNotFoundError or ValueError, for some faults
-    only after the last record.
+    """The images of all shards, unsorted.
+
+    Raises FileNotFoundError or ValueError, for some faults only after the last image.
     """
     parts = find_parts(root, data)
     if not parts:
-        held = sorted(
-            {path.name.rsplit("-", 3)[0] for path in (root / FOLDER).glob("*-of-*.jsonl")}
-        )
+        journals = (root / FOLDER).glob("*-of-*.jsonl")
+        present = sorted({path.name.rsplit("-", 3)[0] for path in journals})
         raise FileNotFoundError(
-            f"{root} is a prepared root that holds {', '.join(held) or 'nothing yet'}, but not"
+            f"{root} is a prepared root that holds {', '.join(present) or 'nothing yet'}, but not"
             f" {data}. Prepare it too, with the same --output."
         )
     totals = {total for _, total in parts}
@@ -189,22 +203,24 @@ def _complete_records(root: Path, data: str) -> Iterator[PreparedImage]:
             f"{root} holds parts of {data} out of {sorted(totals)} shards. Delete {FOLDER}/{data}-*"
             " there and prepare it again."
         )
-    absent = sorted(set(range(1, max(totals) + 1)) - {shard for shard, _ in parts})
+    total = totals.pop()
+    absent = sorted(set(range(1, total + 1)) - {shard for shard, _ in parts})
     if absent:
         raise ValueError(
-            f"{root} is incomplete: of {data}, shard"
-            f" {absent[0]}/{max(totals)}{' and others' if absent[1:] else ''} was never prepared."
-            f" Run scripts.prepare with --shard {absent[0]}/{max(totals)}."
+            f"{root} is incomplete: of {data}, shard {absent[0]}/{total}"
+            f"{' and others' if absent[1:] else ''} was never prepared. Run scripts.prepare with"
+            f" --shard {absent[0]}/{total}."
         )
-    with ThreadPoolExecutor(16) as pool:  # for file systems that answer slowly
+    with ThreadPoolExecutor(16) as pool:  # threads: network file systems answer slowly
         for path in parts.values():
             yield from _complete_part(root, path, pool)
 
 
 def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator[PreparedImage]:
-    """The records of one journal, each after a look at its files: they must be there, as long as
-    they were, made from sources as they still are. A raw root, or files of it, that have gone are
-    no objection: a prepared root lives without them.
+    """The images of one journal, whose files are checked: present, complete and up to date.
+
+    Raw files, or a whole raw root, that do not exist any more are no fault: a prepared root does
+    not need them.
     """
     lines = read_part(path)
     header = next(lines, None)
@@ -216,29 +232,20 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
     def damaged_and_stale(records: list[PreparedImage]) -> tuple[list[str], list[str]]:
         damaged, stale = [], []
         for record in records:
-            damaged += [
-                file
-                for file, size in record.files().items()
-                if (file_signature(f"{root}/{file}") or [None])[0] != size
-            ]
-            if has_source:
-                stale += [
-                    file
-                    for file, was in record.source.items()
-                    if file_signature(f"{source}/{file}") not in (None, was)
-                ]
+            sizes, signatures = record.files(), record.source if has_source else {}
+            damaged += [file for file in sizes if not has_size(f"{root}/{file}", sizes[file])]
+            for file, signature in signatures.items():
+                if file_signature(f"{source}/{file}") not in (None, signature):
+                    stale.append(file)
         return damaged, stale
 
     count, damaged, stale, complete = 0, [], [], False
-    while batch := list(itertools.islice(lines, 2048)):
-        complete = not isinstance(batch[-1], PreparedImage)
-        records = [line for line in batch if isinstance(line, PreparedImage)]
-        for some_damaged, some_stale in pool.map(
-            damaged_and_stale,
-            (records[start : start + 128] for start in range(0, len(records), 128)),
-        ):
-            damaged += some_damaged
-            stale += some_stale
+    for records, at_end in batches_of_images(lines):
+        complete = at_end
+        chunks = (records[start : start + 128] for start in range(0, len(records), 128))
+        for damaged_files, stale_files in pool.map(damaged_and_stale, chunks):
+            damaged += damaged_files
+            stale += stale_files
         count += len(records)
         yield from records
     if not complete:

@@ -1,4 +1,4 @@
-"""Work on many files in several processes, which end with the one that started them."""
+"""Processes many files in several processes, which end when their parent ends."""
 
 import itertools
 import os
@@ -18,8 +18,9 @@ Result = TypeVar("Result")
 def in_processes(
     items: Sequence[Item], work: Callable[[Item], Result], workers: int
 ) -> Iterator[Result]:
-    """``work`` of every item, in the order in which they get ready; with one worker in this
-    process. Raises the OSErrors of ``work``.
+    """Yields ``work(item)`` of every item as results get ready; one worker: in this process.
+
+    Raises the OSErrors of ``work``.
     """
     if workers == 1:
         yield from map(work, items)
@@ -29,8 +30,7 @@ def in_processes(
         remaining = iter(items)
         try:
             while True:
-                # A few at a time: a million items in the queue of the pool would be a million
-                # objects.
+                # A few at a time: a million queued items would take a lot of memory.
                 waiting |= {
                     pool.submit(work, item)
                     for item in itertools.islice(remaining, 4 * workers - len(waiting))
@@ -42,19 +42,15 @@ def in_processes(
                     try:
                         yield future.result()
                     except OSError as error:
-                        raise OSError(
-                            str(error)
-                            # raised here, not in the pool: its message is all that a user needs
-                        ) from error
+                        # Without the traceback of the worker: the user needs the message only.
+                        raise OSError(str(error)) from error
         finally:
             for future in waiting:
                 future.cancel()
 
 
 def _start_worker(parent: int) -> None:
-    """One thread a worker. Ctrl-C is for the parent to answer; a worker whose parent was killed
-    ends itself.
-    """
+    """Sets one thread per worker. The parent answers Ctrl-C; a worker ends with its parent."""
     cv2.setNumThreads(0)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 

@@ -1,11 +1,10 @@
-"""Time of one training sample on one core: raw and prepared, with and without LAB, against decoding
-and transforming whole images.
+"""Time of one training sample on one core, against decoding and transforming whole images.
 
-Every scale counts the same. What is compared is measured in turns, and the fastest of the rounds
-counts, image by image: other load on the machine falls on all alike, and can only add. The baseline
-runs in a process of its own, as it would: ours are set to keep freed memory (dataset/loader.py),
-from which it would gain an eighth. All files come from the page cache: docs/scale.md says what
-happens when they do not.
+Raw and prepared roots, with and without LAB. Every scale counts the same. The ways are measured in
+turns, and the fastest round of each image counts: other load on the machine hits all ways alike,
+and can only add time. The baseline runs in a process of its own, since ours keep freed memory
+(dataset/loader.py), from which it would gain an eighth. All files come from the page cache;
+docs/scale.md says what happens when they do not.
 """
 
 import argparse
@@ -21,6 +20,7 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -31,7 +31,7 @@ from dataset.listing import DatasetLayout, ImageList
 from dataset.loader import Loading, training_loader, use_one_core
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SampleOptions, SegmentationDataset
-from dataset.style.lab import LabCopy, LabStatistics, LabTransfer
+from dataset.style.lab import LabStatistics, LabTransfer
 from dataset.transforms import RandomScaleCropFlip
 from scripts.baselines import sample as baseline_sample
 from utils.options.parser import positive_float, positive_int
@@ -41,28 +41,47 @@ from utils.training.environment import environment
 SCALES = (0.5, 0.75, 1.0, 1.5)
 
 
+class Way(NamedTuple):
+    """A way to make samples: the listing that is read, LAB or not, and the way to compare with."""
+
+    listing: str
+    lab: bool
+    baseline: str | None
+
+
+WAYS = {
+    "gta5_lab_baseline": Way("gta5_raw", True, None),
+    "gta5_lab_raw": Way("gta5_raw", True, "gta5_lab_baseline"),
+    "gta5_lab_raw_first_epoch": Way("gta5_raw", True, "gta5_lab_baseline"),
+    "gta5_lab_prepared": Way("gta5_prepared", True, "gta5_lab_baseline"),
+    "gta5_baseline": Way("gta5_raw", False, None),
+    "gta5_raw": Way("gta5_raw", False, "gta5_baseline"),
+    "gta5_prepared": Way("gta5_prepared", False, "gta5_baseline"),
+    "cityscapes_baseline": Way("cityscapes_raw", False, None),
+    "cityscapes_raw": Way("cityscapes_raw", False, "cityscapes_baseline"),
+    "cityscapes_prepared": Way("cityscapes_prepared", False, "cityscapes_baseline"),
+}
+LOADED_WAYS = ("gta5_lab_prepared", "cityscapes_prepared")
+"""Ways that are also read through a loader."""
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--gta5", type=Path, metavar="ROOT", required=True, help="a raw root of GTA5"
-    )
+    parser.add_argument("--gta5", type=Path, metavar="ROOT", required=True, help="raw GTA5 root")
     parser.add_argument(
         "--cityscapes",
         type=Path,
         metavar="ROOT",
         required=True,
-        help="a raw root of Cityscapes; its train split is read",
+        help="raw Cityscapes root; its train split is read",
     )
     parser.add_argument(
         "--images",
         type=positive_int,
         default=6,
-        help="of each data set to measure, evenly spaced; each takes about 20 MB of --temporary",
+        help="evenly spaced images of each data set; each takes about 20 MB of --temporary",
     )
     parser.add_argument(
-        "--rounds",
-        type=positive_int,
-        default=7,
-        help="times that every image is read at every scale in every way",
+        "--rounds", type=positive_int, default=7, help="repetitions of every measurement"
     )
     parser.add_argument(
         "--crop-size",
@@ -76,14 +95,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--temporary",
         type=Path,
         metavar="FOLDER",
-        help="where to prepare into, for the time of the run; default: the system's place",
+        help="folder for prepared files during the run; default: the system's",
     )
     parser.add_argument(
         "--steps-per-second",
         type=positive_float,
         nargs="+",
         default=(1, 2, 5, 10, 20),
-        help="GPU speeds to work out workers for: adaptation steps of 4 source and 4 target crops",
+        help="GPU speeds to compute workers for: adaptation steps of 4 source and 4 target crops",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all measurements")
 
@@ -96,21 +115,19 @@ def run(args: argparse.Namespace) -> None:
     ):
         listings = _listings(args.gta5, args.cityscapes, args.images, Path(folder))
         use_one_core()
-        ways = {
-            name: {scale: _way(listings, name, scale, crop, baseline) for scale in SCALES}
+        timers = {
+            name: {scale: _timer(listings, name, scale, crop, baseline) for scale in SCALES}
             for name in WAYS
         }
-        times = _measure(ways, {name: len(listings[WAYS[name][1]]) for name in WAYS}, args.rounds)
-        cold = (
-            {
-                name: _cold(listings[WAYS[name][1]], ways[name])
-                for name in WAYS
-                if "prepared" in name
-            }
-            if COLD
-            else {}
-        )
-        loader_ms = {name: _loader_ms(_dataset(listings, name, SCALES, crop)) for name in LOADED}
+        images = {name: len(listings[way.listing]) for name, way in WAYS.items()}
+        times = _measure(timers, images, args.rounds)
+        cold = {}
+        if CAN_MEASURE_COLD:
+            prepared = [name for name in WAYS if name.endswith("prepared")]
+            cold = {name: _cold(listings[WAYS[name].listing], timers[name]) for name in prepared}
+        loader_ms = {
+            name: _loader_ms(_dataset(listings, name, SCALES, crop)) for name in LOADED_WAYS
+        }
     result = _result(times, loader_ms, args.steps_per_second)
     result |= {
         "cold": cold,
@@ -123,87 +140,62 @@ def run(args: argparse.Namespace) -> None:
         args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
-LOADED = ("gta5_lab_prepared", "gta5_lab_prepared_lab_copies", "cityscapes_prepared")
-"""What is also read through a loader."""
-
-# name: (what it is compared with, listing, LAB)
-WAYS = {
-    "gta5_lab_baseline": (None, "gta5_raw", True),
-    "gta5_lab_raw": ("gta5_lab_baseline", "gta5_raw", True),
-    "gta5_lab_raw_first_epoch": ("gta5_lab_baseline", "gta5_raw", True),
-    "gta5_lab_prepared": ("gta5_lab_baseline", "gta5_prepared", True),
-    "gta5_lab_prepared_lab_copies": ("gta5_lab_baseline", "gta5_lab_copies", True),
-    "gta5_baseline": (None, "gta5_raw", False),
-    "gta5_raw": ("gta5_baseline", "gta5_raw", False),
-    "gta5_prepared": ("gta5_baseline", "gta5_prepared", False),
-    "cityscapes_baseline": (None, "cityscapes_raw", False),
-    "cityscapes_raw": ("cityscapes_baseline", "cityscapes_raw", False),
-    "cityscapes_prepared": ("cityscapes_baseline", "cityscapes_prepared", False),
-}
-
-
 def _listings(
     gta5_root: Path, cityscapes_root: Path, images: int, folder: Path
 ) -> dict[str, ImageList]:
-    """The raw listings, a few evenly spaced images of them, and the same images prepared."""
-
-    def some(tree: DatasetLayout) -> list[str]:
-        names = [tree.name(key) for key in tree.images if key in tree.labels]
-        return [
-            names[i] for i in np.unique(np.linspace(0, len(names) - 1, images).round().astype(int))
-        ]
-
+    """Listings of evenly spaced images, raw and prepared below ``folder``."""
     source, target = gta5_tree(gta5_root), cityscapes_tree(cityscapes_root, "train")
-    sources, targets = some(source), some(target)
-    for tree, data, names, lab_copies, name in (
-        (source, "gta5", sources, False, "gta5"),
-        (source, "gta5", sources, True, "gta5_lab"),
-        (target, "cityscapes-train", targets, False, "cityscapes"),
+    source_names, target_names = _evenly_spaced(source, images), _evenly_spaced(target, images)
+    for tree, data, names, name in (
+        (source, "gta5", source_names, "gta5"),
+        (target, "cityscapes-train", target_names, "cityscapes"),
     ):
-        report = prepare(
-            PrepareJob(tree, data, True, lab_copies, names),
-            folder / name,
-            "python -m scripts.benchmark data",
-        )
+        job = PrepareJob(tree, data, wanted=names)
+        report = prepare(job, folder / name, "python -m scripts.benchmark data")
         if report.problems:
             raise ValueError(
                 f"{report.problems[0].text} Look for more with: python -m scripts.prepare --check"
             )
     return {
-        "gta5_raw": source.listing(labels=True).subset(sources, gta5_root),
+        "gta5_raw": source.listing(labels=True).select(source_names, gta5_root),
         "gta5_prepared": gta5(folder / "gta5"),
-        "gta5_lab_copies": gta5(folder / "gta5_lab"),
-        "cityscapes_raw": target.listing(labels=True).subset(targets, cityscapes_root),
+        "cityscapes_raw": target.listing(labels=True).select(target_names, cityscapes_root),
         "cityscapes_prepared": cityscapes(folder / "cityscapes", "train"),
     }
+
+
+def _evenly_spaced(tree: DatasetLayout, count: int) -> list[str]:
+    names = [tree.name(key) for key in tree.images if key in tree.labels]
+    return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))]
 
 
 def _dataset(
     listings: dict[str, ImageList], name: str, scales: tuple[float, ...], crop: tuple[int, int]
 ) -> SegmentationDataset:
-    _, place, lab = WAYS[name]
-    listing = listings[place]
-    target = listings["cityscapes_raw" if place.endswith("raw") else "cityscapes_prepared"]
-    styles = [LabTransfer(listing, target)] if lab else []
+    way = WAYS[name]
+    listing = listings[way.listing]
+    is_raw = way.listing.endswith("raw")
+    target = listings["cityscapes_raw" if is_raw else "cityscapes_prepared"]
     return SegmentationDataset(
         listing,
         RandomScaleCropFlip(scales, crop),
         lambda position: position % len(listing),
-        styles,
+        [LabTransfer(listing, target)] if way.lab else [],
         SampleOptions(padding=(124, 116, 104)),
     )
 
 
 class _BaselineProcess:
-    """A process that makes baseline samples and says how long each took, started before this one
-    changes how it keeps memory.
+    """A process that makes baseline samples and returns the time of each in milliseconds.
+
+    It is started before this process changes how it keeps memory.
     """
 
     def __enter__(self) -> Callable[..., float]:
-        self._connection, other = multiprocessing.Pipe()
-        self._process = multiprocessing.Process(target=self._serve, args=(other,), daemon=True)
+        self._connection, child = multiprocessing.Pipe()
+        self._process = multiprocessing.Process(target=self._serve, args=(child,), daemon=True)
         self._process.start()
-        other.close()
+        child.close()
         return self._ask
 
     def __exit__(self, *_: object) -> None:
@@ -216,8 +208,8 @@ class _BaselineProcess:
         result = self._connection.recv()
         if isinstance(result, Exception):
             raise ValueError(
-                f"The baseline could not make a sample of {arguments[0]} ({result}). Look for the"
-                " fault with scripts.prepare --check."
+                f"The baseline could not make a sample of {arguments[0]} ({result}). Find the fault"
+                " with scripts.prepare --check."
             )
         return result
 
@@ -247,69 +239,67 @@ def _timed(read: Callable[[int], object]) -> Callable[[int], float]:
     return milliseconds
 
 
-def _way(
+def _timer(
     listings: dict[str, ImageList],
     name: str,
     scale: float,
     crop: tuple[int, int],
     baseline: Callable[..., float],
 ) -> Callable[[int], float]:
-    """position -> the milliseconds that a sample at ``scale`` takes, in the way that ``name``
-    says.
-    """
+    """position -> milliseconds for the sample at ``scale``, made in the way ``name``."""
+    way = WAYS[name]
     if name.endswith("baseline"):
-        listing, targets = listings[WAYS[name][1]], listings["cityscapes_raw"]
-        target_of = (
-            (lambda i: targets[i % len(targets)].image) if WAYS[name][2] else (lambda i: None)
-        )
+        listing, targets = listings[way.listing], listings["cityscapes_raw"]
 
-        def ask(position: int) -> float:
+        def ask_baseline(position: int) -> float:
             frame = listing[position % len(listing)]
-            return baseline(frame.image, frame.label, scale, crop, target_of(position))
+            target = targets[position % len(targets)].image if way.lab else None
+            return baseline(frame.image, frame.label, scale, crop, target)
 
-        return ask
+        return ask_baseline
+
     dataset = _dataset(listings, name, (scale,), crop)
-    if WAYS[name][2] and WAYS[name][1].endswith("raw"):
-        style = dataset.styles[0]
-        for index in range(len(style.target)):  # measured once a run, not once a sample
-            style.target.of(index)
-        if name.endswith("first_epoch"):
+    if not way.lab or not way.listing.endswith("raw"):
+        return _timed(dataset.__getitem__)
+    style = dataset.styles[0]
+    for index in range(len(style.target)):  # measured once a run, not once a sample
+        style.target.of(index)
+    if not name.endswith("first_epoch"):
+        return _timed(dataset.__getitem__)
 
-            def read_anew(position: int) -> object:
-                style.source = LabStatistics(dataset.listing)
-                return dataset[position]
+    def read_as_in_first_epoch(position: int) -> object:
+        style.source = LabStatistics(dataset.listing)
+        return dataset[position]
 
-            return _timed(read_anew)
-    return _timed(dataset.__getitem__)
+    return _timed(read_as_in_first_epoch)
 
 
 def _measure(
-    ways: dict[str, dict[float, Callable[[int], float]]], images: dict[str, int], rounds: int
+    timers: dict[str, dict[float, Callable[[int], float]]], images: dict[str, int], rounds: int
 ) -> dict[str, dict[float, float]]:
-    """Milliseconds: {way: {scale: mean over the images of the fastest round}}."""
-    times = {name: {scale: np.full(images[name], np.inf) for scale in SCALES} for name in ways}
+    """{way: {scale: milliseconds}}: the fastest round of each image, mean over the images."""
+    times = {name: {scale: np.full(images[name], np.inf) for scale in SCALES} for name in timers}
     for number in range(rounds):
         for scale in SCALES:
-            for name, way in ways.items():
+            for name, timer in timers.items():
+                fastest = times[name][scale]  # (images,)
                 for image in range(images[name]):
-                    times[name][scale][image] = min(
-                        times[name][scale][image], way[scale](number * images[name] + image)
-                    )
+                    ms = timer[scale](number * images[name] + image)
+                    fastest[image] = min(fastest[image], ms)
     return {
-        name: {scale: float(found.mean()) for scale, found in by_scale.items()}
+        name: {scale: float(fastest.mean()) for scale, fastest in by_scale.items()}
         for name, by_scale in times.items()
     }
 
 
-COLD = hasattr(os, "posix_fadvise") and Path("/proc/self/io").exists()
-"""Whether this system can be asked to forget what it has of a file, and tells what it reads from
-disk.
-"""
+CAN_MEASURE_COLD = hasattr(os, "posix_fadvise") and Path("/proc/self/io").exists()
+"""Whether this system can drop a file from the page cache, and counts bytes read from disk."""
 
 
-def _cold(listing: ImageList, way: dict[float, Callable[[int], float]]) -> dict[str, float]:
-    """The same samples read from disk: milliseconds of waiting included, and megabytes, which
-    read-ahead makes more than are used.
+def _cold(listing: ImageList, timer: dict[float, Callable[[int], float]]) -> dict[str, float]:
+    """Milliseconds and megabytes of samples read from disk, nothing in the page cache.
+
+    The time includes waiting; read-ahead reads more than is used.
     """
 
     def read_bytes() -> int:
@@ -317,37 +307,30 @@ def _cold(listing: ImageList, way: dict[float, Callable[[int], float]]) -> dict[
 
     milliseconds, megabytes = [], []
     for image in range(len(listing)):
-        for read in way.values():
-            for path in (*listing[image][1:], *_lab_copy(listing, image)):
+        for time_sample in timer.values():
+            for path in (listing[image].image, listing[image].label):
                 with open(path, "rb") as file:
                     os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
             before = read_bytes()
-            milliseconds.append(read(image))
+            milliseconds.append(time_sample(image))
             megabytes.append((read_bytes() - before) / 1e6)
     return {"ms_per_sample": mean(milliseconds), "mb_per_sample": mean(megabytes)}
 
 
-def _lab_copy(listing: ImageList, index: int) -> tuple[Path, ...]:
-    path = listing.lab_copy(index)
-    return () if path is None else (path, LabCopy.colors_path(path))
-
-
 def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int = 40) -> float:
-    """Milliseconds of processor time that a worker spends on a sample, with making batches and
-    handing them over.
-    """
+    """CPU milliseconds of a worker per sample, with making batches and handing them over."""
 
-    def of_children() -> float:
+    def cpu_seconds_of_children() -> float:
         usage = resource.getrusage(resource.RUSAGE_CHILDREN)
         return usage.ru_utime + usage.ru_stime
 
-    before = of_children()
+    before = cpu_seconds_of_children()
     loading = Loading(workers=1, pin_memory=False)
     loader = iter(training_loader(dataset, batch_size, range(batches), loading))
     for _ in loader:
         pass
     del loader  # waits for the worker, whose time counts only then
-    return 1000 * (of_children() - before) / (batches * batch_size)
+    return 1000 * (cpu_seconds_of_children() - before) / (batches * batch_size)
 
 
 def _result(
@@ -355,9 +338,9 @@ def _result(
 ) -> dict:
     per_sample = {name: mean(by_scale.values()) for name, by_scale in times.items()}
     ratios = {
-        f"ratio_{name}": per_sample[WAYS[name][0]] / ms
-        for name, ms in per_sample.items()
-        if WAYS[name][0] is not None
+        f"ratio_{name}": per_sample[way.baseline] / per_sample[name]
+        for name, way in WAYS.items()
+        if way.baseline is not None
     }
     step_ms = 4 * (loader_ms["gta5_lab_prepared"] + loader_ms["cityscapes_prepared"])
     baseline_step_ms = 4 * (per_sample["gta5_lab_baseline"] + per_sample["cityscapes_baseline"])

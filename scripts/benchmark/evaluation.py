@@ -80,7 +80,7 @@ def run(args) -> None:
         listing = cityscapes(
             args.cityscapes or _draw_streets(Path(folder), args.images), args.split
         )
-        listing = listing.subset(listing.names[: args.images], "--images")
+        listing = listing.subset(range(min(args.images, len(listing))))
         seconds = {"baseline": [], **{name: [] for name in dict.fromkeys(("fp32", precision))}}
         found = {}
         for _ in tqdm(range(args.repeats), desc="turns", disable=None):

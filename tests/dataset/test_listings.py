@@ -152,7 +152,7 @@ class TestLabelsOfAnotherRoot:
             PrepareJob(tree, "cityscapes-train", labels=labels),
             tmp_path / "prepared",
             "command",
-            say=lambda text: None,
+            log=lambda text: None,
         )
         listing = with_labels(cityscapes(tmp_path / "prepared", "train", labels=False), other)
         assert listing[0].image.suffix == ".npy"
@@ -174,7 +174,7 @@ class TestLabelsOfAnotherRoot:
             PrepareJob(cityscapes_tree(cityscapes_root, "train"), "cityscapes-train"),
             tmp_path / "prepared",
             "command",
-            say=lambda text: None,
+            log=lambda text: None,
         )
         for root in (cityscapes_root, tmp_path / "prepared"):
             with pytest.raises(ValueError, match=r"1 of 5 pairs .*\(64, 128\).*\(64, 120\)"):
@@ -194,7 +194,7 @@ class TestLabelsOfAnotherRoot:
         ):
             with_labels(cityscapes(cityscapes_root, "train", labels=False), other)
         images = cityscapes(cityscapes_root, "train", labels=False)
-        assert len(with_labels(images.take([0, 1, 2, 4]), other)) == 4
+        assert len(with_labels(images.subset([0, 1, 2, 4]), other)) == 4
 
     def test_images_from_anywhere(self, tmp_path):
         for name in ("monday/0001", "tuesday/0001"):

@@ -136,7 +136,6 @@ def test_a_prepared_root_gives_the_same(synthia_root, tmp_path, capsys):
                 str(tmp_path / "p"),
                 "--workers",
                 "1",
-                "--lab-copies",
             ]
         )
     )

@@ -121,7 +121,7 @@ def test_a_split_of_cityscapes_has_the_names_of_the_listing(cityscapes_root):
 def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):
     """``--target`` takes a raw or prepared Cityscapes root, or patterns of images; no labels."""
     tree = cityscapes_tree(cityscapes_root, "val")
-    prepare(PrepareJob(tree, "cityscapes-val"), tmp_path / "p", "", say=lambda text: None)
+    prepare(PrepareJob(tree, "cityscapes-val"), tmp_path / "p", "", log=lambda text: None)
     shutil.rmtree(cityscapes_root / "gtFine")
     expected = cityscapes(cityscapes_root, "val", labels=False).names
     for root in (cityscapes_root, tmp_path / "p"):

@@ -104,7 +104,7 @@ def test_says_what_to_run_next(tmp_path, capsys):
     gta5, cityscapes = tmp_path / "new" / "gta5", tmp_path / "new" / "cityscapes"
     assert "11 pairs of 48x96, 11 drawn now" in printed
     assert (
-        f"python train.py --train-on gta5 --gta5 {gta5} --backbone-weights none --lr 1e-2"
+        f"python train.py --train-on source --gta5 {gta5} --backbone-weights none --lr 1e-2"
         " --crop-size 48 96\n" in printed
     )
     assert (
@@ -202,7 +202,7 @@ def test_foreign_pictures_among_the_drawn_are_refused(whole, tmp_path, capsys):
 
 def test_a_spoilt_record_is_refused(tmp_path, capsys):
     (tmp_path / make_demo_data.RECORD).write_text("{")
-    assert "delete the folder to draw it anew" in refused(tmp_path, capsys)
+    assert "delete the folder to draw it again" in refused(tmp_path, capsys)
 
 
 @pytest.mark.parametrize(

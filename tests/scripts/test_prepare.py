@@ -110,7 +110,7 @@ def test_changed_added_and_removed_sources(gta5_root, tmp_path, capsys):
     prepare("--gta5", gta5_root, "--output", tmp_path / "p")
     text = capsys.readouterr().out
     assert "2 images of gta5 prepared now, 4 there already" in text
-    assert "images/00001.png has gone since it was prepared" in text
+    assert "images/00001.png does not exist any more" in text
     listing = gta5(tmp_path / "p")
     assert listing.names == ["00002", "00003", "00004", "00005", "00006", "00009"]
     assert np.array_equal(read_image(listing[0].image), image)
@@ -225,6 +225,13 @@ def test_bad_images_are_left_out_listed_and_taken_up_once_mended(damaged, tmp_pa
     prepare("--gta5", root, "--output", tmp_path / "p", "--workers", 2)
     assert "1 images of gta5 prepared now, 2 there already; left out" in capsys.readouterr().out
     assert gta5(tmp_path / "p").names == ["00004", "00011", "00012"]
+
+
+def test_the_removed_flag_of_lab_copies_is_refused(gta5_root, tmp_path, capsys):
+    """A command of an earlier version ends with the remedy, and not with "unrecognized"."""
+    with pytest.raises(SystemExit):
+        prepare("--gta5", gta5_root, "--output", tmp_path / "p", "--lab-copies")
+    assert "--lab-copies was removed" in capsys.readouterr().err
 
 
 def test_a_kill_in_the_middle(tmp_path):

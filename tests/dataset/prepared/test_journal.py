@@ -2,6 +2,7 @@
 is old or half.
 """
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,7 +10,6 @@ import sys
 import textwrap
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import torch
@@ -23,14 +23,14 @@ from dataset.loader import Loading, evaluation_loader, training_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SampleOptions, SegmentationDataset
-from dataset.style.lab import LabCopy, LabStatistics, LabTransfer, lab_statistics, lab_transfer
+from dataset.style.lab import LabStatistics, LabTransfer, lab_statistics
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import write_gta5
 
 
 def prepared(tree, data: str, output: Path, **options) -> Path:
     report = prepare(
-        PrepareJob(tree, data, **options), output, "the command", say=lambda text: None
+        PrepareJob(tree, data, **options), output, "the command", log=lambda text: None
     )
     assert not report.problems
     return output
@@ -93,7 +93,7 @@ def test_stored_facts_are_those_of_the_raw_image(gta5_root, gta5_prepared):
 
 def test_a_subset_keeps_its_own_facts(gta5_prepared, tmp_path):
     listing = gta5(gta5_prepared)
-    part = listing.subset(["00005", "00002"], "test")
+    part = listing.select(["00005", "00002"], "test")
     assert np.array_equal(part.statistics.lab, listing.statistics.lab[[4, 1]])
     assert np.array_equal(part.statistics.classes, listing.statistics.classes[[4, 1]])
     (tmp_path / "list.txt").write_text("00005\n00077\n")
@@ -115,14 +115,12 @@ def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list
     return [part.clone() for batch in loader for part in (batch.image, batch.label, batch.index)]
 
 
-@pytest.mark.parametrize("lab_copies", [False, True])
 def test_the_same_samples_raw_or_prepared_with_any_number_of_workers(
-    gta5_root, cityscapes_root, cityscapes_prepared, tmp_path, lab_copies
+    gta5_root, cityscapes_root, cityscapes_prepared, tmp_path
 ):
     target = cityscapes(cityscapes_prepared, "train", labels=False)
     expected = samples(gta5(gta5_root), cityscapes(cityscapes_root, "train", labels=False), 0)
-    source = gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p", lab_copies=lab_copies))
-    assert (source.lab_copy(0) is not None) == lab_copies
+    source = gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p"))
     for workers in (0, 2):
         assert all(
             torch.equal(a, b)
@@ -130,8 +128,7 @@ def test_the_same_samples_raw_or_prepared_with_any_number_of_workers(
         )
 
 
-@pytest.mark.parametrize("lab_copies", [False, True])
-def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_copies):
+def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path):
     """What looks at the labels of the source: its color statistics by class, and crops that hold
     more than one.
     """
@@ -139,7 +136,7 @@ def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_cop
 
     def by_class(source):
         styles, crops = (
-            [LabTransfer(source, target, by_class=True)],
+            [LabTransfer(source, target, class_balanced=True)],
             RandomScaleCropFlip((1.5,), (24, 32)),
         )
         dataset = SegmentationDataset(
@@ -149,20 +146,19 @@ def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path, lab_cop
 
     raw = by_class(gta5(gta5_root))
     ours = by_class(
-        gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p", lab_copies=lab_copies))
+        gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p"))
     )
     for a, b in zip(raw, ours, strict=True):
         assert torch.equal(a.image, b.image)
         assert torch.equal(a.label, b.label)
 
 
-@pytest.mark.parametrize("lab_copies", [False, True])
-def test_the_same_samples_on_real_frames(real_data, tmp_path, lab_copies):
+def test_the_same_samples_on_real_frames(real_data, tmp_path):
     raw, raw_target = (
         gta5(real_data / "frames/gta5"),
         cityscapes(real_data / "frames/cityscapes", "train", labels=False),
     )
-    source = gta5(prepared(gta5_tree(raw.root), "gta5", tmp_path / "g", lab_copies=lab_copies))
+    source = gta5(prepared(gta5_tree(raw.root), "gta5", tmp_path / "g"))
     prepared(cityscapes_tree(raw_target.root, "train"), "cityscapes-train", tmp_path / "c")
     target = cityscapes(tmp_path / "c", "train", labels=False)
     expected = samples(raw, raw_target, 0, (512, 1024), 4)
@@ -205,19 +201,21 @@ def test_a_prepared_target_keeps_its_labels_to_itself(cityscapes_prepared):
     assert listing.statistics.classes is None
 
 
-@pytest.mark.parametrize(("steps", "index_type"), [(32, np.uint16), (1, np.uint32)])
-def test_a_lab_copy_transfers_bit_for_bit(steps, index_type):
-    coarse = np.random.default_rng(0).integers(0, 256, (9, 12, 3)).astype(np.uint8)
-    image = cv2.resize(coarse, (600, 400), interpolation=cv2.INTER_CUBIC) // steps * steps
-    lab = cv2.cvtColor(image, cv2.COLOR_RGB2LAB)
-    copy = LabCopy.of(lab)
-    assert copy.index.dtype == index_type
-    assert np.array_equal(copy.colors[copy.index], lab)
-    source, target = lab_statistics(image), lab_statistics(image[:50] // 2 + 30)
-    where = np.s_[13:377, 40:555]
-    assert np.array_equal(
-        copy.transfer(where, source, target), lab_transfer(image[where], source, target)
-    )
+@pytest.mark.parametrize("spelling", ["colors", "colours"])
+def test_a_root_with_lab_copies_is_read_and_completed(gta5_root, tmp_path, spelling):
+    """Earlier versions could store LAB copies; their journals are read, and their images kept."""
+    root = prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p", wanted=["00001", "00002"])
+    journal = root / "prepared/gta5-1-of-1.jsonl"
+    header, *lines, end = journal.read_text().splitlines()
+    old = [json.loads(line) for line in lines]
+    old = [{**line, "lab_copy": f"images_lab/{line['name']}.npy", spelling: 9} for line in old]
+    journal.write_text("\n".join([header, *map(json.dumps, old), end, ""]))
+    assert gta5(root).names == ["00001", "00002"]
+    written = (root / "images/00001.npy").stat().st_mtime_ns
+    prepared(gta5_tree(gta5_root), "gta5", root)
+    assert gta5(root).names == gta5(gta5_root).names
+    assert (root / "images/00001.npy").stat().st_mtime_ns == written
+    assert "lab_copy" not in journal.read_text()
 
 
 def test_value_masks():

@@ -12,6 +12,7 @@ from dataset.style.lab import (
     channel_statistics,
     class_balanced_lab_statistics,
     lab_statistics,
+    lab_to_rgb,
     lab_transfer,
     rgb_transfer,
 )
@@ -41,6 +42,15 @@ def test_equals_the_published_transfer_on_real_frames(real_data):
             lab_transfer(source, lab_statistics(source), lab_statistics(target)),
             whole_image_lab(source, target),
         )
+
+
+@pytest.mark.parametrize("size", [(400, 600), (1024, 2048)])
+def test_large_images_convert_as_opencv_does(size):
+    """The table of colors gives OpenCV's conversion bit for bit, in and out of the RGB gamut."""
+    lab = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
+    assert np.array_equal(lab_to_rgb(lab), cv2.cvtColor(lab, cv2.COLOR_LAB2RGB))
+    crop = lab[3:-5, 7:-11]
+    assert np.array_equal(lab_to_rgb(crop), cv2.cvtColor(crop, cv2.COLOR_LAB2RGB))
 
 
 def test_table_is_the_formula_of_eq_6():
@@ -124,7 +134,7 @@ def test_statistics_by_class_of_an_image_without_classes_are_its_own():
 def test_the_style_takes_the_sources_statistics_by_class(gta5_root):
     listing = gta5(gta5_root)
     image = read_image(listing[2].image)
-    style = LabTransfer(listing, listing, by_class=True)
+    style = LabTransfer(listing, listing, class_balanced=True)
     found = style(image, SourceRegion(2, image, np.s_[:, :]), np.random.default_rng(0))
     target = int(np.random.default_rng(0).integers(len(listing)))
     statistics = class_balanced_lab_statistics(image, TRAIN_ID_OF[read_label(listing[2].label)])
