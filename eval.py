@@ -104,16 +104,16 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
 def add_data_arguments(parser: ArgumentParser) -> None:
     data = parser.add_argument_group("data").add_mutually_exclusive_group(required=True)
     data.add_argument(
-        "--cityscapes",
         "--target",
+        "--cityscapes",
         dest="cityscapes",
         type=Path,
         metavar="ROOT",
         help="score on Cityscapes: folder with leftImg8bit/ and gtFine/",
     )
     data.add_argument(
-        "--gta5",
         "--source",
+        "--gta5",
         dest="gta5",
         type=Path,
         metavar="ROOT",

@@ -154,8 +154,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="which comparison",
     )
     parser.add_argument(
-        "--gta5",
         "--source",
+        "--gta5",
         dest="gta5",
         type=Path,
         metavar="ROOT",
@@ -163,8 +163,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         help="labelled source, in the layout of GTA5",
     )
     parser.add_argument(
-        "--cityscapes",
         "--target",
+        "--cityscapes",
         dest="cityscapes",
         type=Path,
         metavar="ROOT",

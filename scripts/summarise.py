@@ -48,8 +48,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
         "folder", type=Path, metavar="FOLDER", help="the --output of scripts.reproduce"
     )
     parser.add_argument(
-        "--cityscapes",
         "--target",
+        "--cityscapes",
         dest="cityscapes",
         type=Path,
         metavar="ROOT",
