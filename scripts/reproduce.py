@@ -171,6 +171,23 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         help="target, in the layout of Cityscapes",
     )
+    add_run_arguments(parser)
+    args = parser.parse_args(argv)
+    names = [row.name for row in args.preset.rows]
+    if unknown := [name for name in args.rows or () if name not in names]:
+        parser.error(
+            f"the preset {args.preset.name!r} has no row {unknown[0]!r}; its rows are:"
+            f" {', '.join(names)}"
+        )
+    if args.steps and args.preset.steps is None:
+        parser.error(
+            f"the rows of {args.preset.name!r} take their steps from the recipes: leave --steps"
+            " out, or end with: -- --max-steps N"
+        )
+    return args
+
+
+def add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         type=non_negative_int,
@@ -202,19 +219,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="-- ARGUMENT",
         help="further arguments of every training command, after --",
     )
-    args = parser.parse_args(argv)
-    names = [row.name for row in args.preset.rows]
-    if unknown := [name for name in args.rows or () if name not in names]:
-        parser.error(
-            f"the preset {args.preset.name!r} has no row {unknown[0]!r}; its rows are:"
-            f" {', '.join(names)}"
-        )
-    if args.steps and args.preset.steps is None:
-        parser.error(
-            f"the rows of {args.preset.name!r} take their steps from the recipes: leave --steps"
-            " out, or end with: -- --max-steps N"
-        )
-    return args
 
 
 def row_commands(

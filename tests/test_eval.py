@@ -87,9 +87,7 @@ def test_published_means_belong_to_published_rows():
         assert mean == pytest.approx(table[name], abs=0.011), name
 
 
-def test_a_subset_averages_named_classes_and_hides_published_means(
-    cityscapes_root, tmp_path, capsys
-):
+def test_a_subset_averages_its_classes_and_hides_published_means(cityscapes_root, tmp_path, capsys):
     make_checkpoint(tmp_path / "last.pt")
     run(
         tmp_path / "last.pt",
@@ -129,6 +127,31 @@ def test_lists_splits_and_the_source(cityscapes_root, gta5_root, tmp_path, capsy
     assert "6 images of" in output
 
 
+def test_source_and_target_name_the_data_sets_too(cityscapes_root, gta5_root, tmp_path, capsys):
+    """--source is --gta5 and --target is --cityscapes, as in every script."""
+    make_checkpoint(tmp_path / "last.pt")
+    run(tmp_path / "last.pt", "--target", cityscapes_root)
+    run(tmp_path / "last.pt", "--source", gta5_root)
+    output = capsys.readouterr().out
+    assert f"3 images of {cityscapes_root}, split val" in output
+    assert f"6 images of {gta5_root}, full resolution" in output
+
+
+def test_a_checkpoint_is_read_once(cityscapes_root, tmp_path, monkeypatch):
+    """Reading is slow: a checkpoint has hundreds of MB."""
+    for name in ("a", "b"):
+        make_checkpoint(tmp_path / f"{name}.pt", name)
+    read, paths = evaluation_script.read_checkpoint, []
+    monkeypatch.setattr(
+        evaluation_script, "read_checkpoint", lambda path: paths.append(path) or read(path)
+    )
+    checkpoints = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    run(*checkpoints, "--cityscapes", cityscapes_root, "--pictures", tmp_path / "pictures")
+    assert paths == checkpoints
+    folders = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert folders == ["a-a", "b-b"]
+
+
 def test_discriminator_costs_are_those_of_table_2(cityscapes_root, tmp_path):
     make_checkpoint(tmp_path / "last.pt", discriminator="full")
     run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--json", tmp_path / "s.json")
@@ -160,4 +183,4 @@ class TestBadInput:
     def test_no_data_set(self, capsys):
         with pytest.raises(SystemExit):
             evaluation_script.parse_arguments(["x.pt"])
-        assert "--cityscapes --gta5" in capsys.readouterr().err
+        assert "--target/--cityscapes --source/--gta5" in capsys.readouterr().err

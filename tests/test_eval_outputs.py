@@ -28,9 +28,10 @@ def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words), "--workers", "0", "--device", "cpu"]))
 
 
-def test_the_official_script_finds_our_numbers_in_the_saved_predictions(
+def test_the_official_script_confirms_the_saved_predictions(
     checkpoint, cityscapes_root, tmp_path, monkeypatch
 ):
+    """The official evaluation of the saved predictions gives our numbers."""
     run(
         checkpoint,
         "--cityscapes",

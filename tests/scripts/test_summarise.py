@@ -94,14 +94,14 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
         "--output",
         tmp_path / "out",
         "--save",
-        "color",
+        "colour",
         "--no-legend",
     ]
     predict.main(
         predict.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"])
     )
     shown = np.array(Image.open(folder / "pictures" / frames[1] / "ada.png").convert("RGB"))
-    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_color.png"))
+    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_colour.png"))
     assert {tuple(color) for color in shown.reshape(-1, 3).tolist()} <= {
         tuple(color) for color in COLORS.tolist()
     }
@@ -134,13 +134,20 @@ def test_what_is_missing_is_said(folder, cityscapes_root):
     run(folder)
     page = (folder / "report.html").read_text()
     assert "Not trained and scored yet: ADA with seed 1; oracle." in page
-    assert "None: the scored images are not at hand" in page
-    assert "No scores along the way of source-only, ADA" in page
+    assert "None: the scored images are not available" in page
+    assert "No scores during training of source-only, ADA" in page
     assert "Segmentation loss" in page
     plan = json.loads((folder / "comparison.json").read_text())
-    (folder / "comparison.json").write_text(json.dumps(plan | {"one_seed": ["ADA", "oracle"]}))
+    (folder / "comparison.json").write_text(json.dumps(plan | {"single_seed": ["ADA"]}))
     run(folder)
     assert "Not trained and scored yet: oracle." in (folder / "report.html").read_text()
+
+
+def test_older_records_are_read(folder):
+    """A comparison.json of an earlier version says "one_seed"."""
+    record = json.loads((folder / "comparison.json").read_text())
+    (folder / "comparison.json").write_text(json.dumps(record | {"one_seed": ["ADA"]}))
+    assert entry.read_comparison(folder)["single_seed"] == ["ADA"]
 
 
 def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch):
@@ -161,7 +168,7 @@ def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch
 load = entry.load_predictor
 
 
-def test_a_folder_without_its_note_and_rows_that_it_does_not_name(folder):
+def test_a_folder_without_its_note_and_rows_not_named_in_it(folder):
     (folder / "comparison.json").unlink()
     run(folder, "--pictures", 0)
     table = (folder / "tables.md").read_text()

@@ -77,7 +77,8 @@ def test_twenty_lines_differ_in_color_or_dashes():
     assert len(set(styles)) == 20
 
 
-def test_bars_are_as_long_as_their_values_and_absent_ones_are_not_drawn():
+def test_bars_are_as_long_as_their_values():
+    """Absent values have no bar."""
     ours = Bars("ours", [20.0, 40.0, math.nan], [20.0, 30.0, math.nan], [20.0, 50.0, math.nan], 0)
     chart = ElementTree.fromstring(bar_chart(["road", "car", "train"], [ours], "IoU", "%"))
     bars = [rect for rect in chart.iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
@@ -94,13 +95,14 @@ def test_bars_are_as_long_as_their_values_and_absent_ones_are_not_drawn():
 def test_charts_side_by_side_can_have_one_scale():
     def end_of_axis(value: float) -> int:
         bars = Bars("ours", [value], [value], [value], 0)
-        chart = ElementTree.fromstring(bar_chart(["road"], [bars], "t", "%", highest=80))
+        chart = ElementTree.fromstring(bar_chart(["road"], [bars], "t", "%", x_max=80))
         return max(int(text) for text in texts(chart) if text.isdigit())
 
     assert end_of_axis(3.0) == end_of_axis(79.0) == 80
 
 
-def test_everything_lies_inside_the_picture_and_long_names_are_cut_but_told():
+def test_everything_lies_inside_the_picture():
+    """Long names are cut, and whole in the tooltip."""
     long = (
         "light LAB-ADA + class-mix self-training with rare class sampling, EMA teacher, no"
         " discriminator"
@@ -111,7 +113,7 @@ def test_everything_lies_inside_the_picture_and_long_names_are_cut_but_told():
             [long, "car"],
             [
                 Bars(long, [1.0, 2.0], [1, 2], [1, 2], 0),
-                Bars("b", [3.0, 1.0], [3, 1], [3, 1], 1, hollow=True),
+                Bars("b", [3.0, 1.0], [3, 1], [3, 1], 1, outlined=True),
             ],
             "t",
             "x",

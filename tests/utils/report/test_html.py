@@ -44,8 +44,10 @@ def row(name: str, mious: list[float], classes=tuple(range(19)), **more) -> Comp
     return ComparisonRow(name, scores, tuple(record | {"seed": seed} for seed in range(len(mious))))
 
 
-def page(rows, published=False, bands=None, strips=(), notes=None) -> str:
-    return report_page("Methods", rows, published, CLASSES, bands or {}, list(strips), notes or {})
+def page(rows, published=False, curves=None, image_rows=(), notes=None) -> str:
+    return report_page(
+        "Methods", rows, published, CLASSES, curves or {}, list(image_rows), notes or {}
+    )
 
 
 def rows_of(text: str, table: int) -> list[list[str]]:
@@ -79,11 +81,11 @@ class Balance(HTMLParser):
 @pytest.fixture(scope="module")
 def full() -> str:
     steps = np.array([10.0, 20.0])
-    bands = {
+    curves = {
         "loss/segmentation": {"ADA": SeedRange(steps, steps, steps, steps + 1, 2)},
         "val/miou": {},
     }
-    strips = [ImageRow("street <1>", [Picture("image", b"\xff\xd8jpeg"), Picture("ADA", PNG)])]
+    image_rows = [ImageRow("street <1>", [Picture("image", b"\xff\xd8jpeg"), Picture("ADA", PNG)])]
     notes = {
         "tables": ["Not trained and scored yet: oracle."],
         "curves": ["no <curves>"],
@@ -92,8 +94,8 @@ def full() -> str:
     return page(
         [row("source-only", [0.2]), row("ADA", [0.3, 0.32], warnings=["adapted on & scored"])],
         True,
-        bands,
-        strips,
+        curves,
+        image_rows,
         notes,
     )
 
@@ -122,7 +124,7 @@ def test_names_and_notes_are_text_not_tags(full):
         assert text in full
 
 
-def test_published_rows_stand_below_ours_of_that_name_and_are_marked(full):
+def test_published_rows_are_below_ours_of_that_name_and_marked(full):
     names = [cells[0] for cells in rows_of(full, 0)]
     assert names[:3] == ["source-only", "ADA", "ADA (published)"]
     assert sorted(names[3:]) == [
