@@ -2,7 +2,7 @@
 
 All show generated streets: methods.png (image, ground truth, each method), transfer.jpg (LAB color
 transfer) and curves.svg (scores during training if they were logged, else the loss).
-docs/images/carla_scores.png shows scores on real images; docs/results.md has its command.
+docs/images/carla_scores.png shows scores on real images; docs/research_log.md has its command.
 """
 
 import json

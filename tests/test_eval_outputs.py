@@ -53,9 +53,9 @@ def test_the_official_script_confirms_the_saved_predictions(
     predictions = [official.getPrediction(official.args, truth) for truth in truths]
     result = official.evaluateImgLists(predictions, truths, official.args)
     row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
-    theirs = [result["classScores"][name] for name in CLASS_NAMES]
-    assert sum(iou > 0.01 for iou in theirs) > 3
-    np.testing.assert_allclose(row["iou"], theirs, rtol=0, atol=1e-9)
+    official_iou = [result["classScores"][name] for name in CLASS_NAMES]
+    assert sum(iou > 0.01 for iou in official_iou) > 3
+    np.testing.assert_allclose(row["iou"], official_iou, rtol=0, atol=1e-9)
     assert row["miou"] == pytest.approx(result["averageScoreClasses"], abs=1e-9)
     assert cv2.imread(predictions[0], cv2.IMREAD_UNCHANGED).shape == (64, 128)
 

@@ -8,22 +8,10 @@ import pytest
 import train
 import train_da
 from scripts import reproduce
-from utils.report.comparison import ComparisonRow, comparison_tables, mean_and_deviation
 from utils.training.checkpoint import read_checkpoint
 
-TINY = [
-    "--crop-size",
-    "64",
-    "64",
-    "--batch-size",
-    "2",
-    "--workers",
-    "0",
-    "--device",
-    "cpu",
-    "--precision",
-    "fp32",
-]
+TINY = ["--crop-size", 64, 64, "--batch-size", 2, "--workers", 0]
+TINY += ["--device", "cpu", "--precision", "fp32"]
 
 
 def arguments(gta5, cityscapes, output, *more):
@@ -210,52 +198,6 @@ def test_steps_without_effect_are_refused(capsys):
     with pytest.raises(SystemExit):
         arguments("g", "c", "o", "--preset", "paper", "--steps", 5)
     assert "take their steps from the recipes" in capsys.readouterr().err
-
-
-def row(name, mious):
-    score = {
-        "pixel_accuracy": 0.5,
-        "pixel_accuracy_with_void": 0.4,
-        "mean_class_accuracy": 0.3,
-        "averaged": 19,
-        "warnings": [],
-    }
-    score |= {
-        "model_parameters": 12_054_042,
-        "model_gmac": 25.44,
-        "classes": list(range(19)),
-        "iou": [0.25] * 19,
-    }
-    record = {
-        "argv": ["train.py"],
-        "git": "abc",
-        "gpu": None,
-        "cpu": "x",
-        "torch": "2",
-        "seed": 0,
-        "settings": {"precision": "bf16"},
-    }
-    return ComparisonRow(
-        name, tuple(score | {"miou": miou} for miou in mious), (record,) * len(mious)
-    )
-
-
-def test_tables_have_means_and_deviations():
-    """Published rows are added only on request."""
-    tables = comparison_tables([row("ours", [0.30, 0.32])], published=True)
-    assert "31.00 ± 1.41" in tables["md"]
-    assert "light LAB-ADA (published)" in tables["md"]
-    assert r"31.00 $\pm$ 1.41" in tables["tex"]
-    assert tables["tex"].count(r"\\") == 1 + 5 + 1
-    both = comparison_tables(
-        [row("ours", [0.30, 0.32])], published=True, class_names=[f"class {c}" for c in range(19)]
-    )
-    assert both["tex"].count(r"\\") == (1 + 5 + 1) + (1 + 3 + 1)
-    cells = [[cell.strip() for cell in line.split("|")] for line in both["md"].splitlines()]
-    assert ["light LAB-ADA (published)", "87.68", "35.40"] in [line[1:4] for line in cells]
-    assert ["ours", "25.00 ± 0.00", "25.00 ± 0.00"] in [line[1:4] for line in cells]
-    assert "published" not in comparison_tables([row("ours", [0.3])], published=False)["md"]
-    assert mean_and_deviation([30.0]) == "30.00"
 
 
 def test_python_is_the_one_that_runs_the_script(monkeypatch):

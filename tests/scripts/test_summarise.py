@@ -16,6 +16,7 @@ from scripts import predict
 from scripts import summarise as entry
 from tests.conftest import write_cityscapes
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.records import run_record
 
 ROWS = {"source-only": "source-only", "ada": "ADA"}
 
@@ -29,16 +30,7 @@ def made(tmp_path_factory) -> Path:
     write_cityscapes(made / "cityscapes", {"val": 3})
     for seed, run in ((0, "source-only"), (1, "source-only"), (0, "ada")):
         last = write_checkpoint(made / f"comparison/seed{seed}/{run}/last.pt", name=run, seed=seed)
-        record = {
-            "argv": ["train.py"],
-            "git": "abc",
-            "gpu": None,
-            "cpu": "x",
-            "torch": "2",
-            "seed": seed,
-            "settings": {"precision": "bf16"},
-        }
-        (last.parent / "config.json").write_text(json.dumps([record]))
+        (last.parent / "config.json").write_text(json.dumps([run_record(seed)]))
         with SummaryWriter(str(last.parent)) as writer:
             for step in range(5):
                 writer.add_scalar("loss/segmentation", 3 - step / 2, step)

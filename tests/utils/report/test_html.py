@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from tests.helpers.records import run_record, score_row
 from utils.report.comparison import ComparisonRow
 from utils.report.curves import SeedRange
 from utils.report.html import ImageRow, Picture, report_page
@@ -16,32 +17,14 @@ CLASSES = [(f"class {c}", f"#{c:02x}0000") for c in range(19)]
 PNG = b"\x89PNG and so on"
 
 
-def row(name: str, mious: list[float], classes=tuple(range(19)), **more) -> ComparisonRow:
-    score = {
-        "pixel_accuracy": 0.5,
-        "pixel_accuracy_with_void": 0.4,
-        "mean_class_accuracy": 0.3,
-        "averaged": len(classes),
-        "warnings": [],
-    }
-    score |= {
-        "model_parameters": 12_054_042,
-        "model_gmac": 25.44,
-        "classes": list(classes),
-        "images": 12,
-        "split": "val",
-        "precision": "bf16",
-    } | more
-    record = {
-        "argv": ["train.py", "--name", "a <b>"],
-        "git": "abc",
-        "gpu": "H100",
-        "cpu": "x",
-        "torch": "2",
-        "settings": {"precision": "bf16"},
-    }
-    scores = tuple(score | {"miou": miou, "iou": [miou] * 18 + [float("nan")]} for miou in mious)
-    return ComparisonRow(name, scores, tuple(record | {"seed": seed} for seed in range(len(mious))))
+def row(name: str, mious: list[float], classes=tuple(range(19)), **changed) -> ComparisonRow:
+    protocol = {"images": 12, "split": "val", "classes": list(classes), "averaged": len(classes)}
+    scores = tuple(
+        score_row(miou, iou=[miou] * 18 + [float("nan")], **protocol, **changed) for miou in mious
+    )
+    argv = ["train.py", "--name", "a <b>"]
+    records = tuple(run_record(seed, argv=argv, gpu="H100") for seed in range(len(mious)))
+    return ComparisonRow(name, scores, records)
 
 
 def page(rows, published=False, curves=None, image_rows=(), notes=None) -> str:
