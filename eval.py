@@ -169,6 +169,7 @@ class EvaluatedModel:
 
 
 def load_model(path: Path, args: Namespace, device: torch.device) -> EvaluatedModel:
+    """Reads a checkpoint. Raises ValueError where it has other classes than Cityscapes' 19."""
     checkpoint = read_checkpoint(path)
     precision = choose_precision(args.precision, device)
     dtype, views = PRECISIONS[precision], TTA_PRESETS.get(args.tta, ())

@@ -115,6 +115,7 @@ def _expand(text: str, parts: dict[str, str]) -> str:
 
 
 def preset_names() -> list[str]:
+    """Names of the files in scripts/presets/."""
     return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
 
 

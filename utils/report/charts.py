@@ -256,13 +256,13 @@ def _text(
     max_width: float = math.inf,
 ) -> str:
     """``text``, cut short where it is wider than ``max_width``; the pointer then shows it all."""
-    shown = text
-    while text_width(shown) > max_width:
-        shown = shown.removesuffix("…")[:-1].rstrip() + "…"
-    title = f"<title>{escape(text)}</title>" if shown != text else ""
+    visible = text
+    while text_width(visible) > max_width:
+        visible = visible.removesuffix("…")[:-1].rstrip() + "…"
+    title = f"<title>{escape(text)}</title>" if visible != text else ""
     return (
         f'<text x="{x:.1f}" y="{y:.1f}" fill="{color}" text-anchor="{anchor}">'
-        f"{title}{escape(shown)}</text>"
+        f"{title}{escape(visible)}</text>"
     )
 
 

@@ -16,8 +16,8 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ]
 
     def line(cells: Sequence[str]) -> str:
-        first, *others = map(str, cells)
-        padded = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        first, *numbers = map(str, cells)
+        padded = [cell.rjust(width) for cell, width in zip(numbers, widths[1:], strict=True)]
         return f"| {' | '.join([first.ljust(widths[0]), *padded])} |"
 
     rule = [":" + "-" * (widths[0] - 1), *("-" * (width - 1) + ":" for width in widths[1:])]
