@@ -172,7 +172,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         required=True,
         help="target, in the layout of Cityscapes",
     )
-    add_run_arguments(parser)
+    add_comparison_arguments(parser)
     args = parser.parse_args(argv)
     names = [row.name for row in args.preset.rows]
     if unknown := [name for name in args.rows or () if name not in names]:
@@ -188,7 +188,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return args
 
 
-def add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         type=non_negative_int,
