@@ -36,6 +36,7 @@ def run(*arguments):
 
 
 def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root, tmp_path, capsys):
+    """The JSON file has the confusion matrix of Predictor over the split, unresized."""
     model = make_checkpoint(tmp_path / "last.pt")
     run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--json", tmp_path / "scores.json")
     row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
@@ -61,6 +62,7 @@ def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root,
 
 
 def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys):
+    """Costs stand in the row of their network only."""
     make_checkpoint(tmp_path / "a.pt", "supervised")
     make_checkpoint(tmp_path / "b.pt", "adapted", discriminator="light")
     run(tmp_path / "a.pt", tmp_path / "b.pt", "--cityscapes", cityscapes_root)
@@ -106,7 +108,8 @@ def test_a_subset_averages_its_classes_and_hides_published_means(cityscapes_root
     assert "47.30" not in capsys.readouterr().out
 
 
-def test_warnings(cityscapes_root, tmp_path, capsys):
+def test_misleading_scores_have_warnings(cityscapes_root, tmp_path, capsys):
+    """Scored images that were trained on, and a checkpoint that was chosen with labels."""
     names = cityscapes(cityscapes_root, "val").names
     make_checkpoint(tmp_path / "best.pt", images=names[:2], chosen_with_labels=True)
     run(tmp_path / "best.pt", "--cityscapes", cityscapes_root)
@@ -115,7 +118,8 @@ def test_warnings(cityscapes_root, tmp_path, capsys):
     assert "report last.pt" in output
 
 
-def test_lists_splits_and_the_source(cityscapes_root, gta5_root, tmp_path, capsys):
+def test_flags_select_the_scored_images(cityscapes_root, gta5_root, tmp_path, capsys):
+    """--list, --split and --gta5 decide which images are scored."""
     make_checkpoint(tmp_path / "last.pt")
     (tmp_path / "one.txt").write_text("lindau/lindau_000001_000019_leftImg8bit.png\n")
     run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--list", tmp_path / "one.txt")

@@ -92,7 +92,8 @@ def test_scores_are_those_of_the_plain_network(checkpoint, cityscapes_root, tmp_
         )
 
 
-def test_pictures_of_where_it_fails(checkpoint, cityscapes_root, tmp_path):
+def test_pictures_show_the_mistakes(checkpoint, cityscapes_root, tmp_path):
+    """The confusion matrix, and four columns for each of the worst images."""
     run(checkpoint, "--cityscapes", cityscapes_root, "--pictures", tmp_path / "pictures")
     shapes = {path.name: cv2.imread(str(path)).shape for path in (tmp_path / "pictures").iterdir()}
     assert shapes.keys() == {"confusion_matrix.png", "worst_images.png"}
@@ -100,6 +101,7 @@ def test_pictures_of_where_it_fails(checkpoint, cityscapes_root, tmp_path):
 
 
 def test_augmented_scores_carry_their_name(checkpoint, cityscapes_root, capsys):
+    """Scores with test-time augmentation are not compared with others by mistake."""
     run(checkpoint, "--cityscapes", cityscapes_root, "--tta", "flip")
     printed = capsys.readouterr().out
     assert "| net (flip)" in printed
@@ -109,6 +111,7 @@ def test_augmented_scores_carry_their_name(checkpoint, cityscapes_root, capsys):
 def test_hidden_labels_give_predictions_and_no_scores(
     checkpoint, cityscapes_root, tmp_path, capsys
 ):
+    """The split test: no label is opened, its gtFine folder does not exist."""
     (cityscapes_root / "leftImg8bit/val").rename(cityscapes_root / "leftImg8bit/test")
     run(
         checkpoint,
@@ -138,7 +141,8 @@ def test_hidden_labels_refuse_scores(checkpoint, cityscapes_root, words, message
     assert message in capsys.readouterr().err
 
 
-def test_an_unwritable_place_shows_before_the_work(checkpoint, cityscapes_root, tmp_path):
+def test_an_unwritable_folder_is_an_error_before_the_scoring(checkpoint, cityscapes_root, tmp_path):
+    """The error comes before the scoring, which can take hours."""
     (tmp_path / "file").write_text("")
     for flag in ("--save-predictions", "--pictures"):
         with pytest.raises(OSError, match="Cannot write into .*choose another"):

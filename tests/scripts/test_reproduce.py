@@ -30,6 +30,7 @@ def arguments(gta5, cityscapes, output, *more):
 
 @pytest.mark.parametrize("preset", reproduce.preset_names())
 def test_every_command_is_one_that_its_script_takes(preset, capsys):
+    """The training scripts parse every command of every preset."""
     reproduce.main(
         arguments("some where/g", "c", "out", "--preset", preset, "--dry-run", "--seeds", 0, 3)
     )
@@ -46,6 +47,7 @@ def test_every_command_is_one_that_its_script_takes(preset, capsys):
 
 
 def test_rows_share_everything_but_the_method():
+    """Rows of one table differ in nothing else."""
     preset = reproduce.preset_argument("small")
     values = {"gta5": "g", "cityscapes": "c", "steps": 9, "twice_steps": 18, "output": "o"}
     parsed = []
@@ -133,6 +135,7 @@ def test_a_row_that_fails_says_so_and_keeps_the_others(gta5_root, cityscapes_roo
 
 
 def test_a_stopped_row_is_not_scored(tmp_path, monkeypatch):
+    """A checkpoint that is not finished ends the comparison."""
     monkeypatch.setattr(reproduce, "run_command", lambda command: None)
     monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": False})
     with pytest.raises(ChildProcessError, match="stopped before its end"):

@@ -103,6 +103,7 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
 
 
 def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
+    """Neither data nor checkpoints are needed once the pictures are drawn."""
     run(folder)
     before = {
         name: (folder / name).read_text()
@@ -121,7 +122,8 @@ def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
     assert {name: (folder / name).read_text() for name in before} == before
 
 
-def test_what_is_missing_is_said(folder, cityscapes_root):
+def test_the_report_names_what_is_missing(folder, cityscapes_root):
+    """The report names rows and seeds without scores, curves or pictures."""
     shutil.rmtree(cityscapes_root)
     run(folder)
     page = (folder / "report.html").read_text()
@@ -179,6 +181,7 @@ def test_scores_of_other_images_are_refused(folder):
 
 
 def test_nothing_to_summarise(tmp_path):
+    """An absent folder and one without scores."""
     with pytest.raises(FileNotFoundError, match="No folder"):
         run(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="Nothing scored under"):

@@ -26,6 +26,7 @@ def texts(chart: ElementTree.Element) -> list[str]:
 
 @pytest.mark.parametrize("highest", [1e-4, 0.07, 0.3, 1, 5.9, 10, 34.9, 99.99, 100, 101, 25_000])
 def test_ticks_are_round_few_and_reach_far_enough(highest):
+    """Multiples of 1, 2, 2.5 or 5 times a power of ten, at most six."""
     found = ticks(highest)
     assert found[0] == 0
     assert highest <= found[-1] * (1 + 1e-9)
@@ -93,6 +94,8 @@ def test_bars_are_as_long_as_their_values():
 
 
 def test_charts_side_by_side_can_have_one_scale():
+    """x_max makes the axes equal."""
+
     def end_of_axis(value: float) -> int:
         bars = Bars("ours", [value], [value], [value], 0)
         chart = ElementTree.fromstring(bar_chart(["road"], [bars], "t", "%", x_max=80))
