@@ -1,9 +1,8 @@
-"""Draws the pictures of README and docs anew, all from generated streets: out of the folder of a
-finished demo run.
+"""Draws the pictures of README and docs from the folder of a finished demo.
 
-methods.png (image, ground truth, each method), transfer.jpg (the LAB color transfer) and
-curves.svg (the score along the way where it was logged, else the loss).
-docs/images/carla_scores.png is of real frames' scores and has its own command: docs/results.md.
+All show generated streets: methods.png (image, ground truth, each method), transfer.jpg (LAB color
+transfer) and curves.svg (scores during training if they were logged, else the loss).
+docs/images/carla_scores.png shows scores on real images; docs/research_log.md has its command.
 """
 
 import json
@@ -11,6 +10,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 from PIL import Image
@@ -20,15 +20,17 @@ from utils.options.parser import new_parser, user_errors_without_traceback
 
 EPILOG = """examples:
   python -m scripts.draw_documentation checkpoints/demo
-  a run whose curves are scores, with three seeds as bands:
-    python -m scripts.reproduce --preset demo --seeds 0 1 2 --gta5 demo_data/gta5 --cityscapes demo_data/cityscapes --output checkpoints/streets \\
+  a run whose curves are scores, with the range of three seeds:
+    python -m scripts.reproduce --preset demo --seeds 0 1 2 --output checkpoints/streets \\
+        --gta5 demo_data/gta5 --cityscapes demo_data/cityscapes \\
         -- --cityscapes demo_data/cityscapes --validate-every 50
 """
-STREETS = 5
+NUM_STREETS = 5
 CURVES = ("curves_val_miou.svg", "curves_loss_segmentation.svg")
+"""In order of preference."""
 
 
-def parse_arguments(argv: list[str] | None = None):
+def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument(
         "folder",
@@ -41,74 +43,64 @@ def parse_arguments(argv: list[str] | None = None):
         type=Path,
         default=Path("docs/images"),
         metavar="DIR",
-        help="where the pictures go",
+        help="folder of the pictures",
     )
     return parser.parse_args(argv)
 
 
 def run(*words: object) -> None:
-    """Runs a script of ours. Raises ChildProcessError where it fails."""
+    """Runs a script of this project. Raises ChildProcessError where it fails."""
     command = ["-m", *map(str, words)]
     print(f"$ python {shlex.join(command)}", flush=True)
-    if subprocess.run(
-        [sys.executable, *command], check=False, stdout=subprocess.DEVNULL
-    ).returncode:
+    done = subprocess.run([sys.executable, *command], check=False, stdout=subprocess.DEVNULL)
+    if done.returncode:
         raise ChildProcessError(
             "The command above failed; its message says why. No picture was changed by it."
         )
 
 
-def main(args) -> None:
-    note = args.folder / "comparison.json"
-    if not note.is_file():
+def read_demo(folder: Path) -> tuple[Path, Path, list[Path]]:
+    """The source and target roots of a demo, and the checkpoints of its rows.
+
+    Raises FileNotFoundError where the demo is not finished, ValueError for other data sets.
+    """
+    record = folder / "comparison.json"
+    if not record.is_file():
         raise FileNotFoundError(
-            f"No {note}. Expected the folder of a finished demo: run ./scripts/demo.sh"
-            f" {args.folder}"
+            f"No {record}. Expected the folder of a finished demo: run ./scripts/demo.sh {folder}"
         )
-    plan = json.loads(note.read_text())
-    if not (Path(plan["cityscapes"]).parent / "demo.json").is_file():
+    comparison = json.loads(record.read_text())
+    source, target = Path(comparison["gta5"]), Path(comparison["cityscapes"])
+    if not (target.parent / "demo.json").is_file():
         raise ValueError(
-            f"{args.folder} was trained on {plan['cityscapes']}, which scripts.make_demo_data did"
-            " not draw. Give a demo's folder."
+            f"{folder} was trained on {target}, which scripts.make_demo_data did not draw. Give a"
+            " demo's folder."
         )
-    checkpoints = [args.folder / f"seed0/{row}/last.pt" for row in plan["rows"]]
+    checkpoints = [folder / f"seed0/{row}/last.pt" for row in comparison["rows"]]
     absent = [path for path in checkpoints if not path.is_file()]
     if absent:
         raise FileNotFoundError(
-            f"No {absent[0]}. The demo is not finished: give its command again, and it goes on."
+            f"No {absent[0]}. The demo is not finished: give its command again, and it continues."
         )
-    streets = sorted(Path(plan["cityscapes"]).glob("leftImg8bit/val/*/*.png"))[:STREETS]
+    return source, target, checkpoints
+
+
+def main(args: Namespace) -> None:
+    source, target, checkpoints = read_demo(args.folder)
+    streets = sorted(target.glob("leftImg8bit/val/*/*.png"))[:NUM_STREETS]
     output_folder(args.output)
 
     run("scripts.summarise", args.folder)
     drawn = args.folder / "documentation"
-    labels = Path(plan["cityscapes"]) / "gtFine"
-    run(
-        "scripts.predict",
-        *streets,
-        "--labels",
-        labels,
-        "--compare",
-        *checkpoints,
-        "--output",
-        drawn,
-    )
-    roots = ("--gta5", plan["gta5"], "--cityscapes", plan["cityscapes"])
-    run(
-        "scripts.preview_transfer",
-        *roots,
-        "--rows",
-        3,
-        "--width",
-        300,
-        "--output",
-        drawn / "transfer.png",
-    )
+    compared = ["--labels", target / "gtFine", "--compare", *checkpoints, "--output", drawn]
+    run("scripts.predict", *streets, *compared)
+    roots = ["--gta5", source, "--cityscapes", target]
+    layout = ["--rows", 3, "--width", 300, "--output", drawn / "transfer.png"]
+    run("scripts.preview_transfer", *roots, *layout)
 
-    # Small enough for a page: flat colors as a palette, photographs as a JPEG.
-    Image.open(drawn / "comparison.png").quantize(256).save(
-        args.output / "methods.png", optimize=True
-    )
+    # Small files for the pages: flat colors with a palette, photographs as JPEG.
+    methods = Image.open(drawn / "comparison.png").quantize(256)
+    methods.save(args.output / "methods.png", optimize=True)
     Image.open(drawn / "transfer.png").save(args.output / "transfer.jpg", quality=88)
     curves = next(args.folder / name for name in CURVES if (args.folder / name).is_file())
     shutil.copyfile(curves, args.output / "curves.svg")

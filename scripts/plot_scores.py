@@ -1,44 +1,39 @@
-"""Draws how a score went on during training: one curve a run, out of the TensorBoard events of its
-folder.
-"""
+"""Draws a scalar over the training steps, a curve a run, from TensorBoard events."""
 
+from argparse import Namespace
 from pathlib import Path
 
-from utils.files import output_folder
+from utils.files import output_folder, write_file
 from utils.options.parser import new_parser, user_errors_without_traceback
-from utils.report.curves import Curve, read_curves
+from utils.report.charts import Line, line_chart
+from utils.report.curves import Curve, read_curves, seed_range
 
 EPILOG = """example:
-  python -m scripts.plot_scores checkpoints/carla/* --output scores.png
+  python -m scripts.plot_scores checkpoints/carla/seed0/* --percent --output scores.svg
 """
 
 
-def parse_arguments(argv: list[str] | None = None):
+def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument(
-        "runs",
-        type=Path,
-        nargs="+",
-        metavar="RUN",
-        help="run folders; what is no folder is passed over",
+        "runs", type=Path, nargs="+", metavar="RUN", help="run folders; other files are skipped"
     )
     parser.add_argument("--scalar", default="val/miou", help="name of the scalar in TensorBoard")
     parser.add_argument(
         "--percent", action="store_true", help="the scalar is a fraction of 1: draw it in percent"
     )
-    parser.add_argument("--title", default="", help="above the picture")
+    parser.add_argument("--title", default="", help="heading of the chart; default: the scalar")
     parser.add_argument(
-        "--output",
-        type=Path,
-        metavar="FILE",
-        default=Path("scores.png"),
-        help="PNG or SVG to write",
+        "--output", type=Path, metavar="FILE.svg", default=Path("scores.svg"), help="SVG to write"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.output.suffix.lower() != ".svg":
+        parser.error(f"--output {args.output}: expected a name that ends with .svg")
+    return args
 
 
 def read_curve(run: Path, scalar: str) -> Curve:
-    """One scalar of a run. Raises ValueError when the run has none of that name."""
+    """One scalar of a run. Raises ValueError where the run has none of that name."""
     curves = read_curves(run)
     if scalar not in curves:
         raise ValueError(
@@ -48,37 +43,28 @@ def read_curve(run: Path, scalar: str) -> Curve:
     return curves[scalar]
 
 
-def main(args) -> None:
-    try:
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ValueError(
-            "Drawing needs matplotlib: pip install matplotlib (it is among requirements-dev.txt)."
-        ) from error
+def chart_line(name: str, curve: Curve, factor: float) -> Line:
+    """The finite values of a curve, times ``factor``. Raises ValueError where there are none."""
+    finite = seed_range([curve])  # of one run: no band; long runs are averaged over intervals
+    if finite is None:
+        raise ValueError(f"{name}: all {len(curve.values)} values are infinite or not a number.")
+    values = (factor * finite.mean).tolist()
+    return Line(name, finite.steps.tolist(), values, values, values)
+
+
+def main(args: Namespace) -> None:
     output_folder(args.output.absolute().parent)
-    curves = {run.name: read_curve(run, args.scalar) for run in args.runs if run.is_dir()}
-    if not curves:
+    runs = [run for run in args.runs if run.is_dir()]
+    if not runs:
         raise ValueError(
             f"None of {[str(run) for run in args.runs]} is a run folder. Expected folders such as"
             " checkpoints/NAME."
         )
-    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
-    for (name, (steps, values)), style in zip(
-        curves.items(), ("-", "--", "-.", ":") * len(curves), strict=False
-    ):
-        axes.plot(
-            steps,
-            [100 * value if args.percent else value for value in values],
-            style,
-            marker=".",
-            label=name,
-        )
-    axes.set(xlabel="step", ylabel=args.scalar + (", %" if args.percent else ""), title=args.title)
-    axes.set_ylim(bottom=0)
-    axes.grid(alpha=0.3)
-    figure.legend(loc="outside right upper")
-    figure.savefig(args.output, dpi=110)
-    print(f"Drew {len(curves)} curves into {args.output}")
+    factor, unit = (100, ", %") if args.percent else (1, "")
+    lines = [chart_line(run.name, read_curve(run, args.scalar), factor) for run in runs]
+    chart = line_chart(lines, args.title or args.scalar, "step", args.scalar + unit)
+    write_file(args.output, chart.encode())
+    print(f"Drew {len(lines)} curves into {args.output}")
 
 
 if __name__ == "__main__":

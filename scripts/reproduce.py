@@ -1,18 +1,18 @@
-"""Trains and scores every row of a comparison, for several seeds, and writes its tables and report.
-Run again, it goes on where it was stopped.
+"""Trains and scores every row of a comparison for several seeds, then writes tables and a report.
 
-Presets: 'paper' is Tables I and II on GTA5 and Cityscapes, with the paper's lists (a GPU's work of
-days). 'small' is the same ladder on a small pair of data sets, BiSeNet-18 from scratch, 1,000 steps
-at 128x256 (docs/results.md). 'demo' is shorter still, for generated streets. 'beyond' goes further
-than the paper, to self-training, on the small pair; 'beyond-gpu' is its main rows at full size on a
-GPU. Each row is a command of train.py or train_da.py and one of eval.py; --dry-run prints them and
-does nothing. At the end scripts.summarise makes tables and report; run alone, it makes them again.
+Started again, it continues where it was stopped. A row is a command of train.py or train_da.py and
+one of eval.py; --dry-run prints them. Tables and report are made by scripts.summarise.
 """
 
+import argparse
 import shlex
+import string
 import subprocess
 import sys
+import tomllib
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from utils.files import output_folder, write_json
 from utils.options.parser import (
@@ -21,30 +21,174 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
-from utils.presets import DEFAULT_STEPS, PRESETS, Preset, Row
 from utils.training.checkpoint import read_checkpoint
 
 EPILOG = """examples:
-  python -m scripts.reproduce --preset paper --gta5 $GTA5 --cityscapes $CITYSCAPES --seeds 0 1 2 --output checkpoints/paper
-  python -m scripts.reproduce --preset small --gta5 $CARLA --cityscapes $CITYSCAPES_SMALL --classes carla13 --output checkpoints/carla
+  python -m scripts.reproduce --preset paper --gta5 $GTA5 --cityscapes $CITYSCAPES --seeds 0 1 2 \\
+      --output checkpoints/paper
+  python -m scripts.reproduce --preset small --gta5 $CARLA --cityscapes $CITYSCAPES_SMALL \\
+      --classes carla13 --output checkpoints/carla
   what follows -- goes to every training command:
-  python -m scripts.reproduce --preset demo --gta5 demo_data/gta5 --cityscapes demo_data/cityscapes -- --device cpu --workers 1
+  python -m scripts.reproduce --preset demo --gta5 demo_data/gta5 \\
+      --cityscapes demo_data/cityscapes -- --device cpu --workers 1
 """
+PRESET_FOLDER = Path(__file__).with_name("presets")
+OLD_PRESETS = {"beyond": "extended", "beyond-gpu": "extended-gpu"}
+PLACEHOLDERS = {"gta5", "cityscapes", "steps", "twice_steps", "output"}
+"""Filled into commands: data sets, steps of a row and twice as many, the seed's folder."""
 
 
-def parse_arguments(argv: list[str] | None = None):
-    parser = new_parser(__doc__, EPILOG)
-    parser.add_argument("--preset", choices=tuple(PRESETS), default="demo", help="which comparison")
+@dataclass(frozen=True)
+class Row:
+    """A row: its training command without the arguments that all rows share."""
+
+    name: str
+    command: str
+    scored: bool = True
+    """False: trained as a start for other rows, and in no table."""
+    single_seed: bool = False
+    """True: trained with the first of the seeds only."""
+
+    @property
+    def folder(self) -> str:
+        """ "source-only + LAB" -> "source-only-lab"."""
+        return self.name.lower().replace(" + ", "-").replace(" ", "-")
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A comparison: its rows and the arguments that their commands share."""
+
+    name: str
+    description: str
+    rows: tuple[Row, ...]
+    steps: int | None = None
+    """Default of --steps; None: the steps are those of the recipes."""
+    common: str = ""
+    """Arguments of every training command."""
+    evaluation: str = ""
+    """Arguments of every evaluation command."""
+    published: bool = False
+    """Whether tables show the paper's rows too."""
+
+
+def read_preset(path: Path) -> Preset:
+    """Reads a preset from TOML: the fields of ``Preset``, and [parts] that commands can name.
+
+    Raises ValueError for unknown fields and placeholders.
+    """
+    try:
+        content = tomllib.loads(path.read_text())
+        parts = content.pop("parts", {})
+        rows = [
+            Row(**row | {"command": _expand(row["command"], parts)}) for row in content.pop("rows")
+        ]
+        preset = Preset(path.stem, rows=tuple(rows), **content)
+    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+        raise ValueError(
+            f"{path} is no preset ({error}). Compare it with {PRESET_FOLDER / 'demo.toml'}."
+        ) from error
+    fields = placeholders(preset)
+    if unknown := fields - PLACEHOLDERS:
+        raise ValueError(
+            f"{path} names {{{min(unknown)}}}. Expected one of its parts, or of"
+            f" {', '.join(sorted(PLACEHOLDERS))}."
+        )
+    if preset.steps is None and fields & {"steps", "twice_steps"}:
+        raise ValueError(f"{path} uses {{steps}} without a default. Add a line: steps = 1_000")
+    return preset
+
+
+def placeholders(preset: Preset) -> set[str]:
+    """The names in braces in the commands of a preset."""
+    texts = (preset.common, *(row.command for row in preset.rows))
+    fields = (field for text in texts for _, field, _, _ in string.Formatter().parse(text))
+    return {field for field in fields if field is not None}
+
+
+def _expand(text: str, parts: dict[str, str]) -> str:
+    """Replaces the names of ``parts`` in braces by their texts, also inside parts."""
+    for _ in range(len(parts)):
+        for name, part in parts.items():
+            text = text.replace(f"{{{name}}}", part)
+    return text
+
+
+def preset_names() -> list[str]:
+    """Names of the files in scripts/presets/."""
+    return sorted(path.stem for path in PRESET_FOLDER.glob("*.toml"))
+
+
+def preset_argument(word: str) -> Preset:
+    """An argparse type: the name of a preset, or the path of a TOML file."""
+    if word in OLD_PRESETS:
+        raise argparse.ArgumentTypeError(f"{word!r} is now called {OLD_PRESETS[word]!r}")
+    path = Path(word) if word.endswith(".toml") else PRESET_FOLDER / f"{word}.toml"
+    if not path.is_file():
+        raise argparse.ArgumentTypeError(
+            f"no preset {word!r}: expected one of {', '.join(preset_names())}, or a FILE.toml"
+        )
+    try:
+        return read_preset(path)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def describe_presets() -> str:
+    """A line for each preset, for the help."""
+    presets = [read_preset(PRESET_FOLDER / f"{name}.toml") for name in preset_names()]
+    lines = [
+        f"  {preset.name:13} {preset.description}"
+        + (f"; {preset.steps:,} steps" if preset.steps else "")
+        for preset in presets
+    ]
+    return "\n".join(["presets (scripts/presets/*.toml):", *lines])
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = new_parser(f"{__doc__}\n{describe_presets()}", EPILOG)
     parser.add_argument(
-        "--gta5", type=Path, metavar="ROOT", required=True, help="the source, in the GTA5 tree"
+        "--preset",
+        type=preset_argument,
+        default="demo",
+        metavar="NAME|FILE.toml",
+        help="which comparison",
     )
     parser.add_argument(
-        "--cityscapes",
+        "--source",
+        "--gta5",
+        dest="gta5",
         type=Path,
         metavar="ROOT",
         required=True,
-        help="the target, in the Cityscapes tree",
+        help="labelled source, in the layout of GTA5",
     )
+    parser.add_argument(
+        "--target",
+        "--cityscapes",
+        dest="cityscapes",
+        type=Path,
+        metavar="ROOT",
+        required=True,
+        help="target, in the layout of Cityscapes",
+    )
+    add_comparison_arguments(parser)
+    args = parser.parse_args(argv)
+    names = [row.name for row in args.preset.rows]
+    if unknown := [name for name in args.rows or () if name not in names]:
+        parser.error(
+            f"the preset {args.preset.name!r} has no row {unknown[0]!r}; its rows are:"
+            f" {', '.join(names)}"
+        )
+    if args.steps and args.preset.steps is None:
+        parser.error(
+            f"the rows of {args.preset.name!r} take their steps from the recipes: leave --steps"
+            " out, or end with: -- --max-steps N"
+        )
+    return args
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds",
         type=non_negative_int,
@@ -53,22 +197,14 @@ def parse_arguments(argv: list[str] | None = None):
         metavar="SEED",
         help="every row is trained once with each",
     )
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="only these rows, by name")
-    parser.add_argument(
-        "--steps",
-        type=positive_int,
-        help=(
-            f"steps of a row; default: {DEFAULT_STEPS['small']} (small), {DEFAULT_STEPS['demo']}"
-            f" after a start of as many (demo), {DEFAULT_STEPS['beyond']} (beyond),"
-            f" {DEFAULT_STEPS['beyond-gpu']} (beyond-gpu). 'paper' has the recipe's own"
-        ),
-    )
+    parser.add_argument("--rows", nargs="+", metavar="ROW", help="train only the rows named")
+    parser.add_argument("--steps", type=positive_int, help="steps of a row; default: the preset's")
     parser.add_argument(
         "--classes",
         nargs="+",
         default=["19"],
         metavar="SUBSET|NAME",
-        help="classes that the means are taken over, as in eval.py",
+        help="classes that means are taken over, as in eval.py",
     )
     parser.add_argument(
         "--output",
@@ -77,82 +213,56 @@ def parse_arguments(argv: list[str] | None = None):
         metavar="FOLDER",
         help="receives FOLDER/seedN/ROW, the tables and report.html",
     )
-    parser.add_argument("--dry-run", action="store_true", help="print the commands and do nothing")
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument(
         "training",
         nargs="*",
         metavar="-- ARGUMENT",
         help="further arguments of every training command, after --",
     )
-    args = parser.parse_args(argv)
-    names = [row.name for row in PRESETS[args.preset].rows]
-    unknown = [name for name in args.rows or () if name not in names]
-    if unknown:
-        parser.error(
-            f"the preset {args.preset!r} has no row {unknown[0]!r}; its rows are:"
-            f" {', '.join(names)}"
-        )
-    return args
-
-
-def folder_name(row: str) -> str:
-    """A row's name as a folder: "source-only + LAB" -> "source-only-lab"."""
-    return row.lower().replace(" + ", "-").replace(" ", "-")
 
 
 def row_commands(
     preset: Preset,
     row: Row,
-    output: Path,
-    values: dict[str, object],
+    seed: int,
+    values: dict[str, Any],
     classes: list[str],
-    more: list[str],
+    training: list[str],
 ) -> list[list[str]]:
-    """The training command of a row, and the evaluation command where it is scored, as words.
-    ``output``: the folder of the seed.
+    """The training command of a row as words, then its evaluation command if it is scored.
+
+    ``values``: of the PLACEHOLDERS; ``training``: further arguments of the training command.
     """
-    fill = {name: shlex.quote(str(value)) for name, value in {**values, "output": output}.items()}
-    words = shlex.split(f"{row.command} {preset.common}".format(**fill))
-    run = output / folder_name(row.name)
-    train = [
-        *words,
-        "--seed",
-        str(values["seed"]),
-        "--output",
-        str(output),
-        "--name",
-        run.name,
-        *more,
-    ]
+    quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
+    words = shlex.split(f"{row.command} {preset.common}".format(**quoted))
+    output = Path(values["output"])
+    train = [*words, "--seed", str(seed), "--output", str(output), "--name", row.folder, *training]
     if not row.scored:
         return [train]
-    evaluate = [
-        "eval.py",
-        str(run / "last.pt"),
-        "--cityscapes",
-        str(values["cityscapes"]),
-        *shlex.split(preset.evaluation),
-    ]
-    return [train, [*evaluate, "--classes", *classes, "--json", str(run.with_suffix(".json"))]]
+    checkpoint, scores = output / row.folder / "last.pt", output / f"{row.folder}.json"
+    evaluate = ["eval.py", str(checkpoint), "--cityscapes", str(values["cityscapes"])]
+    evaluate += [*shlex.split(preset.evaluation), "--classes", *classes, "--json", str(scores)]
+    return [train, evaluate]
 
 
 def run_command(command: list[str], show: bool = True) -> None:
-    """Raises ChildProcessError where the command fails."""
+    """Runs a command of this project. Raises ChildProcessError where it fails."""
     if show:
         print(f"\n$ python {shlex.join(command)}", flush=True)
     code = subprocess.run([sys.executable, *command], check=False).returncode
     if code:
         raise ChildProcessError(
-            f"{command[0]} ended with {code}; see above. Mend its cause and run this again: what is"
-            " finished is kept."
+            f"{command[0]} ended with {code}; see above. Fix its cause and run this again: finished"
+            " rows are kept."
         )
 
 
 def run_row(commands: list[list[str]], run: Path) -> None:
-    """Trains one row, on from where it was, and scores it; what is finished is left alone. Raises
-    ChildProcessError.
+    """Trains a row, from its last checkpoint if there is one, and scores it.
 
-    A row whose scores and record are there is finished, also where its checkpoint no longer is.
+    A row with scores and config.json is finished, even if its checkpoint has been deleted. Raises
+    ChildProcessError where a command fails or the training is stopped.
     """
     train, *evaluation = commands
     last = run / "last.pt"
@@ -167,47 +277,41 @@ def run_row(commands: list[list[str]], run: Path) -> None:
             run_command(command)
 
 
-def write_plan(args, preset: Preset) -> None:
-    """Notes in comparison.json what scripts.summarise cannot see in the run folders."""
-    evaluation = shlex.split(preset.evaluation)
+def write_comparison(args: argparse.Namespace) -> None:
+    """Writes comparison.json: what scripts.summarise cannot read from the run folders."""
+    preset, evaluation = args.preset, shlex.split(args.preset.evaluation)
     list_file = evaluation[evaluation.index("--list") + 1] if "--list" in evaluation else None
-    rows = {folder_name(row.name): row.name for row in preset.rows if row.scored}
-    plan = {
-        "preset": args.preset,
+    content = {
+        "preset": preset.name,
         "published": preset.published,
-        "rows": rows,
-        "one_seed": [row.name for row in preset.rows if row.one_seed],
+        "rows": {row.folder: row.name for row in preset.rows if row.scored},
+        "single_seed": [row.name for row in preset.rows if row.single_seed],
+        "cityscapes": str(args.cityscapes),
+        "gta5": str(args.gta5),
+        "list": list_file,
     }
-    write_json(
-        output_folder(args.output) / "comparison.json",
-        plan | {"cityscapes": str(args.cityscapes), "gta5": str(args.gta5), "list": list_file},
-    )
+    write_json(output_folder(args.output) / "comparison.json", content)
 
 
-def main(args) -> None:
-    preset = PRESETS[args.preset]
-    steps = args.steps or DEFAULT_STEPS[args.preset]
+def main(args: argparse.Namespace) -> None:
+    preset = args.preset
+    steps = args.steps or preset.steps or 0
+    roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
     if not args.dry_run:
-        write_plan(args, preset)
+        write_comparison(args)
     for seed in args.seeds:
-        values = {
-            "gta5": args.gta5,
-            "cityscapes": args.cityscapes,
-            "seed": seed,
-            "steps": steps,
-            "twice": 2 * steps,
-        }
         output = args.output / f"seed{seed}"
+        values = {**roots, "steps": steps, "twice_steps": 2 * steps, "output": output}
         for row in preset.rows:
-            if (args.rows and row.name not in args.rows) or (
-                row.one_seed and seed != args.seeds[0]
-            ):
+            if args.rows and row.name not in args.rows:
                 continue
-            commands = row_commands(preset, row, output, values, args.classes, args.training)
+            if row.single_seed and seed != args.seeds[0]:
+                continue
+            commands = row_commands(preset, row, seed, values, args.classes, args.training)
             if args.dry_run:
                 print(*(f"python {shlex.join(command)}" for command in commands), sep="\n")
             else:
-                run_row(commands, output / folder_name(row.name))
+                run_row(commands, output / row.folder)
     if any(args.output.glob("seed*/*.json")) and not args.dry_run:
         run_command(["-m", "scripts.summarise", str(args.output)], show=False)
 

@@ -1,15 +1,17 @@
-"""Makes the tables and the report of a comparison out of its run folders; trains and scores
-nothing.
+"""Makes the tables and the report of a comparison from its run folders; trains and scores nothing.
 
-FOLDER is what scripts.reproduce fills: runs in seedN/ROW/ and their scores in seedN/ROW.json. Out
-come tables.md, tables.csv, tables.tex, the learning curves as SVG, and report.html, one file that
-opens offline. Data sets are needed for pictures only, and only once: these are kept in
-FOLDER/pictures, and where neither is at hand the report says so.
+FOLDER is the --output of scripts.reproduce: runs in seedN/ROW/ and their scores in seedN/ROW.json.
+Written are tables.md, tables.csv, tables.tex, the training curves as SVG, and report.html, one file
+that opens offline. Data sets are needed for pictures only: pictures are kept in FOLDER/pictures,
+and the report says which are missing.
 """
 
 import io
 import json
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,22 +35,25 @@ from utils.training.precision import PRECISIONS, choose_device, choose_precision
 EPILOG = """examples:
   python -m scripts.summarise checkpoints/demo
   pictures of a run folder that came from another machine:
-    python -m scripts.summarise checkpoints/paper --cityscapes $CITYSCAPES --list dataset/splits/cityscapes_val_250.txt
+    python -m scripts.summarise checkpoints/paper --cityscapes $CITYSCAPES \\
+        --list dataset/splits/cityscapes_val_250.txt
 """
-WIDTH = 512
-"""Of a picture in the report, in pixels, at the most."""
+MAX_WIDTH = 512
+"""Of a picture in the report, in pixels."""
 
 
-def parse_arguments(argv: list[str] | None = None):
+def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument(
         "folder", type=Path, metavar="FOLDER", help="the --output of scripts.reproduce"
     )
     parser.add_argument(
+        "--target",
         "--cityscapes",
+        dest="cityscapes",
         type=Path,
         metavar="ROOT",
-        help="where the scored images are; default: where they were, if still there",
+        help="folder of the scored images; default: the recorded one, if it still exists",
     )
     parser.add_argument(
         "--list",
@@ -61,7 +66,7 @@ def parse_arguments(argv: list[str] | None = None):
         type=non_negative_int,
         default=4,
         metavar="N",
-        help="scored images to show, evenly spaced over the split; 0: none",
+        help="number of scored images to show, evenly spaced over the split; 0: none",
     )
     add_device_arguments(parser)
     args = parser.parse_args(argv)
@@ -70,84 +75,87 @@ def parse_arguments(argv: list[str] | None = None):
     return args
 
 
-def read_plan(folder: Path) -> dict:
-    """What scripts.reproduce noted of the comparison: its preset, the names of its rows, where the
-    scored images are.
+def read_comparison(folder: Path) -> dict[str, Any]:
+    """Reads comparison.json of scripts.reproduce, with defaults for absent entries.
 
-    Rows under ``folder`` that it does not name, or all of them where there is no note, go by their
-    folders' names.
+    Scored rows that it does not name are added under the names of their folders.
     """
     path = folder / "comparison.json"
-    plan = {
+    recorded = json.loads(path.read_text()) if path.exists() else {}
+    if "one_seed" in recorded:  # the word of older records
+        recorded["single_seed"] = recorded.pop("one_seed")
+    defaults = {
         "preset": folder.name,
         "published": False,
         "rows": {},
-        "one_seed": [],
+        "single_seed": [],
         "cityscapes": None,
         "list": None,
     }
-    plan |= json.loads(path.read_text()) if path.exists() else {}
+    comparison = defaults | recorded
     scored = {file.stem for file in folder.glob("seed*/*.json")}
-    return plan | {
-        "rows": plan["rows"] | {name: name for name in sorted(scored - plan["rows"].keys())}
-    }
+    unnamed = sorted(scored - comparison["rows"].keys())
+    return comparison | {"rows": comparison["rows"] | {name: name for name in unnamed}}
 
 
-def absences(folder: Path, names: dict[str, str], one_seed: list[str]) -> list[str]:
-    """What the tables lack: rows, and seeds of rows, that others have; a row of ``one_seed`` lacks
-    nothing with one.
+def missing_scores(folder: Path, names: dict[str, str], single_seed: list[str]) -> list[str]:
+    """A note on rows, and on seeds of rows, without scores; [] if all are there.
+
+    ``names``: {folder of a row: its name}; a row in ``single_seed`` needs one seed.
     """
     seeds = {seed.name for seed in folder.glob("seed*") if seed.is_dir()}
-    lacking = []
+    incomplete = []
     for run, name in names.items():
         missing = sorted(
             seed.removeprefix("seed")
             for seed in seeds
             if not (folder / seed / f"{run}.json").exists()
         )
-        if missing and not (name in one_seed and len(missing) < len(seeds)):
-            lacking.append(
-                name if len(missing) == len(seeds) else f"{name} with seed {', '.join(missing)}"
-            )
-    return [f"Not trained and scored yet: {'; '.join(lacking)}."] if lacking else []
+        if len(missing) == len(seeds):
+            incomplete.append(name)
+        elif missing and name not in single_seed:
+            incomplete.append(f"{name} with seed {', '.join(missing)}")
+    return [f"Not trained and scored yet: {'; '.join(incomplete)}."] if incomplete else []
 
 
-def read_bands(
+def read_seed_ranges(
     folder: Path, names: dict[str, str]
 ) -> tuple[dict[str, dict[str, SeedRange]], list[str]]:
-    """{scalar: {row: its seeds as a band}}, and what is missing. Runs that are not scored yet are
-    in it, too.
+    """{scalar: {row: its range over the seeds}}, also of runs without scores, and notes.
+
+    The notes name rows without curves.
     """
-    bands: dict[str, dict[str, SeedRange]] = {scalar: {} for scalar in CHARTS}
-    silent = []
+    ranges: dict[str, dict[str, SeedRange]] = {scalar: {} for scalar in CHARTS}
+    without_events = []
     for run, name in names.items():
-        curves = [
-            read_curves(seed) for seed in sorted(folder.glob(f"seed*/{run}")) if seed.is_dir()
-        ]
+        runs = [path for path in sorted(folder.glob(f"seed*/{run}")) if path.is_dir()]
+        curves = [read_curves(path) for path in runs]
         for scalar in CHARTS:
             found = seed_range([curve[scalar] for curve in curves if scalar in curve])
             if found is not None:
-                bands[scalar][name] = found
-        if curves and not any(name in rows for rows in bands.values()):
-            silent.append(name)
-    notes = (
-        [f"No curves of {', '.join(silent)}: no TensorBoard events in the run folders."]
-        if silent
-        else []
-    )
-    unwatched = [name for name in bands["loss/segmentation"] if name not in bands["val/miou"]]
-    if unwatched:
+                ranges[scalar][name] = found
+        if curves and not any(name in rows for rows in ranges.values()):
+            without_events.append(name)
+    notes = []
+    if without_events:
         notes.append(
-            f"No scores along the way of {', '.join(unwatched)}: trained without --validate-every."
+            f"No curves of {', '.join(without_events)}: no TensorBoard events in the run folders."
         )
-    return bands, notes
+    without_scores = [
+        name for name in ranges["loss/segmentation"] if name not in ranges["val/miou"]
+    ]
+    if without_scores:
+        notes.append(
+            f"No scores during training of {', '.join(without_scores)}: trained without"
+            " --validate-every."
+        )
+    return ranges, notes
 
 
-def encode_map(train_ids: np.ndarray) -> bytes:
-    """An (H, W) map of trainIds as a PNG of the classes' colors, one byte a pixel, at most WIDTH
-    wide.
-    """
-    picture = Image.fromarray(resize_to_width(train_ids, min(WIDTH, train_ids.shape[1])))
+def encode_label_map(train_ids: np.ndarray) -> bytes:
+    """Encodes an (H, W) map of trainIds as a PNG in the colors of the classes."""
+    width = min(MAX_WIDTH, train_ids.shape[1])
+    picture = Image.fromarray(resize_to_width(train_ids, width))
     picture.putpalette(COLORS.tobytes())
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
@@ -155,152 +163,136 @@ def encode_map(train_ids: np.ndarray) -> bytes:
 
 
 def encode_image(image: np.ndarray) -> bytes:
-    """An (H, W, 3) uint8 RGB image as a JPEG, at most WIDTH wide."""
+    """Encodes an (H, W, 3) uint8 RGB image as a JPEG."""
+    picture = Image.fromarray(resize_to_width(image, min(MAX_WIDTH, image.shape[1])))
     file = io.BytesIO()
-    Image.fromarray(resize_to_width(image, min(WIDTH, image.shape[1]))).save(
-        file, format="JPEG", quality=85
-    )
+    picture.save(file, format="JPEG", quality=85)
     return file.getvalue()
 
 
 def draw_pictures(
     folder: Path,
     listing: ImageList,
-    chosen: list[int],
-    runs: dict[str, Path],
+    indices: Sequence[int],
+    checkpoints: dict[str, Path],
     device: torch.device,
     precision: str,
 ) -> None:
-    """Fills ``folder``/IMAGE/ with image.jpg, truth.png and what each of ``runs`` ({row:
-    checkpoint}) predicts as ROW.png.
+    """Writes ``folder``/IMAGE/ with image.jpg, truth.png and RUN.png, the prediction of each run.
 
-    A prediction that is there, and no older than its checkpoint, stays.
+    ``checkpoints``: {folder of a run: its checkpoint}; absent ones are skipped. Predictions that
+    are not older than their checkpoint are kept.
     """
-    frames = [listing[index] for index in chosen]
-    places = [output_folder(folder / Path(frame.name).name) for frame in frames]
-    for frame, place in zip(frames, places, strict=True):
-        write_file(place / "image.jpg", encode_image(read_image(frame.image)))
-        write_file(place / "truth.png", encode_map(TRAIN_ID_OF[read_label(frame.label)]))
-    for run, last in runs.items():
-        files = [place / f"{run}.png" for place in places]
-        if not last.exists() or all(
-            file.exists() and file.stat().st_mtime_ns >= last.stat().st_mtime_ns for file in files
-        ):
+    frames = [listing[index] for index in indices]
+    folders = [output_folder(folder / Path(frame.name).name) for frame in frames]
+    for frame, image_folder in zip(frames, folders, strict=True):
+        write_file(image_folder / "image.jpg", encode_image(read_image(frame.image)))
+        truth = TRAIN_ID_OF[read_label(frame.label)]
+        write_file(image_folder / "truth.png", encode_label_map(truth))
+    for run, checkpoint in checkpoints.items():
+        files = [image_folder / f"{run}.png" for image_folder in folders]
+        if not checkpoint.exists() or all(is_current(file, checkpoint) for file in files):
             continue
-        predictor = load_predictor(
-            read_checkpoint(last), NUM_CLASSES, device, PRECISIONS[precision]
-        )
+        dtype = PRECISIONS[precision]
+        predictor = load_predictor(read_checkpoint(checkpoint), NUM_CLASSES, device, dtype)
         for frame, file in zip(frames, files, strict=True):
             image = torch.from_numpy(np.array(read_image(frame.image)))[None]
-            write_file(file, encode_map(predictor(image)[0].cpu().numpy()))
+            write_file(file, encode_label_map(predictor(image)[0].cpu().numpy()))
 
 
-def read_strips(folder: Path, images: list[str], names: dict[str, str]) -> list[ImageRow]:
-    """What ``draw_pictures`` left of ``images``, rows in the order of ``names``."""
-    strips = []
+def is_current(file: Path, source: Path) -> bool:
+    """Whether ``file`` exists and is not older than ``source``."""
+    return file.exists() and file.stat().st_mtime_ns >= source.stat().st_mtime_ns
+
+
+def read_pictures(folder: Path, images: list[str], names: dict[str, str]) -> list[ImageRow]:
+    """Reads the files of ``draw_pictures`` for ``images``; rows in the order of ``names``."""
+    captions = {"image.jpg": "image", "truth.png": "ground truth"}
+    captions |= {f"{run}.png": name for run, name in names.items()}
+    rows = []
     for image in images:
-        captions = {"image.jpg": "image", "truth.png": "ground truth"} | {
-            f"{run}.png": name for run, name in names.items()
-        }
         pictures = [
             Picture(caption, (folder / image / file).read_bytes())
             for file, caption in captions.items()
             if (folder / image / file).exists()
         ]
-        strips.append(ImageRow(image.removesuffix("_leftImg8bit"), pictures))
-    return strips
+        rows.append(ImageRow(image.removesuffix("_leftImg8bit"), pictures))
+    return rows
 
 
-def take_pictures(args, plan: dict, rows: list[ComparisonRow]) -> tuple[list[ImageRow], list[str]]:
-    """The pictures of the report, drawn where the images are at hand, and notes on what is
-    missing.
-    """
-    folder, scored = args.folder / "pictures", {row.name for row in rows}
-    names = {run: name for run, name in plan["rows"].items() if name in scored}
-    root, list_file = (
-        (args.cityscapes, args.list) if args.cityscapes else (plan["cityscapes"], plan["list"])
-    )
+def report_pictures(
+    args: Namespace, comparison: dict[str, Any], rows: list[ComparisonRow]
+) -> tuple[list[ImageRow], list[str]]:
+    """The pictures of the report, drawn first if the images exist, and notes on missing ones."""
     if args.pictures == 0:
         return [], ["Left out."]
+    folder, scored = args.folder / "pictures", {row.name for row in rows}
+    names = {run: name for run, name in comparison["rows"].items() if name in scored}
+    root, list_file = comparison["cityscapes"], comparison["list"]
+    if args.cityscapes:
+        root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
         listing = select_by_list(cityscapes(root, rows[0].scores[0]["split"]), list_file)
-        chosen = (
-            np.linspace(0, len(listing) - 1, min(args.pictures, len(listing)))
-            .round()
-            .astype(int)
-            .tolist()
-        )
-        runs = {
+        count = min(args.pictures, len(listing))
+        indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()
+        checkpoints = {
             run: min(args.folder.glob(f"seed*/{run}.json")).with_suffix("") / "last.pt"
             for run in names
         }
         device = choose_device(args.device)
-        draw_pictures(
-            folder, listing, chosen, runs, device, choose_precision(args.precision, device)
-        )
-        images = [Path(listing[index].name).name for index in chosen]
+        precision = choose_precision(args.precision, device)
+        draw_pictures(folder, listing, indices, checkpoints, device, precision)
+        images = [Path(listing[index].name).name for index in indices]
     else:
         images = sorted(path.parent.name for path in folder.glob("*/image.jpg"))[: args.pictures]
-    strips = read_strips(folder, images, names)
-    if not strips:
+    image_rows = read_pictures(folder, images, names)
+    if not image_rows:
         return [], [
-            "None: the scored images are not at hand. Draw them with: python -m scripts.summarise"
+            "None: the scored images are not available. Draw them with: python -m scripts.summarise"
             " FOLDER --cityscapes ROOT"
         ]
-    missing = scored - {picture.caption for picture in strips[0].pictures}
-    return strips, (
-        [
-            f"None of {', '.join(sorted(missing))}: neither a picture nor checkpoint and images are"
-            " at hand."
-        ]
-        if missing
-        else []
-    )
+    missing = sorted(scored - {picture.caption for picture in image_rows[0].pictures})
+    if not missing:
+        return image_rows, []
+    return image_rows, [
+        f"None of {', '.join(missing)}: there is no picture, and no checkpoint to draw it from."
+    ]
 
 
-def main(args) -> None:
+def main(args: Namespace) -> None:
     if not args.folder.is_dir():
         raise FileNotFoundError(
             f"No folder {args.folder}. Expected the --output of scripts.reproduce, with seedN/ROW/"
             " and seedN/ROW.json."
         )
-    plan = read_plan(args.folder)
-    rows = read_rows(args.folder, plan["rows"])
+    comparison = read_comparison(args.folder)
+    names, published = comparison["rows"], comparison["published"]
+    rows = read_rows(args.folder, names)
     if not rows:
         raise FileNotFoundError(
             f"Nothing scored under {args.folder}: no seedN/ROW.json. Run scripts.reproduce with"
             f" --output {args.folder}."
         )
     output_folder(args.folder)
-    for suffix, text in comparison_tables(rows, plan["published"], CLASS_NAMES).items():
-        write_file(args.folder / f"tables.{suffix}", text.encode())
-    bands, curve_notes = read_bands(args.folder, plan["rows"])
-    charts = {
-        f"curves_{scalar.replace('/', '_')}.svg": chart
-        for scalar, chart in curve_charts(bands).items()
-    }
-    for name, chart in charts.items():
-        write_file(args.folder / name, chart.encode())
-    strips, picture_notes = take_pictures(args, plan, rows)
+    tables = comparison_tables(rows, published, CLASS_NAMES)
+    ranges, curve_notes = read_seed_ranges(args.folder, names)
+    image_rows, picture_notes = report_pictures(args, comparison, rows)
     notes = {
-        "tables": absences(args.folder, plan["rows"], plan["one_seed"]),
+        "tables": missing_scores(args.folder, names, comparison["single_seed"]),
         "curves": curve_notes,
         "pictures": picture_notes,
     }
     colors = ["#{:02x}{:02x}{:02x}".format(*COLORS[c]) for c in range(NUM_CLASSES)]
     classes = list(zip(CLASS_NAMES, colors, strict=True))
-    page = report_page(
-        f"Methods compared: {plan['preset']}",
-        rows,
-        plan["published"],
-        classes,
-        bands,
-        strips,
-        notes,
-    )
-    write_file(args.folder / "report.html", page.encode())
-    written = ", ".join(("tables.md", "tables.csv", "tables.tex", *charts))
-    print(f"\n{(args.folder / 'tables.md').read_text()}\nWritten into {args.folder}: {written};")
+    title = f"Methods compared: {comparison['preset']}"
+    page = report_page(title, rows, published, classes, ranges, image_rows, notes)
+
+    files = {f"tables.{suffix}": text for suffix, text in tables.items()}
+    for scalar, chart in curve_charts(ranges).items():
+        files[f"curves_{scalar.replace('/', '_')}.svg"] = chart
+    for name, text in {**files, "report.html": page}.items():
+        write_file(args.folder / name, text.encode())
+    print(f"\n{tables['md']}\nWritten into {args.folder}: {', '.join(files)};")
     print(f"and for a browser, {len(page) / 1e6:.1f} MB: {args.folder / 'report.html'}")
 
 

@@ -36,6 +36,7 @@ def run(*arguments):
 
 
 def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root, tmp_path, capsys):
+    """The JSON file has the confusion matrix of Predictor over the split, unresized."""
     model = make_checkpoint(tmp_path / "last.pt")
     run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--json", tmp_path / "scores.json")
     row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
@@ -61,6 +62,7 @@ def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root,
 
 
 def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys):
+    """Costs stand in the row of their network only."""
     make_checkpoint(tmp_path / "a.pt", "supervised")
     make_checkpoint(tmp_path / "b.pt", "adapted", discriminator="light")
     run(tmp_path / "a.pt", tmp_path / "b.pt", "--cityscapes", cityscapes_root)
@@ -87,9 +89,7 @@ def test_published_means_belong_to_published_rows():
         assert mean == pytest.approx(table[name], abs=0.011), name
 
 
-def test_a_subset_averages_named_classes_and_hides_published_means(
-    cityscapes_root, tmp_path, capsys
-):
+def test_a_subset_averages_its_classes_and_hides_published_means(cityscapes_root, tmp_path, capsys):
     make_checkpoint(tmp_path / "last.pt")
     run(
         tmp_path / "last.pt",
@@ -108,7 +108,8 @@ def test_a_subset_averages_named_classes_and_hides_published_means(
     assert "47.30" not in capsys.readouterr().out
 
 
-def test_warnings(cityscapes_root, tmp_path, capsys):
+def test_misleading_scores_have_warnings(cityscapes_root, tmp_path, capsys):
+    """Scored images that were trained on, and a checkpoint that was chosen with labels."""
     names = cityscapes(cityscapes_root, "val").names
     make_checkpoint(tmp_path / "best.pt", images=names[:2], chosen_with_labels=True)
     run(tmp_path / "best.pt", "--cityscapes", cityscapes_root)
@@ -117,7 +118,8 @@ def test_warnings(cityscapes_root, tmp_path, capsys):
     assert "report last.pt" in output
 
 
-def test_lists_splits_and_the_source(cityscapes_root, gta5_root, tmp_path, capsys):
+def test_flags_select_the_scored_images(cityscapes_root, gta5_root, tmp_path, capsys):
+    """--list, --split and --gta5 decide which images are scored."""
     make_checkpoint(tmp_path / "last.pt")
     (tmp_path / "one.txt").write_text("lindau/lindau_000001_000019_leftImg8bit.png\n")
     run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--list", tmp_path / "one.txt")
@@ -127,6 +129,31 @@ def test_lists_splits_and_the_source(cityscapes_root, gta5_root, tmp_path, capsy
     assert "1 images of" in output
     assert "5 images of" in output
     assert "6 images of" in output
+
+
+def test_source_and_target_name_the_data_sets_too(cityscapes_root, gta5_root, tmp_path, capsys):
+    """--source is --gta5 and --target is --cityscapes, as in every script."""
+    make_checkpoint(tmp_path / "last.pt")
+    run(tmp_path / "last.pt", "--target", cityscapes_root)
+    run(tmp_path / "last.pt", "--source", gta5_root)
+    output = capsys.readouterr().out
+    assert f"3 images of {cityscapes_root}, split val" in output
+    assert f"6 images of {gta5_root}, full resolution" in output
+
+
+def test_a_checkpoint_is_read_once(cityscapes_root, tmp_path, monkeypatch):
+    """Reading is slow: a checkpoint has hundreds of MB."""
+    for name in ("a", "b"):
+        make_checkpoint(tmp_path / f"{name}.pt", name)
+    read, paths = evaluation_script.read_checkpoint, []
+    monkeypatch.setattr(
+        evaluation_script, "read_checkpoint", lambda path: paths.append(path) or read(path)
+    )
+    checkpoints = [tmp_path / "a.pt", tmp_path / "b.pt"]
+    run(*checkpoints, "--cityscapes", cityscapes_root, "--pictures", tmp_path / "pictures")
+    assert paths == checkpoints
+    folders = sorted(path.name for path in (tmp_path / "pictures").iterdir())
+    assert folders == ["a-a", "b-b"]
 
 
 def test_discriminator_costs_are_those_of_table_2(cityscapes_root, tmp_path):
@@ -160,4 +187,4 @@ class TestBadInput:
     def test_no_data_set(self, capsys):
         with pytest.raises(SystemExit):
             evaluation_script.parse_arguments(["x.pt"])
-        assert "--cityscapes --gta5" in capsys.readouterr().err
+        assert "--target/--cityscapes --source/--gta5" in capsys.readouterr().err

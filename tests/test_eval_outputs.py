@@ -28,9 +28,10 @@ def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words), "--workers", "0", "--device", "cpu"]))
 
 
-def test_the_official_script_finds_our_numbers_in_the_saved_predictions(
+def test_the_official_script_confirms_the_saved_predictions(
     checkpoint, cityscapes_root, tmp_path, monkeypatch
 ):
+    """The official evaluation of the saved predictions gives our numbers."""
     run(
         checkpoint,
         "--cityscapes",
@@ -52,9 +53,9 @@ def test_the_official_script_finds_our_numbers_in_the_saved_predictions(
     predictions = [official.getPrediction(official.args, truth) for truth in truths]
     result = official.evaluateImgLists(predictions, truths, official.args)
     row = json.loads((tmp_path / "scores.json").read_text())["rows"][0]
-    theirs = [result["classScores"][name] for name in CLASS_NAMES]
-    assert sum(iou > 0.01 for iou in theirs) > 3
-    np.testing.assert_allclose(row["iou"], theirs, rtol=0, atol=1e-9)
+    official_iou = [result["classScores"][name] for name in CLASS_NAMES]
+    assert sum(iou > 0.01 for iou in official_iou) > 3
+    np.testing.assert_allclose(row["iou"], official_iou, rtol=0, atol=1e-9)
     assert row["miou"] == pytest.approx(result["averageScoreClasses"], abs=1e-9)
     assert cv2.imread(predictions[0], cv2.IMREAD_UNCHANGED).shape == (64, 128)
 
@@ -91,7 +92,8 @@ def test_scores_are_those_of_the_plain_network(checkpoint, cityscapes_root, tmp_
         )
 
 
-def test_pictures_of_where_it_fails(checkpoint, cityscapes_root, tmp_path):
+def test_pictures_show_the_mistakes(checkpoint, cityscapes_root, tmp_path):
+    """The confusion matrix, and four columns for each of the worst images."""
     run(checkpoint, "--cityscapes", cityscapes_root, "--pictures", tmp_path / "pictures")
     shapes = {path.name: cv2.imread(str(path)).shape for path in (tmp_path / "pictures").iterdir()}
     assert shapes.keys() == {"confusion_matrix.png", "worst_images.png"}
@@ -99,6 +101,7 @@ def test_pictures_of_where_it_fails(checkpoint, cityscapes_root, tmp_path):
 
 
 def test_augmented_scores_carry_their_name(checkpoint, cityscapes_root, capsys):
+    """Scores with test-time augmentation are not compared with others by mistake."""
     run(checkpoint, "--cityscapes", cityscapes_root, "--tta", "flip")
     printed = capsys.readouterr().out
     assert "| net (flip)" in printed
@@ -108,6 +111,7 @@ def test_augmented_scores_carry_their_name(checkpoint, cityscapes_root, capsys):
 def test_hidden_labels_give_predictions_and_no_scores(
     checkpoint, cityscapes_root, tmp_path, capsys
 ):
+    """The split test: no label is opened, its gtFine folder does not exist."""
     (cityscapes_root / "leftImg8bit/val").rename(cityscapes_root / "leftImg8bit/test")
     run(
         checkpoint,
@@ -137,7 +141,8 @@ def test_hidden_labels_refuse_scores(checkpoint, cityscapes_root, words, message
     assert message in capsys.readouterr().err
 
 
-def test_an_unwritable_place_shows_before_the_work(checkpoint, cityscapes_root, tmp_path):
+def test_an_unwritable_folder_is_an_error_before_the_scoring(checkpoint, cityscapes_root, tmp_path):
+    """The error comes before the scoring, which can take hours."""
     (tmp_path / "file").write_text("")
     for flag in ("--save-predictions", "--pictures"):
         with pytest.raises(OSError, match="Cannot write into .*choose another"):

@@ -2,10 +2,17 @@
 
 import copy
 import math
+from typing import Any
 
 import torch
 from ptflops import get_model_complexity_info
 from torch import nn
+
+from model.bisenet import BiSeNet
+from model.discriminator import build_discriminator
+
+TABLE_2_SIZE = (512, 1024)
+"""Input (height, width) that Table II counts MACs for."""
 
 
 def count_parameters(network: nn.Module) -> int:
@@ -50,3 +57,24 @@ def convolution_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> i
     with torch.no_grad():
         shapes_only(torch.empty(1, *input_shape, device="meta"))
     return total
+
+
+def deployed_costs(architecture: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and GMACs of the network without the auxiliary heads, which only training uses."""
+    model = BiSeNet(**architecture)
+    training_only = count_parameters(model.aux16) + count_parameters(model.aux32)
+    return {
+        "architecture": architecture,
+        "model_parameters": count_parameters(model) - training_only,
+        "model_gmac": ptflops_macs(model, (3, *TABLE_2_SIZE)) / 1e9,
+    }
+
+
+def discriminator_costs(name: str, num_classes: int) -> dict[str, Any]:
+    """Parameters and GMACs of the discriminator ``name``."""
+    discriminator = build_discriminator(name, num_classes)
+    return {
+        "discriminator": name,
+        "discriminator_parameters": count_parameters(discriminator),
+        "discriminator_gmac": ptflops_macs(discriminator, (num_classes, *TABLE_2_SIZE)) / 1e9,
+    }

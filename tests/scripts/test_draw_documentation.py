@@ -7,6 +7,7 @@ import pytest
 from scripts import draw_documentation as entry
 from scripts import make_demo_data
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.records import run_record, score_row
 
 ROWS = {"source-only": "source-only", "ada": "ADA"}
 
@@ -23,35 +24,9 @@ def demo(tmp_path) -> Path:
     make_demo_data.main(["--output", str(data), *settings.split()])
     for run in ROWS:
         write_checkpoint(folder / f"seed0/{run}/last.pt", name=run)
-        record = {
-            "argv": ["train.py"],
-            "git": "abc",
-            "gpu": None,
-            "cpu": "x",
-            "torch": "2",
-            "seed": 0,
-            "settings": {"precision": "bf16"},
-        }
-        (folder / f"seed0/{run}/config.json").write_text(json.dumps([record]))
-        scores = {
-            "miou": 0.1,
-            "pixel_accuracy": 0.2,
-            "pixel_accuracy_with_void": 0.2,
-            "mean_class_accuracy": 0.1,
-            "averaged": 19,
-            "tta": None,
-        }
-        scores |= {
-            "warnings": [],
-            "model_parameters": 1,
-            "model_gmac": 1.0,
-            "iou": [0.1] * 19,
-            "classes": list(range(19)),
-            "precision": "fp32",
-        }
-        (folder / f"seed0/{run}.json").write_text(
-            json.dumps({"rows": [scores], "images": 2, "split": "val", "classes": []})
-        )
+        (folder / f"seed0/{run}/config.json").write_text(json.dumps([run_record()]))
+        scores = {"rows": [score_row()], "images": 2, "split": "val", "classes": []}
+        (folder / f"seed0/{run}.json").write_text(json.dumps(scores))
     (folder / "curves_val_miou.svg").write_text("<svg/>")  # in place of a training's events
     plan = {
         "preset": "demo",

@@ -1,8 +1,11 @@
+from xml.etree import ElementTree
+
 import pytest
 from torch.utils.tensorboard import SummaryWriter
 
-from dataset.image_io import read_image
 from scripts import plot_scores
+
+SVG = "{http://www.w3.org/2000/svg}"
 
 
 def make_run(folder, values):
@@ -12,43 +15,55 @@ def make_run(folder, values):
     return folder
 
 
-def test_curves_are_read_whole_and_drawn(tmp_path):
-    pytest.importorskip("matplotlib")
-    values = [0.1, 0.3, 0.2]
-    run = make_run(tmp_path / "ours", values)
-    steps, found = plot_scores.read_curve(run, "val/miou")
-    assert steps == [0, 100, 200]
-    assert found == pytest.approx(values)
-    (tmp_path / "scores.json").write_text("{}")
-    arguments = [
-        str(run),
-        str(tmp_path / "scores.json"),
-        "--output",
-        str(tmp_path / "plot.png"),
-        "--percent",
+def run(*words) -> None:
+    plot_scores.main(plot_scores.parse_arguments([*map(str, words)]))
+
+
+def test_each_run_is_a_curve_of_all_its_values(tmp_path):
+    """Values that are not finite are left out; files beside the run folders are skipped."""
+    runs = [
+        make_run(tmp_path / "ours", [0.1, 0.3, 0.2]),
+        make_run(tmp_path / "theirs", [0.1, float("nan"), 0.2, 0.4]),
     ]
-    plot_scores.main(plot_scores.parse_arguments(arguments))
-    picture = read_image(tmp_path / "plot.png")
-    assert picture.shape[0] > 400
-    assert (picture != 255).any()
+    steps, values = plot_scores.read_curve(runs[0], "val/miou")
+    assert steps == [0, 100, 200]
+    assert values == pytest.approx([0.1, 0.3, 0.2])
+    (tmp_path / "scores.json").write_text("{}")
+    run(*runs, tmp_path / "scores.json", "--percent", "--output", tmp_path / "plot.svg")
+    chart = ElementTree.parse(tmp_path / "plot.svg").getroot()
+    lines = chart.findall(f"{SVG}polyline")
+    assert [line.find(f"{SVG}title").text for line in lines] == ["ours", "theirs"]
+    assert [len(line.get("points").split()) for line in lines] == [3, 3]
+    texts = [text.text for text in chart.iter(f"{SVG}text")]
+    assert "val/miou, %" in texts
+    assert "40" in texts
 
 
 def test_a_run_without_the_scalar(tmp_path):
-    run = make_run(tmp_path / "ours", [0.1])
+    make_run(tmp_path / "ours", [0.1])
     with pytest.raises(ValueError, match=r"no scalar 'val/none'; it has \['val/miou'\]"):
-        plot_scores.read_curve(run, "val/none")
+        plot_scores.read_curve(tmp_path / "ours", "val/none")
+
+
+def test_a_run_without_a_finite_value(tmp_path):
+    make_run(tmp_path / "ours", [float("nan")])
+    with pytest.raises(ValueError, match="ours: all 1 values"):
+        run(tmp_path / "ours", "--output", tmp_path / "plot.svg")
 
 
 def test_no_run_at_all(tmp_path):
     with pytest.raises(ValueError, match="is a run folder"):
-        plot_scores.main(plot_scores.parse_arguments([str(tmp_path / "absent")]))
+        run(tmp_path / "absent", "--output", tmp_path / "plot.svg")
 
 
 def test_a_place_that_cannot_be_written_to(tmp_path):
-    pytest.importorskip("matplotlib")
     (tmp_path / "file").write_text("")
-    run = make_run(tmp_path / "ours", [0.1])
+    make_run(tmp_path / "ours", [0.1])
     with pytest.raises(OSError, match="Cannot write into"):
-        plot_scores.main(
-            plot_scores.parse_arguments([str(run), "--output", str(tmp_path / "file/plot.png")])
-        )
+        run(tmp_path / "ours", "--output", tmp_path / "file/plot.svg")
+
+
+def test_other_formats_are_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        run(tmp_path, "--output", "plot.png")
+    assert "expected a name that ends with .svg" in capsys.readouterr().err

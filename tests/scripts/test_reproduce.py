@@ -8,22 +8,10 @@ import pytest
 import train
 import train_da
 from scripts import reproduce
-from utils.report.comparison import ComparisonRow, comparison_tables, mean_and_deviation
 from utils.training.checkpoint import read_checkpoint
 
-TINY = [
-    "--crop-size",
-    "64",
-    "64",
-    "--batch-size",
-    "2",
-    "--workers",
-    "0",
-    "--device",
-    "cpu",
-    "--precision",
-    "fp32",
-]
+TINY = ["--crop-size", 64, 64, "--batch-size", 2, "--workers", 0]
+TINY += ["--device", "cpu", "--precision", "fp32"]
 
 
 def arguments(gta5, cityscapes, output, *more):
@@ -40,15 +28,16 @@ def arguments(gta5, cityscapes, output, *more):
     )
 
 
-@pytest.mark.parametrize("preset", list(reproduce.PRESETS))
+@pytest.mark.parametrize("preset", reproduce.preset_names())
 def test_every_command_is_one_that_its_script_takes(preset, capsys):
+    """The training scripts parse every command of every preset."""
     reproduce.main(
         arguments("some where/g", "c", "out", "--preset", preset, "--dry-run", "--seeds", 0, 3)
     )
     commands = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
     scripts = [command[0] for command in commands]
     assert scripts.count("eval.py") == sum(
-        row.scored * (1 if row.one_seed else 2) for row in reproduce.PRESETS[preset].rows
+        row.scored * (1 if row.single_seed else 2) for row in reproduce.preset_argument(preset).rows
     )
     for script, *words in commands:
         if script != "eval.py":
@@ -58,13 +47,12 @@ def test_every_command_is_one_that_its_script_takes(preset, capsys):
 
 
 def test_rows_share_everything_but_the_method():
-    preset = reproduce.PRESETS["small"]
-    values = {"gta5": "g", "cityscapes": "c", "seed": 0, "steps": 1000, "twice": 2000}
+    """Rows of one table differ in nothing else."""
+    preset = reproduce.preset_argument("small")
+    values = {"gta5": "g", "cityscapes": "c", "steps": 9, "twice_steps": 18, "output": "o"}
     parsed = []
     for row in preset.rows:
-        script, *words = reproduce.row_commands(
-            preset, row, reproduce.Path("o"), values, ["19"], []
-        )[0]
+        script, *words = reproduce.row_commands(preset, row, 0, values, ["19"], [])[0]
         parsed.append(
             vars({"train.py": train, "train_da.py": train_da}[script].parse_arguments(words))
         )
@@ -141,12 +129,13 @@ def test_a_row_that_fails_says_so_and_keeps_the_others(gta5_root, cityscapes_roo
         "--",
         *TINY,
     )
-    with pytest.raises(ChildProcessError, match="Mend its cause"):
+    with pytest.raises(ChildProcessError, match="Fix its cause"):
         reproduce.main(args)
     assert (tmp_path / "out/seed0/start/last.pt").exists()
 
 
 def test_a_stopped_row_is_not_scored(tmp_path, monkeypatch):
+    """A checkpoint that is not finished ends the comparison."""
     monkeypatch.setattr(reproduce, "run_command", lambda command: None)
     monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": False})
     with pytest.raises(ChildProcessError, match="stopped before its end"):
@@ -159,49 +148,59 @@ def test_unknown_rows_are_named(capsys):
     assert "no row 'magic'" in capsys.readouterr().err
 
 
-def row(name, mious):
-    score = {
-        "pixel_accuracy": 0.5,
-        "pixel_accuracy_with_void": 0.4,
-        "mean_class_accuracy": 0.3,
-        "averaged": 19,
-        "warnings": [],
-    }
-    score |= {
-        "model_parameters": 12_054_042,
-        "model_gmac": 25.44,
-        "classes": list(range(19)),
-        "iou": [0.25] * 19,
-    }
-    record = {
-        "argv": ["train.py"],
-        "git": "abc",
-        "gpu": None,
-        "cpu": "x",
-        "torch": "2",
-        "seed": 0,
-        "settings": {"precision": "bf16"},
-    }
-    return ComparisonRow(
-        name, tuple(score | {"miou": miou} for miou in mious), (record,) * len(mious)
-    )
+@pytest.mark.parametrize(
+    ("preset", "message"),
+    [
+        ("beyond", "'beyond' is now called 'extended'"),
+        ("magic", "expected one of demo, extended"),
+        ("absent.toml", "no preset 'absent.toml'"),
+    ],
+)
+def test_unknown_presets_are_named(preset, message, capsys):
+    """An old name ends with the new one, an unknown one with the names that exist."""
+    with pytest.raises(SystemExit):
+        arguments("g", "c", "o", "--preset", preset)
+    assert message in capsys.readouterr().err
 
 
-def test_tables_have_means_and_deviations_and_published_rows_only_where_asked_for():
-    tables = comparison_tables([row("ours", [0.30, 0.32])], published=True)
-    assert "31.00 ± 1.41" in tables["md"]
-    assert "light LAB-ADA (published)" in tables["md"]
-    assert r"31.00 $\pm$ 1.41" in tables["tex"]
-    assert tables["tex"].count(r"\\") == 1 + 5 + 1
-    both = comparison_tables(
-        [row("ours", [0.30, 0.32])], published=True, class_names=[f"class {c}" for c in range(19)]
+def test_a_preset_of_ones_own_is_a_file(tmp_path, capsys):
+    """Parts may name parts; the steps are those of the preset unless --steps is given."""
+    (tmp_path / "mine.toml").write_text(
+        """
+        description = "one row"
+        steps = 7
+        parts.base = "train.py --train-on source --gta5 {gta5} {length}"
+        parts.length = "--max-steps {steps}"
+        rows = [{ name = "my row", command = "{base} --lr 0.1" }]
+        """
     )
-    assert both["tex"].count(r"\\") == (1 + 5 + 1) + (1 + 3 + 1)
-    cells = [[cell.strip() for cell in line.split("|")] for line in both["md"].splitlines()]
-    assert ["light LAB-ADA (published)", "87.68", "35.40"] in [line[1:4] for line in cells]
-    assert ["ours", "25.00 ± 0.00", "25.00 ± 0.00"] in [line[1:4] for line in cells]
-    assert "published" not in comparison_tables([row("ours", [0.3])], published=False)["md"]
-    assert mean_and_deviation([30.0]) == "30.00"
+    reproduce.main(arguments("g", "c", "out", "--preset", tmp_path / "mine.toml", "--dry-run"))
+    train_command, evaluation = capsys.readouterr().out.splitlines()
+    assert "--gta5 g --max-steps 7 --lr 0.1 --seed 0" in train_command
+    assert "out/seed0/my-row/last.pt --cityscapes c" in evaluation
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("rows = [", "is no preset"),
+        ('description = ""\nrows = [{ name = "a", command = "", seeds = 1 }]', "seeds"),
+        ('description = ""\nrows = [{ name = "a", command = "{gta}" }]', r"names \{gta\}"),
+        ('description = ""\nrows = [{ name = "a", command = "{steps}" }]', "without a default"),
+    ],
+)
+def test_a_faulty_preset_is_refused(tmp_path, text, message):
+    """The error names the field or the placeholder that is not known."""
+    (tmp_path / "faulty.toml").write_text(text)
+    with pytest.raises(ValueError, match=message):
+        reproduce.read_preset(tmp_path / "faulty.toml")
+
+
+def test_steps_without_effect_are_refused(capsys):
+    """The rows of the paper take their steps from the recipe."""
+    with pytest.raises(SystemExit):
+        arguments("g", "c", "o", "--preset", "paper", "--steps", 5)
+    assert "take their steps from the recipes" in capsys.readouterr().err
 
 
 def test_python_is_the_one_that_runs_the_script(monkeypatch):

@@ -16,6 +16,7 @@ from scripts import predict
 from scripts import summarise as entry
 from tests.conftest import write_cityscapes
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.records import run_record
 
 ROWS = {"source-only": "source-only", "ada": "ADA"}
 
@@ -29,16 +30,7 @@ def made(tmp_path_factory) -> Path:
     write_cityscapes(made / "cityscapes", {"val": 3})
     for seed, run in ((0, "source-only"), (1, "source-only"), (0, "ada")):
         last = write_checkpoint(made / f"comparison/seed{seed}/{run}/last.pt", name=run, seed=seed)
-        record = {
-            "argv": ["train.py"],
-            "git": "abc",
-            "gpu": None,
-            "cpu": "x",
-            "torch": "2",
-            "seed": seed,
-            "settings": {"precision": "bf16"},
-        }
-        (last.parent / "config.json").write_text(json.dumps([record]))
+        (last.parent / "config.json").write_text(json.dumps([run_record(seed)]))
         with SummaryWriter(str(last.parent)) as writer:
             for step in range(5):
                 writer.add_scalar("loss/segmentation", 3 - step / 2, step)
@@ -94,14 +86,14 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
         "--output",
         tmp_path / "out",
         "--save",
-        "color",
+        "colour",
         "--no-legend",
     ]
     predict.main(
         predict.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"])
     )
     shown = np.array(Image.open(folder / "pictures" / frames[1] / "ada.png").convert("RGB"))
-    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_color.png"))
+    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_colour.png"))
     assert {tuple(color) for color in shown.reshape(-1, 3).tolist()} <= {
         tuple(color) for color in COLORS.tolist()
     }
@@ -111,6 +103,7 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
 
 
 def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
+    """Neither data nor checkpoints are needed once the pictures are drawn."""
     run(folder)
     before = {
         name: (folder / name).read_text()
@@ -129,18 +122,26 @@ def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
     assert {name: (folder / name).read_text() for name in before} == before
 
 
-def test_what_is_missing_is_said(folder, cityscapes_root):
+def test_the_report_names_what_is_missing(folder, cityscapes_root):
+    """The report names rows and seeds without scores, curves or pictures."""
     shutil.rmtree(cityscapes_root)
     run(folder)
     page = (folder / "report.html").read_text()
     assert "Not trained and scored yet: ADA with seed 1; oracle." in page
-    assert "None: the scored images are not at hand" in page
-    assert "No scores along the way of source-only, ADA" in page
+    assert "None: the scored images are not available" in page
+    assert "No scores during training of source-only, ADA" in page
     assert "Segmentation loss" in page
     plan = json.loads((folder / "comparison.json").read_text())
-    (folder / "comparison.json").write_text(json.dumps(plan | {"one_seed": ["ADA", "oracle"]}))
+    (folder / "comparison.json").write_text(json.dumps(plan | {"single_seed": ["ADA"]}))
     run(folder)
     assert "Not trained and scored yet: oracle." in (folder / "report.html").read_text()
+
+
+def test_older_records_are_read(folder):
+    """A comparison.json of an earlier version says "one_seed"."""
+    record = json.loads((folder / "comparison.json").read_text())
+    (folder / "comparison.json").write_text(json.dumps(record | {"one_seed": ["ADA"]}))
+    assert entry.read_comparison(folder)["single_seed"] == ["ADA"]
 
 
 def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch):
@@ -161,7 +162,7 @@ def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch
 load = entry.load_predictor
 
 
-def test_a_folder_without_its_note_and_rows_that_it_does_not_name(folder):
+def test_a_folder_without_its_note_and_rows_not_named_in_it(folder):
     (folder / "comparison.json").unlink()
     run(folder, "--pictures", 0)
     table = (folder / "tables.md").read_text()
@@ -180,6 +181,7 @@ def test_scores_of_other_images_are_refused(folder):
 
 
 def test_nothing_to_summarise(tmp_path):
+    """An absent folder and one without scores."""
     with pytest.raises(FileNotFoundError, match="No folder"):
         run(tmp_path / "absent")
     with pytest.raises(FileNotFoundError, match="Nothing scored under"):

@@ -1,4 +1,4 @@
-"""Scoring a network on a labelled set at full resolution."""
+"""Confusion matrix of a predictor over a labelled data set, at full resolution."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
@@ -10,8 +10,10 @@ from utils.evaluation.metrics import confusion_matrix
 
 
 class Evaluation(NamedTuple):
-    """``matrix``: (C, C) int64 on the CPU, rows ground truth; ``ignored``: pixels without a
-    class.
+    """Pixel counts over a data set.
+
+    ``matrix``: (C, C) int64 on the CPU, rows are the ground truth. ``ignored``: the number of
+    pixels without a class.
     """
 
     matrix: Tensor
@@ -23,13 +25,13 @@ def evaluate(
     batches: Iterable,
     num_classes: int,
     ignore_index: int = 255,
-    each: Callable[[object, Tensor, Tensor], None] | None = None,
+    on_batch: Callable[[object, Tensor, Tensor], None] | None = None,
 ) -> Evaluation:
-    """The confusion matrix over all ``batches`` of ``.image`` (N, H, W, 3) uint8 and ``.label`` (N,
-    H, W) uint8, neither resized.
+    """The confusion matrix over all ``batches``; neither images nor labels are resized.
 
-    ``predict``: images (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds, on any device.
-    ``each(batch, prediction, matrix)`` is called after every batch, with its trainIds and its own
+    A batch has ``.image`` (N, H, W, 3) uint8 RGB and ``.label`` (N, H, W) uint8 trainIds.
+    ``predict``: images -> (N, H, W) uint8 trainIds, on any device.
+    ``on_batch(batch, prediction, matrix)`` is called after each batch with its prediction and its
     confusion matrix, both on the CPU.
     """
     matrix = torch.zeros(num_classes, num_classes, dtype=torch.int64)
@@ -37,9 +39,9 @@ def evaluate(
     for batch in batches:
         prediction = predict(batch.image)
         label = batch.label.to(prediction.device, non_blocking=True)
-        counts = confusion_matrix(label, prediction, num_classes, ignore_index).cpu()
-        matrix += counts
-        ignored += label.numel() - int(counts.sum())
-        if each is not None:
-            each(batch, prediction.cpu(), counts)
+        batch_matrix = confusion_matrix(label, prediction, num_classes, ignore_index).cpu()
+        matrix += batch_matrix
+        ignored += label.numel() - int(batch_matrix.sum())
+        if on_batch is not None:
+            on_batch(batch, prediction.cpu(), batch_matrix)
     return Evaluation(matrix, ignored)

@@ -1,4 +1,4 @@
-"""How runs went on: scalars out of the TensorBoard events of their folders."""
+"""Training curves: scalars from the TensorBoard events of run folders."""
 
 import math
 from collections.abc import Sequence
@@ -10,15 +10,16 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 
 class Curve(NamedTuple):
-    """One scalar of one run."""
+    """One scalar of one run: ``values`` at ``steps``, of one length."""
 
     steps: list[int]
     values: list[float]
 
 
 class SeedRange(NamedTuple):
-    """One scalar of several runs, (n,) arrays: the mean over the runs, the lowest and the highest
-    of them, at the steps all have.
+    """One scalar over runs with different seeds, (n,) arrays at the steps that all runs share.
+
+    ``mean``, ``low`` and ``high`` are the mean, the minimum and the maximum over the runs.
     """
 
     steps: np.ndarray
@@ -29,7 +30,7 @@ class SeedRange(NamedTuple):
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Every scalar of a run folder; {} where it holds no events."""
+    """Reads all scalars of a run folder: {name: curve}; {} where it holds no events."""
     events = EventAccumulator(str(run), size_guidance={"scalars": 0, "images": 1}).Reload()
     scalars = {name: events.Scalars(name) for name in events.Tags()["scalars"]}
     return {
@@ -38,24 +39,21 @@ def read_curves(run: Path) -> dict[str, Curve]:
     }
 
 
-def seed_range(curves: Sequence[Curve], most: int = 160) -> SeedRange | None:
-    """The curves as one band, of at most ``most`` points: longer ones are averaged in stretches.
-    None where they share no step.
+def seed_range(curves: Sequence[Curve], max_points: int = 160) -> SeedRange | None:
+    """The mean and the range over runs with different seeds; None where they share no step.
+
+    Values that are not finite are left out. Of a step that was logged twice the last value counts.
+    Curves longer than ``max_points`` are averaged over intervals of equal length.
     """
-    # Of a step logged twice the last counts; what is not finite cannot be drawn.
-    tables = [
-        {
-            step: value
-            for step, value in zip(curve.steps, curve.values, strict=True)
-            if math.isfinite(value)
-        }
+    finite = [
+        {step: value for step, value in zip(*curve, strict=True) if math.isfinite(value)}
         for curve in curves
     ]
-    steps = sorted(set.intersection(*map(set, tables))) if tables else []
+    steps = sorted(set.intersection(*map(set, finite))) if finite else []
     if not steps:
         return None
-    values = np.array([[table[step] for step in steps] for table in tables])  # (runs, n)
-    stretches = np.array_split(np.arange(len(steps)), min(most, len(steps)))
-    values = np.stack([values[:, stretch].mean(1) for stretch in stretches], 1)
-    places = np.array([np.mean([steps[place] for place in stretch]) for stretch in stretches])
-    return SeedRange(places, values.mean(0), values.min(0), values.max(0), len(tables))
+    values = np.array([[run[step] for step in steps] for run in finite])  # (runs, steps)
+    intervals = np.array_split(np.arange(len(steps)), min(max_points, len(steps)))
+    values = np.stack([values[:, part].mean(1) for part in intervals], 1)  # (runs, n)
+    centers = np.array([np.mean([steps[index] for index in part]) for part in intervals])
+    return SeedRange(centers, values.mean(0), values.min(0), values.max(0), len(finite))

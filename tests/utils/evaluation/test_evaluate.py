@@ -43,7 +43,8 @@ def test_flip_testing_commutes_with_flipping():
     assert not torch.equal(straight, Predictor(model, NORMALIZE, CPU)(images()))
 
 
-def test_the_parts_of_an_evaluation_sum_to_the_whole_and_the_mode_is_kept():
+def test_parts_of_an_evaluation_sum_to_the_whole():
+    """The parts sum to the whole evaluation; the network keeps its mode."""
     model = trained_like_network().train()
     label = torch.randint(0, 19, (2, 64, 96), dtype=torch.uint8)
     label[:, :3] = 255
@@ -56,7 +57,7 @@ def test_the_parts_of_an_evaluation_sum_to_the_whole_and_the_mode_is_kept():
         Predictor(model, NORMALIZE, CPU),
         batches,
         19,
-        each=lambda batch, prediction, matrix: seen.append((prediction, matrix)),
+        on_batch=lambda batch, prediction, matrix: seen.append((prediction, matrix)),
     )
     assert model.training
     assert result.ignored == 2 * 3 * 96

@@ -73,6 +73,7 @@ def test_iou_equals_the_official_package_on_real_labels(real_data):
 
 
 def test_rows_are_ground_truth():
+    """Columns are predictions; ignored pixels are not counted."""
     matrix = confusion_matrix(
         torch.tensor([0, 0, 1, 255]), torch.tensor([0, 1, 1, 0]), num_classes=3
     )
@@ -118,7 +119,8 @@ def test_nothing_valid_is_undefined_not_zero():
     assert found.pixel_accuracy_with_void == 0
 
 
-def test_illegal_input():
+def test_values_outside_the_classes_are_refused():
+    """The error names the legal classes, or both numbers of pixels."""
     with pytest.raises(ValueError, match="outside 0-18"):
         confusion_matrix(np.array([30]), np.array([0]))
     with pytest.raises(ValueError, match="outside 0-18"):

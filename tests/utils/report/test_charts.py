@@ -26,6 +26,7 @@ def texts(chart: ElementTree.Element) -> list[str]:
 
 @pytest.mark.parametrize("highest", [1e-4, 0.07, 0.3, 1, 5.9, 10, 34.9, 99.99, 100, 101, 25_000])
 def test_ticks_are_round_few_and_reach_far_enough(highest):
+    """Multiples of 1, 2, 2.5 or 5 times a power of ten, at most six."""
     found = ticks(highest)
     assert found[0] == 0
     assert highest <= found[-1] * (1 + 1e-9)
@@ -77,7 +78,8 @@ def test_twenty_lines_differ_in_color_or_dashes():
     assert len(set(styles)) == 20
 
 
-def test_bars_are_as_long_as_their_values_and_absent_ones_are_not_drawn():
+def test_bars_are_as_long_as_their_values():
+    """Absent values have no bar."""
     ours = Bars("ours", [20.0, 40.0, math.nan], [20.0, 30.0, math.nan], [20.0, 50.0, math.nan], 0)
     chart = ElementTree.fromstring(bar_chart(["road", "car", "train"], [ours], "IoU", "%"))
     bars = [rect for rect in chart.iter(f"{SVG}rect") if rect.find(f"{SVG}title") is not None]
@@ -92,15 +94,18 @@ def test_bars_are_as_long_as_their_values_and_absent_ones_are_not_drawn():
 
 
 def test_charts_side_by_side_can_have_one_scale():
+    """x_max makes the axes equal."""
+
     def end_of_axis(value: float) -> int:
         bars = Bars("ours", [value], [value], [value], 0)
-        chart = ElementTree.fromstring(bar_chart(["road"], [bars], "t", "%", highest=80))
+        chart = ElementTree.fromstring(bar_chart(["road"], [bars], "t", "%", x_max=80))
         return max(int(text) for text in texts(chart) if text.isdigit())
 
     assert end_of_axis(3.0) == end_of_axis(79.0) == 80
 
 
-def test_everything_lies_inside_the_picture_and_long_names_are_cut_but_told():
+def test_everything_lies_inside_the_picture():
+    """Long names are cut, and whole in the tooltip."""
     long = (
         "light LAB-ADA + class-mix self-training with rare class sampling, EMA teacher, no"
         " discriminator"
@@ -111,7 +116,7 @@ def test_everything_lies_inside_the_picture_and_long_names_are_cut_but_told():
             [long, "car"],
             [
                 Bars(long, [1.0, 2.0], [1, 2], [1, 2], 0),
-                Bars("b", [3.0, 1.0], [3, 1], [3, 1], 1, hollow=True),
+                Bars("b", [3.0, 1.0], [3, 1], [3, 1], 1, outlined=True),
             ],
             "t",
             "x",

@@ -29,7 +29,7 @@ def test_a_run_that_went_on_hides_what_it_did_again(tmp_path):
     assert found.mean.tolist() == [1.0] * 5 + [2.0] * 5
 
 
-def test_a_band_reaches_from_the_lowest_to_the_highest_at_shared_steps():
+def test_a_band_spans_lowest_to_highest_at_shared_steps():
     found = seed_range([Curve([10, 20, 30], [1.0, 2.0, 3.0]), Curve([10, 20, 25], [3.0, 2.0, 9.0])])
     assert found.steps.tolist() == [10, 20]
     assert found.mean.tolist() == [2.0, 2.0]

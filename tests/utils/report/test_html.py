@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from tests.helpers.records import run_record, score_row
 from utils.report.comparison import ComparisonRow
 from utils.report.curves import SeedRange
 from utils.report.html import ImageRow, Picture, report_page
@@ -16,36 +17,20 @@ CLASSES = [(f"class {c}", f"#{c:02x}0000") for c in range(19)]
 PNG = b"\x89PNG and so on"
 
 
-def row(name: str, mious: list[float], classes=tuple(range(19)), **more) -> ComparisonRow:
-    score = {
-        "pixel_accuracy": 0.5,
-        "pixel_accuracy_with_void": 0.4,
-        "mean_class_accuracy": 0.3,
-        "averaged": len(classes),
-        "warnings": [],
-    }
-    score |= {
-        "model_parameters": 12_054_042,
-        "model_gmac": 25.44,
-        "classes": list(classes),
-        "images": 12,
-        "split": "val",
-        "precision": "bf16",
-    } | more
-    record = {
-        "argv": ["train.py", "--name", "a <b>"],
-        "git": "abc",
-        "gpu": "H100",
-        "cpu": "x",
-        "torch": "2",
-        "settings": {"precision": "bf16"},
-    }
-    scores = tuple(score | {"miou": miou, "iou": [miou] * 18 + [float("nan")]} for miou in mious)
-    return ComparisonRow(name, scores, tuple(record | {"seed": seed} for seed in range(len(mious))))
+def row(name: str, mious: list[float], classes=tuple(range(19)), **changed) -> ComparisonRow:
+    protocol = {"images": 12, "split": "val", "classes": list(classes), "averaged": len(classes)}
+    scores = tuple(
+        score_row(miou, iou=[miou] * 18 + [float("nan")], **protocol, **changed) for miou in mious
+    )
+    argv = ["train.py", "--name", "a <b>"]
+    records = tuple(run_record(seed, argv=argv, gpu="H100") for seed in range(len(mious)))
+    return ComparisonRow(name, scores, records)
 
 
-def page(rows, published=False, bands=None, strips=(), notes=None) -> str:
-    return report_page("Methods", rows, published, CLASSES, bands or {}, list(strips), notes or {})
+def page(rows, published=False, curves=None, image_rows=(), notes=None) -> str:
+    return report_page(
+        "Methods", rows, published, CLASSES, curves or {}, list(image_rows), notes or {}
+    )
 
 
 def rows_of(text: str, table: int) -> list[list[str]]:
@@ -79,11 +64,11 @@ class Balance(HTMLParser):
 @pytest.fixture(scope="module")
 def full() -> str:
     steps = np.array([10.0, 20.0])
-    bands = {
+    curves = {
         "loss/segmentation": {"ADA": SeedRange(steps, steps, steps, steps + 1, 2)},
         "val/miou": {},
     }
-    strips = [ImageRow("street <1>", [Picture("image", b"\xff\xd8jpeg"), Picture("ADA", PNG)])]
+    image_rows = [ImageRow("street <1>", [Picture("image", b"\xff\xd8jpeg"), Picture("ADA", PNG)])]
     notes = {
         "tables": ["Not trained and scored yet: oracle."],
         "curves": ["no <curves>"],
@@ -92,8 +77,8 @@ def full() -> str:
     return page(
         [row("source-only", [0.2]), row("ADA", [0.3, 0.32], warnings=["adapted on & scored"])],
         True,
-        bands,
-        strips,
+        curves,
+        image_rows,
         notes,
     )
 
@@ -122,7 +107,7 @@ def test_names_and_notes_are_text_not_tags(full):
         assert text in full
 
 
-def test_published_rows_stand_below_ours_of_that_name_and_are_marked(full):
+def test_published_rows_are_below_ours_of_that_name_and_marked(full):
     names = [cells[0] for cells in rows_of(full, 0)]
     assert names[:3] == ["source-only", "ADA", "ADA (published)"]
     assert sorted(names[3:]) == [

@@ -1,0 +1,77 @@
+import json
+
+import pytest
+
+from tests.helpers.records import run_record, score_row
+from utils.report.comparison import (
+    ComparisonRow,
+    comparison_tables,
+    mean_and_deviation,
+    read_rows,
+    table_2,
+)
+
+CLASS_NAMES = [f"class {c}" for c in range(19)]
+
+
+def row(name: str, mious: list[float]) -> ComparisonRow:
+    scores = tuple(score_row(miou) for miou in mious)
+    return ComparisonRow(name, scores, tuple(run_record(seed) for seed in range(len(mious))))
+
+
+def test_means_and_deviations():
+    """The sample standard deviation over the seeds; a single seed has none."""
+    assert mean_and_deviation([30.0, 32.0]) == "31.00 ± 1.41"
+    assert mean_and_deviation([30.0]) == "30.00"
+    assert mean_and_deviation([]) == "-"
+
+
+def test_published_rows_are_added_only_on_request():
+    rows = [row("ours", [0.30, 0.32])]
+    tables = comparison_tables(rows, published=True)
+    assert "31.00 ± 1.41" in tables["md"]
+    assert "light LAB-ADA (published)" in tables["md"]
+    assert r"31.00 $\pm$ 1.41" in tables["tex"]
+    assert tables["tex"].count(r"\\") == 1 + 5 + 1
+    assert "published" not in comparison_tables(rows, published=False)["md"]
+
+
+def test_class_names_add_table_1():
+    both = comparison_tables([row("ours", [0.30, 0.32])], True, CLASS_NAMES)
+    assert both["tex"].count(r"\\") == (1 + 5 + 1) + (1 + 3 + 1)
+    cells = [[cell.strip() for cell in line.split("|")] for line in both["md"].splitlines()]
+    assert ["light LAB-ADA (published)", "87.68", "35.40"] in [line[1:4] for line in cells]
+    assert ["ours", "25.00 ± 0.00", "25.00 ± 0.00"] in [line[1:4] for line in cells]
+
+
+def test_the_number_of_seeds_can_be_left_out():
+    """The table of eval.py has one seed a row; the other columns are the same."""
+    full, short = (table_2([row("ours", [0.3])], True, seeds=seeds) for seeds in (True, False))
+    column = full.header.index("seeds")
+    assert short.header == [*full.header[:column], *full.header[column + 1 :]]
+    for line, longer in zip(short.lines, full.lines, strict=True):
+        assert line == [*longer[:column], *longer[column + 1 :]]
+
+
+def test_an_undefined_score_is_a_dash():
+    """A class, or a whole split, without pixels has NaN as its score."""
+    nothing = ComparisonRow("ours", (score_row(float("nan"), iou=[float("nan")] * 19),))
+    assert table_2([nothing], published=False).lines[0][1] == "-"
+    assert nothing.class_values(0) == []
+
+
+def test_columns_have_different_names():
+    header = table_2([row("ours", [0.3])], published=False).header
+    assert len(set(header)) == len(header)
+
+
+def test_rows_of_other_images_are_refused(tmp_path):
+    """The error names both files."""
+    for seed, images in ((0, 500), (1, 250)):
+        run = tmp_path / f"seed{seed}/ada"
+        run.mkdir(parents=True)
+        (run / "config.json").write_text(json.dumps([run_record(seed)]))
+        content = {"images": images, "split": "val", "classes": ["road"], "rows": [score_row()]}
+        run.with_suffix(".json").write_text(json.dumps(content))
+    with pytest.raises(ValueError, match=r"seed0/ada.json.* 500 .*seed1/ada.json on 250 "):
+        read_rows(tmp_path, {"ada": "ADA"})
