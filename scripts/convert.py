@@ -1,8 +1,8 @@
 """Converts a BiSeNet of the reference implementation, or a ResNet backbone, for this project.
 
 A BiSeNet of the reference implementation becomes a checkpoint that all scripts read (eval.py,
-predict, export, --init). A ResNet-18 or -101 with torchvision's names becomes a plain state dict for
---backbone-weights, also from a checkpoint that contains it.
+predict, export, --init). A ResNet-18 or -101 with torchvision's names, also inside a checkpoint,
+becomes a plain state dict for --backbone-weights.
 """
 
 import io
@@ -48,7 +48,7 @@ def parse_arguments(argv: list[str] | None = None):
         "--input",
         choices=tuple(INPUT_CONVENTIONS),
         help=(
-            "input of the network (required): unit_rgb (RGB / 255), caffe_bgr (BGR minus a mean), or"
+            "input of a network, required: unit_rgb (RGB / 255), caffe_bgr (BGR minus a mean),"
             " imagenet"
         ),
     )
@@ -57,15 +57,15 @@ def parse_arguments(argv: list[str] | None = None):
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """Reads the state dict of another implementation; raises FileNotFoundError or ValueError."""
+    """State dict of another implementation. Raises FileNotFoundError, ValueError."""
     if not path.is_file():
         raise FileNotFoundError(f"No file {path}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
         raise ValueError(
-            f"{path} cannot be read ({reason_of(error)}). Expected a file of torch.save with tensors"
-            " and plain values; pickled objects, which could run any code, are not loaded."
+            f"{path} cannot be read ({reason_of(error)}). Expected a torch.save file of tensors and"
+            " plain values; pickled objects, which could run any code, are not loaded."
         ) from error
     if isinstance(content, dict) and content.get("format") == FORMAT:
         raise ValueError(f"{path} is a checkpoint of this project already: use it as it is.")

@@ -45,7 +45,7 @@ def test_model(tmp_path, capsys):
     assert result["ratio_best_vs_eager_fp32"] == max(
         side["ratio_vs_eager_fp32"] for name, side in result["sides"].items() if "base" not in name
     )
-    assert result["circumstances"]["torch"] == torch.__version__
+    assert result["environment"]["torch"] == torch.__version__
     assert "| folded fp32" in capsys.readouterr().out
 
 
