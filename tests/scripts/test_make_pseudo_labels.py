@@ -179,7 +179,7 @@ def test_a_network_that_saw_the_labels_gives_a_warning(cityscapes_root, tmp_path
     """Trained on true labels of these images, or chosen by validation labels."""
     names = cityscapes(cityscapes_root, "train").names
     metadata = {
-        "cityscapes_images": names[:2],
+        "seen_images": names[:2],
         "settings": {"train_on": "target"},
         "chosen_with_labels": True,
     }
@@ -261,8 +261,8 @@ class TestBadInput:
             entry.parse_arguments(["x.pt", "--cityscapes", "y", "--output", "z", *arguments])
         assert text in capsys.readouterr().err
 
-    def test_target_images_have_no_split(self, capsys):
-        """--split is an option of --cityscapes only."""
+    def test_only_cityscapes_has_splits(self, capsys):
+        """--split with other images is a usage error."""
         words = ["x.pt", "--target", "y", "--output", "z", "--split", "val"]
         with pytest.raises(SystemExit):
             entry.parse_arguments(words)

@@ -53,8 +53,8 @@ def test_statistics_change_and_nothing_else(cityscapes_root, checkpoint, tmp_pat
     assert (content["name"], content["step"]) == ("source-adabn", 7)
     assert content["discriminator"] == "light"
     assert content["parts"].keys() == {"model"}
-    assert len(content["cityscapes_images"]) == 4  # two batches of two, no image twice
-    assert set(content["cityscapes_images"]) <= set(cityscapes(cityscapes_root, "train").names)
+    assert len(content["seen_images"]) == 4  # two batches of two, no image twice
+    assert set(content["seen_images"]) <= set(cityscapes(cityscapes_root, "train").names)
     how = content["settings"]["recalibrated"]
     assert how["images"].startswith("4 images")
     assert how["git"]
@@ -127,7 +127,7 @@ def test_images_of_different_sizes_need_a_crop(checkpoint, tmp_path):
         run(checkpoint, "--target", dashcam, "--crop-size", 80, 128)
     output = tmp_path / "new/network.pt"
     run(checkpoint, "--target", dashcam, "--crop-size", 64, 128, "--output", output)
-    assert read_checkpoint(output)["cityscapes_images"] == ["0", "1", "2", "3"]
+    assert read_checkpoint(output)["seen_images"] == ["0", "1", "2", "3"]
 
 
 class TestBadInput:
