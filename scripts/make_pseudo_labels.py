@@ -43,7 +43,7 @@ EPILOG = """examples:
       --output pseudo --keep 0.5
   python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --target "dashcam/**/*.jpg" \\
       --output pseudo
-  all pixels, to distil a large network into a small one
+  all pixels, to distill a large network into a small one
   python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES \\
       --output pseudo --keep 1 --tta multiscale
 """

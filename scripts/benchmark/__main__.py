@@ -22,6 +22,7 @@ EPILOG = """examples:
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
+    parser.prog = "python -m scripts.benchmark"
     subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="BENCHMARK")
     for name, module in SUBCOMMANDS.items():
         summary = module.__doc__.splitlines()[0]
