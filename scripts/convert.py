@@ -1,9 +1,8 @@
-"""Takes over weights of others: a checkpoint of the published BiSeNet implementation, or a ResNet
-backbone.
+"""Converts a BiSeNet of the reference implementation, or a ResNet backbone, for this project.
 
-A published BiSeNet becomes a checkpoint that every script here reads (eval.py, predict, export,
---init). A ResNet-18 or -101 under torchvision's names, in whatever wrapping, becomes a plain state
-dict for --backbone-weights.
+A BiSeNet of the reference implementation becomes a checkpoint that all scripts read (eval.py,
+predict, export, --init). A ResNet-18 or -101 with torchvision's names, also inside a checkpoint,
+becomes a plain state dict for --backbone-weights.
 """
 
 import io
@@ -24,7 +23,8 @@ from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.training.checkpoint import FORMAT, reason_of, save_checkpoint
 
 EPILOG = """examples:
-  python -m scripts.convert published_step3.pth --input step34 --output checkpoints/published/last.pt --name published-ada
+  python -m scripts.convert published_step3.pth --input caffe_bgr --name published-ada \\
+      --output checkpoints/published/last.pt
   python -m scripts.convert resnet_from_elsewhere.pth --output resnet18.pth
 """
 
@@ -35,39 +35,37 @@ def parse_arguments(argv: list[str] | None = None):
         "weights",
         type=Path,
         metavar="FILE",
-        help="what torch.save wrote: a state dict, or a checkpoint that holds one",
+        help="file written by torch.save: a state dict, or a checkpoint with one",
     )
     parser.add_argument(
         "--output",
         type=Path,
         required=True,
         metavar="FILE",
-        help="last.pt for a network, .pth for a backbone",
+        help="file to write: last.pt for a network, .pth for a backbone",
     )
     parser.add_argument(
         "--input",
         choices=tuple(INPUT_CONVENTIONS),
         help=(
-            "needed for a network: what it was trained on. step2: RGB / 255; step34: BGR minus a"
-            " mean, as the authors' steps 3 and 4; imagenet"
+            "input of a network, required: unit_rgb (RGB / 255), caffe_bgr (BGR minus a mean),"
+            " imagenet"
         ),
     )
-    parser.add_argument("--name", help="of the network in tables; by default the file's")
+    parser.add_argument("--name", help="name of the network in tables; default: the name of FILE")
     return parser.parse_args(argv)
 
 
 def read_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The tensors of a file of others. Raises FileNotFoundError, ValueError."""
+    """State dict of another implementation. Raises FileNotFoundError, ValueError."""
     if not path.is_file():
         raise FileNotFoundError(f"No file {path}.")
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        Exception
-    ) as error:  # what torch raises for a damaged file is anything from EOFError to UnpicklingError
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
         raise ValueError(
-            f"{path} cannot be read ({reason_of(error)}). Expected what torch.save wrote of tensors"
-            " and plain values; pickled objects, which could run any code, are not loaded."
+            f"{path} cannot be read ({reason_of(error)}). Expected a torch.save file of tensors and"
+            " plain values; pickled objects, which could run any code, are not loaded."
         ) from error
     if isinstance(content, dict) and content.get("format") == FORMAT:
         raise ValueError(f"{path} is a checkpoint of this project already: use it as it is.")
@@ -77,26 +75,29 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
         raise ValueError(f"{path}: {error}") from error
 
 
-def main(args) -> None:
-    state = read_weights(args.weights)
-    if not is_reference_implementation(state):
-        try:
-            name, backbone = backbone_state(state)
-        except ValueError as error:
-            raise ValueError(f"{args.weights}: {error}") from error
-        output_folder(args.output.absolute().parent)
-        buffer = io.BytesIO()
-        torch.save(backbone, buffer)
-        write_file(args.output, buffer.getvalue())
-        print(
-            f"{args.output}: a {name}. Train with it: python train.py --backbone {name}"
-            f" --backbone-weights {args.output} ..."
-        )
-        return
+def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
+    """Writes a plain state dict; raises ValueError if ``state`` contains no known ResNet."""
+    try:
+        name, backbone = backbone_state(state)
+    except ValueError as error:
+        raise ValueError(f"{args.weights}: {error}") from error
+    output_folder(args.output.absolute().parent)
+    buffer = io.BytesIO()
+    torch.save(backbone, buffer)
+    write_file(args.output, buffer.getvalue())
+    print(
+        f"{args.output}: a {name}. Train with it: python train.py --backbone {name}"
+        f" --backbone-weights {args.output} ..."
+    )
+
+
+def convert_network(state: dict[str, torch.Tensor], args) -> None:
+    """Writes a checkpoint; raises ValueError without --input, or for other classes."""
     if args.input is None:
         raise ValueError(
-            f"{args.weights} is a published BiSeNet, and does not say what its input is. Add"
-            " --input step2 for step 2 of the authors' code, --input step34 for steps 3 and 4."
+            f"{args.weights} is a BiSeNet of the reference implementation, and does not tell its"
+            " input. Add --input unit_rgb for step 2 of that code, --input caffe_bgr for steps 3"
+            " and 4."
         )
     model = reference_network(state)
     if model.architecture["num_classes"] != NUM_CLASSES:
@@ -109,21 +110,26 @@ def main(args) -> None:
         "name": args.name or args.weights.stem,
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
-    }
-    # On which images others trained is not in their file; step 0 says that none of it happened
-    # here.
-    metadata |= {
         "settings": {"converted_from": args.weights.name},
+        # The file does not tell its training images; step 0: none of its training happened here.
         "seen_images": [],
         "step": 0,
         "best": None,
     }
     save_checkpoint(args.output, {"model": model}, **metadata)
     print(
-        f"{args.output}: BiSeNet with {model.architecture['backbone']}, input {args.input}. Which"
-        " images it was trained on is not known."
+        f"{args.output}: BiSeNet with {model.architecture['backbone']}, input {args.input}. Its"
+        " training images are not known."
     )
     print(f"Score it: python eval.py {args.output} --cityscapes ROOT")
+
+
+def main(args) -> None:
+    state = read_weights(args.weights)
+    if is_reference_implementation(state):
+        convert_network(state, args)
+    else:
+        convert_backbone(state, args)
 
 
 if __name__ == "__main__":

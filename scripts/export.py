@@ -1,12 +1,13 @@
-"""Exports a checkpoint, to ONNX or as a program of torch.export, for any batch and any size: by
-default one graph from uint8 RGB images to a map of trainIds.
+"""Exports a checkpoint as ONNX or as a torch.export program, for any batch size and image size.
 
-The file is compared with the checkpoint on images, in ONNX Runtime or torch, and appears only if
-they agree. ONNX needs: pip install -r requirements-export.txt
+By default the graph takes uint8 RGB images and returns trainIds. The exported network is compared
+with the checkpoint on images, in ONNX Runtime or torch; the file is written only if they agree.
+ONNX needs: pip install -r requirements-export.txt
 """
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,18 +30,17 @@ from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.training.checkpoint import read_checkpoint
 
 EPILOG = """examples:
-  python -m scripts.export checkpoints/ada/last.pt --output ada.onnx --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
+  python -m scripts.export checkpoints/ada/last.pt --output ada.onnx \\
+      --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
   python -m scripts.predict street.png --model ada.onnx --output out
   python -m scripts.export checkpoints/ada/last.pt --format torch --output ada.pt2
 """
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
-"""{format: suffix, by which other scripts know it}."""
+"""File suffix of each format; other scripts recognize the format by it."""
 LOGITS_TOLERANCE = 1e-3
-"""Largest difference of two logits, as a share of the spread (standard deviation) of all logits."""
+"""Largest difference of two logits, relative to the standard deviation of all logits."""
 PIXELS_TOLERANCE = 1e-4
-"""Largest share of pixels with another class: those whose two best classes are a rounding error
-apart.
-"""
+"""Largest fraction of pixels with another class, where two classes differ by a rounding error."""
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -51,23 +51,23 @@ def parse_arguments(argv: list[str] | None = None):
         type=Path,
         required=True,
         metavar="FILE",
-        help="the file to write: .onnx, or .pt2 with --format torch",
+        help="file to write: .onnx, or .pt2 with --format torch",
     )
     parser.add_argument(
         "--format",
         choices=tuple(SUFFIXES),
         default="onnx",
-        help="onnx, for other runtimes; torch: a program of torch.export",
+        help="onnx, for other runtimes; torch: a torch.export program",
     )
     parser.add_argument(
         "--without-normalization",
         action="store_true",
-        help="take float32 (N, 3, H, W) normalized by the caller, not uint8 RGB (N, H, W, 3)",
+        help="input: normalized float32 (N, 3, H, W) instead of uint8 RGB (N, H, W, 3)",
     )
     parser.add_argument(
         "--without-argmax",
         action="store_true",
-        help="give float32 logits (N, 19, H, W), not uint8 trainIds (N, H, W)",
+        help="output: float32 logits (N, 19, H, W) instead of uint8 trainIds (N, H, W)",
     )
     parser.add_argument(
         "--check-on",
@@ -75,14 +75,14 @@ def parse_arguments(argv: list[str] | None = None):
         nargs="+",
         default=(),
         metavar="IMAGE",
-        help="images to compare on; by default two generated streets of unequal size",
+        help="images for the comparison; default: two generated streets of different sizes",
     )
     args = parser.parse_args(argv)
     suffix = SUFFIXES[args.format]
     if args.output.suffix != suffix:
         parser.error(
-            f"--output should end in {suffix} with --format {args.format}, by which other scripts"
-            f" know the file; found {args.output.name}"
+            f"--output should end in {suffix} with --format {args.format}, so that other scripts"
+            f" recognize the format; found {args.output.name}"
         )
     return args
 
@@ -90,9 +90,10 @@ def parse_arguments(argv: list[str] | None = None):
 def disagreement(
     deployed: DeployedNetwork, exported: ExportedNetwork, images: list[np.ndarray]
 ) -> float:
-    """The largest difference over the images (H, W, 3) uint8, each also in a batch of two: of
-    logits, as a share of their spread, or where the graph gives classes the share of pixels that
-    are another class.
+    """Largest difference between the two networks over all images, (H, W, 3) uint8.
+
+    Each image is also tested in a batch of two. Measures the fraction of pixels with another class,
+    or for logits their difference relative to their standard deviation.
     """
     worst = 0.0
     for image in images:
@@ -112,18 +113,32 @@ def disagreement(
     return worst
 
 
+def comparison_images(paths: list[Path]) -> list[np.ndarray]:
+    """Images (H, W, 3) uint8 of ``paths``, or two generated streets of different sizes."""
+    if paths:
+        return [read_image(path) for path in paths]
+    sizes = ((128, 256), (150, 231))
+    return [street(np.random.default_rng(seed), CAMERA, size)[0] for seed, size in enumerate(sizes)]
+
+
+def export(
+    deployed: DeployedNetwork, path: Path, file_format: str, metadata: dict[str, Any]
+) -> ExportedNetwork:
+    """Writes ``deployed`` to ``path`` and reads the file back."""
+    if file_format == "onnx":
+        export_onnx(deployed, path, metadata)
+        return OnnxNetwork(path, NUM_CLASSES, torch.device("cpu"))
+    export_program(deployed, path, metadata)
+    return ProgramNetwork(path, NUM_CLASSES, torch.device("cpu"))
+
+
 def main(args) -> None:
     if args.format == "onnx":
         require_onnx("onnx", "onnxscript", "onnxruntime")
     output_folder(args.output.absolute().parent)
     checkpoint = read_checkpoint(args.checkpoint)
     model, normalization = load_network(checkpoint, NUM_CLASSES)
-    images = [read_image(path) for path in args.check_on]
-    if not images:
-        images = [
-            street(np.random.default_rng(seed), CAMERA, size)[0]
-            for seed, size in enumerate(((128, 256), (150, 231)))
-        ]
+    images = comparison_images(args.check_on)
     deployed = DeployedNetwork(
         model, normalization, not args.without_normalization, not args.without_argmax
     ).eval()
@@ -132,32 +147,29 @@ def main(args) -> None:
         "num_classes": NUM_CLASSES,
         "classes": CLASS_NAMES,
         "input": normalization.as_dict(),
+        "architecture": checkpoint["architecture"],
+        "step": checkpoint["step"],
     }
-    metadata |= {"architecture": checkpoint["architecture"], "step": checkpoint["step"]}
+    tolerance, unit = PIXELS_TOLERANCE, "of the pixels"
+    if args.without_argmax:
+        tolerance, unit = LOGITS_TOLERANCE, "of the standard deviation of the logits"
 
     with tempfile.TemporaryDirectory() as folder:
-        unproved = Path(folder) / f"unproved{args.output.suffix}"
-        if args.format == "onnx":
-            export_onnx(deployed, unproved, metadata)
-            exported = OnnxNetwork(unproved, NUM_CLASSES, torch.device("cpu"))
-        else:
-            export_program(deployed, unproved, metadata)
-            exported = ProgramNetwork(unproved, NUM_CLASSES, torch.device("cpu"))
-        found = disagreement(deployed, exported, images)
-        allowed = LOGITS_TOLERANCE if args.without_argmax else PIXELS_TOLERANCE
-        measure = "of the logits' spread" if args.without_argmax else "of the pixels"
-        if not found <= allowed:  # NaN is no agreement
+        unverified = Path(folder) / f"unverified{args.output.suffix}"
+        exported = export(deployed, unverified, args.format, metadata)
+        difference = disagreement(deployed, exported, images)
+        if not difference <= tolerance:  # also for NaN
             raise ValueError(
                 f"The exported network does not agree with {args.checkpoint}: it differs by"
-                f" {found:.2g} {measure}, at most {allowed} is rounding. Nothing was written. Are"
-                " the weights finite, and do torch and onnxruntime fit each other"
+                f" {difference:.2g} {unit}, more than rounding ({tolerance}). Nothing was written."
+                " Are the weights finite, and do the versions of torch and onnxruntime fit"
                 " (requirements-export.txt)?"
             )
-        write_file(args.output, unproved.read_bytes())
-    size = args.output.stat().st_size / 1e6
+        write_file(args.output, unverified.read_bytes())
+    size_mb = args.output.stat().st_size / 1e6
     print(
-        f"{args.output}: {size:.1f} MB, agrees with {checkpoint['name']} on {len(images)} images"
-        f" (differs by {found:.2g} {measure})."
+        f"{args.output}: {size_mb:.1f} MB, agrees with {checkpoint['name']} on {len(images)} images"
+        f" (differs by {difference:.2g} {unit})."
     )
     print(f"Run it: python -m scripts.predict IMAGE --model {args.output} --output DIR")
 

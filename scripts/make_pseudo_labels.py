@@ -1,11 +1,10 @@
-"""Writes a network's surest predictions on unlabelled images as labels that training reads like
-ground truth.
+"""Writes confident predictions on unlabelled images as pseudo-labels for training.
 
-Of each class the most confident pixels are kept (class-balanced thresholds: Zou et al., ECCV 2018),
-the others are ignored. Labels of the target are never opened. The labels land in the tree of
-Cityscapes under a root of their own, beside a record of how they were made; train on them with
---pseudo-labels ROOT. An interrupted run goes on where it stopped when the same command is given
-again.
+The most confident pixels of each class are kept (class-balanced thresholds: Zou et al., ECCV 2018),
+the others are ignored. Labels of the target are never opened. The output folder has the layout of
+Cityscapes, and a record of how the labels were made; train with --pseudo-labels ROOT.
+
+An interrupted run continues when the same command is given again.
 """
 
 import hashlib
@@ -19,12 +18,12 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.cityscapes import cityscapes
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, NUM_CLASSES
-from dataset.listing import ImageList, select_by_list
+from dataset.listing import ImageList
 from dataset.loader import Loading, evaluation_loader
-from dataset.target import label_path, unlabelled_images
-from model.inference.predictor import load_predictor
+from dataset.target import label_path
+from dataset.training_data import cityscapes_root, read_target
+from model.inference.predictor import Predictor, load_predictor
 from model.inference.tta import TTA_PRESETS
 from model.uda.class_balanced_threshold import ConfidenceHistogram, confidence_bins, confidence_of
 from utils.files import output_folder, write_json, write_png
@@ -40,10 +39,13 @@ from utils.training.environment import environment
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
 EPILOG = """examples:
-  python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --cityscapes $CITYSCAPES --output pseudo --keep 0.5
-  python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --target-images "dashcam/**/*.jpg" --output pseudo
-a whole prediction instead, to distil a large network into a small one
-  python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES --output pseudo --keep 1 --tta multiscale
+  python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --cityscapes $CITYSCAPES \\
+      --output pseudo --keep 0.5
+  python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --target "dashcam/**/*.jpg" \\
+      --output pseudo
+  all pixels, to distill a large network into a small one
+  python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES \\
+      --output pseudo --keep 1 --tta multiscale
 """
 
 
@@ -55,35 +57,16 @@ def parse_arguments(argv: list[str] | None = None):
         "--list",
         type=Path,
         metavar="FILE",
-        help="label only the images that this file names, one a line",
+        help="label only the images named in this file, one per line",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="ROOT",
         required=True,
-        help="root for the labels: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png",
+        help="folder for the labels: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png",
     )
-    choice = parser.add_argument_group("which pixels are labelled")
-    choice.add_argument(
-        "--keep",
-        type=probability,
-        default=0.5,
-        metavar="FRACTION",
-        help="of the pixels predicted as a class, the most confident; more labels, more wrong ones",
-    )
-    choice.add_argument(
-        "--min-confidence",
-        type=probability,
-        default=0.0,
-        metavar="P",
-        help="and none whose probability is lower, however few are left",
-    )
-    choice.add_argument(
-        "--tta",
-        choices=tuple(TTA_PRESETS),
-        help="average the probabilities of an image and its mirror image, or of both at six scales",
-    )
+    add_selection_arguments(parser)
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
@@ -92,85 +75,104 @@ def parse_arguments(argv: list[str] | None = None):
             "--keep 0 and --min-confidence 1 would label nothing; expected a --keep above 0 and a"
             " --min-confidence below 1"
         )
-    if args.target_images and args.split != "train":
-        parser.error("--split is of Cityscapes; --target-images are labelled as split train")
+    if args.split != "train" and cityscapes_root(args.cityscapes, args.target) is None:
+        parser.error("--split is of Cityscapes; other images are labelled as split train")
     return args
 
 
-class Labeller:
-    """A checkpoint's network, ready to say of every pixel what it is and how sure that is."""
+def add_selection_arguments(parser) -> None:
+    group = parser.add_argument_group("selection of pixels")
+    group.add_argument(
+        "--keep",
+        type=probability,
+        default=0.5,
+        metavar="FRACTION",
+        help="fraction of the pixels predicted as a class that is kept, the most confident",
+    )
+    group.add_argument(
+        "--min-confidence",
+        type=probability,
+        default=0.0,
+        metavar="P",
+        help="lowest probability of a kept pixel, whatever --keep says",
+    )
+    group.add_argument(
+        "--tta",
+        choices=tuple(TTA_PRESETS),
+        help="average the predictions of the image and its mirror image, or of both at six scales",
+    )
 
-    def __init__(self, checkpoint: dict[str, Any], args):
-        self.device = choose_device(args.device)
-        self.precision = choose_precision(args.precision, self.device)
-        views = TTA_PRESETS.get(args.tta, ())
-        self.predictor = load_predictor(
-            checkpoint, NUM_CLASSES, self.device, PRECISIONS[self.precision], views
-        )
-        self.workers = args.workers
 
-    def __call__(self, listing: ImageList, doing: str) -> Iterator[tuple[str, Tensor, Tensor]]:
-        """For every image its name, and of every pixel the class and the bin of its confidence, (H,
-        W) each, on the device.
+class PseudoLabeller:
+    """Predicts the class of each pixel of a list of images, and its confidence."""
+
+    def __init__(self, predictor: Predictor, workers: int):
+        self.predictor, self.workers = predictor, workers
+
+    @property
+    def device(self) -> torch.device:
+        return self.predictor.device
+
+    def __call__(self, listing: ImageList, title: str) -> Iterator[tuple[str, Tensor, Tensor]]:
+        """Yields the name of each image, its classes and its confidence bins, (H, W) on the device.
+
+        ``title``: of the progress bar.
         """
         loader = evaluation_loader(listing, Loading(self.workers, self.device.type == "cuda"))
-        for batch in tqdm(loader, desc=doing, unit="image", disable=None, dynamic_ncols=True):
+        for batch in tqdm(loader, desc=title, unit="image", disable=None, dynamic_ncols=True):
             scores = self.predictor.class_scores(batch.image)
-            prediction, bins = confidence_bins(
-                scores if self.predictor.views else scores.softmax(1)
-            )
+            probabilities = scores if self.predictor.views else scores.softmax(1)
+            prediction, bins = confidence_bins(probabilities)
             yield listing[int(batch.index[0])].name, prediction[0], bins[0]
 
 
-def settings_of(args, listing: ImageList, precision: str) -> dict[str, Any]:
-    """All that the labels depend on."""
+def label_settings(args, listing: ImageList, precision: str) -> dict[str, Any]:
+    """All settings that the labels depend on."""
     with open(args.checkpoint, "rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    choice = {
+    return {
+        "checkpoint_sha256": digest,
+        "split": args.split,
+        "images": listing.fingerprint(),
         "keep": args.keep,
         "min_confidence": args.min_confidence,
         "tta": args.tta,
         "precision": precision,
     }
-    return {
-        "checkpoint_sha256": digest,
-        "split": args.split,
-        "images": listing.fingerprint(),
-        **choice,
-    }
 
 
-def warnings_of(args, checkpoint: dict[str, Any], listing: ImageList) -> list[str]:
-    """What whoever uses or scores these labels must know."""
+def label_warnings(args, checkpoint: dict[str, Any], listing: ImageList) -> list[str]:
+    """Warnings for users of the labels and of networks trained on them."""
     warnings = [
-        f"What is trained on these labels has been adapted on {len(listing)} images: its scores on"
-        " these images are not to be reported."
+        f"Networks trained on these labels were adapted on {len(listing)} images: do not report"
+        " their scores on these images."
     ]
     if args.split == "val":
-        warnings.append("--split val labels the very images that are scored (transductive).")
+        warnings.append("--split val labels the images of the evaluation (transductive).")
     if checkpoint.get("chosen_with_labels"):
         warnings.append(
             f"{checkpoint['name']} ({args.checkpoint.name}) was chosen by its score on labelled"
             " validation images: use last.pt."
         )
     seen = set(checkpoint["seen_images"]) & set(listing.names)
-    if seen and checkpoint["settings"].get("train_on") == "cityscapes":
+    if seen and checkpoint["settings"].get("train_on") == "target":
         warnings.append(
             f"{checkpoint['name']} was trained on the true labels of {len(seen)} of these images:"
-            " this is no unsupervised adaptation."
+            " this is not unsupervised adaptation."
         )
     return warnings
 
 
 def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of an interrupted run that this one continues, or None. Raises FileExistsError for
-    labels that were made otherwise.
+    """Reads the record of an interrupted run that this run continues; None if there is none.
+
+    Raises FileExistsError for labels that were made with other settings, or not by this script.
     """
     if not path.exists():
         if labels.exists():
             raise FileExistsError(
-                f"{labels} exists without {path.name}: these labels were not made here, and stay."
-                " Choose another --output."
+                f"{labels} exists without {path.name}: these labels were not made here and are"
+                " kept. Choose another --output."
             )
         return None
     record = json.loads(path.read_text())
@@ -182,22 +184,20 @@ def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str,
     ]
     if changed:
         raise FileExistsError(
-            f"{path.parent} holds labels made otherwise ({'; '.join(changed)}). Choose another"
-            " --output, or delete these."
+            f"{path.parent} holds labels made with other settings ({'; '.join(changed)}). Choose"
+            " another --output, or delete these labels."
         )
     return record
 
 
-def measure(
-    labeller: Labeller, listing: ImageList, keep: float, min_confidence: float
+def measure_thresholds(
+    labeller: PseudoLabeller, listing: ImageList, keep: float, min_confidence: float
 ) -> dict[str, dict[str, Any]]:
-    """The first pass: for every class its threshold, as a bin and as a probability, and what it
-    keeps.
-    """
+    """First pass over the images: the threshold of each class, and how many pixels it keeps."""
     histogram = ConfidenceHistogram(NUM_CLASSES)
     for _, prediction, bins in labeller(listing, "measuring"):
         histogram.add(prediction, bins)
-    thresholds = histogram.thresholds(keep, min_confidence)
+    thresholds = histogram.thresholds(keep, min_confidence)  # (C,), bins
     columns = (
         thresholds.tolist(),
         confidence_of(thresholds).tolist(),
@@ -210,17 +210,20 @@ def measure(
             "kept_pixels": kept,
             "kept_fraction": kept / predicted if predicted else None,
             "threshold": confidence if predicted else None,
-            "threshold_bin": place,
+            "threshold_bin": threshold_bin,
         }
-        for name, place, confidence, predicted, kept in zip(CLASS_NAMES, *columns, strict=True)
+        for name, threshold_bin, confidence, predicted, kept in zip(
+            CLASS_NAMES, *columns, strict=True
+        )
     }
 
 
 def write_labels(
-    labeller: Labeller, listing: ImageList, thresholds: Tensor, output: Path, split: str
+    labeller: PseudoLabeller, listing: ImageList, thresholds: Tensor, output: Path, split: str
 ) -> int:
-    """The second pass: one PNG of labelIds for every image that has none yet. Returns how many were
-    written.
+    """Second pass: writes a PNG of labelIds for each image without one; returns their number.
+
+    ``thresholds``: (C,) int64, the lowest bin that is kept of each class.
     """
     missing = [
         index
@@ -230,75 +233,72 @@ def write_labels(
     if not missing:
         return 0
     thresholds = thresholds.to(labeller.device)
-    for name, prediction, bins in labeller(listing.subset(missing), "labelling"):
-        sure = (bins >= thresholds[prediction.long()]).cpu().numpy()  # (H, W)
+    for name, prediction, bins in labeller(listing.take(missing), "labelling"):
+        confident = (bins >= thresholds[prediction.long()]).cpu().numpy()  # (H, W)
         path = output / label_path(name, split)
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, LABEL_ID_OF[prediction.cpu().numpy()] * sure)  # labelId 0 is ignored
+        write_png(path, LABEL_ID_OF[prediction.cpu().numpy()] * confident)  # labelId 0 is ignored
     return len(missing)
 
 
-def table(classes: dict[str, dict[str, Any]]) -> str:
-    """What was kept of each class, as people read it."""
-    rows, total = [], sum(metadata["predicted_pixels"] for metadata in classes.values())
-    for name, metadata in classes.items():
-        share_of_all = percent(metadata["predicted_pixels"] / total)
-        kept = (
-            ["-", "-"]
-            if metadata["threshold"] is None
-            else [f"{metadata['threshold']:.6f}", percent(metadata["kept_fraction"])]
-        )
-        rows.append([name, share_of_all, *kept])
+def class_table(classes: dict[str, dict[str, Any]]) -> str:
+    """Markdown table of the thresholds and of the kept pixels of each class."""
+    rows, total = [], sum(entry["predicted_pixels"] for entry in classes.values())
+    for name, entry in classes.items():
+        kept = ["-", "-"]
+        if entry["threshold"] is not None:
+            kept = [f"{entry['threshold']:.6f}", percent(entry["kept_fraction"])]
+        rows.append([name, percent(entry["predicted_pixels"] / total), *kept])
     return markdown_table(["class", "% of pixels predicted", "threshold", "% of these kept"], rows)
 
 
-def main(args) -> None:
-    listing = (
-        unlabelled_images(args.target_images)
-        if args.target_images
-        else cityscapes(args.cityscapes, args.split, labels=False)
-    )
-    listing = select_by_list(listing, args.list)
-    if args.cityscapes and args.output.resolve() == args.cityscapes.resolve():
+def target_listing(args) -> ImageList:
+    """Images to label; raises ValueError if the labels would be written among the ground truth."""
+    listing = read_target(args.cityscapes, args.target, args.split, args.list)
+    root = cityscapes_root(args.cityscapes, args.target)
+    if root is not None and args.output.resolve() == root.resolve():
         raise ValueError(
             f"--output {args.output} is the root of the data set: these labels would pass for its"
             " ground truth. Choose another folder."
         )
+    return listing
+
+
+def main(args) -> None:
+    listing = target_listing(args)
     checkpoint = read_checkpoint(args.checkpoint)
-    labeller = Labeller(checkpoint, args)
-    settings, warnings = (
-        settings_of(args, listing, labeller.precision),
-        warnings_of(args, checkpoint, listing),
-    )
-    path = output_folder(args.output) / f"pseudo_labels-{args.split}.json"
-    record = read_record(path, args.output / f"gtFine/{args.split}", settings)
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    views = TTA_PRESETS.get(args.tta, ())
+    predictor = load_predictor(checkpoint, NUM_CLASSES, device, PRECISIONS[precision], views)
+    labeller = PseudoLabeller(predictor, args.workers)
+
+    settings = label_settings(args, listing, precision)
+    warnings = label_warnings(args, checkpoint, listing)
+    record_path = output_folder(args.output) / f"pseudo_labels-{args.split}.json"
+    record = read_record(record_path, args.output / f"gtFine/{args.split}", settings)
     if record is None:
         record = {
             "name": checkpoint["name"],
             "checkpoint": str(args.checkpoint),
             "step": checkpoint["step"],
             "warnings": warnings,
-        }
-        record |= {
             "argv": sys.argv,
             "settings": settings,
-            "circumstances": environment(),
+            "environment": environment(),
             "complete": False,
-        }
-        record |= {
-            "classes": measure(labeller, listing, args.keep, args.min_confidence),
+            "classes": measure_thresholds(labeller, listing, args.keep, args.min_confidence),
             "images": listing.names,
         }
-        write_json(path, record)
-    thresholds = torch.tensor(
-        [metadata["threshold_bin"] for metadata in record["classes"].values()]
-    )
+        write_json(record_path, record)
+
+    thresholds = torch.tensor([entry["threshold_bin"] for entry in record["classes"].values()])
     written = write_labels(labeller, listing, thresholds, args.output, args.split)
-    write_json(path, record | {"complete": True})
-    print(f"\n{table(record['classes'])}\n")
+    write_json(record_path, record | {"complete": True})
+    print(f"\n{class_table(record['classes'])}\n")
     print(
-        f"{args.output}: {written} labels written now, {len(listing) - written} there already;"
-        f" {path.name} says how."
+        f"{args.output}: {written} labels written now, {len(listing) - written} existed already;"
+        f" {record_path.name} records how they were made."
     )
     print(*(f"WARNING: {warning}" for warning in warnings), sep="\n")
     print(f"Train on them with --pseudo-labels {args.output}")
@@ -310,6 +310,6 @@ if __name__ == "__main__":
             main(parse_arguments())
         except KeyboardInterrupt:
             sys.exit(
-                "\nInterrupted. The labels written are whole: give the same command again and it"
-                " goes on from there."
+                "\nInterrupted. The labels already written are complete: give the same command"
+                " again to continue."
             )

@@ -393,7 +393,7 @@ def predict_camera(
 
 
 def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
-    """Writes comparison.png: a row for each image; image, label, and one column for each network."""
+    """Writes comparison.png: a row for each image; columns are image, label, and each network."""
     labels = {}
     if args.labels is not None:
         labels = {file.name: file for file in sorted(args.labels.rglob("*.png"))}

@@ -1,27 +1,25 @@
-"""Gives a trained network the BatchNorm statistics of the target's images, and changes nothing else
-(AdaBN: Li et al., 2016).
+"""Recomputes the BatchNorm statistics of a network on target images (AdaBN: Li et al., 2016).
 
-A network normalizes its features with the means and variances of the images that it was trained on.
-Here they are measured anew on unlabelled images of the target: no label is opened and no weight
-moves. Writes a new checkpoint, which every script reads like the old one; whether it is the better
-one, eval.py tells.
+A network normalizes its features with the means and variances of its training images. This script
+measures them on unlabelled images of the target: no label is opened and no weight changes. It
+writes a new checkpoint that all scripts read; compare it with the old one by eval.py.
 """
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.cityscapes import cityscapes
 from dataset.image_io import image_size
 from dataset.labels import NUM_CLASSES
-from dataset.listing import ImageList, select_by_list
+from dataset.listing import ImageList
 from dataset.loader import Loading, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
-from dataset.target import unlabelled_images
+from dataset.training_data import read_target
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.loading import load_network
 from model.uda.adabn import recalibrate
@@ -43,13 +41,13 @@ from utils.training.precision import autocast_for, choose_device, choose_precisi
 
 EPILOG = """examples:
   python -m scripts.recalibrate checkpoints/source-only/last.pt --cityscapes $CITYSCAPES
-  python -m scripts.recalibrate checkpoints/source-only/last.pt --target-images "dashcam/**/*.jpg" --output dashcam.pt
-  python eval.py checkpoints/source-only/last.pt checkpoints/source-only/last-adabn.pt --cityscapes $CITYSCAPES
+  python -m scripts.recalibrate checkpoints/source-only/last.pt --output dashcam.pt \\
+      --target "dashcam/**/*.jpg"
+  python eval.py checkpoints/source-only/last.pt checkpoints/source-only/last-adabn.pt \\
+      --cityscapes $CITYSCAPES
 """
-FEW = 64
-"""Of images: the attention's BatchNorms see one value of each, so that fewer give a poor
-variance.
-"""
+FEW_IMAGES = 64
+"""Fewer images give a poor variance: the attention's BatchNorm sees one value of each image."""
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -60,43 +58,18 @@ def parse_arguments(argv: list[str] | None = None):
         "--list",
         type=Path,
         metavar="FILE",
-        help="use only the images that this file names, one a line",
+        help="use only the images named in this file, one per line",
     )
     parser.add_argument(
         "--output",
         type=Path,
         metavar="FILE",
-        help="the new checkpoint; default: beside the old one, last.pt -> last-adabn.pt",
+        help="new checkpoint; default: beside the old one, last.pt -> last-adabn.pt",
     )
     parser.add_argument(
-        "--name", help="of the network in tables; default: the old one's with -adabn"
+        "--name", help="name of the network in tables; default: the old name and -adabn"
     )
-    statistics = parser.add_argument_group("statistics")
-    statistics.add_argument(
-        "--batches",
-        type=positive_int,
-        default=100,
-        help="at most so many, no image twice; they are drawn at random",
-    )
-    statistics.add_argument(
-        "--batch-size",
-        type=positive_int,
-        default=4,
-        help="images that are normalized together, at least 2",
-    )
-    statistics.add_argument(
-        "--crop-size",
-        type=positive_int,
-        nargs=2,
-        metavar=("HEIGHT", "WIDTH"),
-        help=(
-            "a random crop of each image, in pixels, for images of different sizes or little"
-            " memory; default: whole images, as in use"
-        ),
-    )
-    statistics.add_argument(
-        "--seed", type=non_negative_int, default=0, help="of the choice of images and crops"
-    )
+    add_statistics_arguments(parser)
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
@@ -112,9 +85,36 @@ def parse_arguments(argv: list[str] | None = None):
     return args
 
 
+def add_statistics_arguments(parser) -> None:
+    group = parser.add_argument_group("statistics")
+    group.add_argument(
+        "--batches",
+        type=positive_int,
+        default=100,
+        help="largest number of batches; images are drawn at random without replacement",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=positive_int,
+        default=4,
+        help="images that are normalized together, at least 2",
+    )
+    group.add_argument(
+        "--crop-size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="random crop of each image in pixels, for images of different sizes; default: no crop",
+    )
+    group.add_argument(
+        "--seed", type=non_negative_int, default=0, help="seed of the choice of images and crops"
+    )
+
+
 def require_sizes(listing: ImageList, crop_size: tuple[int, int] | None) -> None:
-    """Raises ValueError for images that do not fit into one batch, or are smaller than the crop:
-    padding would count as the target's color.
+    """Raises ValueError for images of different sizes, or smaller than ``crop_size``.
+
+    Padding would count as color of the target. Sizes are (height, width).
     """
     paths = [listing[index].image for index in range(len(listing))]
     sizes = [image_size(path) for path in paths]
@@ -133,28 +133,53 @@ def require_sizes(listing: ImageList, crop_size: tuple[int, int] | None) -> None
             )
 
 
-def metadata_of(
+def choose_images(args) -> ImageList:
+    """Draws the images to measure at random, in whole batches; raises ValueError for too few."""
+    listing = read_target(args.cityscapes, args.target, args.split, args.list)
+    batches = min(args.batches, len(listing) // args.batch_size)
+    if not batches:
+        raise ValueError(
+            f"Found {len(listing)} images, fewer than one batch of {args.batch_size}. Give more"
+            f" images, {FEW_IMAGES} or more are of use."
+        )
+    order = ShuffledIndex(len(listing), args.seed, rng_stream=0)
+    return listing.take([order(position) for position in range(batches * args.batch_size)])
+
+
+def image_batches(
+    args, listing: ImageList, crop_size: tuple[int, int] | None, device: torch.device, title: str
+) -> Iterator[Tensor]:
+    """Yields batches (N, H, W, 3) uint8 on the device, with a progress bar called ``title``."""
+    geometry = WholeImage() if crop_size is None else RandomScaleCropFlip((1.0,), crop_size)
+    dataset = SegmentationDataset(listing, geometry, seed=args.seed)
+    loading = Loading(args.workers, pin_memory=device.type == "cuda")
+    batches = len(listing) // args.batch_size
+    loader = training_loader(dataset, args.batch_size, range(batches), loading)
+    for batch in tqdm(loader, desc=title, unit="batch", disable=None, dynamic_ncols=True):
+        yield batch.image.to(device, non_blocking=True)
+
+
+def recalibrated_metadata(
     args, checkpoint: dict[str, Any], used: ImageList, precision: str
 ) -> dict[str, Any]:
-    """What the new checkpoint says of itself: what the old one said, on what it was recalibrated,
-    and that it has seen these images.
-    """
+    """Metadata of the new checkpoint: those of the old one, the settings, and the images used."""
     metadata = {
         name: value
         for name, value in checkpoint.items()
         if name not in ("format", "parts", "random")
     }
-    how = {
+    recalibrated = {
         "images": used.fingerprint(),
         "batch_size": args.batch_size,
         "crop_size": args.crop_size,
         "seed": args.seed,
         "precision": precision,
+        "checkpoint": str(args.checkpoint),
+        "git": environment()["git"],
     }
-    how |= {"checkpoint": str(args.checkpoint), "git": environment()["git"]}
     return metadata | {
         "name": args.name or f"{checkpoint['name']}-adabn",
-        "settings": checkpoint["settings"] | {"recalibrated": how},
+        "settings": checkpoint["settings"] | {"recalibrated": recalibrated},
         "seen_images": sorted({*checkpoint["seen_images"], *used.names}),
     }
 
@@ -167,53 +192,28 @@ def main(args) -> None:
     precision = choose_precision(args.precision, device)
     checkpoint = read_checkpoint(args.checkpoint)
     model, normalize = load_network(checkpoint, NUM_CLASSES)
-
-    listing = (
-        unlabelled_images(args.target_images)
-        if args.target_images
-        else cityscapes(args.cityscapes, args.split, labels=False)
-    )
-    listing = select_by_list(listing, args.list)
-    batches = min(args.batches, len(listing) // args.batch_size)
-    if not batches:
-        raise ValueError(
-            f"Found {len(listing)} images, fewer than one batch of {args.batch_size}. Give more"
-            f" images, {FEW} or more are of use."
-        )
-    order = ShuffledIndex(len(listing), args.seed, rng_stream=0)
-    used = listing.subset(order(position) for position in range(batches * args.batch_size))
+    used = choose_images(args)
     crop_size = None if args.crop_size is None else tuple(args.crop_size)
     require_sizes(used, crop_size)
     output_folder(output.absolute().parent)
 
-    geometry = WholeImage() if crop_size is None else RandomScaleCropFlip((1.0,), crop_size)
-    dataset = SegmentationDataset(used, geometry, seed=args.seed)
-    loading = Loading(args.workers, pin_memory=device.type == "cuda")
-    loader = training_loader(dataset, args.batch_size, range(batches), loading)
-
-    def images() -> Iterator[Tensor]:
-        for batch in tqdm(
-            loader, desc=checkpoint["name"], unit="batch", disable=None, dynamic_ncols=True
-        ):
-            yield normalize(batch.image.to(device, non_blocking=True))  # (N, 3, H, W)
-
+    images = image_batches(args, used, crop_size, device, checkpoint["name"])
     with autocast_for(device, precision)():
-        seen = recalibrate(model.to(device), images())
-    metadata = metadata_of(args, checkpoint, used, precision)
+        count = recalibrate(model.to(device), map(normalize, images))
+    metadata = recalibrated_metadata(args, checkpoint, used, precision)
     save_checkpoint(output, {"model": model}, **metadata)
     print(
-        f"{output}: {metadata['name']}, the weights of {args.checkpoint} with the BatchNorm statistics"
-        f" of {seen} images of {listing.root}."
+        f"{output}: {metadata['name']}, the weights of {args.checkpoint} with the BatchNorm"
+        f" statistics of {count} images of {used.root}."
     )
-    if seen < FEW:
+    if count < FEW_IMAGES:
         print(
-            f"WARNING: {seen} images are few for the statistics of the attention, which sees one"
-            f" value of each. Give {FEW} or more."
+            f"WARNING: {count} images are few for the statistics of the attention, which sees one"
+            f" value of each. Give {FEW_IMAGES} or more."
         )
     if args.split == "val":
         print(
-            "WARNING: --split val takes the statistics of the very images that are scored"
-            " (transductive)."
+            "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
         )
     print(f"Score it: python eval.py {output} --cityscapes ROOT")
 

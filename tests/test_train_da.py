@@ -125,7 +125,7 @@ OTHER_METHODS = {
             "joint",
             "--fda",
             "--pixel-weights",
-            "hard",
+            "ohem",
         ],
         "loss/mixed",
     ),

@@ -1,6 +1,4 @@
-"""Where results go: folders and files that are written whole or not at all, with errors that say
-the remedy.
-"""
+"""Writes files completely or not at all, and finds input files; errors name the remedy."""
 
 import glob
 import json
@@ -13,21 +11,20 @@ import cv2
 import numpy as np
 
 UNFINISHED = ".writing"
-"""What the name of a file ends in until it is whole: an interrupted program can leave such
-files.
-"""
+"""Suffix of files that are being written; an interrupted program can leave some."""
+
+
+# Output
 
 
 def output_folder(folder: Path) -> Path:
-    """Makes ``folder`` and makes sure, before any work is done, that files can be written there.
-    Raises OSError with the remedy.
-    """
+    """Creates ``folder`` and tests that files can be written there; raises OSError if not."""
     folder = Path(folder)
     probe = folder / UNFINISHED
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)  # another process of an evaluation may look, too
+        probe.unlink(missing_ok=True)  # another process of an evaluation may have removed it
     except OSError as error:
         raise OSError(
             f"Cannot write into {folder} ({error.strerror or error}). Expected a folder, or a place"
@@ -37,9 +34,7 @@ def output_folder(folder: Path) -> Path:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Writes ``content`` under a temporary name first, so that ``path`` is whole or what it was
-    before. Raises OSError with the remedy.
-    """
+    """Writes ``content`` atomically: ``path`` is complete, or unchanged. Raises OSError."""
     path = Path(path)
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
@@ -54,48 +49,37 @@ def write_file(path: Path, content: bytes) -> None:
         ) from error
 
 
+def write_json(path: Path, content: Any) -> None:
+    """Writes ``content`` as JSON, atomically. Raises OSError."""
+    write_file(path, (json.dumps(content, indent=1) + "\n").encode())
+
+
+def write_png(path: Path, image: np.ndarray) -> None:
+    """Writes a uint8 image, (H, W, 3) RGB or (H, W), atomically. Raises OSError."""
+    pixels = image[..., ::-1] if image.ndim == 3 else image  # OpenCV writes BGR
+    write_file(path, cv2.imencode(".png", pixels)[1].tobytes())
+
+
 def remove_quietly(path: Path) -> None:
-    """Removes what an error left half written; that it cannot be there must not hide the error."""
+    """Removes an incomplete file; a failure to do so must not hide the error before it."""
     try:
         path.unlink(missing_ok=True)
     except OSError:
         return
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Raises OSError like ``write_file``."""
-    write_file(path, (json.dumps(content, indent=1) + "\n").encode())
-
-
-def write_png(path: Path, image: np.ndarray) -> None:
-    """Writes an (H, W, 3) uint8 RGB or (H, W) uint8 picture. Raises OSError like ``write_file``."""
-    write_file(
-        path, cv2.imencode(".png", image[..., ::-1] if image.ndim == 3 else image)[1].tobytes()
-    )
+# Input
 
 
 def find_inputs(
-    words: Sequence[str], image_suffixes: Sequence[str], video_suffixes: Sequence[str]
+    patterns: Sequence[str], image_suffixes: Sequence[str], video_suffixes: Sequence[str]
 ) -> tuple[list[Path], list[Path]]:
-    """The images and the videos that ``words`` name; other files are skipped with a warning. Raises
-    FileNotFoundError, ValueError.
+    """Finds images and videos; ``patterns`` are files, folders or glob patterns.
+
+    Other files are skipped with a warning. Raises FileNotFoundError for a pattern without files,
+    ValueError if there is neither image nor video.
     """
-    files: list[Path] = []
-    for word in words:
-        path = Path(word)
-        if path.is_dir():
-            files += sorted(file for file in path.rglob("*") if file.is_file())
-        elif path.is_file():
-            files.append(path)
-        else:
-            matches = sorted(map(Path, glob.glob(word, recursive=True)))
-            if not matches:
-                raise FileNotFoundError(
-                    f"Nothing at {word}. Expected an image, a video, a folder, or a pattern in"
-                    " quotes."
-                )
-            files += [file for file in matches if file.is_file()]
-    files = list(dict.fromkeys(files))
+    files = list(dict.fromkeys(file for pattern in patterns for file in _find_files(pattern)))
     images = [file for file in files if file.suffix.lower() in image_suffixes]
     videos = [file for file in files if file.suffix.lower() in video_suffixes]
     for file in files:
@@ -107,24 +91,36 @@ def find_inputs(
     if not images and not videos:
         expected = ", ".join((*image_suffixes, *video_suffixes))
         raise ValueError(
-            f"No image and no video in {', '.join(words)}. Expected files ending in {expected}."
+            f"No image and no video in {', '.join(patterns)}. Expected files ending in {expected}."
         )
     return images, videos
 
 
+def _find_files(pattern: str) -> list[Path]:
+    path = Path(pattern)
+    if path.is_file():
+        return [path]
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.is_file())
+    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
+    if not matches:
+        raise FileNotFoundError(
+            f"Nothing at {pattern}. Expected an image, a video, a folder, or a pattern in quotes."
+        )
+    return [file for file in matches if file.is_file()]
+
+
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:
-    """A name for the results of each file: its stem, with as much of its folders before it as keeps
-    them apart.
-    """
+    """Unique output name for each file: its stem, with parent folders or suffix where needed."""
     names = {path: path.stem for path in paths}
     for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        taken = list(names.values())
+        used = list(names.values())
         for path, name in names.items():
-            if taken.count(name) > 1:
+            if used.count(name) > 1:
                 parts = path.absolute().with_suffix("").parts[1:]
                 names[path] = "_".join(parts[-depth - 1 :])
-    taken = list(names.values())
+    used = list(names.values())
     return {
-        path: name if taken.count(name) == 1 else f"{name}_{path.suffix[1:]}"
+        path: name if used.count(name) == 1 else f"{name}_{path.suffix[1:]}"
         for path, name in names.items()
     }

@@ -1,4 +1,4 @@
-"""Videos, frame by frame: reading any that OpenCV decodes, writing MP4s that a browser plays."""
+"""Reads videos and cameras frame by frame; writes MP4s that browsers play."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,95 +11,95 @@ from utils.files import remove_quietly
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
 
 
-class VideoReader:
-    """The frames of a video as (H, W, 3) uint8 RGB. ``frames`` is the number that its header
-    promises (0: unknown), ``fps`` its rate.
+class _FrameReader:
+    """Iterator over the frames of an OpenCV capture, (H, W, 3) uint8 RGB.
 
-    Raises FileNotFoundError, or ValueError where not even one frame can be decoded. A video may end
-    before its promise: compare ``read`` with ``frames`` afterwards.
+    ``fps``: its frame rate, 25 if unknown. ``size``: (height, width). ``read``: frames so far.
+    """
+
+    def __init__(self, capture: cv2.VideoCapture):
+        self._capture, self.read = capture, 0
+        self._first = self._decode()
+        fps = capture.get(cv2.CAP_PROP_FPS)
+        self.fps = fps if 0 < fps < 1000 else 25.0
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self._first.shape[:2]
+
+    def _decode(self) -> np.ndarray | None:
+        decoded, frame = self._capture.read()
+        return frame if decoded else None
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        frame = self._first
+        while frame is not None:
+            self.read += 1
+            yield np.ascontiguousarray(frame[..., ::-1])
+            frame = self._decode()
+
+    def close(self) -> None:
+        self._capture.release()
+
+
+class VideoReader(_FrameReader):
+    """Frames of a video file. ``frames``: their number by its header (0: unknown).
+
+    Raises FileNotFoundError, or ValueError if no frame can be decoded. A damaged video may have
+    fewer frames than its header says: see ``ended_early``.
     """
 
     def __init__(self, path: Path):
         if not Path(path).is_file():
             raise FileNotFoundError(f"No video at {path}.")
-        self.read = 0
-        self._capture = cv2.VideoCapture(str(path))
-        decoded, self._first = self._capture.read()
-        if not decoded:
+        super().__init__(cv2.VideoCapture(str(path)))
+        if self._first is None:
             raise ValueError(
                 f"{path} cannot be decoded as a video. It is damaged, or in a format that this"
                 " OpenCV does not know; convert it, for example with: ffmpeg -i INPUT -c:v libx264"
                 " OUTPUT.mp4"
             )
         self.frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else 25.0
-        self.size = self._first.shape[:2]
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        frame = self._first
-        while frame is not None:
-            self.read += 1
-            yield np.ascontiguousarray(frame[..., ::-1])
-            decoded, frame = self._capture.read()
-            frame = frame if decoded else None
-        self._capture.release()
+        yield from super().__iter__()
+        self.close()
 
     @property
     def ended_early(self) -> bool:
-        """Whether clearly fewer frames came than were promised; headers miscount by one or two."""
+        """Whether more than two frames are missing; headers miscount by one or two."""
         return self.read + 2 < self.frames
 
 
-class Camera:
-    """The frames of camera ``number``, (H, W, 3) uint8 RGB, for as long as it gives any. ``fps``:
-    the rate that it promises.
-
-    Raises ValueError where no camera answers.
-    """
+class Camera(_FrameReader):
+    """Frames of camera ``number`` until it stops; raises ValueError if it gives no picture."""
 
     def __init__(self, number: int):
-        self.read = 0
-        self._capture = cv2.VideoCapture(number)
-        decoded, self._first = self._capture.read()
-        if not decoded:
+        super().__init__(cv2.VideoCapture(number))
+        if self._first is None:
             devices = ", ".join(sorted(map(str, Path("/dev").glob("video*")))) or "none"
             raise ValueError(
-                f"Camera {number} gives no picture. Is one connected, in use elsewhere, or"
-                f" forbidden to this user? Linux calls cameras /dev/videoNUMBER; found: {devices}."
-                " Name another number, or give a video file instead."
+                f"Camera {number} gives no picture. Is one connected, in use elsewhere, or without"
+                f" permission? Linux calls cameras /dev/videoNUMBER; found: {devices}. Choose"
+                " another number, or give a video file instead."
             )
-        fps = self._capture.get(cv2.CAP_PROP_FPS)
-        self.fps = fps if 0 < fps < 1000 else 25.0
-        self.size = self._first.shape[:2]
-
-    def __iter__(self) -> Iterator[np.ndarray]:
-        frame = self._first
-        while frame is not None:
-            self.read += 1
-            yield np.ascontiguousarray(frame[..., ::-1])
-            decoded, frame = self._capture.read()
-            frame = frame if decoded else None
-
-    def close(self) -> None:
-        self._capture.release()
 
 
 def due_frames(seconds: float, fps: float, written: int) -> int:
-    """How often the frame that is ready after ``seconds`` must be written for a film of ``fps`` to
-    keep the pace of the street: several times where the network is slower than the film, not at all
-    where it is faster.
+    """How often to write the frame that is ready after ``seconds``, for a video in real time.
+
+    More than once if the network is slower than ``fps``, 0 if it is faster. ``written``: frames so
+    far.
     """
     return max(0, int(seconds * fps) + 1 - written)
 
 
 class VideoWriter:
-    """An MP4 of VP9, which browsers play and which the codec inside OpenCV's wheels can write. A
-    context; the file appears at its end.
+    """Writes an MP4 with VP9, which browsers play and which the wheels of OpenCV can encode.
 
-    Frames are (H, W, 3) uint8 RGB of one size; an odd row or column at the end is left out, as
-    VP9's color needs. Raises OSError when the file cannot be written or does not read back with
-    every frame: OpenCV itself says nothing about a full disk.
+    A context; the file appears at its end. Frames are (H, W, 3) uint8 RGB of one size; VP9 needs
+    even sizes, so an odd last row or column is dropped. Raises OSError if the file cannot be
+    written, or has too few frames when read back: OpenCV does not report a full disk.
     """
 
     def __init__(self, path: Path, fps: float):
@@ -108,6 +108,7 @@ class VideoWriter:
         self._writer: cv2.VideoWriter | None = None
 
     def write(self, frame: np.ndarray) -> None:
+        """Appends a frame, (H, W, 3) uint8 RGB."""
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._writer is None:
             self._writer = cv2.VideoWriter(

@@ -1,6 +1,4 @@
-"""Measures this project against the published manner of doing the same work (scripts/baselines.py),
-and its methods against each other.
-"""
+"""Measures this project against a baseline (scripts/baselines.py), and its methods."""
 
 from scripts.benchmark import data, evaluation, methods, model, train
 from utils.options.parser import new_parser, user_errors_without_traceback
@@ -24,7 +22,8 @@ EPILOG = """examples:
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="WHAT")
+    parser.prog = "python -m scripts.benchmark"
+    subparsers = parser.add_subparsers(dest="subcommand", required=True, metavar="BENCHMARK")
     for name, module in SUBCOMMANDS.items():
         summary = module.__doc__.splitlines()[0]
         subparser = subparsers.add_parser(

@@ -1,13 +1,15 @@
-"""Scoring 1024x2048 images: this project's way beside the published manner (scripts/baselines.py),
-in frames per second and score.
+"""Scoring 1024x2048 images: frames per second and scores, against scripts/baselines.py.
 
-Both sides read PNGs from the disk, compute the same network's predictions and count the same
-confusion matrix.
+Both sides read PNGs from the disk, predict with the same network, and count the same confusion
+matrix.
 """
 
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +25,7 @@ from model.bisenet import BiSeNet
 from model.inference.fold_batch_norm import for_inference
 from model.inference.predictor import Predictor
 from model.loading import load_network
-from model.preprocessing import INPUT_CONVENTIONS
+from model.preprocessing import INPUT_CONVENTIONS, InputNormalization
 from scripts import baselines
 from utils.benchmark.timing import ratio
 from utils.evaluation.evaluate import Evaluation, evaluate
@@ -37,6 +39,8 @@ from utils.training.environment import environment
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
 SIZE = (1024, 2048)
+"""(height, width) of Cityscapes."""
+BASELINE = "baseline"
 
 
 def add_arguments(parser) -> None:
@@ -44,26 +48,26 @@ def add_arguments(parser) -> None:
         "--cityscapes",
         type=Path,
         metavar="ROOT",
-        help="score these images; by default streets are drawn at 1024x2048",
+        help="images to score; default: generated streets of 1024x2048",
     )
-    parser.add_argument("--split", choices=("train", "val"), default="val", help="of --cityscapes")
+    parser.add_argument(
+        "--split", choices=("train", "val"), default="val", help="split of --cityscapes"
+    )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="score this network (ResNet-18, ImageNet input); by default random weights",
+        help="network to score (ImageNet input); default: ResNet-18 with random weights",
     )
     parser.add_argument(
         "--images",
         type=positive_int,
         default=6,
-        help="number of images; more make the start of the workers matter less",
+        help="number of images; with more, the start of the workers matters less",
     )
+    parser.add_argument("--repeats", type=positive_int, default=3, help="repetitions of each side")
     parser.add_argument(
-        "--repeats", type=positive_int, default=3, help="turns that each side takes"
-    )
-    parser.add_argument(
-        "--json", type=Path, metavar="FILE", help="write the result, with the key ratio_evaluation"
+        "--json", type=Path, metavar="FILE", help="write the results, with the key ratio_evaluation"
     )
     add_device_arguments(parser)
     add_workers_argument(parser)
@@ -74,96 +78,48 @@ def run(args) -> None:
     precision = choose_precision(args.precision, device)
     if args.json:
         output_folder(args.json.absolute().parent)
-    model, normalize = _network(args.checkpoint)
-    baseline = baseline_of(model)
+    model, normalize = load_imagenet_network(args.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
-        listing = cityscapes(
-            args.cityscapes or _draw_streets(Path(folder), args.images), args.split
-        )
-        listing = listing.subset(range(min(args.images, len(listing))))
-        seconds = {"baseline": [], **{name: [] for name in dict.fromkeys(("fp32", precision))}}
-        found = {}
-        for _ in tqdm(range(args.repeats), desc="turns", disable=None):
-            for side in seconds:
-                if side == "fp32" != precision and seconds[side]:
-                    continue  # once is enough to see that its score is the baseline's
-                start = time.perf_counter()
-                if side == "baseline":
-                    found[side] = _baseline(baseline, listing)
-                else:
-                    predictor = Predictor(
-                        for_inference(model, device, PRECISIONS[side]), normalize, device
-                    )
-                    batches = evaluation_loader(
-                        listing, Loading(args.workers, pin_memory=device.type == "cuda")
-                    )
-                    found[side] = evaluate(predictor, batches, NUM_CLASSES)
-                seconds[side].append(time.perf_counter() - start)
+        root = args.cityscapes or draw_streets(Path(folder), args.images)
+        listing = cityscapes(root, args.split)
+        listing = listing.subset(listing.names[: args.images], "--images")
+        sides = build_sides(model, normalize, listing, precision, device, args.workers)
+        # A single turn in fp32 shows that its score is that of the baseline.
+        once = ["fp32"] if precision != "fp32" else []
+        seconds, evaluations = time_sides(sides, args.repeats, once)
 
-    rows, summary = (
-        [],
-        {
-            "images": len(listing),
-            "size": list(SIZE) if not args.cityscapes else "as found",
-            "precision": precision,
-        },
-    )
-    for side, taken in seconds.items():
-        miou = 100 * scores(*found[side]).miou
-        apart = (
-            int((found[side].matrix - found["baseline"].matrix).abs().sum())
-            / 2
-            / int(found["baseline"].matrix.sum())
-        )
-        summary[side] = {
-            "seconds_per_image": min(taken) / len(listing),
-            "miou_percent": miou,
-            "share_of_pixels_moved": apart,
-        }
-        summary[side] |= {
-            "ratio": ratio(seconds["baseline"][: len(taken)], taken),
-            "turns": len(taken),
-        }
-        rows.append(
-            [
-                side,
-                f"{min(taken) / len(listing):.3f}",
-                f"{summary[side]['ratio']:.2f}",
-                f"{miou:.4f}",
-                f"{apart:.1e}",
-            ]
-        )
-    summary |= {
-        "ratio_evaluation": summary[precision]["ratio"],
-        "circumstances": environment(),
+    results = summarize(seconds, evaluations, len(listing))
+    summary = {
+        "images": len(listing),
+        "size": list(SIZE) if not args.cityscapes else "as found",
+        "precision": precision,
+        **results,
+        "ratio_evaluation": results[precision]["ratio"],
+        "environment": environment(),
         "device": str(device),
         "workers": args.workers,
     }
-    print(
-        markdown_table(
-            ["side", "s/image (best turn)", "times as fast (median)", "mIoU, %", "pixels moved"],
-            rows,
-        )
-    )
+    print(results_table(results))
     if args.json:
         write_json(args.json, summary)
 
 
-def _network(checkpoint: Path | None):
+def load_imagenet_network(checkpoint: Path | None) -> tuple[BiSeNet, InputNormalization]:
+    """Network of a checkpoint, or with random weights; raises ValueError unless input imagenet."""
     if checkpoint is None:
         torch.manual_seed(0)
         return BiSeNet(NUM_CLASSES).eval(), INPUT_CONVENTIONS["imagenet"]
     model, normalize = load_network(read_checkpoint(checkpoint), NUM_CLASSES)
     if normalize != INPUT_CONVENTIONS["imagenet"]:
         raise ValueError(
-            f"{checkpoint} takes another input than ImageNet's, which the baseline feeds. Benchmark"
-            " a checkpoint of --input imagenet."
+            f"{checkpoint} has another input than ImageNet's, which the baseline uses. Benchmark a"
+            " checkpoint of --input imagenet."
         )
     return model, normalize
 
 
 def baseline_of(model: BiSeNet) -> baselines.BaselineBiSeNet:
-    """The baseline's network with the weights of ``model``: the same function."""
+    """Baseline network with the weights of ``model``: the same function."""
     names = {
         "spatial_path.": "spatial.",
         "context_path.backbone.": "resnet.",
@@ -173,29 +129,101 @@ def baseline_of(model: BiSeNet) -> baselines.BaselineBiSeNet:
     }
     state = {}
     for key, value in model.state_dict().items():
-        ours = next((prefix for prefix in names if key.startswith(prefix)), "")
-        state[names.get(ours, "") + key.removeprefix(ours)] = value
+        prefix = next((prefix for prefix in names if key.startswith(prefix)), "")
+        state[names.get(prefix, "") + key.removeprefix(prefix)] = value
     baseline = baselines.BaselineBiSeNet(
         model.architecture["num_classes"], model.architecture["backbone"]
     )
-    state |= {
-        f"resnet.{key}": value
-        for key, value in baseline.resnet.state_dict().items()
-        if key.startswith("fc.")
-    }  # unused
+    # The baseline keeps the classifier of the ResNet, which is not used.
+    for key, value in baseline.resnet.fc.state_dict().items():
+        state[f"resnet.fc.{key}"] = value
     baseline.load_state_dict(state)
     return baseline.eval()
 
 
-def _baseline(model, listing: ImageList) -> Evaluation:
-    matrix = baselines.evaluate(
-        model, [(frame.image, frame.label) for frame in listing], NUM_CLASSES
-    )
-    return Evaluation(torch.from_numpy(matrix), 0)
+Side = Callable[[], Evaluation]
+"""Scores all images."""
 
 
-def _draw_streets(root: Path, count: int) -> Path:
-    """A Cityscapes tree of ``count`` generated streets, split val."""
+def build_sides(
+    model: BiSeNet,
+    normalize: InputNormalization,
+    listing: ImageList,
+    precision: str,
+    device: torch.device,
+    workers: int,
+) -> dict[str, Side]:
+    """The baseline, and this project in fp32 and in ``precision``."""
+    baseline = baseline_of(model)
+
+    def score_baseline() -> Evaluation:
+        pairs = [(frame.image, frame.label) for frame in listing]
+        matrix = baselines.evaluate(baseline, pairs, NUM_CLASSES)
+        return Evaluation(torch.from_numpy(matrix), 0)
+
+    def score(precision: str) -> Evaluation:
+        network = for_inference(model, device, PRECISIONS[precision])
+        predictor = Predictor(network, normalize, device)
+        batches = evaluation_loader(listing, Loading(workers, device.type == "cuda"))
+        return evaluate(predictor, batches, NUM_CLASSES)
+
+    return {BASELINE: score_baseline} | {
+        name: partial(score, name) for name in dict.fromkeys(("fp32", precision))
+    }
+
+
+def time_sides(
+    sides: dict[str, Side], repeats: int, once: Sequence[str]
+) -> tuple[dict[str, list[float]], dict[str, Evaluation]]:
+    """Seconds of each turn, and the result, of each side; the sides take turns.
+
+    Sides in ``once`` have a single turn.
+    """
+    seconds, evaluations = {name: [] for name in sides}, {}
+    for turn in tqdm(range(repeats), desc="turns", disable=None):
+        for name, score in sides.items():
+            if turn and name in once:
+                continue
+            start = time.perf_counter()
+            evaluations[name] = score()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds, evaluations
+
+
+def summarize(
+    seconds: dict[str, list[float]], evaluations: dict[str, Evaluation], images: int
+) -> dict[str, dict[str, Any]]:
+    """Time, score, and difference from the baseline, of each side."""
+    expected, results = evaluations[BASELINE].matrix, {}
+    for name, turns in seconds.items():
+        difference = int((evaluations[name].matrix - expected).abs().sum()) / 2
+        results[name] = {
+            "seconds_per_image": min(turns) / images,
+            "miou_percent": 100 * scores(*evaluations[name]).miou,
+            "fraction_of_pixels_changed": difference / int(expected.sum()),
+            "ratio": ratio(seconds[BASELINE][: len(turns)], turns),
+            "turns": len(turns),
+        }
+    return results
+
+
+def results_table(results: dict[str, dict[str, Any]]) -> str:
+    head = ["side", "s/image (best turn)", "times as fast (median)", "mIoU, %", "pixels changed"]
+    rows = [
+        [
+            name,
+            f"{result['seconds_per_image']:.3f}",
+            f"{result['ratio']:.2f}",
+            f"{result['miou_percent']:.4f}",
+            f"{result['fraction_of_pixels_changed']:.1e}",
+        ]
+        for name, result in results.items()
+    ]
+    return markdown_table(head, rows)
+
+
+def draw_streets(root: Path, count: int) -> Path:
+    """Writes generated streets in the layout of Cityscapes, split val; returns ``root``."""
     for folder in ("leftImg8bit", "gtFine"):
         (root / folder / "val/town").mkdir(parents=True)
     for number in tqdm(range(count), desc="drawing streets", disable=None):

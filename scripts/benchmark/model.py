@@ -1,9 +1,8 @@
-"""The network's cost: parameters, multiply-accumulates, latency, frames per second and peak memory,
-in several configurations.
+"""Cost of the network: parameters, MACs, latency, frames per second, and peak memory.
 
-Normalised images in, logits at the image's size out. The first side is the published manner: the
-baseline network (scripts/baselines.py) in eager float32, NCHW. Every clock is synchronized and
-starts after a warm-up; the sides take turns.
+Normalized images in, logits at the size of the image out. Compares several configurations (backend
+and precision) with the baseline network (scripts/baselines.py) in eager float32, NCHW. Clocks are
+synchronized and start after a warm-up; the configurations take turns.
 """
 
 import copy
@@ -12,6 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,13 +41,16 @@ BACKENDS = ("eager", "folded", "compiled", "onnx")
 
 def add_arguments(parser) -> None:
     parser.add_argument(
-        "--backbone", choices=BACKBONES, default="resnet18", help="of a network with random weights"
+        "--backbone",
+        choices=BACKBONES,
+        default="resnet18",
+        help="backbone of the network, with random weights",
     )
     parser.add_argument(
         "--checkpoint",
         type=Path,
         metavar="FILE",
-        help="a network of yours instead; speed does not depend on the weights",
+        help="network to measure instead of random weights, which have the same speed",
     )
     parser.add_argument(
         "--size",
@@ -55,46 +58,50 @@ def add_arguments(parser) -> None:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(512, 1024),
-        help="of the images, multiples of 32",
+        help="image size in pixels, multiples of 32",
     )
     parser.add_argument(
-        "--batch-size", type=positive_int, default=1, help="images at a time; a camera has one"
+        "--batch-size", type=positive_int, default=1, help="images per batch; 1 for a camera"
     )
     parser.add_argument(
         "--precisions",
         choices=tuple(PRECISIONS),
         nargs="+",
-        help="default: fp32, and what the hardware computes fastest in where that is another",
+        help="default: fp32 and the fastest precision of the hardware",
     )
     parser.add_argument(
         "--backends",
         choices=BACKENDS,
         nargs="+",
         default=BACKENDS,
-        help=(
-            "eager; folded: BatchNorm folded into the convolutions; compiled: that through"
-            " torch.compile; onnx: that in ONNX Runtime, fp32"
-        ),
+        help="folded: BatchNorm folded; compiled: also torch.compile; onnx: ONNX Runtime, fp32",
     )
     parser.add_argument(
-        "--repeats", type=positive_int, default=15, help="timed passes of each side"
+        "--repeats",
+        type=positive_int,
+        default=15,
+        help="timed forward passes of each configuration",
     )
     parser.add_argument(
         "--device",
         choices=("auto", "cpu", "cuda"),
         default="auto",
-        help="auto takes CUDA where there is a GPU",
+        help="auto: CUDA if there is a GPU",
     )
     parser.add_argument(
         "--json",
         type=Path,
         metavar="FILE",
-        help="write the result, with the key ratio_best_vs_eager_fp32",
+        help="write the results, with the key ratio_best_vs_eager_fp32",
     )
 
 
-class _Logits(nn.Module):
-    """The network with a tensor as its output."""
+Configurations = dict[str, Callable[[], object]]
+"""Functions that pass the images through a network, by name."""
+
+
+class _LogitsOnly(nn.Module):
+    """The network with a single tensor as its output."""
 
     def __init__(self, network: nn.Module):
         super().__init__()
@@ -106,99 +113,43 @@ class _Logits(nn.Module):
 
 def run(args) -> None:
     device = choose_device(args.device)
-    fastest = choose_precision("auto", device)
-    precisions = list(dict.fromkeys(args.precisions or ("fp32", fastest)))
-    for precision in precisions:
-        choose_precision(precision, device)
-    if args.size[0] % 32 or args.size[1] % 32:
-        raise ValueError(
-            f"--size {args.size[0]} {args.size[1]}: the baseline network takes multiples of 32."
-            " Choose the nearest ones."
-        )
-    if args.json:
-        output_folder(args.json.absolute().parent)
+    precisions = list(dict.fromkeys(args.precisions or ("fp32", choose_precision("auto", device))))
+    check_arguments(args, precisions, device)
     torch.manual_seed(0)
-    network = (
-        load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)[0]
-        if args.checkpoint
-        else BiSeNet(NUM_CLASSES, args.backbone).eval()
-    )
+    if args.checkpoint:
+        network, _ = load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)
+    else:
+        network = BiSeNet(NUM_CLASSES, args.backbone).eval()
     backbone = network.architecture["backbone"]
     image = torch.randn(args.batch_size, 3, *args.size, device=device)
-
     baseline = BaselineBiSeNet(NUM_CLASSES, backbone).eval()
-    cost = _cost(network, baseline, tuple(args.size))
+    cost = measure_cost(network, baseline, tuple(args.size))
+
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
         baseline.to(device)
-        sides = {BASELINE: lambda: baseline(image)}
-        left_out = {}
-        for backend in args.backends:
-            for precision in precisions if backend != "onnx" else ["fp32"]:
-                name = f"{backend} {precision}"
-                try:
-                    sides[name] = _prepare(network, backend, precision, image, Path(folder))
-                except (ValueError, RuntimeError) as error:  # no C++ compiler, no ONNX Runtime
-                    left_out[name] = str(error).splitlines()[0]
-        peaks = {}
-        for name, side in tqdm(sides.items(), desc="memory", disable=None):
-            side()
-            with PeakMemory(device) as memory:
-                side()
-            peaks[name] = memory.bytes
-        seconds = measure(sides, device, args.repeats)
+        configurations, left_out = prepare_configurations(
+            network, args.backends, precisions, image, Path(folder)
+        )
+        configurations = {BASELINE: lambda: baseline(image)} | configurations
+        peaks = measure_peak_memory(configurations, device)
+        seconds = measure(configurations, device, args.repeats)
 
-    rows, results = [], {}
-    for name, taken in seconds.items():
-        latency = percentiles_ms(taken)
-        results[name] = {
-            "latency_ms": latency,
-            "frames_per_second": 1000 * args.batch_size / latency["p50"],
-        }
-        results[name] |= {
-            "peak_memory_mb": peaks[name] / 1e6,
-            "ratio_vs_eager_fp32": ratio(seconds[BASELINE], taken),
-        }
-        cells = [
-            *latency.values(),
-            results[name]["frames_per_second"],
-            results[name]["ratio_vs_eager_fp32"],
-            results[name]["peak_memory_mb"],
-        ]
-        rows.append([name, *(f"{value:.1f}" for value in cells)])
-    best = max(
-        (name for name in results if name != BASELINE),
-        key=lambda name: results[name]["ratio_vs_eager_fp32"],
-        default=BASELINE,
-    )
-    where = {
+    results = summarize(seconds, peaks, args.batch_size)
+    candidates = [name for name in results if name != BASELINE] or [BASELINE]
+    best = max(candidates, key=lambda name: results[name]["ratio_vs_eager_fp32"])
+    machine = {
         "device": str(device),
         "processor": processor(),
         "cores": len(os.sched_getaffinity(0)),
-        "circumstances": environment(),
+        "environment": environment(),
     }
     print(
         f"\nBiSeNet, {backbone}, {args.batch_size} x {args.size[0]}x{args.size[1]}, on"
-        f" {where['circumstances']['gpu'] or where['processor']}"
+        f" {machine['environment']['gpu'] or machine['processor']}"
     )
-    print(f"({where['circumstances']['cpu_threads']} threads, torch {torch.__version__})")
-    print(
-        "\n".join(f"{name.replace('_', ' ')}: {value:,.2f}" for name, value in cost.items()) + "\n"
-    )
-    print(
-        markdown_table(
-            [
-                "configuration",
-                "min ms",
-                "median ms",
-                "p90 ms",
-                "p99 ms",
-                "frames/s",
-                "times as fast",
-                "peak MB above weights",
-            ],
-            rows,
-        )
-    )
+    print(f"({machine['environment']['cpu_threads']} threads, torch {torch.__version__})")
+    print(*(f"{name.replace('_', ' ')}: {value:,.2f}" for name, value in cost.items()), sep="\n")
+    print(f"\n{results_table(results)}")
     for name, reason in left_out.items():
         print(f"left out: {name} ({reason})")
     if args.json:
@@ -209,81 +160,144 @@ def run(args) -> None:
             "repeats": args.repeats,
             **cost,
             "sides": results,
-        }
-        result |= {
             "left_out": left_out,
             "best": best,
             "ratio_best_vs_eager_fp32": results[best]["ratio_vs_eager_fp32"],
-            **where,
+            **machine,
         }
         write_json(args.json, result)
 
 
-def _cost(network: nn.Module, baseline: nn.Module, size: tuple[int, int]) -> dict[str, float]:
-    """Per image. The convolutions are counted in closed form; ptflops counts pointwise work and
-    upsampling, too.
+def check_arguments(args, precisions: list[str], device: torch.device) -> None:
+    """Raises ValueError for a precision or a size that cannot be measured, OSError for --json."""
+    for precision in precisions:
+        choose_precision(precision, device)
+    if args.size[0] % 32 or args.size[1] % 32:
+        raise ValueError(
+            f"--size {args.size[0]} {args.size[1]}: the baseline network takes multiples of 32."
+            " Choose the nearest ones."
+        )
+    if args.json:
+        output_folder(args.json.absolute().parent)
+
+
+def measure_cost(
+    network: nn.Module, baseline: nn.Module, size: tuple[int, int]
+) -> dict[str, float]:
+    """Parameters without the auxiliary heads, and MACs for one image of ``size`` (height, width).
+
+    The closed form counts convolutions only; ptflops also counts pointwise work and upsampling.
     """
-    deployed = (
-        count_parameters(network)
-        - count_parameters(network.aux16)
-        - count_parameters(network.aux32)
-    )
+    auxiliary = count_parameters(network.aux16) + count_parameters(network.aux32)
+    input_shape = (3, *size)
     return {
-        "parameters_million": deployed / 1e6,
-        "convolution_gmac_closed_form": convolution_macs(network, (3, *size)) / 1e9,
+        "parameters_million": (count_parameters(network) - auxiliary) / 1e6,
+        "convolution_gmac_closed_form": convolution_macs(network, input_shape) / 1e9,
         "convolution_gmac_closed_form_published_order": (
-            convolution_macs(baseline, (3, *size)) / 1e9
+            convolution_macs(baseline, input_shape) / 1e9
         ),
-        "gmac_ptflops": ptflops_macs(copy.deepcopy(network), (3, *size)) / 1e9,
+        "gmac_ptflops": ptflops_macs(copy.deepcopy(network), input_shape) / 1e9,
     }
+
+
+def prepare_configurations(
+    network: nn.Module, backends: list[str], precisions: list[str], image: Tensor, folder: Path
+) -> tuple[Configurations, dict[str, str]]:
+    """Configurations of all backends and precisions, and the reasons for those that are left out.
+
+    ONNX Runtime is measured in fp32 only. ``folder``: for temporary files.
+    """
+    configurations, left_out = {}, {}
+    for backend in backends:
+        for precision in precisions if backend != "onnx" else ["fp32"]:
+            name = f"{backend} {precision}"
+            try:
+                configurations[name] = _prepare(network, backend, precision, image, folder)
+            except (ValueError, RuntimeError) as error:  # no C++ compiler, no ONNX Runtime
+                left_out[name] = str(error).splitlines()[0]
+    return configurations, left_out
 
 
 def _prepare(
     network: nn.Module, backend: str, precision: str, image: Tensor, folder: Path
 ) -> Callable[[], object]:
-    """A function that passes ``image`` through ``network``. Raises ValueError or RuntimeError where
-    ``backend`` is not to be had.
-    """
+    """A configuration; raises ValueError or RuntimeError if ``backend`` is not available."""
     if backend == "onnx":
-        require_onnx("onnx", "onnxscript", "onnxruntime")
-        metadata = {
-            "name": "benchmark",
-            "num_classes": NUM_CLASSES,
-            "input": INPUT_CONVENTIONS["imagenet"].as_dict(),
-        }
-        deployed = DeployedNetwork(
-            network, INPUT_CONVENTIONS["imagenet"], normalize_inside=False, argmax_inside=False
-        )
-        export_onnx(deployed, folder / "network.onnx", metadata)
-        exported, array = (
-            OnnxNetwork(folder / "network.onnx", NUM_CLASSES, image.device),
-            image.cpu().numpy(),
-        )
-        return lambda: exported.run(array)
+        return _prepare_onnx(network, image, folder)
     model = copy.deepcopy(network) if backend == "eager" else fold_batch_norms(network)
-    model = (
-        _Logits(model)
-        .to(image.device, PRECISIONS[precision])
-        .to(memory_format=torch.channels_last)
-        .eval()
-        .requires_grad_(False)
-    )
+    model = _LogitsOnly(model).to(image.device, PRECISIONS[precision])
+    model = model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     x = image.to(PRECISIONS[precision], memory_format=torch.channels_last)
     if backend == "compiled":
         model = _compile(model, x)
     return lambda: model(x)
 
 
+def _prepare_onnx(network: nn.Module, image: Tensor, folder: Path) -> Callable[[], object]:
+    """Exports the network and runs it with ONNX Runtime; input and output are float32 arrays."""
+    require_onnx("onnx", "onnxscript", "onnxruntime")
+    normalization = INPUT_CONVENTIONS["imagenet"]
+    metadata = {
+        "name": "benchmark",
+        "num_classes": NUM_CLASSES,
+        "input": normalization.as_dict(),
+    }
+    deployed = DeployedNetwork(network, normalization, normalize_inside=False, argmax_inside=False)
+    path = folder / "network.onnx"
+    export_onnx(deployed, path, metadata)
+    exported, array = OnnxNetwork(path, NUM_CLASSES, image.device), image.cpu().numpy()
+    return lambda: exported.run(array)
+
+
 def _compile(model: nn.Module, x: Tensor) -> Callable[[Tensor], Tensor]:
-    """Through inductor with frozen weights, which it may then lay out as the processor likes them.
-    Compiled here, in about a minute.
+    """Compiles with torch.compile and frozen weights, whose memory layout may then change.
+
+    Takes about a minute.
     """
-    import torch._inductor.config  # slow to import, and this side may not be asked for
+    import torch._inductor.config  # slow to import, and only needed here
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the compiler's remarks to its own developers
+        warnings.simplefilter("ignore")  # meant for developers of the compiler
         torch._inductor.config.freezing = True
         torch._dynamo.reset()
         compiled = torch.compile(model)
         compiled(x)
     return compiled
+
+
+def measure_peak_memory(configurations: Configurations, device: torch.device) -> dict[str, int]:
+    """Peak memory of one forward pass above the weights, in bytes, after a first pass."""
+    peaks = {}
+    for name, forward in tqdm(configurations.items(), desc="memory", disable=None):
+        forward()
+        with PeakMemory(device) as memory:
+            forward()
+        peaks[name] = memory.bytes
+    return peaks
+
+
+def summarize(
+    seconds: dict[str, list[float]], peaks: dict[str, int], batch_size: int
+) -> dict[str, dict[str, Any]]:
+    """Latency, speed, memory and speed-up of each configuration."""
+    results = {}
+    for name, turns in seconds.items():
+        latency_ms = percentiles_ms(turns)
+        results[name] = {
+            "latency_ms": latency_ms,
+            "frames_per_second": 1000 * batch_size / latency_ms["p50"],
+            "peak_memory_mb": peaks[name] / 1e6,
+            "ratio_vs_eager_fp32": ratio(seconds[BASELINE], turns),
+        }
+    return results
+
+
+def results_table(results: dict[str, dict[str, Any]]) -> str:
+    head = ["configuration", "min ms", "median ms", "p90 ms", "p99 ms"]
+    head += ["frames/s", "times as fast", "peak MB above weights"]
+    keys = ("frames_per_second", "ratio_vs_eager_fp32", "peak_memory_mb")
+    rows = []
+    for name, result in results.items():
+        values = [*result["latency_ms"].values(), *(result[key] for key in keys)]
+        rows.append([name, *(f"{value:.1f}" for value in values)])
+    return markdown_table(head, rows)

@@ -1,3 +1,5 @@
+"""Backbone weights: files, ImageNet, errors."""
+
 import urllib.error
 
 import pytest
@@ -9,6 +11,7 @@ from model.bisenet import BiSeNet
 
 
 def test_a_file_of_weights_is_loaded(tmp_path):
+    """--backbone-weights FILE: all tensors of the backbone are those of the file."""
     donor = torchvision.models.resnet18(weights=None)
     torch.save(donor.state_dict(), tmp_path / "resnet18.pth")
     model = BiSeNet(19, "resnet18", str(tmp_path / "resnet18.pth"))
@@ -18,19 +21,22 @@ def test_a_file_of_weights_is_loaded(tmp_path):
         assert torch.equal(value, donor.state_dict()[key]), key
 
 
-def test_imagenet_weights_come_from_torchvision_and_only_for_the_backbone_asked_for(monkeypatch):
-    asked = []
+def test_imagenet_weights_come_from_torchvision(monkeypatch):
+    """Only those of the chosen backbone are requested."""
+    requested = []
 
     def fake(self, **_):
-        asked.append(self)
+        requested.append(self)
         return torchvision.models.resnet18(weights=None).state_dict()
 
     monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", fake)
     BiSeNet(19, "resnet18", "imagenet")
-    assert asked == [torchvision.models.ResNet18_Weights.IMAGENET1K_V1]
+    assert requested == [torchvision.models.ResNet18_Weights.IMAGENET1K_V1]
 
 
 def test_offline_imagenet_names_the_remedy(monkeypatch):
+    """The error tells how to continue without a download."""
+
     def offline(self, **_):
         raise urllib.error.URLError("no network")
 
@@ -40,6 +46,7 @@ def test_offline_imagenet_names_the_remedy(monkeypatch):
 
 
 def test_wrong_files_are_refused(tmp_path):
+    """Absent and damaged files, files without state dict, and other networks."""
     with pytest.raises(FileNotFoundError, match="No backbone weights"):
         BiSeNet(19, "resnet18", str(tmp_path / "absent.pth"))
     (tmp_path / "text.pth").write_text("not a checkpoint")
@@ -54,5 +61,6 @@ def test_wrong_files_are_refused(tmp_path):
 
 
 def test_unknown_backbone_is_refused():
+    """The error lists the backbones."""
     with pytest.raises(ValueError, match="resnet18, resnet101"):
         module.build_backbone("resnet50", None)

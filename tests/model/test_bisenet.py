@@ -1,3 +1,5 @@
+"""BiSeNet against the baseline network, its sizes, and its cost."""
+
 import pytest
 import torch
 from torch import nn
@@ -11,7 +13,7 @@ AUX = ("aux16", "aux32")
 
 
 def to_baseline(model: BiSeNet, backbone: str) -> BaselineBiSeNet:
-    """The published network with the same weights."""
+    """Baseline network with the weights of ``model``."""
     names = {
         "spatial_path.": "spatial.",
         "context_path.backbone.": "resnet.",
@@ -32,10 +34,8 @@ def to_baseline(model: BiSeNet, backbone: str) -> BaselineBiSeNet:
     return baseline
 
 
-def randomise_batch_norms(model: nn.Module) -> None:
-    """Batch statistics and weights of a trained network, so that no BatchNorm is close to the
-    identity.
-    """
+def randomize_batch_norms(model: nn.Module) -> None:
+    """Sets BatchNorm weights and statistics as in a trained network, far from the identity."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             nn.init.uniform_(module.weight, 0.5, 1.5)
@@ -48,13 +48,15 @@ def randomise_batch_norms(model: nn.Module) -> None:
     ("backbone", "training", "inference"),
     [("resnet18", 12_068_672, 12_054_042), ("resnet101", 48_752_192, 48_693_786)],
 )
-def test_parameter_counts_are_the_pinned_ones(backbone, training, inference):
+def test_parameter_counts(backbone, training, inference):
+    """In training, and in inference without the auxiliary heads."""
     model = BiSeNet(19, backbone)
     assert count_parameters(model) == training
     assert training - sum(count_parameters(getattr(model, name)) for name in AUX) == inference
 
 
 def convolution_macs(model: nn.Module, size: tuple[int, int]) -> int:
+    """Counts during a forward pass; independent of model/inference/cost.py."""
     macs = 0
 
     def count(module, _inputs, output):
@@ -71,32 +73,34 @@ def convolution_macs(model: nn.Module, size: tuple[int, int]) -> int:
 
 @pytest.mark.parametrize(("backbone", "gmac"), [("resnet18", 25.63), ("resnet101", 91.41)])
 def test_convolution_macs(backbone, gmac):
-    published = convolution_macs(BaselineBiSeNet(backbone=backbone), (512, 1024)) / 1e9
-    assert published == pytest.approx(gmac, abs=0.005)
+    """Those of the paper, less the head that moved to stride 8."""
+    baseline = convolution_macs(BaselineBiSeNet(backbone=backbone), (512, 1024)) / 1e9
+    assert baseline == pytest.approx(gmac, abs=0.005)
     head_moved_to_stride_8 = 19 * 19 * 512 * 1024 * (1 - 1 / 64) / 1e9
-    assert convolution_macs(BiSeNet(19, backbone), (512, 1024)) / 1e9 == pytest.approx(
-        published - head_moved_to_stride_8, abs=1e-9
-    )
+    macs = convolution_macs(BiSeNet(19, backbone), (512, 1024))
+    assert macs / 1e9 == pytest.approx(baseline - head_moved_to_stride_8, abs=1e-9)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet101"])
-def test_logits_equal_the_published_network(backbone):
+def test_logits_equal_the_baseline(backbone):
+    """Main and auxiliary logits in training, main logits in evaluation."""
     torch.manual_seed(0)
     model = BiSeNet(19, backbone).double()
-    randomise_batch_norms(model)
+    randomize_batch_norms(model)
     baseline = to_baseline(model, backbone)
     image = torch.randn(2, 3, 64, 96, dtype=torch.float64)
     for mode in (True, False):
-        ours, theirs = model.train(mode)(image), baseline.train(mode)(image)
-        expected = theirs if mode else (theirs,)
-        found = (ours.logits, *ours.aux)
+        output, expected = model.train(mode)(image), baseline.train(mode)(image)
+        expected = expected if mode else (expected,)
+        found = (output.logits, *output.aux)
         assert len(found) == len(expected) == (3 if mode else 1)
         for a, b in zip(found, expected, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("size", [(32, 32), (33, 65), (97, 201), (100, 180)])
-def test_any_size_gives_logits_of_that_size(size):
+def test_logits_have_the_size_of_the_image(size):
+    """Also for odd sizes; auxiliary logits in training only."""
     model, image = BiSeNet(19, "resnet18"), torch.randn(2, 3, *size)
     output = model.train()(image)
     assert isinstance(output, SegmentationOutput)
@@ -106,7 +110,8 @@ def test_any_size_gives_logits_of_that_size(size):
     assert output.aux == ()
 
 
-def test_auxiliary_work_can_be_skipped_in_training():
+def test_auxiliary_logits_can_be_skipped():
+    """with_aux=False leaves the main logits unchanged."""
     torch.manual_seed(0)
     model, image = BiSeNet().train(), torch.randn(2, 3, 64, 64)
     with_aux, without = model(image), model(image, with_aux=False)
@@ -115,6 +120,7 @@ def test_auxiliary_work_can_be_skipped_in_training():
 
 
 def test_initialization_outside_the_backbone():
+    """Kaiming normal (fan_in) for convolutions, 1 for BatchNorm weights."""
     torch.manual_seed(0)
     model = BiSeNet()
     weight = model.fusion.fuse[0].weight
@@ -123,6 +129,7 @@ def test_initialization_outside_the_backbone():
 
 
 def test_batch_of_one_and_small_images_are_refused():
+    """Errors tell the smallest batch and image."""
     model = BiSeNet()
     with pytest.raises(ValueError, match="at least 2 images"):
         model.train()(torch.zeros(1, 3, 64, 64))
@@ -130,20 +137,18 @@ def test_batch_of_one_and_small_images_are_refused():
         model.eval()(torch.zeros(1, 3, 31, 64))
 
 
-def test_network_gives_the_discriminator_what_it_takes():
+def test_the_discriminator_takes_the_softmax_output():
+    """Domain logits have the size of the image."""
     probabilities = BiSeNet().eval()(torch.zeros(1, 3, 50, 70)).logits.softmax(1)
     assert build_discriminator("light")(probabilities).shape == (1, 1, 50, 70)
 
 
-def test_a_wider_fusion_is_recorded_and_the_published_one_is_the_default():
+def test_a_wider_fusion_is_recorded():
+    """`architecture` rebuilds the network; the default has num_classes channels."""
     wide = BiSeNet(fusion_channels=64)
     assert wide.architecture == {"num_classes": 19, "backbone": "resnet18", "fusion_channels": 64}
     assert "fusion_channels" not in BiSeNet().architecture
     assert wide.fusion.fuse[0].weight.shape == (64, 1024, 3, 3)
     assert wide.head.weight.shape == (19, 64, 1, 1)
-    assert BiSeNet(**wide.architecture).eval()(torch.zeros(1, 3, 33, 47)).logits.shape == (
-        1,
-        19,
-        33,
-        47,
-    )
+    logits = BiSeNet(**wide.architecture).eval()(torch.zeros(1, 3, 33, 47)).logits
+    assert logits.shape == (1, 19, 33, 47)

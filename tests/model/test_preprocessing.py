@@ -1,9 +1,12 @@
+"""Input normalization of model/preprocessing.py."""
+
 import torch
 
 from model.preprocessing import INPUT_CONVENTIONS, InputNormalization
 
 
-def test_imagenet_input_is_the_published_formula():
+def test_imagenet_input_is_torchvisions():
+    """(x / 255 - mean) / std, float32, channels_last."""
     image = torch.randint(0, 256, (2, 5, 7, 3), dtype=torch.uint8)
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = ((image.double() / 255 - mean) / std).permute(0, 3, 1, 2)
@@ -13,7 +16,8 @@ def test_imagenet_input_is_the_published_formula():
     torch.testing.assert_close(found.double(), expected, rtol=0, atol=1e-5)
 
 
-def test_authors_inputs():
+def test_inputs_of_the_reference_implementation():
+    """caffe_bgr: BGR minus a mean; unit_rgb: RGB / 255."""
     image = torch.tensor([10, 20, 30], dtype=torch.uint8).view(1, 1, 1, 3)
     torch.testing.assert_close(
         INPUT_CONVENTIONS["caffe_bgr"](image).flatten(),
@@ -24,15 +28,16 @@ def test_authors_inputs():
     )
 
 
-def test_mean_padding_is_about_zero_to_the_network():
+def test_mean_padding_is_about_zero_after_normalization():
+    """Up to rounding of the mean to an integer; zero padding is black."""
     for normalization in INPUT_CONVENTIONS.values():
         padding = torch.tensor(normalization.padding("mean"), dtype=torch.uint8).view(1, 1, 1, 3)
-        assert (
-            normalization(padding).abs() * torch.tensor(normalization.std).view(1, 3, 1, 1) <= 0.51
-        ).all()
+        std = torch.tensor(normalization.std).view(1, 3, 1, 1)
+        assert (normalization(padding).abs() * std <= 0.51).all()
         assert normalization.padding("zero") == (0, 0, 0)
 
 
-def test_a_checkpoint_can_hold_it():
+def test_a_normalization_survives_a_checkpoint():
+    """from_dict is the inverse of as_dict."""
     for normalization in INPUT_CONVENTIONS.values():
         assert InputNormalization.from_dict(normalization.as_dict()) == normalization

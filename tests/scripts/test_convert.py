@@ -1,8 +1,4 @@
-"""scripts/convert.py: a look-alike of the published implementation, under its names, gives the same
-logits here.
-"""
-
-from pathlib import Path
+"""scripts/convert.py: a network with the names of the reference implementation keeps its logits."""
 
 import pytest
 import torch
@@ -40,24 +36,21 @@ class Refinement(nn.Module):
 class SpatialPath(nn.Module):
     def __init__(self):
         super().__init__()
-        self.convblock1, self.convblock2, self.convblock3 = (
-            ConvBlock(3, 64),
-            ConvBlock(64, 128),
-            ConvBlock(128, 256),
-        )
+        self.convblock1, self.convblock2 = ConvBlock(3, 64), ConvBlock(64, 128)
+        self.convblock3 = ConvBlock(128, 256)
 
     def forward(self, x):
         return self.convblock3(self.convblock2(self.convblock1(x)))
 
 
 class ContextPath(nn.Module):
-    """Holds the ResNet twice: as ``features`` and part by part."""
+    """Holds the ResNet twice: as ``features`` and layer by layer."""
 
     def __init__(self, backbone: str):
         super().__init__()
         self.features = getattr(torchvision.models, backbone)(weights=None)
-        for part in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"):
-            setattr(self, part, getattr(self.features, part))
+        for layer in ("conv1", "bn1", "layer1", "layer2", "layer3", "layer4"):
+            setattr(self, layer, getattr(self.features, layer))
 
     def forward(self, x):
         x = F.max_pool2d(F.relu(self.bn1(self.conv1(x))), 3, 2, 1)
@@ -74,63 +67,48 @@ class FeatureFusion(nn.Module):
 
     def forward(self, spatial, context):
         feature = self.convblock(torch.cat([spatial, context], 1))
-        return feature + feature * torch.sigmoid(
-            self.conv2(F.relu(self.conv1(feature.mean((2, 3), keepdim=True))))
-        )
+        attention = self.conv2(F.relu(self.conv1(feature.mean((2, 3), keepdim=True))))
+        return feature + feature * torch.sigmoid(attention)
 
 
-class Published(nn.Module):
-    """PAPER's network under the names of the published implementation, the 1x1 convolution after
-    the upsampling.
-    """
+class ReferenceBiSeNet(nn.Module):
+    """BiSeNet with the reference implementation's names; its 1x1 heads follow the upsampling."""
 
     def __init__(self, classes: int = 19, backbone: str = "resnet18"):
         super().__init__()
         c16, c32 = (256, 512) if backbone == "resnet18" else (1024, 2048)
         self.saptial_path, self.context_path = SpatialPath(), ContextPath(backbone)
-        self.attention_refinement_module1, self.attention_refinement_module2 = (
-            Refinement(c16),
-            Refinement(c32),
-        )
-        self.supervision1, self.supervision2 = (
-            nn.Conv2d(c16, classes, 1),
-            nn.Conv2d(c32, classes, 1),
-        )
+        self.attention_refinement_module1 = Refinement(c16)
+        self.attention_refinement_module2 = Refinement(c32)
+        self.supervision1 = nn.Conv2d(c16, classes, 1)
+        self.supervision2 = nn.Conv2d(c32, classes, 1)
         self.feature_fusion_module = FeatureFusion(classes, 256 + c16 + c32)
         self.conv = nn.Conv2d(classes, classes, 1)
 
     def forward(self, x):
         spatial = self.saptial_path(x)
         context1, context2, tail = self.context_path(x)
-        context1, context2 = (
-            self.attention_refinement_module1(context1),
-            self.attention_refinement_module2(context2) * tail,
+        context1 = self.attention_refinement_module1(context1)
+        context2 = self.attention_refinement_module2(context2) * tail
+        size8 = spatial.shape[-2:]
+        context1 = F.interpolate(context1, size=size8, mode="bilinear")
+        context2 = F.interpolate(context2, size=size8, mode="bilinear")
+        fused = self.feature_fusion_module(spatial, torch.cat([context1, context2], 1))
+        features = (
+            (self.conv, fused),
+            (self.supervision1, context1),
+            (self.supervision2, context2),
         )
-        context = torch.cat(
-            [
-                F.interpolate(c, size=spatial.shape[-2:], mode="bilinear")
-                for c in (context1, context2)
-            ],
-            1,
-        )
-        fused = self.feature_fusion_module(spatial, context)
-        main = self.conv(F.interpolate(fused, scale_factor=8, mode="bilinear"))
-        aux = [
-            supervision(
-                F.interpolate(
-                    F.interpolate(c, size=spatial.shape[-2:], mode="bilinear"),
-                    scale_factor=8,
-                    mode="bilinear",
-                )
-            )
-            for supervision, c in ((self.supervision1, context1), (self.supervision2, context2))
+        return [
+            conv(F.interpolate(feature, scale_factor=8, mode="bilinear"))
+            for conv, feature in features
         ]
-        return main, *aux
 
 
-def published(classes: int = 19, backbone: str = "resnet18") -> Published:
+def reference_network(classes: int = 19, backbone: str = "resnet18") -> ReferenceBiSeNet:
+    """With random weights and BatchNorm statistics, in evaluation mode."""
     torch.manual_seed(1)
-    network = Published(classes, backbone)
+    network = ReferenceBiSeNet(classes, backbone)
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.weight.data.uniform_(0.5, 1.0)
@@ -145,68 +123,59 @@ def run(*words) -> None:
 
 
 @pytest.mark.parametrize(("backbone", "wrapped"), [("resnet18", False), ("resnet101", True)])
-def test_a_published_checkpoint_gives_the_same_logits(tmp_path, backbone, wrapped):
-    theirs = published(backbone=backbone)
-    state = theirs.state_dict()
+def test_a_converted_network_gives_the_same_logits(tmp_path, backbone, wrapped):
+    """Main and auxiliary logits, from a plain state dict or a checkpoint of DataParallel."""
+    reference = reference_network(backbone=backbone)
+    state = reference.state_dict()
     assert "context_path.features.fc.weight" in state
     assert "context_path.layer1.0.conv1.weight" in state
-    content = (
-        {"epoch": 3, "model_state": {f"module.{key}": value for key, value in state.items()}}
-        if wrapped
-        else state
-    )
-    torch.save(content, tmp_path / "theirs.pth")
-    run(tmp_path / "theirs.pth", "--input", "caffe_bgr", "--output", tmp_path / "run/last.pt")
+    if wrapped:
+        state = {f"module.{key}": value for key, value in state.items()}
+    torch.save({"epoch": 3, "model_state": state} if wrapped else state, tmp_path / "x.pth")
+    run(tmp_path / "x.pth", "--input", "caffe_bgr", "--output", tmp_path / "run/last.pt")
     checkpoint = read_checkpoint(tmp_path / "run/last.pt")
-    ours, normalize = load_network(checkpoint, 19)
+    converted, normalize = load_network(checkpoint, 19)
     assert (normalize.channel_order, normalize.mean) == ("bgr", (73.16, 82.91, 72.39))
     image = torch.randn(2, 3, 64, 96)
     with torch.inference_mode():
-        expected, found = theirs(image), ours(image, with_aux=True)
+        expected, found = reference(image), converted(image, with_aux=True)
     assert expected[0].std() > 0.01
     for a, b in zip((found.logits, *found.aux), expected, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.std()))
 
 
 def test_the_result_can_be_scored(cityscapes_root, tmp_path, capsys):
-    torch.save(published().state_dict(), tmp_path / "theirs.pth")
-    run(
-        tmp_path / "theirs.pth",
-        "--input",
-        "unit_rgb",
-        "--output",
-        tmp_path / "last.pt",
-        "--name",
-        "published-18",
-    )
-    evaluation.main(
-        evaluation.parse_arguments(
-            [str(tmp_path / "last.pt"), "--cityscapes", str(cityscapes_root), "--workers", "0"]
-        )
-    )
-    assert "| published-18" in capsys.readouterr().out
+    """eval.py reads the converted checkpoint; --name appears in its table."""
+    torch.save(reference_network().state_dict(), tmp_path / "x.pth")
+    output = tmp_path / "last.pt"
+    run(tmp_path / "x.pth", "--input", "unit_rgb", "--output", output, "--name", "reference-18")
+    words = [str(output), "--cityscapes", str(cityscapes_root), "--workers", "0"]
+    evaluation.main(evaluation.parse_arguments(words))
+    assert "| reference-18" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("beginning", ["", "module.backbone."])
-def test_a_backbone_becomes_a_plain_state_dict(tmp_path, beginning):
+@pytest.mark.parametrize("prefix", ["", "module.backbone."])
+def test_a_backbone_becomes_a_plain_state_dict(tmp_path, prefix):
+    """A ResNet inside another network is found by its tensors; --backbone-weights reads it."""
     resnet = torchvision.models.resnet18(weights=None)
-    state = {f"{beginning}{key}": value for key, value in resnet.state_dict().items()} | {
-        "decoder.weight": torch.zeros(3)
-    }
-    torch.save({"state_dict": state}, tmp_path / "theirs.pth")
-    run(tmp_path / "theirs.pth", "--output", tmp_path / "resnet18.pth")
+    state = {f"{prefix}{key}": value for key, value in resnet.state_dict().items()}
+    state["decoder.weight"] = torch.zeros(3)
+    torch.save({"state_dict": state}, tmp_path / "x.pth")
+    run(tmp_path / "x.pth", "--output", tmp_path / "resnet18.pth")
     backbone, _, _ = build_backbone("resnet18", str(tmp_path / "resnet18.pth"))
     assert torch.equal(backbone.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
 
 
 def test_a_network_needs_its_input_named(tmp_path):
-    torch.save(published().state_dict(), tmp_path / "theirs.pth")
-    with pytest.raises(ValueError, match="Add --input step2"):
-        run(tmp_path / "theirs.pth", "--output", tmp_path / "last.pt")
+    """Weights do not tell the input convention."""
+    torch.save(reference_network().state_dict(), tmp_path / "x.pth")
+    with pytest.raises(ValueError, match="Add --input unit_rgb"):
+        run(tmp_path / "x.pth", "--output", tmp_path / "last.pt")
 
 
-def test_what_cannot_be_taken_over_is_refused(tmp_path):
-    state = published().state_dict()
+def test_files_that_cannot_be_converted_are_refused(tmp_path):
+    """Missing, unknown, misshapen tensors, other classes, other networks; nothing is written."""
+    state = reference_network().state_dict()
 
     def refused(content, message: str) -> None:
         torch.save(content, tmp_path / "x.pth")
@@ -214,21 +183,19 @@ def test_what_cannot_be_taken_over_is_refused(tmp_path):
             run(tmp_path / "x.pth", "--input", "unit_rgb", "--output", tmp_path / "last.pt")
         assert not (tmp_path / "last.pt").exists()
 
-    refused(
-        {key: value for key, value in state.items() if "convblock2" not in key}, "tensors missing"
-    )
+    incomplete = {key: value for key, value in state.items() if "convblock2" not in key}
+    refused(incomplete, "tensors missing")
     refused(state | {"extra.weight": torch.zeros(1)}, r"1 unknown tensors \['extra.weight'\]")
     refused(state | {"conv.bias": torch.zeros(7)}, "1 of another shape")
-    refused(published(11).state_dict(), "has 11 classes; 19")
-    refused(
-        {"encoder.weight": torch.zeros(2)},
-        "neither the published BiSeNet nor a resnet18 or resnet101",
-    )
+    refused(reference_network(11).state_dict(), "has 11 classes; 19")
+    message = "neither a BiSeNet of the reference implementation nor a resnet18 or resnet101"
+    refused({"encoder.weight": torch.zeros(2)}, message)
     refused({"epoch": 3, "loss": 0.5}, "expected a state dict of tensors")
     refused([1, 2], "expected a state dict of tensors")
 
 
 def test_damaged_absent_and_own_files_are_refused(tmp_path):
+    """Also a checkpoint of this project, which needs no conversion."""
     (tmp_path / "x.pth").write_bytes(b"no weights")
     with pytest.raises(ValueError, match=r"x.pth cannot be read"):
         run(tmp_path / "x.pth", "--output", tmp_path / "y.pth")
@@ -239,7 +206,8 @@ def test_damaged_absent_and_own_files_are_refused(tmp_path):
 
 
 def test_an_output_below_a_file_is_refused(tmp_path):
-    torch.save(published().state_dict(), tmp_path / "theirs.pth")
-    output: Path = tmp_path / "theirs.pth/last.pt"
+    """The error names the folder."""
+    torch.save(reference_network().state_dict(), tmp_path / "x.pth")
+    output = tmp_path / "x.pth/last.pt"
     with pytest.raises(OSError, match="Cannot write into"):
-        run(tmp_path / "theirs.pth", "--input", "unit_rgb", "--output", output)
+        run(tmp_path / "x.pth", "--input", "unit_rgb", "--output", output)

@@ -1,4 +1,4 @@
-"""scripts/export.py: the exported network is the checkpoint's, or there is no file."""
+"""scripts/export.py: an ONNX file agrees with its checkpoint, or is not written."""
 
 import shutil
 from pathlib import Path
@@ -6,15 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from dataset.image_io import read_image
 from model.inference.export import OnnxNetwork, require_onnx
-from model.loading import load_network
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts import export as entry
-from scripts import predict
 from tests.conftest import scene
+from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
@@ -42,14 +40,9 @@ def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words)]))
 
 
-def classes(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
-    model, normalize = load_network(read_checkpoint(checkpoint))
-    with torch.inference_mode():
-        return model(normalize(images)).logits.argmax(1).numpy()
-
-
 @pytest.mark.parametrize("shape", [(1, 64, 96), (3, 64, 96), (2, 33, 101)])
 def test_any_batch_and_size(checkpoint, exported, shape):
+    """The trainIds of the checkpoint, up to rounding."""
     images = torch.tensor(np.stack([scene(seed, shape[1:])[0] for seed in range(shape[0])]))
     expected = classes(checkpoint, images)
     assert len(np.unique(expected)) > 3
@@ -59,14 +52,15 @@ def test_any_batch_and_size(checkpoint, exported, shape):
 
 
 def test_real_frames(exported, checkpoint, real_data):
-    image = read_image(next((real_data / "frames/cityscapes/leftImg8bit/val").rglob("*.png")))[
-        :512, :512
-    ]
+    """The trainIds of the checkpoint for a frame of Cityscapes."""
+    path = next((real_data / "frames/cityscapes/leftImg8bit/val").rglob("*.png"))
+    image = read_image(path)[:512, :512]
     found = OnnxNetwork(exported, 19, CPU)(image[None])
     assert (found != classes(checkpoint, torch.tensor(image)[None])).mean() < 1e-3
 
 
-def test_normalization_left_outside_is_done_by_the_user_of_the_file(checkpoint, exported, tmp_path):
+def test_normalization_outside_the_graph(checkpoint, exported, tmp_path):
+    """--without-normalization: a float input; OnnxNetwork normalizes."""
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-normalization")
     images = np.stack([scene(seed, (64, 96))[0] for seed in range(2)])
     part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
@@ -74,7 +68,8 @@ def test_normalization_left_outside_is_done_by_the_user_of_the_file(checkpoint, 
     assert (part(images) != OnnxNetwork(exported, 19, CPU)(images)).mean() < 1e-3
 
 
-def test_argmax_left_outside_and_bgr_input(tmp_path):
+def test_argmax_outside_the_graph_and_bgr_input(tmp_path):
+    """--without-argmax: a float output; OnnxNetwork takes the argmax."""
     checkpoint = write_checkpoint(tmp_path / "last.pt")
     content = read_checkpoint(checkpoint)
     torch.save(content | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()}, checkpoint)
@@ -86,65 +81,48 @@ def test_argmax_left_outside_and_bgr_input(tmp_path):
 
 
 def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):
-    Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "x.png")
-    for model in (checkpoint, exported):
-        words = [
-            tmp_path / "x.png",
-            "--model",
-            model,
-            "--output",
-            tmp_path / model.suffix,
-            "--save",
-            "trainIds",
-            "--precision",
-            "fp32",
-        ]
-        predict.main(predict.parse_arguments([*map(str, words), "--device", "cpu"]))
-    ours, theirs = (
-        np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".onnx")
-    )
-    assert (ours != theirs).mean() < 1e-3
+    """scripts.predict gives the labels of the checkpoint."""
+    expected = predicted_train_ids(checkpoint, (64, 96), tmp_path / "pt")
+    found = predicted_train_ids(exported, (64, 96), tmp_path / "onnx")
+    assert found.shape == expected.shape == (64, 96)
+    assert (found != expected).mean() < 1e-3
 
 
-def test_a_file_that_disagrees_does_not_appear(exported, tmp_path, monkeypatch):
+def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):
+    """The comparison with the checkpoint comes before the output."""
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    monkeypatch.setattr(
-        entry, "export_onnx", lambda deployed, path, metadata: shutil.copy(exported, path)
-    )
+    monkeypatch.setattr(entry, "export_onnx", lambda _network, path, _: shutil.copy(exported, path))
     with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
         run(other, "--output", tmp_path / "net.onnx")
     assert not list(tmp_path.glob("*.onnx"))
 
 
 def test_another_class_count_is_refused(exported):
-    with pytest.raises(ValueError, match="has 19 classes; 11 are expected"):
+    """The metadata of the file tell the number of classes."""
+    with pytest.raises(ValueError, match="has 19 classes; expected 11"):
         OnnxNetwork(exported, 11, CPU)
 
 
 def test_files_that_were_not_exported_here_are_refused(tmp_path):
+    """Damaged and absent files, and ONNX files of other networks."""
     import onnx
 
     (tmp_path / "damaged.onnx").write_bytes(b"no onnx")
     with pytest.raises(ValueError, match=r"damaged.onnx cannot be loaded"):
         OnnxNetwork(tmp_path / "damaged.onnx", 19, CPU)
-    value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
-    other = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
-    graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Relu", ["x"], ["y"])], "other", [value], [other]
-    )
-    onnx.save(
-        onnx.helper.make_model(
-            graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9
-        ),
-        tmp_path / "other.onnx",
-    )
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
+    graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
+    opsets = [onnx.helper.make_opsetid("", 18)]
+    model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
+    onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
         OnnxNetwork(tmp_path / "other.onnx", 19, CPU)
     with pytest.raises(FileNotFoundError, match="No ONNX file"):
         OnnxNetwork(tmp_path / "absent.onnx", 19, CPU)
 
 
-def test_an_output_below_a_file_and_a_wrong_suffix_are_refused(checkpoint, tmp_path, capsys):
+def test_an_output_that_cannot_be_used_is_refused(checkpoint, tmp_path, capsys):
+    """An output below a file, or with another suffix."""
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="Cannot write into"):
         run(checkpoint, "--output", tmp_path / "file/net.onnx")
@@ -154,5 +132,6 @@ def test_an_output_below_a_file_and_a_wrong_suffix_are_refused(checkpoint, tmp_p
 
 
 def test_missing_packages_are_named():
+    """The error tells what to install."""
     with pytest.raises(ValueError, match=r"ONNX needs absent_package.*requirements-export.txt"):
         require_onnx("absent_package")

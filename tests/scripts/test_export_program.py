@@ -1,6 +1,4 @@
-"""scripts/export.py --format torch: a program of torch.export that is the checkpoint's network, or
-there is no file.
-"""
+"""scripts/export.py --format torch: a program agrees with its checkpoint, or is not written."""
 
 import shutil
 from pathlib import Path
@@ -8,14 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from model.inference.export import ProgramNetwork
-from model.loading import load_network
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts import export as entry
-from scripts import predict
 from tests.conftest import scene
+from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
@@ -37,14 +33,9 @@ def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words), "--format", "torch"]))
 
 
-def classes(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
-    model, normalize = load_network(read_checkpoint(checkpoint))
-    with torch.inference_mode():
-        return model(normalize(images)).logits.argmax(1).numpy()
-
-
 @pytest.mark.parametrize("shape", [(1, 64, 96), (3, 64, 96), (2, 33, 101), (1, 150, 33)])
 def test_any_batch_and_size(checkpoint, exported, shape):
+    """The trainIds of the checkpoint, up to rounding."""
     images = torch.tensor(np.stack([scene(seed, shape[1:])[0] for seed in range(shape[0])]))
     expected = classes(checkpoint, images)
     assert len(np.unique(expected)) > 3
@@ -53,12 +44,11 @@ def test_any_batch_and_size(checkpoint, exported, shape):
     assert (found != expected).mean() < 1e-3
 
 
-def test_what_is_left_outside_is_done_by_the_user_of_the_file(tmp_path):
+def test_normalization_and_argmax_outside_the_graph(tmp_path):
+    """ProgramNetwork normalizes and takes the argmax."""
     checkpoint = write_checkpoint(tmp_path / "last.pt")
-    torch.save(
-        read_checkpoint(checkpoint) | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()},
-        checkpoint,
-    )
+    content = read_checkpoint(checkpoint)
+    torch.save(content | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()}, checkpoint)
     run(checkpoint, "--output", tmp_path / "net.pt2", "--without-argmax", "--without-normalization")
     part = ProgramNetwork(tmp_path / "net.pt2", 19, CPU)
     assert part.run(np.zeros((1, 3, 64, 96), np.float32)).shape == (1, 19, 64, 96)
@@ -67,47 +57,34 @@ def test_what_is_left_outside_is_done_by_the_user_of_the_file(tmp_path):
 
 
 def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):
-    Image.fromarray(scene(0, (20, 96))[0]).save(
-        tmp_path / "x.png"
-    )  # smaller than the network takes
-    for model in (checkpoint, exported):
-        words = [
-            tmp_path / "x.png",
-            "--model",
-            model,
-            "--output",
-            tmp_path / model.suffix,
-            "--save",
-            "trainIds",
-            "--precision",
-            "fp32",
-        ]
-        predict.main(predict.parse_arguments([*map(str, words), "--device", "cpu"]))
-    ours, theirs = (
-        np.array(Image.open(tmp_path / suffix / "x_trainIds.png")) for suffix in (".pt", ".pt2")
-    )
-    assert ours.shape == theirs.shape == (20, 96)
+    """scripts.predict reads the program, also for an image smaller than its smallest input."""
+    expected = predicted_train_ids(checkpoint, (20, 96), tmp_path / "pt")
+    found = predicted_train_ids(exported, (20, 96), tmp_path / "pt2")
+    assert found.shape == expected.shape == (20, 96)
 
 
-def test_a_file_that_disagrees_does_not_appear(exported, tmp_path, monkeypatch):
+def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):
+    """The comparison with the checkpoint comes before the output."""
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    monkeypatch.setattr(
-        entry, "export_program", lambda deployed, path, metadata: shutil.copy(exported, path)
-    )
+
+    def copy_exported(_network, path, _metadata) -> None:
+        shutil.copy(exported, path)
+
+    monkeypatch.setattr(entry, "export_program", copy_exported)
     with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
         run(other, "--output", tmp_path / "net.pt2")
     assert not list(tmp_path.glob("*.pt2"))
 
 
 def test_files_that_were_not_exported_here_are_refused(exported, tmp_path):
-    with pytest.raises(ValueError, match="has 19 classes; 11 are expected"):
+    """Other classes, damaged and absent files, and programs of other networks."""
+    with pytest.raises(ValueError, match="has 19 classes; expected 11"):
         ProgramNetwork(exported, 11, CPU)
     (tmp_path / "damaged.pt2").write_bytes(exported.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"damaged.pt2 cannot be loaded"):
         ProgramNetwork(tmp_path / "damaged.pt2", 19, CPU)
-    torch.export.save(
-        torch.export.export(torch.nn.ReLU(), (torch.zeros(2),)), tmp_path / "other.pt2"
-    )
+    program = torch.export.export(torch.nn.ReLU(), (torch.zeros(2),))
+    torch.export.save(program, tmp_path / "other.pt2")
     with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
         ProgramNetwork(tmp_path / "other.pt2", 19, CPU)
     with pytest.raises(FileNotFoundError, match="No program at"):
@@ -115,6 +92,7 @@ def test_files_that_were_not_exported_here_are_refused(exported, tmp_path):
 
 
 def test_the_suffix_tells_the_format(checkpoint, tmp_path, capsys):
+    """Another suffix than that of the format is a usage error."""
     with pytest.raises(SystemExit):
         run(checkpoint, "--output", tmp_path / "net.onnx")
     assert "should end in .pt2 with --format torch" in capsys.readouterr().err

@@ -1,6 +1,4 @@
-"""scripts.make_pseudo_labels: what is kept, what is never opened, what survives an interruption,
-what is refused.
-"""
+"""scripts/make_pseudo_labels.py: selected pixels, unopened labels, interruption, bad input."""
 
 import json
 import shutil
@@ -48,7 +46,7 @@ def checkpoint(tmp_path):
 
 
 def predictions(checkpoint, listing):
-    """What eval.py would predict for every image: {name: (H, W) trainIds}."""
+    """Predictions of eval.py: {name: (H, W) trainIds}."""
     model, normalize = load_network(read_checkpoint(checkpoint))
     found = {}
     for frame in map(listing.__getitem__, range(len(listing))):
@@ -57,7 +55,8 @@ def predictions(checkpoint, listing):
     return found
 
 
-def test_all_of_a_prediction(cityscapes_root, checkpoint, tmp_path):
+def test_keep_1_writes_the_whole_prediction(cityscapes_root, checkpoint, tmp_path):
+    """All pixels are kept, up to ties that folded BatchNorm rounds the other way."""
     make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo", "--keep", 1)
     listing = with_labels(cityscapes(cityscapes_root, "train", labels=False), tmp_path / "pseudo")
     check_listing(listing)
@@ -66,12 +65,9 @@ def test_all_of_a_prediction(cityscapes_root, checkpoint, tmp_path):
         frame.name: TRAIN_ID_OF[read_label(frame.label)]
         for frame in map(listing.__getitem__, range(5))
     }
-    assert (
-        np.mean([(labels[name] == expected[name]).mean() for name in labels]) > 0.9999
-    )  # folding rounds: ties may fall the other way
-    assert {
-        metadata["kept_fraction"] for metadata in record(tmp_path / "pseudo")["classes"].values()
-    } <= {1.0, None}
+    assert np.mean([(labels[name] == expected[name]).mean() for name in labels]) > 0.9999
+    classes = record(tmp_path / "pseudo")["classes"].values()
+    assert {metadata["kept_fraction"] for metadata in classes} <= {1.0, None}
 
 
 @pytest.mark.parametrize(
@@ -82,20 +78,11 @@ def test_all_of_a_prediction(cityscapes_root, checkpoint, tmp_path):
         ["--keep", "1", "--min-confidence", "0.5"],
     ],
 )
-def test_labels_are_sure_predictions_and_the_record_counts_them(
-    cityscapes_root, checkpoint, tmp_path, arguments
-):
-    make(
-        checkpoint,
-        "--cityscapes",
-        cityscapes_root,
-        "--output",
-        tmp_path / "all",
-        "--keep",
-        1,
-        *arguments[2:] * ("--tta" in arguments),
-    )
-    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "some", *arguments)
+def test_the_record_counts_confident_pixels(cityscapes_root, checkpoint, tmp_path, arguments):
+    """Labels are the prediction or ignored, in the fractions and numbers of the record."""
+    common = [checkpoint, "--cityscapes", cityscapes_root, "--output"]
+    make(*common, tmp_path / "all", "--keep", 1, *arguments[2:] * ("--tta" in arguments))
+    make(*common, tmp_path / "some", *arguments)
     every, some = (
         np.stack([np.asarray(Image.open(p)) for p in sorted((tmp_path / n).rglob("*.png"))])
         for n in ("all", "some")
@@ -121,12 +108,13 @@ def opened():
         if event == "open" and active:
             paths.append(str(arguments[0]))
 
-    sys.addaudithook(note)  # cannot be taken back, only told to be quiet
+    sys.addaudithook(note)  # cannot be removed, only disabled
     yield paths
     active.clear()
 
 
 def test_labels_of_the_target_are_never_opened(cityscapes_root, checkpoint, tmp_path, opened):
+    """An audit of all opened files finds images of the split, no label, no other split."""
     make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
     assert [path for path in opened if str(cityscapes_root / "leftImg8bit/train") in path]
     assert not [
@@ -136,18 +124,17 @@ def test_labels_of_the_target_are_never_opened(cityscapes_root, checkpoint, tmp_
     ]
 
 
-def test_an_interrupted_run_goes_on_with_the_same_thresholds(
-    cityscapes_root, checkpoint, tmp_path, monkeypatch, capsys
-):
+def test_an_interrupted_run_continues(cityscapes_root, checkpoint, tmp_path, monkeypatch, capsys):
+    """The second run takes the thresholds of the record and writes the missing labels only."""
     arguments = [checkpoint, "--cityscapes", cityscapes_root, "--keep", 0.4, "--output"]
     make(*arguments, tmp_path / "straight")
     write, left = entry.write_png, [2]
 
-    def killed_after_two(*what) -> None:
+    def killed_after_two(*arguments) -> None:
         if not left[0]:
             raise KeyboardInterrupt
         left[0] -= 1
-        write(*what)
+        write(*arguments)
 
     monkeypatch.setattr(entry, "write_png", killed_after_two)
     with pytest.raises(KeyboardInterrupt):
@@ -155,28 +142,18 @@ def test_an_interrupted_run_goes_on_with_the_same_thresholds(
     assert len(files(tmp_path / "halted")) == 2
     assert not record(tmp_path / "halted")["complete"]
     monkeypatch.setattr(entry, "write_png", write)
-    monkeypatch.setattr(entry, "measure", None)  # is not called again
+    monkeypatch.setattr(entry, "measure_thresholds", None)  # is not called again
     make(*arguments, tmp_path / "halted")
-    assert "3 labels written now, 2 there already" in capsys.readouterr().out
+    assert "3 labels written now, 2 existed already" in capsys.readouterr().out
     assert files(tmp_path / "halted") == files(tmp_path / "straight")
     assert record(tmp_path / "halted")["classes"] == record(tmp_path / "straight")["classes"]
     assert record(tmp_path / "halted")["complete"]
 
 
-def test_the_record_says_how_they_were_made_and_what_to_beware_of(
-    cityscapes_root, checkpoint, tmp_path, capsys
-):
-    make(
-        checkpoint,
-        "--cityscapes",
-        cityscapes_root,
-        "--split",
-        "val",
-        "--output",
-        tmp_path / "pseudo",
-        "--min-confidence",
-        0.1,
-    )
+def test_the_record_holds_settings_and_warnings(cityscapes_root, checkpoint, tmp_path, capsys):
+    """All that the labels depend on, and the warnings that are printed."""
+    words = ["--cityscapes", cityscapes_root, "--split", "val", "--output", tmp_path / "pseudo"]
+    make(checkpoint, *words, "--min-confidence", 0.1)
     made = record(tmp_path / "pseudo", "val")
     assert (made["name"], made["step"], made["complete"]) == ("teacher", 7, True)
     assert made["settings"] == {
@@ -190,19 +167,20 @@ def test_the_record_says_how_they_were_made_and_what_to_beware_of(
     }
     assert len(made["settings"]["checkpoint_sha256"]) == 64
     assert made["images"] == cityscapes(cityscapes_root, "val").names
-    assert made["circumstances"]["git"]
+    assert made["environment"]["git"]
     assert list(made["classes"]) == list(CLASS_NAMES)
-    assert "has been adapted on 3 images" in made["warnings"][0]
+    assert "were adapted on 3 images" in made["warnings"][0]
     assert "transductive" in made["warnings"][1]
     output = capsys.readouterr().out
     assert all(f"WARNING: {warning}" in output for warning in made["warnings"])
 
 
-def test_a_teacher_that_knew_the_answers_is_said_aloud(cityscapes_root, tmp_path, capsys):
+def test_a_network_that_saw_the_labels_gives_a_warning(cityscapes_root, tmp_path, capsys):
+    """Trained on true labels of these images, or chosen by validation labels."""
     names = cityscapes(cityscapes_root, "train").names
     metadata = {
         "seen_images": names[:2],
-        "settings": {"train_on": "cityscapes"},
+        "settings": {"train_on": "target"},
         "chosen_with_labels": True,
     }
     path = write_checkpoint(tmp_path / "last.pt", "oracle")
@@ -215,19 +193,10 @@ def test_a_teacher_that_knew_the_answers_is_said_aloud(cityscapes_root, tmp_path
 
 
 def test_a_list_and_a_prepared_root(cityscapes_root, checkpoint, tmp_path):
-    prepare(
-        prepare_arguments(
-            [
-                "--cityscapes",
-                str(cityscapes_root),
-                "--splits",
-                "train",
-                "--without-labels",
-                "--output",
-                str(tmp_path / "prepared"),
-            ]
-        )
-    )
+    """--list selects images; a prepared root gives the labels of the raw one."""
+    words = ["--cityscapes", cityscapes_root, "--splits", "train", "--without-labels"]
+    words += ["--output", tmp_path / "prepared"]
+    prepare(prepare_arguments([*map(str, words)]))
     names = cityscapes(cityscapes_root, "train").names
     (tmp_path / "list.txt").write_text("\n".join(names[1:3]))
     common = ["--list", tmp_path / "list.txt"]
@@ -237,20 +206,15 @@ def test_a_list_and_a_prepared_root(cityscapes_root, checkpoint, tmp_path):
     assert list(files(tmp_path / "0")) == [label_path(name, "train") for name in names[1:3]]
 
 
-def test_a_folder_of_generated_streets_from_a_camera(checkpoint, tmp_path):
+def test_images_of_a_camera_keep_their_folders(checkpoint, tmp_path):
+    """Labels of --target have the names of the images and fit them."""
     for number in range(3):
         path = tmp_path / f"dashcam/drive {number % 2}/{number:04}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(street(np.random.default_rng(number), CAMERA, (64, 128))[0]).save(
-            path, quality=95
-        )
-    make(
-        checkpoint,
-        "--target",
-        tmp_path / "dashcam/**/*.jpg",
-        "--output",
-        tmp_path / "pseudo",
-    )
+        image, _ = street(np.random.default_rng(number), CAMERA, (64, 128))
+        Image.fromarray(image).save(path, quality=95)
+    pattern = tmp_path / "dashcam/**/*.jpg"
+    make(checkpoint, "--target", pattern, "--output", tmp_path / "pseudo")
     assert list(files(tmp_path / "pseudo")) == [
         f"gtFine/train/{name}_gtFine_labelIds.png"
         for name in ("drive 0/0000", "drive 0/0002", "drive 1/0001")
@@ -261,30 +225,25 @@ def test_a_folder_of_generated_streets_from_a_camera(checkpoint, tmp_path):
 
 
 class TestBadInput:
-    def test_labels_made_otherwise_stay(self, cityscapes_root, checkpoint, tmp_path):
-        make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+    def test_labels_of_other_settings_are_kept(self, cityscapes_root, checkpoint, tmp_path):
+        """Another setting or checkpoint ends with an error that names the difference."""
+        words = ["--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo"]
+        make(checkpoint, *words)
         before = files(tmp_path / "pseudo")
-        with pytest.raises(FileExistsError, match=r"made otherwise \(keep: 0.5 -> 0.2\)"):
-            make(
-                checkpoint,
-                "--cityscapes",
-                cityscapes_root,
-                "--output",
-                tmp_path / "pseudo",
-                "--keep",
-                0.2,
-            )
+        with pytest.raises(FileExistsError, match=r"other settings \(keep: 0.5 -> 0.2\)"):
+            make(checkpoint, *words, "--keep", 0.2)
         other = write_checkpoint(tmp_path / "other.pt", "teacher", seed=1)
         with pytest.raises(FileExistsError, match="checkpoint_sha256"):
-            make(other, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+            make(other, *words)
         assert files(tmp_path / "pseudo") == before
 
-    def test_ground_truth_is_never_written_over(self, cityscapes_root, checkpoint, tmp_path):
+    def test_ground_truth_is_never_overwritten(self, cityscapes_root, checkpoint, tmp_path):
+        """A root with labels of other origin is not an output."""
         before = files(cityscapes_root)
         with pytest.raises(ValueError, match="would pass for its ground truth"):
             make(checkpoint, "--cityscapes", cityscapes_root, "--output", cityscapes_root)
         shutil.copytree(cityscapes_root, tmp_path / "copy")
-        with pytest.raises(FileExistsError, match="were not made here, and stay"):
+        with pytest.raises(FileExistsError, match="were not made here and are kept"):
             make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "copy")
         assert files(cityscapes_root) == files(tmp_path / "copy") == before
 
@@ -296,17 +255,21 @@ class TestBadInput:
             (["--keep", "1.2"], "from 0 to 1"),
         ],
     )
-    def test_fractions(self, capsys, arguments, text):
+    def test_fractions_that_keep_nothing(self, capsys, arguments, text):
+        """--keep and --min-confidence must leave pixels to label."""
         with pytest.raises(SystemExit):
             entry.parse_arguments(["x.pt", "--cityscapes", "y", "--output", "z", *arguments])
         assert text in capsys.readouterr().err
 
-    def test_a_split_of_images_from_anywhere(self, capsys):
+    def test_only_cityscapes_has_splits(self, capsys):
+        """--split with other images is a usage error."""
+        words = ["x.pt", "--target", "y", "--output", "z", "--split", "val"]
         with pytest.raises(SystemExit):
-            entry.parse_arguments(["x.pt", "--target", "y", "--output", "z", "--split", "val"])
+            entry.parse_arguments(words)
         assert "--split is of Cityscapes" in capsys.readouterr().err
 
     def test_an_output_that_is_a_file(self, cityscapes_root, checkpoint, tmp_path):
+        """The error names the output."""
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="Cannot write into"):
             make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "file")

@@ -201,8 +201,8 @@ def test_a_truncated_video_is_segmented_with_a_warning(checkpoint, tmp_path, cap
 
 def test_label_maps_of_a_video_are_refused(checkpoint, tmp_path):
     """Lossy compression would change labels."""
+    video = write_video(tmp_path / "drive.mp4")
     with pytest.raises(ValueError, match="compression would spoil trainIds"):
-        video = write_video(tmp_path / "drive.mp4")
         predict(checkpoint, tmp_path / "out", video, "--save", "trainIds")
 
 

@@ -1,4 +1,4 @@
-"""Memory: how much there is, and how much a piece of work takes. All in bytes."""
+"""Available memory, and peak memory of a computation, in bytes."""
 
 import ctypes
 import gc
@@ -11,49 +11,43 @@ import torch
 
 
 def available_memory(device: torch.device) -> int | None:
-    """What ``device`` can still give without swapping, control group limits included; None where
-    the system does not tell.
-    """
+    """Free memory of ``device`` in bytes, without swap, within cgroup limits; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = [
-        value for value in (_meminfo("MemAvailable"), _control_group_rest()) if value is not None
-    ]
-    return min(free) if free else None
+    limits = [_meminfo("MemAvailable"), _cgroup_free()]
+    return min((limit for limit in limits if limit is not None), default=None)
 
 
 def _meminfo(name: str) -> int | None:
+    """Value of a line of /proc/meminfo in bytes; None if there is none."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
         return None
-    return next(
-        (int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None
-    )
+    kib = (int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    return next((1024 * value for value in kib), None)
 
 
-def _control_group_rest() -> int | None:
-    """Containers are often given less than the machine has."""
+def _cgroup_free() -> int | None:
+    """Free memory of the cgroup: containers often get less than the machine has."""
     folder = Path("/sys/fs/cgroup")
     try:
-        return int((folder / "memory.max").read_text()) - int(
-            (folder / "memory.current").read_text()
-        )
-    except (OSError, ValueError):  # no control group, or "max": no limit
+        limit = int((folder / "memory.max").read_text())
+        return limit - int((folder / "memory.current").read_text())
+    except (OSError, ValueError):  # no cgroup, or "max": no limit
         return None
 
 
 class PeakMemory:
-    """Measures, as a context, by how much the memory in use rises at the most: ``.bytes``,
-    afterwards.
+    """Context that measures the largest increase of the memory in use: ``bytes``, afterwards.
 
-    On CUDA it is what torch allocates; on a CPU the resident memory of this process, looked at
-    every millisecond.
+    On CUDA: memory allocated by torch. On a CPU: resident memory of this process, sampled every
+    millisecond.
     """
 
     def __init__(self, device: torch.device):
         self.device, self.bytes = device, 0
-        self._done = threading.Event()
+        self._stop = threading.Event()
 
     def __enter__(self) -> "PeakMemory":
         gc.collect()
@@ -62,10 +56,10 @@ class PeakMemory:
             torch.cuda.reset_peak_memory_stats(self.device)
             self._before = torch.cuda.memory_allocated(self.device)
         else:
-            _give_back_free_memory()
+            _trim_heap()
             self._before = _resident()
-            self._watcher = threading.Thread(target=self._watch, daemon=True)
-            self._watcher.start()
+            self._sampler = threading.Thread(target=self._sample, daemon=True)
+            self._sampler.start()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,24 +67,24 @@ class PeakMemory:
             torch.cuda.synchronize(self.device)
             self.bytes = torch.cuda.max_memory_allocated(self.device) - self._before
         else:
-            self._done.set()
-            self._watcher.join()
+            self._stop.set()
+            self._sampler.join()
 
-    def _watch(self) -> None:
-        while not self._done.is_set():
+    def _sample(self) -> None:
+        while not self._stop.is_set():
             self.bytes = max(self.bytes, _resident() - self._before)
             time.sleep(0.001)
 
 
-def _give_back_free_memory() -> None:
-    """What the C library keeps for itself would hide a rise. Only glibc has this."""
+def _trim_heap() -> None:
+    """Returns free heap memory to the system (glibc only); it would hide an increase."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
 
 
 def _resident() -> int:
-    """The resident memory of this process; 0 where /proc does not tell."""
+    """Resident memory of this process in bytes; 0 without /proc."""
     try:
         return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except OSError:

@@ -1,4 +1,4 @@
-"""Timing of computations that compete: side by side, synchronized, after a warm-up."""
+"""Compares the run time of functions: in turns, synchronized, after a warm-up."""
 
 import time
 from collections.abc import Callable
@@ -8,20 +8,23 @@ import torch
 
 
 def measure(
-    sides: dict[str, Callable[[], object]], device: torch.device, repeats: int, warm_up: int = 2
+    functions: dict[str, Callable[[], object]],
+    device: torch.device,
+    repeats: int,
+    warm_up: int = 2,
 ) -> dict[str, list[float]]:
-    """Seconds of every repeat of each side, which take turns, so that what else the machine does
-    disturbs them alike.
+    """Seconds of all repeats of each function.
 
-    On CUDA every clock waits for the device.
+    The functions take turns, so that other load of the machine affects all of them. On CUDA the
+    clock waits for the device.
     """
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
-    seconds = {name: [] for name in sides}
+    seconds = {name: [] for name in functions}
     for turn in range(-warm_up, repeats):
-        for name, side in sides.items():
+        for name, function in functions.items():
             wait()
             start = time.perf_counter()
-            side()
+            function()
             wait()
             if turn >= 0:
                 seconds[name].append(time.perf_counter() - start)
@@ -29,7 +32,7 @@ def measure(
 
 
 def percentiles_ms(seconds: list[float]) -> dict[str, float]:
-    """Minimum, median and 90th and 99th percentile in milliseconds."""
+    """Minimum, median, and 90th and 99th percentile, in milliseconds."""
     milliseconds = 1000 * np.asarray(seconds)
     return {"min": float(milliseconds.min())} | {
         f"p{q}": float(np.percentile(milliseconds, q)) for q in (50, 90, 99)
@@ -37,7 +40,5 @@ def percentiles_ms(seconds: list[float]) -> dict[str, float]:
 
 
 def ratio(slow: list[float], fast: list[float]) -> float:
-    """How many times as fast: the median over the turns of the two sides' quotient, to which a
-    passing disturbance does little.
-    """
+    """Speed-up: median of the quotients of the turns, which is robust to single disturbances."""
     return float(np.median(np.asarray(slow) / np.asarray(fast)))

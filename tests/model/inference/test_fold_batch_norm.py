@@ -1,3 +1,5 @@
+"""BatchNorm folded into convolutions."""
+
 import torch
 from torch import nn
 
@@ -6,6 +8,7 @@ from tests.helpers.networks import trained_like_network
 
 
 def test_folding_keeps_the_function_and_the_original():
+    """The logits are equal up to rounding; the original network is not changed."""
     model = trained_like_network()
     before = {name: value.clone() for name, value in model.state_dict().items()}
     image = torch.randn(2, 3, 65, 97)
@@ -19,7 +22,8 @@ def test_folding_keeps_the_function_and_the_original():
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_a_batch_norm_without_a_convolution_before_it_stays():
+def test_a_batch_norm_without_convolution_stays():
+    """Only a BatchNorm that directly follows a convolution is folded."""
     network = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4))
     network(torch.randn(8, 3, 4, 4))
     image = torch.randn(2, 3, 4, 4)
@@ -29,6 +33,7 @@ def test_a_batch_norm_without_a_convolution_before_it_stays():
 
 
 def test_for_inference_has_one_precision_and_no_gradients():
+    """All parameters have the dtype, none needs a gradient."""
     model = for_inference(trained_like_network(), torch.device("cpu"), torch.bfloat16)
     assert {parameter.dtype for parameter in model.parameters()} == {torch.bfloat16}
     assert not any(parameter.requires_grad for parameter in model.parameters())

@@ -1,3 +1,5 @@
+"""Segmentation, domain and entropy losses, against their equations."""
+
 import math
 
 import pytest
@@ -30,7 +32,8 @@ def example(dtype=torch.float64):
     return SegmentationOutput(logits[0], tuple(logits[1:])), label
 
 
-def test_sum_of_main_and_auxiliary_cross_entropies_over_valid_pixels():
+def test_segmentation_loss_sums_the_cross_entropies():
+    """Main and auxiliary cross-entropies, each a mean over the valid pixels (Eqs. 1, 2)."""
     output, label = example(torch.float32)
     expected = sum(
         gathered_cross_entropy(logits.double(), label) for logits in (output.logits, *output.aux)
@@ -41,11 +44,13 @@ def test_sum_of_main_and_auxiliary_cross_entropies_over_valid_pixels():
 
 
 def test_labels_may_be_bytes():
+    """uint8 and int64 labels give the same loss."""
     output, label = example()
     assert torch.equal(segmentation_loss(output, label.byte()), segmentation_loss(output, label))
 
 
 def test_ignored_pixels_have_no_gradient():
+    """All valid pixels have one."""
     output, label = example()
     segmentation_loss(output, label).backward()
     for logits in (output.logits, *output.aux):
@@ -53,7 +58,8 @@ def test_ignored_pixels_have_no_gradient():
         assert (logits.grad.transpose(0, 1)[:, label != 255] != 0).all()
 
 
-def test_a_crop_of_ignored_pixels_gives_zero_and_zero_gradients():
+def test_a_crop_of_ignored_pixels_has_no_loss():
+    """Loss and gradients are 0, not NaN."""
     output, label = example()
     loss = segmentation_loss(output, torch.full_like(label, 255))
     loss.backward()
@@ -62,6 +68,7 @@ def test_a_crop_of_ignored_pixels_gives_zero_and_zero_gradients():
 
 
 def test_evaluation_output_has_the_main_loss_only():
+    """Without auxiliary outputs the loss is the cross-entropy."""
     output, label = example()
     assert torch.equal(
         segmentation_loss(SegmentationOutput(output.logits, ()), label),
@@ -70,6 +77,7 @@ def test_evaluation_output_has_the_main_loss_only():
 
 
 def test_domain_loss_is_equation_3_as_a_mean():
+    """Mean of -log D for the source, of -log(1 - D) for the target."""
     score = torch.randn(2, 1, 5, 7)
     probability = score.sigmoid()
     torch.testing.assert_close(domain_loss(score, SOURCE), -probability.log().mean())
@@ -77,6 +85,7 @@ def test_domain_loss_is_equation_3_as_a_mean():
 
 
 def test_losses_are_float32_under_autocast():
+    """Half-precision logits are converted first."""
     output, label = example(torch.float32)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         half = SegmentationOutput(output.logits.bfloat16(), ())
@@ -88,23 +97,25 @@ def test_losses_are_float32_under_autocast():
         )
 
 
-def test_scores_at_stride_8_give_the_same_loss_as_their_upsampling():
+def test_logits_at_stride_8_give_the_same_loss():
+    """Logits smaller than the label are upsampled bilinearly."""
     torch.manual_seed(0)
-    scores, label = torch.randn(2, 19, 5, 7, dtype=torch.float64), torch.randint(0, 20, (2, 33, 51))
+    logits, label = torch.randn(2, 19, 5, 7, dtype=torch.float64), torch.randint(0, 20, (2, 33, 51))
     label[label == 19] = 255
-    full = F.interpolate(scores, size=(33, 51), mode="bilinear", align_corners=False)
+    full = F.interpolate(logits, size=(33, 51), mode="bilinear", align_corners=False)
     torch.testing.assert_close(
-        cross_entropy(scores, label), cross_entropy(full, label), rtol=1e-12, atol=0
+        cross_entropy(logits, label), cross_entropy(full, label), rtol=1e-12, atol=0
     )
 
 
-def test_weights_multiply_the_terms_and_leave_the_divisor():
+def test_weights_do_not_change_the_divisor():
+    """Weights multiply the term of each pixel; the divisor is the number of valid pixels."""
     output, label = example()
     weight = torch.rand(label.shape, dtype=torch.float64)
-    each = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
+    losses = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
     torch.testing.assert_close(
         cross_entropy(output.logits, label, weight=weight),
-        (each * weight).sum() / (label != 255).sum(),
+        (losses * weight).sum() / (label != 255).sum(),
     )
     torch.testing.assert_close(
         segmentation_loss(output, label, weight=torch.ones_like(weight)),
@@ -112,19 +123,21 @@ def test_weights_multiply_the_terms_and_leave_the_divisor():
     )
 
 
-def test_hard_pixels_are_the_mean_over_those_below_the_probability():
+def test_ohem_averages_over_hard_pixels():
+    """Selected: valid pixels whose true class has a probability below max_probability."""
     output, label = example()
-    each = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
-    hard = (each > -math.log(0.05)) & (label != 255)
+    losses = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
+    hard = (losses > -math.log(0.05)) & (label != 255)
     weight = ohem_weights(output.logits.detach(), label, max_probability=0.05, min_fraction=0.01)
     assert 0 < hard.sum() < (label != 255).sum()
     assert torch.equal(weight > 0, hard)
     torch.testing.assert_close(
-        cross_entropy(output.logits, label, weight=weight), each[hard].mean(), rtol=1e-6, atol=0
+        cross_entropy(output.logits, label, weight=weight), losses[hard].mean(), rtol=1e-6, atol=0
     )
 
 
-def test_hard_pixels_are_never_fewer_than_the_least_share():
+def test_ohem_selects_a_minimum_fraction():
+    """min_fraction of the valid pixels are selected, even if all are easy."""
     output, label = example()
     easy = 10.0 * F.one_hot(label.clamp(max=18), 19).permute(0, 3, 1, 2)
     weight = ohem_weights(output.logits.detach() + easy, label, min_fraction=0.25)
@@ -133,7 +146,8 @@ def test_hard_pixels_are_never_fewer_than_the_least_share():
     assert (ohem_weights(output.logits.detach(), torch.full_like(label, 255)) == 0).all()
 
 
-def test_class_weights_have_a_mean_of_1_and_favour_the_rare():
+def test_class_weights_favor_rare_classes():
+    """Proportional to 1 / sqrt(frequency), mean 1 over pixels, 0 for absent and ignored classes."""
     pixels = torch.tensor([900, 100, 0, 4])
     weights = ClassWeights(pixels, torch.device("cpu"))
     share = pixels / pixels.sum()
@@ -143,27 +157,29 @@ def test_class_weights_have_a_mean_of_1_and_favour_the_rare():
     assert torch.equal(weights(None, torch.tensor([[3, 255]])), weights.table[[3, 255]][None])
 
 
-def test_the_kinds_of_weighting():
+def test_kinds_of_pixel_weights():
+    """none, ohem and class; other kinds are refused."""
     assert build_pixel_weights("none", None, torch.device("cpu")) is None
     assert build_pixel_weights("ohem", None, torch.device("cpu")) is ohem_weights
-    assert isinstance(
-        build_pixel_weights("class", torch.ones(19), torch.device("cpu")), ClassWeights
-    )
+    weights = build_pixel_weights("class", torch.ones(19), torch.device("cpu"))
+    assert isinstance(weights, ClassWeights)
+    with pytest.raises(ValueError, match="expected none, ohem or class"):
+        build_pixel_weights("hard", None, torch.device("cpu"))
 
 
 def test_least_squares_is_zero_at_its_goal():
+    """(D - z)^2, a mean."""
     score = torch.tensor([1.0, 0.0, 0.5]).view(1, 1, 1, 3)
     assert least_squares_domain_loss(score, SOURCE).item() == pytest.approx((0 + 1 + 0.25) / 3)
     assert least_squares_domain_loss(torch.zeros(1, 1, 2, 2), TARGET) == 0
 
 
-def test_self_information_sums_to_an_entropy_between_0_and_1():
-    uniform, sure = (
-        torch.full((1, 19, 2, 2), 1 / 19),
-        F.one_hot(torch.zeros(1, 2, 2, dtype=torch.long), 19).permute(0, 3, 1, 2).float(),
-    )
+def test_self_information_sums_to_the_entropy():
+    """1 for uniform probabilities, 0 for one-hot; gradients are finite."""
+    uniform = torch.full((1, 19, 2, 2), 1 / 19)
+    one_hot = F.one_hot(torch.zeros(1, 2, 2, dtype=torch.long), 19).permute(0, 3, 1, 2).float()
     torch.testing.assert_close(self_information(uniform).sum(1), torch.ones(1, 2, 2))
-    assert (self_information(sure) == 0).all()
-    probabilities = sure.clone().requires_grad_()
+    assert (self_information(one_hot) == 0).all()
+    probabilities = one_hot.clone().requires_grad_()
     self_information(probabilities).sum().backward()
     assert probabilities.grad.isfinite().all()

@@ -1,4 +1,4 @@
-"""scripts/benchmark/__main__.py: what it writes, on sizes that take no time."""
+"""python -m scripts.benchmark: results of small measurements."""
 
 import json
 
@@ -24,80 +24,52 @@ def run(*words) -> None:
 
 
 def test_model(tmp_path, capsys):
-    run(
-        "model",
-        "--size",
-        64,
-        96,
-        "--backends",
-        "eager",
-        "folded",
-        "--precisions",
-        "fp32",
-        "--repeats",
-        3,
-        "--json",
-        tmp_path / "x.json",
-    )
+    """The result has all configurations, the parameters of the paper, and the best speed-up."""
+    words = ["--size", 64, 96, "--backends", "eager", "folded", "--precisions", "fp32"]
+    run("model", *words, "--repeats", 3, "--json", tmp_path / "x.json")
     result = json.loads((tmp_path / "x.json").read_text())
     assert result["sides"].keys() == {"baseline eager fp32", "eager fp32", "folded fp32"}
     assert result["parameters_million"] == 12.054042
-    assert result["ratio_best_vs_eager_fp32"] == max(
-        side["ratio_vs_eager_fp32"] for name, side in result["sides"].items() if "base" not in name
-    )
-    assert result["circumstances"]["torch"] == torch.__version__
+    ratios = [
+        result["sides"][name]["ratio_vs_eager_fp32"] for name in ("eager fp32", "folded fp32")
+    ]
+    assert result["ratio_best_vs_eager_fp32"] == max(ratios)
+    assert result["environment"]["torch"] == torch.__version__
     assert "| folded fp32" in capsys.readouterr().out
 
 
-def test_a_backend_that_is_not_there_is_left_out_with_its_reason(tmp_path, monkeypatch, capsys):
+def test_an_absent_backend_is_left_out_with_its_reason(tmp_path, monkeypatch, capsys):
+    """Other backends are still measured."""
+
     def absent(*_packages):
         raise ValueError("ONNX needs onnx, which is not installed")
 
     monkeypatch.setattr(benchmark_model, "require_onnx", absent)
-    run(
-        "model",
-        "--size",
-        64,
-        96,
-        "--backends",
-        "onnx",
-        "folded",
-        "--precisions",
-        "fp32",
-        "--repeats",
-        1,
-    )
+    words = ["--size", 64, 96, "--backends", "onnx", "folded", "--precisions", "fp32"]
+    run("model", *words, "--repeats", 1)
     assert "left out: onnx fp32 (ONNX needs onnx" in capsys.readouterr().out
 
 
 def test_model_refuses_sizes_that_the_baseline_cannot_take():
+    """Sizes are multiples of 32."""
     with pytest.raises(ValueError, match="multiples of 32"):
         run("model", "--size", 65, 96)
 
 
 def test_evaluation(cityscapes_root, tmp_path):
-    words = [
-        "--cityscapes",
-        cityscapes_root,
-        "--images",
-        2,
-        "--repeats",
-        2,
-        "--workers",
-        0,
-        "--precision",
-        "bf16",
-    ]
-    run("evaluation", *words, "--json", tmp_path / "x.json")
+    """The score in fp32 is that of the baseline; fp32 has one turn beside another precision."""
+    words = ["--cityscapes", cityscapes_root, "--images", 2, "--repeats", 2, "--workers", 0]
+    run("evaluation", *words, "--precision", "bf16", "--json", tmp_path / "x.json")
     result = json.loads((tmp_path / "x.json").read_text())
     assert result["ratio_evaluation"] == result["bf16"]["ratio"] > 0
-    assert result["fp32"]["miou_percent"] == pytest.approx(
-        result["baseline"]["miou_percent"], abs=0.01
-    )
+    miou = result["baseline"]["miou_percent"]
+    assert result["fp32"]["miou_percent"] == pytest.approx(miou, abs=0.01)
+    assert [result[name]["turns"] for name in ("baseline", "fp32", "bf16")] == [2, 1, 2]
     assert result["images"] == 2
 
 
-def test_an_unwritable_place_shows_before_the_work(tmp_path):
+def test_an_unwritable_output_is_refused_first(tmp_path):
+    """The folder of --json is tested before the measurement."""
     (tmp_path / "file").write_text("")
     for name in ("model", "evaluation"):
         with pytest.raises(OSError, match="Cannot write into"):
@@ -105,44 +77,44 @@ def test_an_unwritable_place_shows_before_the_work(tmp_path):
 
 
 def test_the_baseline_is_the_same_function():
+    """Baseline and network have equal logits with equal weights."""
     model = trained_like_network()
     image = torch.randn(1, 3, 64, 96)
     with torch.inference_mode():
-        torch.testing.assert_close(
-            baseline_of(model)(image), model(image).logits, rtol=1e-3, atol=1e-3
-        )
+        expected, found = baseline_of(model)(image), model(image).logits
+    torch.testing.assert_close(expected, found, rtol=1e-3, atol=1e-3)
 
 
 def test_macs_in_closed_form_are_those_of_the_paper():
-    assert convolution_macs(BaselineBiSeNet(), (3, 512, 1024)) / 1e9 == pytest.approx(
-        25.63, abs=0.005
-    )
+    """25.63 G MACs for the baseline; less the head at full size for BiSeNet, which is unchanged."""
+    macs = convolution_macs(BaselineBiSeNet(), (3, 512, 1024))
+    assert macs / 1e9 == pytest.approx(25.63, abs=0.005)
     model = BiSeNet()
     head_at_full_size = 19 * 19 * 512 * 1024 * (1 - 1 / 64)
-    assert convolution_macs(model, (3, 512, 1024)) / 1e9 == pytest.approx(
-        25.63 - head_at_full_size / 1e9, abs=0.005
-    )
+    macs = convolution_macs(model, (3, 512, 1024))
+    assert macs / 1e9 == pytest.approx(25.63 - head_at_full_size / 1e9, abs=0.005)
     assert next(model.parameters()).device.type == "cpu"
     assert not model.head._forward_hooks
 
 
-def test_sides_take_turns_after_their_warm_up():
+def test_functions_take_turns_after_a_warm_up():
+    """measure: a, b, a, b, ...; the warm-up is not measured."""
     calls = []
-    seconds = measure(
-        {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}, CPU, repeats=3, warm_up=1
-    )
+    functions = {"a": lambda: calls.append("a"), "b": lambda: calls.append("b")}
+    seconds = measure(functions, CPU, repeats=3, warm_up=1)
     assert calls == ["a", "b"] * 4
     assert len(seconds["a"]) == len(seconds["b"]) == 3
 
 
 def test_percentiles_and_ratio():
-    assert percentiles_ms([0.001, 0.002, 0.003]) == pytest.approx(
-        {"min": 1, "p50": 2, "p90": 2.8, "p99": 2.98}
-    )
+    """Percentiles in milliseconds; the ratio is the median of the quotients."""
+    expected = {"min": 1, "p50": 2, "p90": 2.8, "p99": 2.98}
+    assert percentiles_ms([0.001, 0.002, 0.003]) == pytest.approx(expected)
     assert ratio([2.0, 8.0, 9.0], [1.0, 2.0, 9.0]) == 2  # of the quotients 2, 4 and 1
 
 
 def test_memory():
+    """PeakMemory measures a tensor of 50 MB."""
     assert available_memory(CPU) > 10_000_000
     with PeakMemory(CPU) as memory:
         torch.ones(50_000_000 // 4).sum()
@@ -150,14 +122,9 @@ def test_memory():
 
 
 def test_methods_are_timed_against_source_only(tmp_path, capsys):
-    names = [
-        "light ADA",
-        "light ADA, joint batches",
-        "MinEnt",
-        "self-training",
-        "strong",
-        "source-only, hard pixels",
-    ]
+    """Source-only is always measured, first, and is 1."""
+    names = ["light ADA", "light ADA, joint batches", "MinEnt", "self-training", "strong"]
+    names += ["source-only, hard pixels"]
     sizes = ["--crop-size", 64, 64, "--batch-size", 2, "--repeats", 1, "--precision", "fp32"]
     run("methods", *sizes, "--json", tmp_path / "x.json", "--methods", *names)
     result = json.loads((tmp_path / "x.json").read_text())
@@ -170,24 +137,13 @@ def test_methods_are_timed_against_source_only(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("hardware", "sides"), [("fp32", ("baseline", "fp32")), ("bf16", ("baseline", "fp32", "bf16"))]
 )
-def test_training_is_compared_in_what_the_hardware_computes(
+def test_training_is_compared_in_hardware_precisions(
     tmp_path, monkeypatch, capsys, hardware, sides
 ):
+    """bf16 is measured only if the hardware computes it."""
     monkeypatch.setattr(benchmark_train, "choose_precision", lambda _wanted, _device: hardware)
-    sizes = [
-        "--crop-size",
-        32,
-        32,
-        "--memory-size",
-        32,
-        32,
-        "--batch-size",
-        2,
-        "--rounds",
-        1,
-        "--steps",
-        1,
-    ]
+    sizes = ["--crop-size", 32, 32, "--memory-size", 32, 32]
+    sizes += ["--batch-size", 2, "--rounds", 1, "--steps", 1]
     run("train", *sizes, "--json", tmp_path / "x.json")
     result = json.loads((tmp_path / "x.json").read_text())
     assert tuple(result["seconds"]) == tuple(result["peak_mib"]) == sides

@@ -1,0 +1,29 @@
+"""Predictions of a checkpoint and of the command, to compare exported networks with."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from model.loading import load_network
+from scripts import predict
+from tests.conftest import scene
+from utils.training.checkpoint import read_checkpoint
+
+
+def classes(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
+    """Predictions of the network of ``checkpoint``: (N, H, W, 3) uint8 -> (N, H, W) trainIds."""
+    model, normalize = load_network(read_checkpoint(checkpoint))
+    with torch.inference_mode():
+        return model(normalize(images)).logits.argmax(1).numpy()
+
+
+def predicted_train_ids(network: Path, size: tuple[int, int], folder: Path) -> np.ndarray:
+    """Label map that scripts.predict writes into ``folder`` for a generated image of ``size``."""
+    folder.mkdir()
+    Image.fromarray(scene(0, size)[0]).save(folder / "x.png")
+    words = [folder / "x.png", "--model", network, "--output", folder, "--save", "trainIds"]
+    words += ["--precision", "fp32", "--device", "cpu"]
+    predict.main(predict.parse_arguments([*map(str, words)]))
+    return np.array(Image.open(folder / "x_trainIds.png"))
