@@ -42,8 +42,8 @@ EXTERNAL_COMMANDS = {
 """Commands of other programs: {their first words: what checks them instead}."""
 
 FLAG = r"(?<![\w-])--[a-z][a-z0-9-]*"
-OTHER_FLAGS = {"--fp16", "--nodes", "--signal", "--nnodes", "--node-rank", "--master-addr"}
-"""Flags of trtexec, SLURM and torchrun that the pages name."""
+OTHER_FLAGS = {"--fp16", "--logdir", "--nodes", "--signal"}
+"""Flags of trtexec, TensorBoard and SLURM that the pages name."""
 OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 """Sections of the pages about flags that do not exist any more."""
 
@@ -170,16 +170,19 @@ def declared_flags(capsys) -> set[str]:
     return set(re.findall(FLAG, capsys.readouterr().out))
 
 
+def flags_in_text(page: Path) -> set[str]:
+    """The flags that the text of a page names in backticks, without OLD_FLAGS."""
+    sections = re.split(r"^(?=## )", page.read_text(), flags=re.MULTILINE)
+    text = "".join(section for section in sections if not section.startswith(OLD_FLAGS))
+    text = re.sub(r"^    .*$", "", text, flags=re.MULTILINE)
+    return set(re.findall(FLAG, " ".join(re.findall(r"`[^`\n]+`", text))))
+
+
 def test_flags_named_in_the_pages_exist(capsys):
     """Every flag that a page names in its text is a flag of some script."""
-    declared = declared_flags(capsys) | OTHER_FLAGS
-    for page in PAGES:
-        for section in re.split(r"^(?=## )", page.read_text(), flags=re.MULTILINE):
-            if section.startswith(OLD_FLAGS):
-                continue
-            inline = re.findall(r"`[^`\n]+`", re.sub(r"^    .*$", "", section, flags=re.MULTILINE))
-            absent = set(re.findall(FLAG, " ".join(inline))) - declared
-            assert not absent, f"{page.name} names flags that no script has: {absent}"
+    known = declared_flags(capsys) | OTHER_FLAGS
+    unknown = {page.name: flags_in_text(page) - known for page in PAGES}
+    assert not any(unknown.values()), f"flags that no script has: {unknown}"
 
 
 def anchors(page: Path) -> set[str]:
