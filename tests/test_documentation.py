@@ -15,6 +15,7 @@ import pytest
 from tests.helpers.documentation import (
     PAGES,
     ROOT,
+    SHELL_SCRIPTS,
     Block,
     code_blocks,
     help_examples,
@@ -81,9 +82,11 @@ def is_external(command: list[str]) -> bool:
 def parse(command: list[str], monkeypatch) -> None:
     """Parses a command with its own script, which exits (SystemExit) for wrong arguments."""
     name, arguments, processes = split_command(command)
-    module = "scripts.benchmark.__main__" if name == "scripts.benchmark" else name
+    module = importlib.import_module(name)
+    if hasattr(module, "__path__"):  # a package, whose __main__ is the script
+        module = importlib.import_module(f"{name}.__main__")
     monkeypatch.setenv("WORLD_SIZE", str(processes))
-    importlib.import_module(module).parse_arguments(arguments)
+    module.parse_arguments(arguments)
 
 
 def check(block: Block, folder: Path, monkeypatch) -> None:
@@ -148,10 +151,10 @@ def test_requirement_files_exist(tmp_path):
                 assert (ROOT / command[-1]).is_file()
 
 
-@pytest.mark.parametrize("name", ["demo.sh", "test.sh", "environment.sh"])
-def test_shell_scripts_have_valid_syntax(name):
+@pytest.mark.parametrize("path", SHELL_SCRIPTS, ids=lambda path: path.name)
+def test_shell_scripts_have_valid_syntax(path):
     """bash can parse the shell scripts."""
-    subprocess.run(["bash", "-n", ROOT / "scripts" / name], check=True)
+    subprocess.run(["bash", "-n", path], check=True)
 
 
 def declared_flags(capsys) -> set[str]:

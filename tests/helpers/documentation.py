@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL_SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
 VARIABLES = {
     "GTA5": "data/gta5",
     "CITYSCAPES": "data/cityscapes",
@@ -33,8 +34,7 @@ PROGRAMS = (
     "sbatch",
     "trtexec",
     "ffmpeg",
-    "./scripts/demo.sh",
-    "./scripts/test.sh",
+    *(f"./scripts/{path.name}" for path in SHELL_SCRIPTS),
 )
 """The programs that pages may call; each gets a stand-in."""
 
