@@ -1,8 +1,7 @@
-"""The commands of README and docs, really run: page by page, in their order, on tiny data and with
-few steps.
+"""Runs the commands of README and docs, page by page and in their order, on tiny data and for few
+steps.
 """
 
-import os
 import runpy
 import shutil
 import sys
@@ -19,61 +18,78 @@ from dataset.gta5 import gta5
 from scripts import make_demo_data
 from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
-from tests.helpers.documentation import PAGES, ROOT, VARIABLES, blocks, shell
+from tests.helpers.documentation import PAGES, ROOT, VARIABLES, code_blocks, run_in_bash
 from tests.helpers.networks import write_checkpoint
 from tests.scripts.test_convert import Published
-from tests.test_documentation import FOREIGN, NO_COMMANDS, script_of
+from tests.test_documentation import NOT_SHELL, is_external, split_command
 from utils.video import VideoWriter
 
 pytestmark = pytest.mark.slow
 
-TRAINING = (
-    "--backbone resnet18 --backbone-weights none --crop-size 64 64 --max-steps 1 --schedule-steps 9"
-    " --panel-every 0 --validate-every 0"
-)
 CPU = "--device cpu --precision fp32"
-DATA = "--size 64 128 --source-images 4 --target-train 4 --target-val 2 --workers 1"
-SMALLER = {
-    "train": f"{TRAINING} {CPU} --workers 0",
-    "train_da": f"{TRAINING} {CPU} --workers 0",
+ONE_STEP = (
+    "--backbone resnet18 --backbone-weights none --crop-size 64 64 --max-steps 1 --schedule-steps 9"
+    f" --panel-every 0 --validate-every 0 {CPU} --workers 0"
+)
+TINY_DATA = "--size 64 128 --source-images 4 --target-train 4 --target-val 2 --workers 1"
+SMALL_RUN_FLAGS = {
+    "train": ONE_STEP,
+    "train_da": ONE_STEP,
     "eval": f"{CPU} --workers 0",
     "scripts.predict": CPU,
     "scripts.prepare": "--workers 1",
-    "scripts.make_demo_data": DATA,
+    "scripts.make_demo_data": TINY_DATA,
     "scripts.make_pseudo_labels": f"{CPU} --workers 0",
     "scripts.recalibrate": f"{CPU} --workers 0",
 }
-"""What is added to a script's own words, for the work to be small; the last of two equal flags
-counts.
-"""
+"""Flags added to a command to make the work small. Of two equal flags the last one counts."""
 
-ONLY_PARSED = {
+PARSED_ONLY = {
     "torchrun": "tests/test_distributed.py trains with both scripts under torchrun",
     "scripts.reproduce": "tests/scripts/test_reproduce.py trains and scores a comparison",
     "scripts.summarise": "needs a comparison: tests/scripts/test_summarise.py",
     "scripts.draw_documentation": "needs a finished demo: tests/scripts/test_draw_documentation.py",
-    "--camera": "needs one: tests/scripts/test_predict_camera.py has a video in its place",
-    "scripts.benchmark": "minutes of measuring: tests/scripts/test_benchmark*.py",
+    "--camera": "needs a camera: tests/scripts/test_predict_camera.py uses a video instead",
+    "scripts.benchmark": "takes minutes: tests/scripts/benchmark",
 }
-"""What is parsed (tests/test_documentation.py) and not run: why."""
+"""Commands that are parsed (tests/test_documentation.py) but not run: {word: why}."""
 
 
 def make_data(root: Path) -> None:
-    """Generated streets in the place of the real data sets, with a test split and images by the
-    names that the paper's lists begin with.
-    """
-    make_demo_data.main(["--output", str(root), *DATA.split()])
+    """Writes generated streets in place of the real data sets, with a test split."""
+    make_demo_data.main(["--output", str(root), *TINY_DATA.split()])
     shutil.copytree(root / "cityscapes/leftImg8bit/val", root / "cityscapes/leftImg8bit/test")
 
 
 def make_lists(folder: Path, root: Path) -> None:
-    """dataset/splits/ with the names of the generated images."""
+    """Writes the lists of dataset/splits/ with the names of the generated images."""
     folder.mkdir(parents=True)
     lists = {"gta5_train_500": gta5(root / "gta5")}
     for name in ("train_500", "train_adapt", "train_select", "val_250"):
         lists[f"cityscapes_{name}"] = cityscapes(root / "cityscapes", name.split("_")[0])
-    for name, listing in lists.items():
-        (folder / f"{name}.txt").write_text("\n".join(listing.names))
+    for name, images in lists.items():
+        (folder / f"{name}.txt").write_text("\n".join(images.names))
+
+
+def make_images(folder: Path) -> None:
+    """Writes the images and the video that the pages predict or adapt to."""
+    names = ["street.png", "aerial.png", "frames/1.png", "frames/2.png"]
+    names += [f"dashcam/monday/{number}.jpg" for number in range(4)]
+    for number, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(scene(number, (64, 128))[0]).save(folder / name)
+    with VideoWriter(folder / "drive.mp4", 10) as writer:
+        for number in range(3):
+            writer.write(scene(number, (64, 96))[0])
+
+
+def make_external_weights(folder: Path) -> None:
+    """Writes the checkpoints that scripts.convert reads in the pages."""
+    torch.manual_seed(0)
+    state = {f"module.{name}": value for name, value in Published().state_dict().items()}
+    torch.save({"model_state": state}, folder / "published.pth")
+    resnet = torchvision.models.resnet18(weights=None)
+    torch.save(resnet.state_dict(), folder / "resnet18_from_elsewhere.pth")
 
 
 @pytest.fixture(scope="module")
@@ -82,39 +98,20 @@ def prepared(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("reader")
     make_data(folder / "data")
     make_lists(folder / "dataset/splits", folder / "data")
-    (folder / "frames").mkdir()
-    for place in ("street.png", "aerial.png", "frames/1.png", "frames/2.png"):
-        Image.fromarray(scene(1, (64, 128))[0]).save(folder / place)
-    (folder / "dashcam/monday").mkdir(parents=True)
-    for number in range(4):
-        Image.fromarray(scene(number, (64, 128))[0]).save(folder / f"dashcam/monday/{number}.jpg")
+    make_images(folder)
     write_synthia(folder / "data/synthia", 2)
-    with VideoWriter(folder / "drive.mp4", 10) as writer:
-        for number in range(3):
-            writer.write(scene(number, (64, 96))[0])
-    torch.manual_seed(0)
-    torch.save(
-        {
-            "model_state": {
-                f"module.{name}": value for name, value in Published().state_dict().items()
-            }
-        },
-        folder / "published.pth",
-    )
-    torch.save(
-        torchvision.models.resnet18(weights=None).state_dict(),
-        folder / "resnet18_from_elsewhere.pth",
-    )
-    with SummaryWriter(str(folder / "checkpoints/carla/seed0/ada")) as events:
-        events.add_scalar("val/miou", 0.1, 1)
-    (folder / "docs/images").mkdir(parents=True)
+    make_external_weights(folder)
+    for comparison in ("carla", "paper"):
+        with SummaryWriter(str(folder / f"checkpoints/{comparison}/seed0/ada")) as events:
+            events.add_scalar("val/miou", 0.1, 1)
     return folder
 
 
 @pytest.fixture
 def reader(prepared, tmp_path, monkeypatch, request) -> Path:
+    """A copy of the reader's folder, with checkpoints, as the working directory."""
     folder = shutil.copytree(prepared, tmp_path / "reader")
-    if request.node.callspec.id != "README.md":  # which trains its own
+    if request.node.callspec.id != "README.md":  # whose commands train their own
         streets = [f"streets/seed{seed}/source-only" for seed in range(3)]
         for name in ("source", "source-only", "ada", "light-lab-ada", "large", *streets):
             write_checkpoint(folder / "checkpoints" / name / "last.pt", name=name)
@@ -124,8 +121,8 @@ def reader(prepared, tmp_path, monkeypatch, request) -> Path:
     return folder
 
 
-def status(module: str) -> object:
-    """Runs a script with ``sys.argv``; its exit status, or the message that it ends with."""
+def exit_status(module: str) -> object:
+    """Runs a script with ``sys.argv``; returns its exit status, or its last message."""
     try:
         runpy.run_module(module, run_name="__main__")
     except SystemExit as end:
@@ -135,32 +132,28 @@ def status(module: str) -> object:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_commands_of_a_page_can_be_run(page, reader):
-    ran = 0
-    for block in blocks(page):
-        if block.text.startswith(tuple(NO_COMMANDS)):
+    """Every command of a page that is neither external nor in PARSED_ONLY ends with status 0."""
+    for block in code_blocks(page):
+        if block.text.startswith(tuple(NOT_SHELL)):
             continue
-        for command in shell(block, reader).commands:
-            if any(tuple(command[: len(words)]) == words for words in FOREIGN):
+        for command in run_in_bash(block, reader).commands:
+            if is_external(command):
                 continue
-            name, words, _ = script_of(command)
-            if ONLY_PARSED.keys() & {command[0], name, *words}:
+            name, arguments, _ = split_command(command)
+            if PARSED_ONLY.keys() & {command[0], name, *arguments}:
                 continue
-            sys.argv = [name, *words, *SMALLER.get(name, "").split()]
-            assert not status(name), f"{block}: {' '.join(command)}"
-            ran += 1
-    assert ran or page.name == "scale.md"
+            sys.argv = [name, *arguments, *SMALL_RUN_FLAGS.get(name, "").split()]
+            assert not exit_status(name), f"{block}: {' '.join(command)}"
 
 
-def test_what_is_only_parsed_is_still_there():
-    """Reasons of commands that no page has any more would only hide others."""
-    found = {
-        name
-        for page in PAGES
-        for block in blocks(page)
-        for name in ONLY_PARSED
-        if name in block.text
+def test_commands_that_are_only_parsed_are_in_the_pages():
+    """PARSED_ONLY has no entry that no page uses, because it could hide other commands."""
+    blocks = [block for page in PAGES for block in code_blocks(page)]
+    assert PARSED_ONLY.keys() == {
+        word for word in PARSED_ONLY if any(word in block.text for block in blocks)
     }
-    assert found == ONLY_PARSED.keys()
-    assert (
-        os.path.isdir(ROOT / VARIABLES["GTA5"]) is False
-    )  # commands run in a reader's folder, never in the repository
+
+
+def test_pages_run_outside_the_repository():
+    """The data folders of the pages do not exist in the repository, so no command uses it."""
+    assert not (ROOT / VARIABLES["GTA5"]).exists()

@@ -1,5 +1,6 @@
-"""The commands of README and docs, as a shell sees them: blocks of code are given to bash, with
-stand-ins for the programs that they call.
+"""The commands of README, docs and --help, as bash reads them.
+
+Code blocks are given to bash, with stand-ins for the programs that they call.
 """
 
 import ast
@@ -10,6 +11,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+SHELL_SCRIPTS = sorted((ROOT / "scripts").glob("*.sh"))
 VARIABLES = {
     "GTA5": "data/gta5",
     "CITYSCAPES": "data/cityscapes",
@@ -23,7 +25,7 @@ VARIABLES = {
     "SLURM_NNODES": "4",
     "SLURM_NODEID": "0",
 }
-"""What the pages call the user's folders, relative to where commands run."""
+"""Shell variables of the pages. Folders are relative to where the commands run."""
 PROGRAMS = (
     "python",
     "torchrun",
@@ -32,18 +34,18 @@ PROGRAMS = (
     "sbatch",
     "trtexec",
     "ffmpeg",
-    "./scripts/demo.sh",
-    "./scripts/test.sh",
+    *(f"./scripts/{path.name}" for path in SHELL_SCRIPTS),
 )
+"""The programs that pages may call; each gets a stand-in."""
 
-_STUB = r"""#!/bin/bash
+_STAND_IN = r"""#!/bin/bash
 printf '%s\0' "{name}" "$@" >> "$RECORD"
 printf '\x1e' >> "$RECORD"
 """
 
 
 class Block(NamedTuple):
-    """One block of code; ``line``: of its first line in the page."""
+    """A block of code; ``line`` is the line number of its beginning in the page."""
 
     page: str
     line: int
@@ -53,76 +55,68 @@ class Block(NamedTuple):
         return f"{self.page}:{self.line}"
 
 
-def blocks(page: Path) -> list[Block]:
-    """The code of a page: blocks indented by four, and what stands between backticks and begins
-    with a program's name.
-    """
-    found, lines = [], page.read_text().splitlines()
-    start = None
+def code_blocks(page: Path) -> list[Block]:
+    """The code of a page: indented blocks, and inline code that calls python or torchrun."""
+    lines = page.read_text().splitlines()
+    blocks, start = [], None
     for number, line in enumerate([*lines, "end"], 1):
         inside = line.startswith("    ") or (start is not None and not line.strip())
         if inside and start is None and (number == 1 or not lines[number - 2].strip()):
             start = number
         if not inside and start is not None:
-            text = "\n".join(each[4:] for each in lines[start - 1 : number - 1])
-            found.append(Block(page.name, start, text.rstrip()))
+            text = "\n".join(code[4:] for code in lines[start - 1 : number - 1])
+            blocks.append(Block(page.name, start, text.rstrip()))
             start = None
         if start is None and not inside:
-            found += [
-                Block(page.name, number, code)
-                for code in re.findall(r"`((?:python|torchrun) [^`]*)`", line)
+            inline = re.findall(r"`((?:python|torchrun) [^`]*)`", line)
+            blocks += [Block(page.name, number, code) for code in inline]
+    return blocks
+
+
+def help_examples(script: Path) -> list[Block]:
+    """The commands in a script's EPILOG, which --help prints: "python ..." up to the line's end."""
+    for node in ast.parse(script.read_text()).body:
+        if isinstance(node, ast.Assign) and node.targets[0].id == "EPILOG":
+            lines = re.sub(r"\\\n\s*", " ", ast.literal_eval(node.value)).splitlines()
+            return [
+                Block(script.name, node.lineno, line[line.index("python ") :])
+                for line in lines
+                if "python " in line
             ]
-    return found
+    return []
 
 
-class Run(NamedTuple):
-    """What bash made of a block: the words of every command that it would have run, and its
-    complaints.
-    """
+class BashResult(NamedTuple):
+    """The words of each command that bash called in a block, and what it wrote to stderr."""
 
     commands: list[list[str]]
-    complaints: str
+    errors: str
 
 
-def shell(block: Block, folder: Path) -> Run:
-    """Gives the block to bash in ``folder``, where nothing but PROGRAMS, stand-ins that write down
-    how they were called, can be found.
-    """
+def run_in_bash(block: Block, folder: Path) -> BashResult:
+    """Runs a block in ``folder``, where each of PROGRAMS only records how it was called."""
     record, programs = folder / "record", folder / "programs"
     programs.mkdir(exist_ok=True)
     record.write_bytes(b"")
     for name in PROGRAMS:
         path = folder / name if "/" in name else programs / name
         path.parent.mkdir(exist_ok=True)
-        path.write_text(_STUB.format(name=name))
-        path.chmod(0o755)
-    (programs / "srun").write_text('#!/bin/bash\nexec "$@"\n')
-    (programs / "srun").chmod(0o755)
+        _write_program(path, _STAND_IN.format(name=name))
+    _write_program(programs / "srun", '#!/bin/bash\nexec "$@"\n')
     (programs / "bash").unlink(missing_ok=True)
     (programs / "bash").symlink_to("/bin/bash")
-    environment = {**VARIABLES, "PATH": str(programs), "RECORD": str(record)}
-    done = subprocess.run(
+    result = subprocess.run(
         ["/bin/bash", "-c", block.text],
         cwd=folder,
-        env=environment,
+        env={**VARIABLES, "PATH": str(programs), "RECORD": str(record)},
         capture_output=True,
         text=True,
         check=False,
     )
     commands = [command.split("\0")[:-1] for command in record.read_text().split("\x1e")[:-1]]
-    return Run(commands, done.stderr)
+    return BashResult(commands, result.stderr)
 
 
-def examples(path: Path) -> list[Block]:
-    """The commands in a script's EPILOG, which --help shows: whatever follows "python " in a line
-    and those that continue it.
-    """
-    for node in ast.parse(path.read_text()).body:
-        if isinstance(node, ast.Assign) and node.targets[0].id == "EPILOG":
-            text = re.sub(r"\\\n\s*", " ", ast.literal_eval(node.value))
-            return [
-                Block(path.name, node.lineno, line[line.index("python ") :])
-                for line in text.splitlines()
-                if "python " in line
-            ]
-    return []
+def _write_program(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)
