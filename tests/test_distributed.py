@@ -67,7 +67,7 @@ def test_gradients_do_not_depend_on_parts_and_processes(roots, tmp_path, script)
 
 
 @pytest.mark.slow
-def test_scores_and_a_continued_run_do_not_depend_on_the_processes(roots, tmp_path):
+def test_scores_and_a_resumed_run_do_not_depend_on_processes(roots, tmp_path):
     common = ["--batch-size", 4, "--bn", "frozen", "--schedule-steps", 9, "--lr", 1e-4]
     alone = run("train", *roots, tmp_path / "a", *common, "--max-steps", 1, "--validate-every", 1)
     together = run(
@@ -92,7 +92,7 @@ def test_scores_and_a_continued_run_do_not_depend_on_the_processes(roots, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_stop_at_the_same_step_and_continue_bit_for_bit(roots, tmp_path):
+def test_two_processes_stop_together_and_resume_bit_for_bit(roots, tmp_path):
     common = ["--batch-size", 4, "--schedule-steps", 100, "--save-every", 1]
     process = subprocess.Popen(
         command("train", *roots, tmp_path / "a", *common, "--max-steps", 100, processes=2),

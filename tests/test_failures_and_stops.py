@@ -50,7 +50,7 @@ def broken_loss(monkeypatch):
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
+def test_a_non_finite_loss_stops_the_run_and_is_never_saved(
     script, gta5_root, cityscapes_root, tmp_path, broken_loss, saving, last_good
 ):
     roots = (gta5_root, cityscapes_root, tmp_path)
@@ -66,9 +66,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_not_saved_though_the_loss_is(
+def test_non_finite_weights_are_not_saved(
     script, gta5_root, cityscapes_root, tmp_path, monkeypatch, value
 ):
+    """Weights that are not finite are not saved, though the loss is finite."""
     step, calls = torch.optim.SGD.step, []
 
     def spoil(optimizer, *arguments, **options):
@@ -87,9 +88,8 @@ def test_weights_that_are_not_finite_are_not_saved_though_the_loss_is(
 
 
 @pytest.mark.slow
-def test_the_run_ends_with_the_message_and_goes_on_from_the_last_good_checkpoint(
-    gta5_root, cityscapes_root, tmp_path
-):
+def test_a_diverged_run_says_so_and_another_can_go_on(gta5_root, cityscapes_root, tmp_path):
+    """It ends with the message and no traceback; a run resumes from its last good checkpoint."""
     roots = (gta5_root, cityscapes_root, tmp_path)
     common = ["--batch-size", 2, "--save-every", 1, "--schedule-steps", 9, "--log-every", 9]
     assert run("train", *roots, *common, "--max-steps", 1).returncode == 0

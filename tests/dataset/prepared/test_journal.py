@@ -116,7 +116,7 @@ def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list
 
 
 @pytest.mark.parametrize("lab_copies", [False, True])
-def test_the_same_samples_raw_or_prepared_with_any_number_of_workers(
+def test_raw_and_prepared_samples_agree_for_any_workers(
     gta5_root, cityscapes_root, cityscapes_prepared, tmp_path, lab_copies
 ):
     target = cityscapes(cityscapes_prepared, "train", labels=False)
