@@ -105,6 +105,20 @@ def run_forked(
         return subprocess.CompletedProcess([script, *words], status, process.stdout, process.stderr)
 
 
+class ForkingSubprocess:
+    """Stands in for the module ``subprocess`` where a script starts other scripts: the commands
+    run as they are, but forked.
+    """
+
+    DEVNULL = subprocess.DEVNULL
+
+    @staticmethod
+    def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
+        """Runs [python, "train.py", ...] or [python, "-m", "scripts.predict", ...]."""
+        assert command[0] == sys.executable
+        return run_forked(*command[2 if command[1] == "-m" else 1 :])
+
+
 def run_together(
     script: str, *words: object, processes: int, timeout_s: float = 200
 ) -> subprocess.CompletedProcess:
