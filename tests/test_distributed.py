@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from tests.helpers.checkpoints import same_state
-from tests.helpers.cli import command, run
+from tests.helpers.cli import command, run, start, words
+from tests.helpers.forked import run_together
 from utils.training.checkpoint import read_checkpoint
 
 
@@ -52,15 +53,13 @@ def gradients(folder) -> dict[str, torch.Tensor]:
 def test_gradients_do_not_depend_on_parts_and_processes(roots, tmp_path, script):
     common = ["--max-steps", 1, "--batch-size", 4, "--bn", "frozen", "--weight-decay", 0]
     common += ["--lambda-adv", 10] if script == "train_da" else []
-    ways = {"whole": (1, 1), "parts": (1, 4), "both": (2, 2)}
-    found = {}
-    for way, (processes, parts) in ways.items():
-        done = run(
-            script, *roots, tmp_path / way, *common, "--accumulate", parts, processes=processes
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("step 1:") == 1  # one process writes
-        found[way] = gradients(tmp_path / way)
+    for name, parts in {"whole": 1, "parts": 4}.items():
+        start(script, *words(script, *roots, tmp_path / name, *common, "--accumulate", parts))
+    flags = words(script, *roots, tmp_path / "both", *common, "--accumulate", 2)
+    done = run_together(f"{script}.py", *flags, processes=2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("step 1:") == 1  # one process writes
+    found = {name: gradients(tmp_path / name) for name in ("whole", "parts", "both")}
     for name, whole in found["whole"].items():
         assert whole.norm() > 0
         for way in ("parts", "both"):
@@ -68,7 +67,7 @@ def test_gradients_do_not_depend_on_parts_and_processes(roots, tmp_path, script)
 
 
 @pytest.mark.slow
-def test_scores_and_a_continued_run_do_not_depend_on_the_processes(roots, tmp_path):
+def test_scores_and_a_resumed_run_do_not_depend_on_processes(roots, tmp_path):
     common = ["--batch-size", 4, "--bn", "frozen", "--schedule-steps", 9, "--lr", 1e-4]
     alone = run("train", *roots, tmp_path / "a", *common, "--max-steps", 1, "--validate-every", 1)
     together = run(
@@ -93,7 +92,7 @@ def test_scores_and_a_continued_run_do_not_depend_on_the_processes(roots, tmp_pa
 
 
 @pytest.mark.slow
-def test_two_processes_stop_at_the_same_step_and_continue_bit_for_bit(roots, tmp_path):
+def test_two_processes_stop_together_and_resume_bit_for_bit(roots, tmp_path):
     common = ["--batch-size", 4, "--schedule-steps", 100, "--save-every", 1]
     process = subprocess.Popen(
         command("train", *roots, tmp_path / "a", *common, "--max-steps", 100, processes=2),

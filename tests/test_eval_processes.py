@@ -13,16 +13,17 @@ import pytest
 
 from tests.conftest import write_cityscapes
 from tests.helpers.cli import python
+from tests.helpers.forked import run_together
 from tests.helpers.networks import write_checkpoint
 
+COMMON = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 
 
 def command(checkpoint: Path, root: Path, *words: object, processes: int) -> list[str]:
-    common = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
-    return list(
-        map(str, [*python(processes), "eval.py", checkpoint, "--cityscapes", root, *common, *words])
-    )
+    """The command line of eval.py, under torchrun if there are several processes."""
+    line = [*python(processes), "eval.py", checkpoint, "--cityscapes", root, *COMMON, *words]
+    return list(map(str, line))
 
 
 def score(*words: object, processes: int) -> str:
@@ -63,15 +64,12 @@ def test_two_processes_give_the_tables_files_and_pictures_of_one(checkpoint, roo
     printed = {}
     for processes in (1, 2):
         out = tmp_path / f"out{processes}"
-        results = [
-            "--json",
-            out / "scores.json",
-            "--save-predictions",
-            out / "predictions",
-            "--pictures",
-            out / "pictures",
-        ]
-        printed[processes] = score(checkpoint, root, "--tta", "flip", *results, processes=processes)
+        results = ["--json", out / "scores.json", "--pictures", out / "pictures"]
+        results += ["--save-predictions", out / "predictions"]
+        words = [checkpoint, "--cityscapes", root, *COMMON, "--tta", "flip", *results]
+        done = run_together("eval.py", *words, processes=processes)
+        assert done.returncode == 0, done.stderr
+        printed[processes] = done.stdout
     alone, together = (contents(tmp_path / f"out{processes}") for processes in (1, 2))
     assert printed[2] == printed[1]  # by one process only
     assert len(alone) == 13 + 2 + 1

@@ -2,7 +2,6 @@
 
 import os
 import random
-import resource
 import signal
 import subprocess
 import time
@@ -10,55 +9,16 @@ import time
 import pytest
 import torch
 
-import train
-import train_da
 from model import training_step
 from tests.helpers.checkpoints import same_state
-from tests.helpers.cli import SMALL, command, run
+from tests.helpers.cli import command, run, start, words
+from tests.helpers.forked import run_forked
 from utils.training.checkpoint import read_checkpoint
 
-
-def start_train(output, _, cityscapes, *arguments):
-    argv = [
-        *SMALL,
-        "--train-on",
-        "cityscapes",
-        "--cityscapes",
-        cityscapes,
-        "--output",
-        output,
-        "--name",
-        "run",
-        "--batch-size",
-        2,
-        *arguments,
-    ]
-    train.train(train.parse_arguments(list(map(str, argv))))
-
-
-def start_train_da(output, gta5, cityscapes, *arguments):
-    argv = [
-        *SMALL,
-        "--gta5",
-        gta5,
-        "--cityscapes",
-        cityscapes,
-        "--output",
-        output,
-        "--name",
-        "run",
-        "--batch-size",
-        2,
-        *arguments,
-    ]
-    train_da.adapt(train_da.parse_arguments(list(map(str, argv))))
-
-
-SCRIPTS = {"train": start_train, "train_da": start_train_da}
 RARE_LOOKS = ("--log-every", 100, "--max-steps", 6)
 
 
-@pytest.fixture(params=SCRIPTS)
+@pytest.fixture(params=["train", "train_da"])
 def script(request):
     return request.param
 
@@ -90,24 +50,26 @@ def broken_loss(monkeypatch):
     ],
     ids=lambda value: " ".join(map(str, value)) if isinstance(value, tuple) else None,
 )
-def test_a_loss_that_is_not_finite_stops_the_run_and_is_never_saved(
+def test_a_non_finite_loss_stops_the_run_and_is_never_saved(
     script, gta5_root, cityscapes_root, tmp_path, broken_loss, saving, last_good
 ):
+    roots = (gta5_root, cityscapes_root, tmp_path)
     validation = ("--validate-every", 5)  # which would save best.pt
     with pytest.raises(
         FloatingPointError,
         match=r"Step 3 gave losses that are not finite(.|\n)*step 3: .*nan.*from the frames \['\w+",
     ):
-        SCRIPTS[script](tmp_path, gta5_root, cityscapes_root, *RARE_LOOKS, *validation, *saving)
+        start(script, *words(script, *roots, *RARE_LOOKS, *validation, *saving))
     last = tmp_path / "run/last.pt"
     assert (read_checkpoint(last)["step"] if last.exists() else None) == last_good
     assert not (tmp_path / "run/best.pt").exists()
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_not_finite_are_not_saved_though_the_loss_is(
+def test_non_finite_weights_are_not_saved(
     script, gta5_root, cityscapes_root, tmp_path, monkeypatch, value
 ):
+    """Weights that are not finite are not saved, though the loss is finite."""
     step, calls = torch.optim.SGD.step, []
 
     def spoil(optimizer, *arguments, **options):
@@ -120,14 +82,14 @@ def test_weights_that_are_not_finite_are_not_saved_though_the_loss_is(
     with pytest.raises(
         FloatingPointError, match=r"After step 3(.|\n)*model\.(.|\n)*step 2: .*from the frames"
     ):
-        SCRIPTS[script](tmp_path, gta5_root, cityscapes_root, *RARE_LOOKS, "--save-every", 1)
+        roots = (gta5_root, cityscapes_root, tmp_path)
+        start(script, *words(script, *roots, *RARE_LOOKS, "--save-every", 1))
     assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
 
 
 @pytest.mark.slow
-def test_the_run_ends_with_the_message_and_goes_on_from_the_last_good_checkpoint(
-    gta5_root, cityscapes_root, tmp_path
-):
+def test_a_diverged_run_says_so_and_another_can_go_on(gta5_root, cityscapes_root, tmp_path):
+    """It ends with the message and no traceback; a run resumes from its last good checkpoint."""
     roots = (gta5_root, cityscapes_root, tmp_path)
     common = ["--batch-size", 2, "--save-every", 1, "--schedule-steps", 9, "--log-every", 9]
     assert run("train", *roots, *common, "--max-steps", 1).returncode == 0
@@ -154,15 +116,10 @@ def test_the_run_ends_with_the_message_and_goes_on_from_the_last_good_checkpoint
 def test_a_full_disk_leaves_the_old_checkpoint_and_says_so(gta5_root, cityscapes_root, tmp_path):
     roots = (gta5_root, cityscapes_root, tmp_path)
     common = ["--batch-size", 2, "--schedule-steps", 9]
-    assert run("train", *roots, *common, "--max-steps", 1).returncode == 0
+    start("train", *words("train", *roots, *common, "--max-steps", 1))
     before = (tmp_path / "run/last.pt").read_bytes()
-    limit = len(before) // 2
-    done = subprocess.run(
-        command("train", *roots, *common, "--max-steps", 2, "--resume"),
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
+    flags = words("train", *roots, *common, "--max-steps", 2, "--resume")
+    done = run_forked("train.py", *flags, file_limit=len(before) // 2)
     assert done.returncode == 1
     assert "error: Could not write" in done.stderr
     assert "previous last.pt is intact" in done.stderr

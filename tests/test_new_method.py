@@ -8,7 +8,7 @@ import torch
 import train_da
 from model import uda
 from model.uda.base import find_methods
-from tests.helpers.cli import SMALL
+from tests.helpers.cli import run_train_da
 from utils.training.checkpoint import read_checkpoint
 
 TOY = '''
@@ -65,9 +65,9 @@ def toy(tmp_path, monkeypatch):
 
 
 def adapt(gta5, cityscapes, output, *flags):
-    words = ["--gta5", gta5, "--cityscapes", cityscapes, "--output", output, "--batch-size", 2]
-    argv = [*SMALL, *words, "--name", "run", "--method", "toy", *flags]
-    train_da.adapt(train_da.parse_arguments(list(map(str, argv))))
+    """Adapts with the toy method, in this process."""
+    data = ["--gta5", gta5, "--cityscapes", cityscapes]
+    run_train_da(output, *data, "--method", "toy", *flags)
 
 
 def test_a_method_from_one_file_trains(toy, gta5_root, cityscapes_root, tmp_path, capsys):

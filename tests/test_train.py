@@ -2,9 +2,7 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -22,32 +20,12 @@ from model.inference.predictor import Predictor
 from model.loading import load_network
 from tests.conftest import write_cityscapes
 from tests.helpers.checkpoints import same_state
+from tests.helpers.cli import SMALL, python
+from tests.helpers.cli import run_train as run
+from tests.helpers.forked import ForkedScript, run_forked
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
 from utils.training.checkpoint import read_checkpoint
-
-SMALL = [
-    "--backbone-weights",
-    "none",
-    "--crop-size",
-    "64",
-    "64",
-    "--batch-size",
-    "2",
-    "--workers",
-    "0",
-]
-SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
-
-
-def run(output: Path, *arguments: object) -> Path:
-    """Runs train.py in this process; returns the run folder."""
-    train.train(
-        train.parse_arguments(
-            [*SMALL, "--output", str(output), "--name", "run", *map(str, arguments)]
-        )
-    )
-    return output / "run"
 
 
 def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
@@ -310,60 +288,24 @@ def test_the_network_overfits_four_real_frames(real_data, tmp_path):
 class TestSignals:
     @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
     def test_a_signal_saves_and_says_how_to_go_on(self, cityscapes_root, tmp_path, number):
-        command = [
-            sys.executable,
-            "train.py",
-            *SMALL,
-            "--train-on",
-            "cityscapes",
-            "--cityscapes",
-            str(cityscapes_root),
-            "--workers",
-            "1",
-        ]
-        command += [
-            "--output",
-            str(tmp_path),
-            "--name",
-            "run",
-            "--max-steps",
-            "100000",
-            "--validate-every",
-            "0",
-        ]
-        process = subprocess.Popen(
-            command,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
-        for line in process.stdout:
-            if line.startswith("step 3"):
-                break
-        os.killpg(process.pid, number)  # a scheduler signals the workers too
-        output, errors = process.communicate(timeout=60)
-        assert process.returncode == 0, errors
-        assert f"Stopped by {number.name}" in output
-        assert "--resume" in output
+        words = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--workers", 1]
+        words += ["--output", tmp_path, "--name", "run", "--max-steps", 100_000]
+        with ForkedScript("train.py", *SMALL, *words, "--validate-every", 0) as process:
+            process.wait_for_line("step 3")
+            os.killpg(process.pid, number)  # a scheduler signals the workers too
+            assert process.wait(timeout_s=60) == 0, process.stderr
+            assert f"Stopped by {number.name}" in process.stdout
+            assert "--resume" in process.stdout
         assert read_checkpoint(tmp_path / "run/last.pt")["step"] >= 3
 
     def test_a_failing_run_ends_and_does_not_wait_for_its_workers(self, cityscapes_root, tmp_path):
+        """In an interpreter of its own, which has workers to end when it exits."""
         next((cityscapes_root / "leftImg8bit/train").rglob("*.png")).write_bytes(b"")
-        command = [
-            sys.executable,
-            "train.py",
-            *SMALL,
-            "--train-on",
-            "cityscapes",
-            "--cityscapes",
-            str(cityscapes_root),
-            "--workers",
-            "2",
-        ]
+        words = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--workers", 2]
+        words += ["--output", tmp_path, "--max-steps", 9]
         start = time.monotonic()
         done = subprocess.run(
-            [*command, "--output", str(tmp_path), "--max-steps", "9"],
+            [*python(), "train.py", *SMALL, *map(str, words)],
             capture_output=True,
             text=True,
             timeout=120,
@@ -487,17 +429,8 @@ class TestBadInput:
 
     @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
     def test_the_command_ends_with_one_line(self, cityscapes_root):
-        command = [
-            sys.executable,
-            "train.py",
-            "--train-on",
-            "cityscapes",
-            "--cityscapes",
-            str(cityscapes_root),
-            "--device",
-            "cuda",
-        ]
-        done = subprocess.run(command, capture_output=True, text=True)
+        words = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--device", "cuda"]
+        done = run_forked("train.py", *words)
         assert done.returncode == 1
         assert done.stderr.strip().splitlines()[-1].startswith("error: --device cuda was asked for")
         assert "Traceback" not in done.stderr

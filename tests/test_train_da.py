@@ -14,23 +14,8 @@ from dataset.segmentation import SegmentationDataset
 from model.loading import load_network
 from tests.conftest import write_cityscapes
 from tests.helpers.checkpoints import same_state
+from tests.helpers.cli import run_train, run_train_da
 from utils.training.checkpoint import read_checkpoint
-
-SMALL = [
-    "--backbone",
-    "resnet18",
-    "--backbone-weights",
-    "none",
-    "--crop-size",
-    "64",
-    "64",
-    "--batch-size",
-    "2",
-    "--workers",
-    "0",
-]
-SMALL += ["--device", "cpu", "--precision", "fp32", "--log-every", "1"]
-
 
 SELF_TRAINING = [
     "--method",
@@ -56,18 +41,7 @@ SELF_TRAINING += [
 
 def run(output: Path, gta5: Path, cityscapes: Path, *arguments: object) -> Path:
     """Runs train_da.py in this process; returns the run folder."""
-    roots = [
-        "--gta5",
-        str(gta5),
-        "--cityscapes",
-        str(cityscapes),
-        "--output",
-        str(output),
-        "--name",
-        "run",
-    ]
-    train_da.adapt(train_da.parse_arguments([*SMALL, *roots, *map(str, arguments)]))
-    return output / "run"
+    return run_train_da(output, "--gta5", gta5, "--cityscapes", cityscapes, *arguments)
 
 
 @pytest.fixture
@@ -180,19 +154,8 @@ def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, meth
     pattern, odd = str(unlabelled_root / "**" / "*.png"), next(unlabelled_root.rglob("*.png"))
     with Image.open(odd) as image:
         image.resize((90, 80)).save(odd)  # of another shape than the others
-    arguments = [
-        "--gta5",
-        str(gta5_root),
-        "--target",
-        pattern,
-        "--output",
-        str(tmp_path),
-        "--name",
-        "run",
-        "--max-steps",
-        "3",
-    ]
-    train_da.adapt(train_da.parse_arguments([*SMALL, *arguments, *method]))
+    data = ["--gta5", gta5_root, "--target", pattern]
+    run_train_da(tmp_path, *data, "--max-steps", 3, *method)
     assert len(read_checkpoint(tmp_path / "run/last.pt")["seen_images"]) == 5
 
 
@@ -444,21 +407,7 @@ class TestBadInput:
             )
 
     def test_resume_of_a_supervised_run(self, gta5_root, cityscapes_root, tmp_path):
-        import train
-
-        arguments = [
-            "--train-on",
-            "gta5",
-            "--gta5",
-            str(gta5_root),
-            "--output",
-            str(tmp_path),
-            "--name",
-            "run",
-            "--max-steps",
-            "1",
-        ]
-        train.train(train.parse_arguments([*SMALL, *arguments]))
+        run_train(tmp_path, "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1)
         with pytest.raises(ValueError, match="--resume with settings that change"):
             run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume")
 

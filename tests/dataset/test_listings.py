@@ -50,7 +50,7 @@ def test_jpeg_images_are_found(gta5_root):
 
 
 @pytest.mark.parametrize("kind", ["palette", "indices", "colors", "colors with alpha"])
-def test_labels_are_read_from_indices_or_colors_whichever_they_are(tmp_path, kind):
+def test_labels_are_read_from_indices_or_from_colors(tmp_path, kind):
     _, label = scene(0, (40, 60))
     picture = {
         "palette": Image.fromarray(label, mode="P"),
@@ -84,7 +84,7 @@ def test_the_papers_lists_are_whole():
     assert {name: len(read_name_list(f"dataset/splits/{name}.txt")) for name in sizes} == sizes
 
 
-def test_images_to_choose_with_are_two_whole_cities_that_no_adaptation_sees():
+def test_model_selection_uses_two_cities_unseen_by_adaptation():
     choosing, adapting = (
         set(read_name_list(f"dataset/splits/cityscapes_train_{use}.txt"))
         for use in ("select", "adapt")

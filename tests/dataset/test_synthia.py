@@ -119,7 +119,7 @@ def test_other_labels_are_no_synthia(gta5_root, cityscapes_root):
     )
 
 
-def test_what_converters_leave_beside_the_labels_is_not_looked_at(synthia_root):
+def test_files_that_converters_leave_beside_labels_are_ignored(synthia_root):
     Image.fromarray(np.zeros((72, 136), np.uint8)).save(
         synthia_root / "GT/LABELS/0000000_labelTrainIds.png"
     )

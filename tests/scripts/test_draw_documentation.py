@@ -6,6 +6,7 @@ import pytest
 
 from scripts import draw_documentation as entry
 from scripts import make_demo_data
+from tests.helpers.forked import ForkingSubprocess
 from tests.helpers.networks import write_checkpoint
 from tests.helpers.records import run_record, score_row
 
@@ -40,7 +41,8 @@ def demo(tmp_path) -> Path:
     return folder
 
 
-def test_every_picture_of_the_pages_is_drawn(demo, tmp_path):
+def test_every_picture_of_the_pages_is_drawn(demo, tmp_path, monkeypatch):
+    monkeypatch.setattr(entry, "subprocess", ForkingSubprocess)
     run(demo, "--output", tmp_path / "images")
     methods, transfer = (
         cv2.imread(str(tmp_path / "images" / name)) for name in ("methods.png", "transfer.jpg")

@@ -1,8 +1,5 @@
 """scripts/predict.py with images, videos and unusable input."""
 
-import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,6 +11,7 @@ from PIL import Image
 from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF
 from scripts import predict as entry
 from tests.conftest import scene
+from tests.helpers.forked import run_forked
 from tests.helpers.networks import write_checkpoint
 from utils.report.pictures import legend, with_legend
 from utils.video import VideoReader, VideoWriter
@@ -226,14 +224,8 @@ def test_a_full_disk_is_no_success(checkpoint, tmp_path, source):
         with VideoWriter(tmp_path / "x.mp4", 10) as writer:
             for _ in range(8):
                 writer.write(rng.integers(0, 256, (64, 96, 3), dtype=np.uint8))
-    command = [sys.executable, "-m", "scripts.predict", *map(str, tmp_path.glob("x.*"))]
-    found = subprocess.run(
-        [*command, "--model", checkpoint, "--output", tmp_path / "out"],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)),
-    )
+    words = [next(tmp_path.glob("x.*")), "--model", checkpoint, "--output", tmp_path / "out"]
+    found = run_forked("scripts.predict", *words, file_limit=2000)
     assert found.returncode != 0
     assert "error: " in found.stderr
     assert str(tmp_path / "out") in found.stderr.splitlines()[-1]

@@ -3,8 +3,6 @@
 import itertools
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import cv2
@@ -14,6 +12,7 @@ import torch
 
 from scripts import predict as entry
 from tests.conftest import scene
+from tests.helpers.forked import run_forked
 from tests.helpers.networks import write_checkpoint
 from utils import video
 from utils.video import VideoReader, VideoWriter, due_frames
@@ -121,9 +120,8 @@ def test_no_camera_is_an_error(filmed, tmp_path):
 def test_the_command_reports_a_missing_camera(tmp_path):
     """With OpenCV itself: no machine has a camera 987."""
     checkpoint = write_checkpoint(tmp_path / "last.pt")
-    command = [sys.executable, "-m", "scripts.predict", "--camera", "987"]
-    command += ["--model", checkpoint, "--output", tmp_path / "out"]
-    found = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
+    words = ["--camera", 987, "--model", checkpoint, "--output", tmp_path / "out"]
+    found = run_forked("scripts.predict", *words)
     assert found.returncode != 0
     assert "error: Camera 987 gives no picture" in found.stderr
 

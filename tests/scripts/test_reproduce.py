@@ -8,6 +8,7 @@ import pytest
 import train
 import train_da
 from scripts import reproduce
+from tests.helpers.forked import ForkingSubprocess
 from utils.training.checkpoint import read_checkpoint
 
 TINY = ["--crop-size", 64, 64, "--batch-size", 2, "--workers", 0]
@@ -73,8 +74,9 @@ def test_rows_share_everything_but_the_method():
 
 
 def test_a_comparison_is_trained_scored_and_not_repeated(
-    gta5_root, cityscapes_root, tmp_path, capfd
+    gta5_root, cityscapes_root, tmp_path, capsys, monkeypatch
 ):
+    monkeypatch.setattr(reproduce, "subprocess", ForkingSubprocess)
     command = [
         "--preset",
         "demo",
@@ -107,13 +109,16 @@ def test_a_comparison_is_trained_scored_and_not_repeated(
     assert float(rows[1]["iou car"]) == scores["iou"][13]
     assert "light LAB-ADA; oracle" in (tmp_path / "out/report.html").read_text()  # not trained yet
     before = (tmp_path / "out/seed0/source-only/last.pt").stat().st_mtime_ns
-    capfd.readouterr()
+    capsys.readouterr()
     reproduce.main(args)
-    assert "$ python" not in capfd.readouterr().out
+    assert "$ python" not in capsys.readouterr().out
     assert (tmp_path / "out/seed0/source-only/last.pt").stat().st_mtime_ns == before
 
 
-def test_a_row_that_fails_says_so_and_keeps_the_others(gta5_root, cityscapes_root, tmp_path):
+def test_a_row_that_fails_says_so_and_keeps_the_others(
+    gta5_root, cityscapes_root, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(reproduce, "subprocess", ForkingSubprocess)
     args = arguments(
         gta5_root, cityscapes_root, tmp_path / "out", "--steps", 1, "--rows", "start", "--", *TINY
     )

@@ -115,7 +115,7 @@ def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list
     return [part.clone() for batch in loader for part in (batch.image, batch.label, batch.index)]
 
 
-def test_the_same_samples_raw_or_prepared_with_any_number_of_workers(
+def test_raw_and_prepared_samples_agree_for_any_workers(
     gta5_root, cityscapes_root, cityscapes_prepared, tmp_path
 ):
     target = cityscapes(cityscapes_prepared, "train", labels=False)

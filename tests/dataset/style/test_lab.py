@@ -121,7 +121,8 @@ def test_statistics_by_class_are_those_of_equal_areas():
     assert np.abs(found.mean - lab_statistics(image).mean).max() > 0.5
 
 
-def test_statistics_by_class_of_an_image_without_classes_are_its_own():
+def test_without_classes_class_statistics_are_the_images():
+    """An image without classes has its own statistics for every class."""
     image = picture(4)
     for own, by_class in zip(
         lab_statistics(image),

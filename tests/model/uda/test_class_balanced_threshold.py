@@ -83,9 +83,10 @@ def test_of_every_class_the_most_confident_are_kept(probabilities, keep):
     assert histogram.kept(thresholds)[4] == 0
 
 
-def test_a_rare_unsure_class_keeps_its_share_where_one_threshold_for_all_would_take_it_away(
+def test_a_rare_class_of_low_confidence_keeps_its_fraction(
     probabilities,
 ):
+    """One threshold for all classes would remove all of its pixels."""
     histogram = histogram_of(probabilities)
     thresholds = histogram.thresholds(0.5)
     share = histogram.kept(thresholds) / histogram.counts.sum(1)

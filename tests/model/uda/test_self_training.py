@@ -47,7 +47,7 @@ def step(monkeypatch):
 
 
 class TestTeacher:
-    def test_is_the_moving_average_of_weights_and_batch_norm_statistics(self):
+    def test_averages_weights_and_batch_norm_statistics(self):
         model = BiSeNet().train()
         teacher = EMATeacher(model, momentum=0.75)
         expected = {
@@ -70,7 +70,8 @@ class TestTeacher:
         for key, value in expected.items():
             torch.testing.assert_close(found[key], value)
 
-    def test_begins_with_the_plain_mean_so_that_the_random_beginning_is_forgotten(self):
+    def test_begins_with_the_plain_mean(self):
+        """Early steps use a smaller momentum, so that the initial weights are forgotten."""
         model = torch.nn.Linear(1, 1)
         teacher, seen = EMATeacher(model, momentum=0.99), []
         for number in range(5):
@@ -89,7 +90,8 @@ class TestTeacher:
         )
         assert not any(p.requires_grad or p.grad is not None for p in teacher.network.parameters())
 
-    def test_with_target_statistics_its_own_become_those_of_the_images_it_labels(self):
+    def test_target_statistics_are_those_of_the_labelled_images(self):
+        """With BatchNorm statistics of the target, they become those of the images it labels."""
         model = BiSeNet()
         teacher = EMATeacher(model, 0.9, "target")
         torch.manual_seed(1)
@@ -163,7 +165,7 @@ class TestTeacher:
 
 
 class TestClassMix:
-    def test_takes_whole_classes_half_of_them_and_never_an_ignored_pixel(self):
+    def test_pastes_half_of_the_classes_and_no_ignored_pixel(self):
         label = torch.tensor(
             [[[0, 0, 1], [2, 3, 255]], [[5, 5, 5], [255, 255, 5]]], dtype=torch.uint8
         )

@@ -36,7 +36,7 @@ def test_parts_of_a_step_add_up(meter):
 
 
 @pytest.mark.parametrize("look", ["check", "read"])
-def test_meter_stops_at_what_is_not_finite_and_names_steps_losses_and_frames(meter, look):
+def test_a_non_finite_loss_stops_with_steps_losses_and_frames(meter, look):
     for step, value in enumerate((1.0, float("nan"), float("inf"))):
         meter.add(step, {"segmentation": torch.tensor(value)}, [f"frame{step}"])
     with pytest.raises(
@@ -59,7 +59,9 @@ def test_not_finite_names_the_tensors():
     assert not_finite({"a": {"x": torch.tensor([3e38, -3e38, 3e38])}}) == []
 
 
-def test_the_clock_tells_waiting_from_computing_and_leaves_out_what_follows_a_read():
+def test_the_timer_separates_waiting_from_computing():
+    """Time after a reading, until the next step begins, is not counted."""
+
     def slow(count):
         for number in range(count):
             time.sleep(0.02)

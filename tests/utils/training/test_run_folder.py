@@ -53,9 +53,10 @@ def test_the_record_tells_command_and_circumstances(tmp_path):
     assert {"argv", "git", "torch", "python", "settings", "seed", "cpu", "gpu"} <= entries[0].keys()
 
 
-def test_tensorboards_table_has_the_columns_of_both_scripts_whichever_run_it_takes_them_from(
+def test_hparams_have_the_columns_of_both_scripts(
     tmp_path,
 ):
+    """TensorBoard takes the columns of its table from any one run."""
     with RunFolder(tmp_path / "a", resume=False) as run:
         run.open_events(0)
         run.log_hparams(
