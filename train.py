@@ -228,8 +228,8 @@ def train(args: argparse.Namespace) -> None:
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
 
     initial = read_checkpoint(args.init) if args.init else None
-    network_options = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network_options, NUM_CLASSES, device, initial, args.resume)
+    options = from_arguments(NetworkOptions, vars(args))
+    model = build_network(options, NUM_CLASSES, device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
@@ -241,13 +241,13 @@ def train(args: argparse.Namespace) -> None:
         pixel_weights=build_pixel_weights(args.pixel_weights, pixels, device),
     )
 
-    images = data.images if args.train_on == "target" else style_target
+    seen = data.images if args.train_on == "target" else style_target
     settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
     run = TrainingRun(
         from_arguments(RunOptions, vars(args)),
         compute.processes,
         Trained(model, {}, {"optimizer": optimizer}, state, model),
-        describe(args, model, data, settings, images.names if images else []),
+        describe(args, model, data, settings, seen.names if seen else []),
         partial(to_device, normalize=normalize, device=device),
         Watching(
             Predictor(model, normalize, device, compute.autocast),
@@ -264,10 +264,8 @@ def train(args: argparse.Namespace) -> None:
             zero_gradients([optimizer])
 
             # The gradient, in micro-batches that add up to the whole batch.
-            for (batch,) in run.micro_batches(sample):
-                loss, _ = context.supervised_step(
-                    model, batch.image, batch.label, batch.valid_pixels
-                )
+            for (part,) in run.micro_batches(sample):
+                loss, _ = context.supervised_step(model, part.image, part.label, part.valid_pixels)
                 run.record(step, {"loss/segmentation": loss})
             run.sum_gradients()
 

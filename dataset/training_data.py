@@ -42,7 +42,7 @@ def read_target(
 
 @dataclass(frozen=True)
 class CropOptions:
-    """Flags: how training crops are cut out. See utils.options.groups.add_augmentation_arguments."""
+    """Flags of add_augmentation_arguments (utils.options.groups): how crops are cut out."""
 
     crop_size: tuple[int, int]
     scales: tuple[float, ...]

@@ -79,10 +79,10 @@ def test_non_finite_weights_are_not_saved(
             optimizer.param_groups[0]["params"][5].data.view(-1)[0] = value
 
     monkeypatch.setattr(torch.optim.SGD, "step", spoil)
+    roots = (gta5_root, cityscapes_root, tmp_path)
     with pytest.raises(
         FloatingPointError, match=r"After step 3(.|\n)*model\.(.|\n)*step 2: .*from the frames"
     ):
-        roots = (gta5_root, cityscapes_root, tmp_path)
         start(script, *words(script, *roots, *RARE_LOOKS, "--save-every", 1))
     assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
 

@@ -1,4 +1,4 @@
-"""Laws of the command lines: every flag is read, help is short, renamed flags say their new name."""
+"""Laws of the command lines: flags are read, help is short, renamed flags say their name."""
 
 import argparse
 import ast

@@ -71,7 +71,7 @@ def adapt(gta5, cityscapes, output, *flags):
 
 
 def test_a_method_from_one_file_trains(toy, gta5_root, cityscapes_root, tmp_path, capsys):
-    """Its flags are parsed, its network learns, its state is saved and resumed, its warning shown."""
+    """Its flags are parsed, its network learns, its state is saved, its warning is shown."""
     flags = ("--toy-weight", 0.25, "--toy-switch")
     adapt(gta5_root, cityscapes_root, tmp_path, *flags, "--max-steps", 2)
     adapt(gta5_root, cityscapes_root, tmp_path, *flags, "--max-steps", 3, "--resume")

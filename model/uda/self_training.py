@@ -43,7 +43,7 @@ class SelfTrainingOptions(MethodOptions):
     )
     teacher_bn: str = option(
         "ema",
-        "the teacher's BatchNorm statistics: moving average of the network's, or the target batch's",
+        "BatchNorm statistics of the teacher: moving average, or those of the target batch",
         choices=TEACHER_BN,
     )
     teacher_context: str = option(
@@ -66,7 +66,7 @@ class SelfTrainingOptions(MethodOptions):
     )
     pseudo_weighting: str = option(
         "image",
-        "image: confident fraction of the image (DACS); pixel: confident pixels only; class: docs",
+        "weights of pseudo-labels: image (DACS), pixel, or class; see PseudoLabelWeight",
         choices=GRANULARITIES,
     )
     lambda_pseudo: float = option(

@@ -61,7 +61,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "fp32", "bf16", "fp16"),
         default="auto",
-        help="precision of the network; auto: bf16 if the hardware has it, else fp16 (CUDA) or fp32",
+        help="precision; auto: bf16 if the hardware has it, else fp16 (CUDA) or fp32 (CPU)",
     )
 
 

@@ -199,8 +199,8 @@ def method_options(
         flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in sorted(given & foreign))
         if flags:
             parser.error(
-                f"{flags}: of --method {name}, without effect with --method {chosen_method}. Leave it"
-                " out, or choose that method"
+                f"{flags}: of --method {name}, without effect with --method {chosen_method}."
+                " Leave it out, or choose that method"
             )
     return from_arguments(methods[chosen_method].Options, values)
 
@@ -215,7 +215,7 @@ def other_method_settings(methods: dict[str, type], chosen: str) -> set[str]:
 
 
 def from_arguments(options: type[Options], values: dict[str, Any]) -> Options:
-    """A dataclass of options from parsed values of the same names, ``vars(args)``; lists as tuples."""
+    """A dataclass filled from ``vars(args)`` by the names of its fields; lists become tuples."""
     chosen = {field.name: values[field.name] for field in dataclasses.fields(options)}
     return options(**{n: tuple(v) if isinstance(v, list) else v for n, v in chosen.items()})
 

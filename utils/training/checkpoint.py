@@ -171,8 +171,9 @@ class TrainingState:
             raise FloatingPointError(
                 f"After step {step}, {len(broken)} tensors hold values that are not finite, the"
                 f" first {broken[0]}, though the losses were finite. Nothing is saved from them."
-                f" Last steps:\n{self.meter.recent_steps()}\nLower --lr, or try --precision fp32; the"
-                " last checkpoint is from before and can be continued."
+                f" Last steps:\n{self.meter.recent_steps()}\n"
+                "Lower --lr, or try --precision fp32; the last checkpoint is from before and can be"
+                " continued."
             )
 
     def save(self, path: Path, step: int, **more: Any) -> None:

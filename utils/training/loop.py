@@ -71,9 +71,10 @@ class Trained(NamedTuple):
 class Watching(NamedTuple):
     """How a run is watched.
 
-    ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``warnings(step, values)``
-    of the logged scalars; ``start_warnings`` are known before. ``validation``: labelled batches, or None; scored every
-    ``validate_every`` steps. ``class_names`` and ``colors`` (256, 3) uint8 of the classes.
+    ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
+    ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
+    ``start_warnings`` are known before. ``validation``: labelled batches that are scored every
+    ``validate_every`` steps, or None.
     """
 
     predict: Callable[[Tensor], Tensor]

@@ -70,7 +70,8 @@ class LossMeter:
             raise FloatingPointError(
                 f"Step {self._steps[place][0]} gave losses that are not finite: {found}. Nothing"
                 " was saved since then. Steps since the last look at the"
-                f" losses:\n{self.recent_steps()}\nLook at these frames, lower --lr, or try --precision"
+                f" losses:\n{self.recent_steps()}\n"
+                "Look at these frames, lower --lr, or try --precision"
                 " fp32; the last checkpoint is from before and can be continued."
             )
         return dict(zip(names, table.t(), strict=True))

@@ -23,9 +23,9 @@ class RunFolder:
     """``checkpoints/NAME/``: config.json, settings.toml, last.pt, best.pt and TensorBoard events.
 
     One run at a time holds the folder. Of the processes that train together only one ``writes``;
-    for the others every method that would does nothing. Raises FileExistsError when the folder holds a run and ``resume`` is False,
-    FileNotFoundError when there is nothing to resume, BlockingIOError when another process works in
-    it, OSError when it cannot be written.
+    for the others every method that would does nothing. Raises FileExistsError when the folder
+    holds a run and ``resume`` is False, FileNotFoundError when there is nothing to resume,
+    BlockingIOError when another process works in it, OSError when it cannot be written.
     """
 
     def __init__(self, folder: Path, resume: bool, writes: bool = True):
@@ -63,7 +63,7 @@ class RunFolder:
             print(*lines, sep="\n", flush=True)
 
     def record(self, **metadata: Any) -> None:
-        """Adds an entry to config.json, at every start and continuation: command, environment, ..."""
+        """Adds an entry to config.json at every start: the command, the environment, metadata."""
         if not self.writes:
             return
         goes_on = self.config.exists() and self.last.exists()
@@ -72,7 +72,7 @@ class RunFolder:
         write_file(self.config, (json.dumps(entries, indent=2, default=str) + "\n").encode())
 
     def record_settings(self, text: str) -> None:
-        """Writes settings.toml, from which --recipe repeats the run; a continued run keeps its own."""
+        """Writes settings.toml, which --recipe can repeat; a continued run keeps its own."""
         if self.writes and not (self.last.exists() and self.settings.exists()):
             write_file(self.settings, text.encode())
 

@@ -145,9 +145,7 @@ def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path):
         return [dataset[position] for position in range(len(dataset))]
 
     raw = by_class(gta5(gta5_root))
-    ours = by_class(
-        gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p"))
-    )
+    ours = by_class(gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p")))
     for a, b in zip(raw, ours, strict=True):
         assert torch.equal(a.image, b.image)
         assert torch.equal(a.label, b.label)

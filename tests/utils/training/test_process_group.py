@@ -24,13 +24,16 @@ with ProcessGroup(torch.device("cpu")) as processes:
     assert processes.gather([rank]) == [[0], [1]]
 
     torch.manual_seed(rank)
-    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4)).to(memory_format=torch.channels_last)
+    network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.BatchNorm2d(4))
+    network = network.to(memory_format=torch.channels_last)
     network(torch.randn(2, 3, 8, 8))  # other statistics in each process
     processes.broadcast(network)
-    states = processes.gather({name: value.tolist() for name, value in network.state_dict().items()})
+    state = {name: value.tolist() for name, value in network.state_dict().items()}
+    states = processes.gather(state)
     assert states[0] == states[1] and states[0]["1.running_mean"] != [0.0] * 4
 
-    network[0](torch.randn(2, 3, 8, 8)).square().mean().backward()  # the other layer has no gradient
+    # The other layer has no gradient.
+    network[0](torch.randn(2, 3, 8, 8)).square().mean().backward()
     own = network[0].weight.grad.clone()
     processes.sum_gradients(network)
     others = processes.gather(own.tolist())
@@ -43,7 +46,8 @@ with ProcessGroup(torch.device("cpu")) as processes:
     try:
         meter.check()
     except FloatingPointError as error:
-        assert "Step 1" in str(error) and all(name in str(error) for name in ("frame0", "frame1", "picture0", "picture1")), error
+        names = ("Step 1", "frame0", "frame1", "picture0", "picture1")
+        assert all(name in str(error) for name in names), error
     else:
         raise AssertionError("a NaN of the other process went unnoticed")
 
@@ -51,7 +55,8 @@ with ProcessGroup(torch.device("cpu")) as processes:
     if rank:
         network[1].running_var[0] = float("inf")
     try:
-        TrainingState({"model": network}, {"settings": {}}, torch.device("cpu"), meter, processes.is_first).check(2)
+        parts, device = {"model": network}, torch.device("cpu")
+        TrainingState(parts, {"settings": {}}, device, meter, processes.is_first).check(2)
     except FloatingPointError as error:
         assert "model.1.running_var" in str(error)
     else:

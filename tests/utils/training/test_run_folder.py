@@ -35,7 +35,8 @@ def test_two_processes_in_one_folder(tmp_path):
     command = [
         sys.executable,
         "-c",
-        f"from utils.training.run_folder import RunFolder; RunFolder({str(tmp_path / 'a')!r}, resume=False)",
+        "from utils.training.run_folder import RunFolder;"
+        f"RunFolder({str(tmp_path / 'a')!r}, resume=False)",
     ]
     with RunFolder(tmp_path / "a", resume=False):
         second = subprocess.run(command, capture_output=True, text=True)
