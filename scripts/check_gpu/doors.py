@@ -1,0 +1,154 @@
+"""The project's scripts run by their command lines, inside this process: no start-up time, and hooks of torch can be set.
+
+Also what is common to the runs of all checks: generated streets, flags for short runs, and the comparison of checkpoints.
+"""
+
+import contextlib
+import io
+import os
+import runpy
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from scripts.check_gpu.plan import Broken, Context
+from utils.checkpoint import read_checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+class Outcome(NamedTuple):
+    """How a script ended: exit status, and all that it printed; ``error`` is the message it ended with."""
+
+    status: int
+    output: str
+    error: str = ""
+
+
+def run_script(script: str, *arguments: object) -> Outcome:
+    """Runs ``script`` ("train_da.py", "scripts.predict") as if it were called from a shell. Other exceptions than
+    SystemExit pass through: a script that ends with a traceback has a fault.
+    """
+    printed, argv, folder = io.StringIO(), sys.argv, os.getcwd()
+    sys.argv = [script, *map(str, arguments)]
+    os.chdir(ROOT)
+    try:
+        with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
+            if script.endswith(".py"):
+                runpy.run_path(str(ROOT / script), run_name="__main__")
+            else:
+                runpy.run_module(script, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        status = error.code if isinstance(error.code, int) else int(error.code is not None)
+        return Outcome(status, printed.getvalue(), "" if isinstance(error.code, int) else str(error.code or ""))
+    finally:
+        sys.argv = argv
+        os.chdir(folder)
+    return Outcome(0, printed.getvalue())
+
+
+def run_successfully(script: str, *arguments: object) -> str:
+    """What the script printed. Raises Broken where it ended with an error."""
+    outcome = run_script(script, *arguments)
+    if outcome.status:
+        said = outcome.error or outcome.output.strip()[-300:]
+        raise Broken(f"{script} ended with status {outcome.status}: {said}")
+    return outcome.output
+
+
+def streets(context: Context, images: int = 8, size: tuple[int, int] | None = None) -> Path:
+    """A folder with generated streets, drawn once: gta5/ and cityscapes/ in the layouts of the real data sets."""
+    height, width = size or ((96, 192) if context.small else (256, 512))
+    folder = context.folder / f"streets-{height}x{width}"
+    counts = ("--source-images", images, "--target-train", images, "--target-val", max(2, images // 2))
+    if not (folder / "complete").exists():
+        # In a process of its own: it draws in several, which a process that holds a GPU should not be forked for.
+        command = ["scripts.make_demo_data", "--output", folder, *counts, "--size", height, width]
+        drawn = subprocess.run(list(map(str, [sys.executable, "-m", *command])), cwd=ROOT, capture_output=True, text=True)
+        if drawn.returncode:
+            raise Broken(f"scripts.make_demo_data ended with status {drawn.returncode}: {drawn.stderr.strip()[-300:]}")
+        (folder / "complete").touch()
+    return folder
+
+
+METHOD_FLAGS = {
+    "light LAB": ("--discriminator", "light", "--lab"),
+    "self-training": ("--method", "self-training"),
+}
+
+
+def training_flags(context: Context, device: str | None = None, precision: str = "fp32") -> list[str]:
+    """Flags of train_da.py for a run of some steps on generated streets, without anything random but the seed."""
+    data = streets(context)
+    crop = ("64", "128") if context.small else ("128", "256")
+    flags = ["--gta5", data / "gta5", "--cityscapes", data / "cityscapes", "--output", context.folder / "runs"]
+    flags += ["--backbone", "resnet18", "--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop]
+    flags += ["--batch-size", "2" if context.small else "4", "--schedule-steps", "1000", "--device", device or context.device.type]
+    flags += ["--precision", precision, "--workers", "0", "--panel-every", "0", "--save-every", "1000", "--log-every", "1000"]
+    return list(map(str, flags))
+
+
+def train(context: Context, name: str, steps: int, *flags: str, device: str | None = None, precision: str = "fp32") -> Path:
+    """Runs train_da.py up to ``steps`` steps and returns its last.pt; a finished run of that name is replaced.
+
+    With "--resume" among the flags the run goes on instead. Raises Broken where training fails.
+    """
+    checkpoint = context.folder / "runs" / name / "last.pt"
+    if "--resume" not in flags:
+        checkpoint.unlink(missing_ok=True)
+    settings = training_flags(context, device, precision)
+    run_successfully("train_da.py", *settings, "--name", name, "--max-steps", str(steps), *flags)
+    return checkpoint
+
+
+def trained_checkpoint(context: Context) -> Path:
+    """A light LAB-ADA network after some steps in float32, trained once for all checks that only use a network."""
+    checkpoint = context.folder / "runs" / "trained" / "last.pt"
+    if not checkpoint.exists():
+        train(context, "trained", 4 if context.small else 40, *METHOD_FLAGS["light LAB"])
+    return checkpoint
+
+
+@contextlib.contextmanager
+def deterministic() -> Iterator[None]:
+    """Deterministic algorithms where torch has them. It warns of others: of our operations only the sum of the loss that is
+    printed, which no gradient depends on. The environment needs CUBLAS_WORKSPACE_CONFIG, which the worker sets.
+    """
+    benchmark = torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(False)
+        torch.backends.cudnn.benchmark = benchmark
+
+
+def tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
+    """(name, tensor) of every tensor inside nested dicts and lists; numbers count as tensors."""
+    if isinstance(value, Tensor):
+        yield name, value
+    elif isinstance(value, dict | list | tuple):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from tensors(item, f"{name}.{key}" if name else str(key))
+    elif isinstance(value, int | float):
+        yield name, torch.tensor(value)
+
+
+def differing_tensors(first: Path, second: Path) -> list[str]:
+    """The names of all tensors of two checkpoints that are not equal bit for bit: networks, optimizers, scaler."""
+    a, b = (dict(tensors(read_checkpoint(path)["parts"])) for path in (first, second))
+    return sorted(a.keys() ^ b.keys()) + [name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])]
+
+
+def relative_difference(first: Path, second: Path, part: str = "model") -> float:
+    """||a - b|| / ||b|| over all floating tensors of one part of two checkpoints."""
+    a, b = (dict(tensors(read_checkpoint(path)["parts"][part])) for path in (first, second))
+    names = [name for name, tensor in b.items() if tensor.is_floating_point()]
+    flat_a, flat_b = (torch.cat([state[name].double().flatten() for name in names]) for state in (a, b))
+    return float((flat_a - flat_b).norm() / flat_b.norm())

@@ -1,0 +1,142 @@
+"""Our methods behind one small door: a network, and one training step of a method on a synthetic batch.
+
+Whatever this package needs of the methods' Python interface is in this file; the rest runs our scripts by
+their command lines. Sizes are (images, height, width).
+"""
+
+import copy
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dataset.styles import draw_blur, draw_colour_matrix
+from model.bisenet import BiSeNet
+from model.discriminator import build_discriminator
+from model.normalization import INPUTS
+from utils import methods
+from utils.adaptation import Computation, Opponent, game
+from utils.augmentation import StrongAugmentation
+from utils.confidence import Confidence
+from utils.precision import autocast_for, scaler_for
+from utils.self_training import Teacher
+
+NUM_CLASSES = 19
+METHODS = ("light", "full", "minent", "pseudo-labels", "self-training")
+"""What `training_step` builds: the two adversarial methods under the names of their discriminators."""
+
+
+class Setup(NamedTuple):
+    """What a step computes and where. ``size``: (images of each domain, height, width)."""
+
+    method: str
+    size: tuple[int, int, int]
+    device: torch.device
+    precision: str = "fp32"
+    backbone: str = "resnet18"
+    memory_format: torch.memory_format = torch.channels_last
+    dtype: torch.dtype = torch.float32
+    compiled: bool = False
+
+
+class SyntheticBatch(NamedTuple):
+    """Noise on the CPU. ``source``, ``target``: (N, 3, H, W); ``label``, ``target_label``: (N, H, W) uint8 trainIds."""
+
+    source: Tensor
+    label: Tensor
+    target: Tensor
+    target_label: Tensor
+
+
+class TrainingStep(NamedTuple):
+    """``gradients()`` clears and computes the gradients of one batch and returns its losses (detached scalars);
+    ``update()`` lets every optimizer step. ``networks``: those that learn, by name, the segmentation network as "model".
+    """
+
+    gradients: Callable[[], dict[str, Tensor]]
+    update: Callable[[], None]
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, torch.optim.Optimizer]
+    scaler: torch.amp.GradScaler
+
+
+def synthetic_batch(size: tuple[int, int, int], seed: int = 0) -> SyntheticBatch:
+    """Noise with labels of every class, some pixels ignored; the same for every device."""
+    generator = torch.Generator().manual_seed(seed)
+    noise = torch.randn(2, size[0], 3, *size[1:], generator=generator)
+    # Every image has a colour of its own: the attention's BatchNorm compares the images of a batch.
+    source, target = noise + 2 * torch.randn(2, size[0], 3, 1, 1, generator=generator)
+    label, target_label = torch.randint(0, NUM_CLASSES, (2, *size), dtype=torch.uint8, generator=generator)
+    label[:, : size[1] // 8] = 255
+    target_label[:, : size[1] // 4] = 255
+    return SyntheticBatch(source, label, target, target_label)
+
+
+def build_network(backbone: str, seed: int = 0) -> BiSeNet:
+    """The segmentation network on the CPU with random weights that depend on the seed alone."""
+    torch.manual_seed(seed)
+    return BiSeNet(NUM_CLASSES, backbone).train()
+
+
+def training_step(
+    setup: Setup, model: nn.Module | None = None, seed: int = 0, scaler: torch.amp.GradScaler | None = None
+) -> TrainingStep:
+    """A step of ``setup.method`` with the paper's optimizers, on the batch of ``seed``.
+
+    ``model``: the network to start from, by default ``build_network``'s. ``scaler``: another than the precision's own.
+    """
+    device = setup.device
+    model = build_network(setup.backbone) if model is None else copy.deepcopy(model)
+    model = model.to(device, setup.dtype).to(memory_format=setup.memory_format)
+    scaler = scaler or scaler_for(device, setup.precision)
+    method = _method(setup, model, Computation(autocast_for(device, setup.precision), scaler))
+    source, target = _batches(setup, seed)
+    optimizers = {"optimizer": torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4), **method.optimizers}
+    if setup.compiled:
+        model.low_resolution = torch.compile(model.low_resolution)
+    valid_pixels = int((source.host_label != 255).sum())
+
+    def gradients() -> dict[str, Tensor]:
+        for optimizer in optimizers.values():
+            optimizer.zero_grad()
+        return method.step(source, target, valid_pixels=valid_pixels)
+
+    def update() -> None:
+        for optimizer in optimizers.values():
+            scaler.step(optimizer)
+        scaler.update()
+        method.after_step(model, 1000)
+
+    return TrainingStep(gradients, update, {"model": model, **method.opponents}, optimizers, scaler)
+
+
+def _method(setup: Setup, model: nn.Module, computation: Computation) -> methods.Method:
+    if setup.method == "minent":
+        return methods.minent(model, 0.01, computation)
+    if setup.method == "pseudo-labels":
+        return methods.pseudo_labels(model, computation)
+    if setup.method == "self-training":
+        augment = StrongAugmentation(draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict())
+        confidence = Confidence(0.2, "image", NUM_CLASSES).to(setup.device)
+        return methods.self_training(model, Teacher(model, 0.99), augment, confidence, False, computation)
+    torch.manual_seed(1)
+    discriminator = build_discriminator(setup.method, NUM_CLASSES).train().to(setup.device, setup.dtype)
+    discriminator = discriminator.to(memory_format=setup.memory_format)
+    return methods.adversarial(model, [Opponent(discriminator, 0.01)], 1e-5, game(), False, computation)
+
+
+def _batches(setup: Setup, seed: int) -> tuple[methods.Batch, methods.Batch]:
+    batch = synthetic_batch(setup.size, seed)
+    # Self-training's target label says only which pixels count.
+    target_label = batch.target_label if setup.method == "pseudo-labels" else torch.zeros_like(batch.target_label)
+
+    def on_device(image: Tensor, label: Tensor, draws: range) -> methods.Batch:
+        image = image.to(setup.device, setup.dtype).contiguous(memory_format=setup.memory_format)
+        return methods.Batch(image, label.to(setup.device), label, list(draws))
+
+    images = setup.size[0]
+    return (
+        on_device(batch.source, batch.label, range(images)),
+        on_device(batch.target, target_label, range(images, 2 * images)),
+    )
