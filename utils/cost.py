@@ -2,9 +2,9 @@
 
 import copy
 import math
+import warnings
 
 import torch
-from ptflops import get_model_complexity_info
 from torch import nn
 
 
@@ -16,8 +16,13 @@ def parameters(network: nn.Module) -> int:
 def ptflops_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> float:
     """Multiply-accumulates of one pass over one input of (channels, height, width), counted by ptflops, its Table II manner.
 
-    The network is left in evaluation mode.
+    The network is left in evaluation mode. NaN, with a warning, where ptflops is not installed.
     """
+    try:
+        from ptflops import get_model_complexity_info
+    except ModuleNotFoundError:
+        warnings.warn("ptflops is not installed: MACs are not counted. Install it with: pip install ptflops", stacklevel=2)
+        return math.nan
     with torch.no_grad():
         macs, _ = get_model_complexity_info(
             network.eval(), input_shape, as_strings=False, print_per_layer_stat=False, backend="pytorch", verbose=False

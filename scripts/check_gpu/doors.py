@@ -20,6 +20,10 @@ from scripts.check_gpu.plan import Broken, Context
 from utils.checkpoint import read_checkpoint
 
 ROOT = Path(__file__).parents[2]
+GAME_SIZE, CAMERA_SIZE = (1052, 1914), (1024, 2048)
+"""(height, width) of GTA5's and of Cityscapes' frames."""
+FRAMES = 12
+"""Generated frames of full size: a core draws one in some seconds."""
 
 
 class Outcome(NamedTuple):
@@ -45,7 +49,9 @@ def run_script(script: str, *arguments: object) -> Outcome:
                 runpy.run_module(script, run_name="__main__", alter_sys=True)
     except SystemExit as error:
         status = error.code if isinstance(error.code, int) else int(error.code is not None)
-        return Outcome(status, printed.getvalue(), "" if isinstance(error.code, int) else str(error.code or ""))
+        return Outcome(
+            status, printed.getvalue(), "" if isinstance(error.code, int) else str(error.code or "")
+        )
     finally:
         sys.argv = argv
         os.chdir(folder)
@@ -64,14 +70,28 @@ def run_successfully(script: str, *arguments: object) -> str:
 def streets(context: Context, images: int = 8, size: tuple[int, int] | None = None) -> Path:
     """A folder with generated streets, drawn once: gta5/ and cityscapes/ in the layouts of the real data sets."""
     height, width = size or ((96, 192) if context.small else (256, 512))
-    folder = context.folder / f"streets-{height}x{width}"
-    counts = ("--source-images", images, "--target-train", images, "--target-val", max(2, images // 2))
+    folder = context.folder / f"streets-{images}-{height}x{width}"
+    counts = (
+        "--source-images",
+        images,
+        "--target-train",
+        images,
+        "--target-val",
+        max(2, images // 2),
+    )
     if not (folder / "complete").exists():
         # In a process of its own: it draws in several, which a process that holds a GPU should not be forked for.
         command = ["scripts.make_demo_data", "--output", folder, *counts, "--size", height, width]
-        drawn = subprocess.run(list(map(str, [sys.executable, "-m", *command])), cwd=ROOT, capture_output=True, text=True)
+        drawn = subprocess.run(
+            list(map(str, [sys.executable, "-m", *command])),
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
         if drawn.returncode:
-            raise Broken(f"scripts.make_demo_data ended with status {drawn.returncode}: {drawn.stderr.strip()[-300:]}")
+            raise Broken(
+                f"scripts.make_demo_data ended with status {drawn.returncode}: {drawn.stderr.strip()[-300:]}"
+            )
         (folder / "complete").touch()
     return folder
 
@@ -82,18 +102,61 @@ METHOD_FLAGS = {
 }
 
 
-def training_flags(context: Context, device: str | None = None, precision: str = "fp32") -> list[str]:
+def training_flags(
+    context: Context, device: str | None = None, precision: str = "fp32"
+) -> list[str]:
     """Flags of train_da.py for a run of some steps on generated streets, without anything random but the seed."""
     data = streets(context)
     crop = ("64", "128") if context.small else ("128", "256")
-    flags = ["--gta5", data / "gta5", "--cityscapes", data / "cityscapes", "--output", context.folder / "runs"]
-    flags += ["--backbone", "resnet18", "--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop]
-    flags += ["--batch-size", "2" if context.small else "4", "--schedule-steps", "1000", "--device", device or context.device.type]
-    flags += ["--precision", precision, "--workers", "0", "--panel-every", "0", "--save-every", "1000", "--log-every", "1000"]
+    flags = [
+        "--gta5",
+        data / "gta5",
+        "--cityscapes",
+        data / "cityscapes",
+        "--output",
+        context.folder / "runs",
+    ]
+    flags += [
+        "--backbone",
+        "resnet18",
+        "--backbone-weights",
+        "none",
+        "--lr",
+        "1e-2",
+        "--crop-size",
+        *crop,
+    ]
+    flags += [
+        "--batch-size",
+        "2" if context.small else "4",
+        "--schedule-steps",
+        "1000",
+        "--device",
+        device or context.device.type,
+    ]
+    flags += [
+        "--precision",
+        precision,
+        "--workers",
+        "0",
+        "--panel-every",
+        "0",
+        "--save-every",
+        "1000",
+        "--log-every",
+        "1000",
+    ]
     return list(map(str, flags))
 
 
-def train(context: Context, name: str, steps: int, *flags: str, device: str | None = None, precision: str = "fp32") -> Path:
+def train(
+    context: Context,
+    name: str,
+    steps: int,
+    *flags: str,
+    device: str | None = None,
+    precision: str = "fp32",
+) -> Path:
     """Runs train_da.py up to ``steps`` steps and returns its last.pt; a finished run of that name is replaced.
 
     With "--resume" among the flags the run goes on instead. Raises Broken where training fails.
@@ -143,12 +206,16 @@ def tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
 def differing_tensors(first: Path, second: Path) -> list[str]:
     """The names of all tensors of two checkpoints that are not equal bit for bit: networks, optimizers, scaler."""
     a, b = (dict(tensors(read_checkpoint(path)["parts"])) for path in (first, second))
-    return sorted(a.keys() ^ b.keys()) + [name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])]
+    return sorted(a.keys() ^ b.keys()) + [
+        name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])
+    ]
 
 
 def relative_difference(first: Path, second: Path, part: str = "model") -> float:
     """||a - b|| / ||b|| over all floating tensors of one part of two checkpoints."""
     a, b = (dict(tensors(read_checkpoint(path)["parts"][part])) for path in (first, second))
     names = [name for name, tensor in b.items() if tensor.is_floating_point()]
-    flat_a, flat_b = (torch.cat([state[name].double().flatten() for name in names]) for state in (a, b))
+    flat_a, flat_b = (
+        torch.cat([state[name].double().flatten() for name in names]) for state in (a, b)
+    )
     return float((flat_a - flat_b).norm() / flat_b.norm())

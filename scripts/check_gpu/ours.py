@@ -19,7 +19,7 @@ from utils import methods
 from utils.adaptation import Computation, Opponent, game
 from utils.augmentation import StrongAugmentation
 from utils.confidence import Confidence
-from utils.precision import autocast_for, scaler_for
+from utils.precision import autocast_for, choose_precision, scaler_for
 from utils.self_training import Teacher
 
 NUM_CLASSES = 19
@@ -67,7 +67,9 @@ def synthetic_batch(size: tuple[int, int, int], seed: int = 0) -> SyntheticBatch
     noise = torch.randn(2, size[0], 3, *size[1:], generator=generator)
     # Every image has a colour of its own: the attention's BatchNorm compares the images of a batch.
     source, target = noise + 2 * torch.randn(2, size[0], 3, 1, 1, generator=generator)
-    label, target_label = torch.randint(0, NUM_CLASSES, (2, *size), dtype=torch.uint8, generator=generator)
+    label, target_label = torch.randint(
+        0, NUM_CLASSES, (2, *size), dtype=torch.uint8, generator=generator
+    )
     label[:, : size[1] // 8] = 255
     target_label[:, : size[1] // 4] = 255
     return SyntheticBatch(source, label, target, target_label)
@@ -80,7 +82,10 @@ def build_network(backbone: str, seed: int = 0) -> BiSeNet:
 
 
 def training_step(
-    setup: Setup, model: nn.Module | None = None, seed: int = 0, scaler: torch.amp.GradScaler | None = None
+    setup: Setup,
+    model: nn.Module | None = None,
+    seed: int = 0,
+    scaler: torch.amp.GradScaler | None = None,
 ) -> TrainingStep:
     """A step of ``setup.method`` with the paper's optimizers, on the batch of ``seed``.
 
@@ -89,10 +94,14 @@ def training_step(
     device = setup.device
     model = build_network(setup.backbone) if model is None else copy.deepcopy(model)
     model = model.to(device, setup.dtype).to(memory_format=setup.memory_format)
+    choose_precision(setup.precision, device)  # as our scripts do: it turns TF32 off
     scaler = scaler or scaler_for(device, setup.precision)
     method = _method(setup, model, Computation(autocast_for(device, setup.precision), scaler))
     source, target = _batches(setup, seed)
-    optimizers = {"optimizer": torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4), **method.optimizers}
+    optimizers = {
+        "optimizer": torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4),
+        **method.optimizers,
+    }
     if setup.compiled:
         model.low_resolution = torch.compile(model.low_resolution)
     valid_pixels = int((source.host_label != 255).sum())
@@ -117,19 +126,31 @@ def _method(setup: Setup, model: nn.Module, computation: Computation) -> methods
     if setup.method == "pseudo-labels":
         return methods.pseudo_labels(model, computation)
     if setup.method == "self-training":
-        augment = StrongAugmentation(draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict())
+        augment = StrongAugmentation(
+            draw_colour_matrix, draw_blur, 0.8, 0.5, **INPUTS["imagenet"].as_dict()
+        )
         confidence = Confidence(0.2, "image", NUM_CLASSES).to(setup.device)
-        return methods.self_training(model, Teacher(model, 0.99), augment, confidence, False, computation)
+        return methods.self_training(
+            model, Teacher(model, 0.99), augment, confidence, False, computation
+        )
     torch.manual_seed(1)
-    discriminator = build_discriminator(setup.method, NUM_CLASSES).train().to(setup.device, setup.dtype)
+    discriminator = (
+        build_discriminator(setup.method, NUM_CLASSES).train().to(setup.device, setup.dtype)
+    )
     discriminator = discriminator.to(memory_format=setup.memory_format)
-    return methods.adversarial(model, [Opponent(discriminator, 0.01)], 1e-5, game(), False, computation)
+    return methods.adversarial(
+        model, [Opponent(discriminator, 0.01)], 1e-5, game(), False, computation
+    )
 
 
 def _batches(setup: Setup, seed: int) -> tuple[methods.Batch, methods.Batch]:
     batch = synthetic_batch(setup.size, seed)
     # Self-training's target label says only which pixels count.
-    target_label = batch.target_label if setup.method == "pseudo-labels" else torch.zeros_like(batch.target_label)
+    target_label = (
+        batch.target_label
+        if setup.method == "pseudo-labels"
+        else torch.zeros_like(batch.target_label)
+    )
 
     def on_device(image: Tensor, label: Tensor, draws: range) -> methods.Batch:
         image = image.to(setup.device, setup.dtype).contiguous(memory_format=setup.memory_format)

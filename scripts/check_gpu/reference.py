@@ -26,7 +26,11 @@ def baseline_network(model: nn.Module) -> baselines.BaselineBiSeNet:
     """The reference network with the weights of ``model``, a BiSeNet, in training mode on the CPU."""
     baseline = baselines.BaselineBiSeNet(NUM_CLASSES, model.architecture["backbone"])
     state = {baseline_name(name): value for name, value in model.state_dict().items()}
-    state |= {name: value for name, value in baseline.state_dict().items() if name.startswith("resnet.fc.")}  # unused
+    state |= {
+        name: value
+        for name, value in baseline.state_dict().items()
+        if name.startswith("resnet.fc.")
+    }  # unused
     baseline.load_state_dict(state)
     return baseline.train()
 

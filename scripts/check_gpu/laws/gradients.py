@@ -16,7 +16,12 @@ from torch import nn
 from scripts import baselines
 from scripts.check_gpu import ours
 from scripts.check_gpu.plan import Broken, Check, Context, Finding, expect_at_most
-from scripts.check_gpu.reference import baseline_discriminator, baseline_network, gradient_of, relative_error
+from scripts.check_gpu.reference import (
+    baseline_discriminator,
+    baseline_network,
+    gradient_of,
+    relative_error,
+)
 
 SIZE = (4, 64, 64)
 FP32_TOLERANCE = 1e-4
@@ -37,7 +42,11 @@ def keep_off_the_kinks(network: nn.Module) -> nn.Module:
             if not name.endswith("bn2"):
                 module.bias[::4] = -3.0
         elif isinstance(module, nn.Sequential) and name == "layers":
-            for conv in (layer for layer in list(module.modules())[:-1] if isinstance(layer, nn.Conv2d) and layer.groups == 1):
+            for conv in (
+                layer
+                for layer in list(module.modules())[:-1]
+                if isinstance(layer, nn.Conv2d) and layer.groups == 1
+            ):
                 conv.bias.copy_(torch.where(torch.arange(len(conv.bias)) % 2 == 0, 4.0, -4.0))
     return network
 
@@ -59,13 +68,18 @@ def largest_error(here: ours.Setup, there: ours.Setup, seed: int, as_they_are: b
     for step in steps:
         step.gradients()
     first, second = (step.networks for step in steps)
-    return max(relative_error(gradient_of(first[name]), gradient_of(second[name])) for name in first)
+    return max(
+        relative_error(gradient_of(first[name]), gradient_of(second[name])) for name in first
+    )
 
 
 def gradients_equal_the_cpus(context: Context, method: str) -> Finding:
     """Whole gradients of ``method`` on the device and on the CPU agree in float32 to 1e-4 and in float64 to 1e-9."""
     layout = torch.channels_last if context.on_gpu else torch.contiguous_format
-    here, there = ours.Setup(method, SIZE, context.device, memory_format=layout), ours.Setup(method, SIZE, CPU)
+    here, there = (
+        ours.Setup(method, SIZE, context.device, memory_format=layout),
+        ours.Setup(method, SIZE, CPU),
+    )
     fp32 = float("inf")
     for seed in range(BATCHES):
         fp32 = min(fp32, largest_error(here, there, seed, as_they_are=False))
@@ -73,7 +87,9 @@ def gradients_equal_the_cpus(context: Context, method: str) -> Finding:
             break
     text = expect_at_most(fp32, FP32_TOLERANCE, "relative error in fp32")
     double = torch.float64
-    fp64 = largest_error(here._replace(dtype=double), there._replace(dtype=double), 0, as_they_are=True)
+    fp64 = largest_error(
+        here._replace(dtype=double), there._replace(dtype=double), 0, as_they_are=True
+    )
     text += "; " + expect_at_most(fp64, FP64_TOLERANCE, "in fp64")
     return Finding(text, {"relative_error_fp32": fp32, "relative_error_fp64": fp64})
 
@@ -88,17 +104,29 @@ def gradients_equal_the_baselines(context: Context) -> Finding:
         theirs, their_discriminator = (network.to(context.device) for network in references)
         model.to(context.device), discriminator.to(context.device)
         step.gradients()
-        optimizers = [torch.optim.SGD(network.parameters(), lr=0.0) for network in (theirs, their_discriminator)]
+        optimizers = [
+            torch.optim.SGD(network.parameters(), lr=0.0)
+            for network in (theirs, their_discriminator)
+        ]
         batch = ours.synthetic_batch(SIZE, seed)
-        images = (batch.source.to(context.device), batch.label.long().to(context.device), batch.target.to(context.device))
+        images = (
+            batch.source.to(context.device),
+            batch.label.long().to(context.device),
+            batch.target.to(context.device),
+        )
         baselines.adversarial_iteration(theirs, their_discriminator, *optimizers, *images)
         errors = relative_error(gradient_of(model), gradient_of(theirs, like=model))
         # The order of the discriminator's layers is the same, their names are not.
-        discriminator_error = relative_error(gradient_of(discriminator), gradient_of(their_discriminator))
+        discriminator_error = relative_error(
+            gradient_of(discriminator), gradient_of(their_discriminator)
+        )
         error = min(error, max(errors, discriminator_error))
         if error <= FP32_TOLERANCE:
             break
-    return Finding(expect_at_most(error, FP32_TOLERANCE, "relative error in fp32"), {"relative_error_fp32": error})
+    return Finding(
+        expect_at_most(error, FP32_TOLERANCE, "relative error in fp32"),
+        {"relative_error_fp32": error},
+    )
 
 
 def tf32_is_off_where_fp32_is_asked_for(context: Context) -> Finding:
@@ -115,7 +143,10 @@ def tf32_is_off_where_fp32_is_asked_for(context: Context) -> Finding:
     exact = nn.functional.conv2d(image.double(), weight.double()), matrix.double() @ matrix.double()
     image, weight, matrix = (tensor.to(context.device) for tensor in (image, weight, matrix))
     found = nn.functional.conv2d(image, weight), matrix @ matrix
-    error = max(relative_error(a.double().cpu().flatten(), b.flatten()) for a, b in zip(found, exact, strict=True))
+    error = max(
+        relative_error(a.double().cpu().flatten(), b.flatten())
+        for a, b in zip(found, exact, strict=True)
+    )
     return Finding(expect_at_most(error, 1e-5, "relative error"), {"relative_error": error})
 
 

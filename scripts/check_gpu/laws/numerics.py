@@ -1,6 +1,7 @@
 """Half precision: values stay finite, and a gradient that overflows costs one optimizer one step."""
 
 import functools
+import itertools
 
 import torch
 from torch import Tensor, nn
@@ -11,11 +12,17 @@ from scripts.check_gpu.plan import Broken, Check, Context, Finding, NotHere
 SMALL, LARGE = (2, 64, 64), (4, 128, 256)
 
 
-def stays_finite(context: Context, precision: str, methods: tuple[str, ...] = ("light", "self-training")) -> Finding:
+def stays_finite(
+    context: Context, precision: str, methods: tuple[str, ...] = ("light", "self-training")
+) -> Finding:
     """After 100 steps (5 on a CPU) losses and weights of every method are finite, and no more than 20 steps were skipped."""
     if precision == "fp16" and not context.on_gpu:
         raise NotHere("needs CUDA")
-    if precision == "bf16" and context.on_gpu and not torch.cuda.is_bf16_supported(including_emulation=False):
+    if (
+        precision == "bf16"
+        and context.on_gpu
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         raise NotHere("needs a GPU with bf16 (compute capability 8.0 or higher)")
     steps, size = (5, SMALL) if context.small else (100, LARGE)
     figures, texts = {"steps": steps}, []
@@ -28,10 +35,14 @@ def stays_finite(context: Context, precision: str, methods: tuple[str, ...] = ("
             scales.append(step.scaler.get_scale())
         broken = [name for name, network in step.networks.items() if not all_finite(network)]
         if broken or not torch.stack(losses).isfinite().all():
-            raise Broken(f"{method}: values that are not finite after {steps} steps in {precision}, in {broken or 'the losses'}")
-        skipped = sum(after < before for before, after in zip(scales, scales[1:], strict=False))
+            raise Broken(
+                f"{method}: values that are not finite after {steps} steps in {precision}, in {broken or 'the losses'}"
+            )
+        skipped = sum(after < before for before, after in itertools.pairwise(scales))
         if skipped > 20:
-            raise Broken(f"{method}: {skipped} of {steps} steps skipped in {precision}; expected at most 20")
+            raise Broken(
+                f"{method}: {skipped} of {steps} steps skipped in {precision}; expected at most 20"
+            )
         figures[method] = {"skipped_steps": skipped, "last_scale": scales[-1]}
         texts.append(f"{method} {skipped} skipped")
     return Finding(f"{steps} steps, finite; " + ", ".join(texts), figures)
@@ -61,23 +72,40 @@ def overflow_skips_one_optimizer(context: Context) -> Finding:
         if step.scaler.get_scale() >= scale:
             break
     for struck, other in (("discriminator", "model"), ("model", "discriminator")):
-        before, scale = {name: weights(network) for name, network in step.networks.items()}, step.scaler.get_scale()
+        before, scale = (
+            {name: weights(network) for name, network in step.networks.items()},
+            step.scaler.get_scale(),
+        )
         step.gradients()
         gradient = next(p.grad for p in step.networks[struck].parameters() if p.grad is not None)
         gradient[(0,) * gradient.ndim] = float("inf")
         step.update()
-        moved = {name: not torch.equal(before[name], weights(network)) for name, network in step.networks.items()}
+        moved = {
+            name: not torch.equal(before[name], weights(network))
+            for name, network in step.networks.items()
+        }
         if moved[struck] or not moved[other]:
-            raise Broken(f"overflow in {struck}: found moved = {moved}; expected that {other} alone moves")
+            raise Broken(
+                f"overflow in {struck}: found moved = {moved}; expected that {other} alone moves"
+            )
         if step.scaler.get_scale() != scale / 2:
-            raise Broken(f"overflow in {struck}: the scale went from {scale:g} to {step.scaler.get_scale():g}; expected half")
+            raise Broken(
+                f"overflow in {struck}: the scale went from {scale:g} to {step.scaler.get_scale():g}; expected half"
+            )
     before = {name: weights(network) for name, network in step.networks.items()}
     step.gradients()
     step.update()
-    still = [name for name, network in step.networks.items() if torch.equal(before[name], weights(network))]
+    still = [
+        name
+        for name, network in step.networks.items()
+        if torch.equal(before[name], weights(network))
+    ]
     if still:
         raise Broken(f"after the overflows {', '.join(still)} did not move in a step without one")
-    return Finding("an overflow skips the step of its own network alone", {"last_scale": step.scaler.get_scale()})
+    return Finding(
+        "an overflow skips the step of its own network alone",
+        {"last_scale": step.scaler.get_scale()},
+    )
 
 
 def adversarial_methods_and_others(context: Context, precision: str) -> Finding:
@@ -86,7 +114,12 @@ def adversarial_methods_and_others(context: Context, precision: str) -> Finding:
 
 
 CHECKS = (
-    *(Check("laws", f"finite in {precision}", functools.partial(stays_finite, precision=precision)) for precision in ("bf16", "fp16")),
+    *(
+        Check(
+            "laws", f"finite in {precision}", functools.partial(stays_finite, precision=precision)
+        )
+        for precision in ("bf16", "fp16")
+    ),
     Check("laws", "overflow in one of two", overflow_skips_one_optimizer),
     *(
         Check(

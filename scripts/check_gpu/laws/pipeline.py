@@ -1,7 +1,7 @@
 """What is done with a trained network: scored, used, exported, recalibrated; and several GPUs. By the scripts' command lines."""
 
+import copy
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -44,17 +44,30 @@ def evaluation_equals_the_cpus(context: Context) -> Finding:
     else:
         expected = _baseline_matrix(checkpoint, data / "cityscapes")
     moved = float((found - expected).abs().sum() / 2 / expected.sum())
-    text = expect_at_most(moved, PIXELS_TOLERANCE, "fraction of pixels moved") + (", TF32 off" if context.on_gpu else "")
+    text = expect_at_most(moved, PIXELS_TOLERANCE, "fraction of pixels moved") + (
+        ", TF32 off" if context.on_gpu else ""
+    )
     return Finding(text, {"fraction_of_pixels_moved": moved})
 
 
 def _scores(context: Context, checkpoint: Path, device: str) -> dict:
-    """The first row that eval.py writes as JSON."""
+    """What eval.py writes about the checkpoint as JSON."""
     output = context.folder / f"scores-{device}.json"
     data = ["--cityscapes", streets(context) / "cityscapes"]
-    run_successfully("eval.py", checkpoint, *data, "--device", device, "--precision", "fp32", "--workers", 0, "--json", output)
-    written = json.loads(output.read_text())
-    return written[0] if isinstance(written, list) else next(iter(written.values()))[0]
+    run_successfully(
+        "eval.py",
+        checkpoint,
+        *data,
+        "--device",
+        device,
+        "--precision",
+        "fp32",
+        "--workers",
+        0,
+        "--json",
+        output,
+    )
+    return json.loads(output.read_text())["rows"][0]
 
 
 def _baseline_matrix(checkpoint: Path, root: Path) -> torch.Tensor:
@@ -64,7 +77,14 @@ def _baseline_matrix(checkpoint: Path, root: Path) -> torch.Tensor:
     model.load_state_dict(content["parts"]["model"])
     images = sorted((root / "leftImg8bit/val").rglob("*.png"))
     pairs = [
-        (path, Path(str(path).replace("leftImg8bit/", "gtFine/").replace("_leftImg8bit.png", "_gtFine_labelIds.png")))
+        (
+            path,
+            Path(
+                str(path)
+                .replace("leftImg8bit/", "gtFine/")
+                .replace("_leftImg8bit.png", "_gtFine_labelIds.png")
+            ),
+        )
         for path in images
     ]
     return torch.from_numpy(baselines.evaluate(baseline_network(model), pairs))
@@ -76,7 +96,12 @@ def _class_maps(context: Context, model: Path, device: str, name: str) -> list[n
     shutil.rmtree(output, ignore_errors=True)
     images = streets(context) / "cityscapes/leftImg8bit/val"
     flags = ["--model", model, "--output", output, "--save", "trainIds", "--device", device]
-    run_successfully("scripts.predict", images, *flags, *(["--precision", "fp32"] if model.suffix == ".pt" else []))
+    run_successfully(
+        "scripts.predict",
+        images,
+        *flags,
+        *(["--precision", "fp32"] if model.suffix == ".pt" else []),
+    )
     maps = [np.array(Image.open(path)) for path in sorted(output.rglob("*.png"))]
     if not maps:
         raise Broken(f"scripts.predict wrote no picture into {output}")
@@ -109,10 +134,21 @@ def recalibration_agrees(context: Context) -> Finding:
     for device in ("cpu", context.device.type):
         written.append(context.folder / f"adabn-{device}.pt")
         written[-1].unlink(missing_ok=True)
-        flags = ["--cityscapes", streets(context) / "cityscapes", "--device", device, "--precision", "fp32", "--workers", 0]
+        flags = [
+            "--cityscapes",
+            streets(context) / "cityscapes",
+            "--device",
+            device,
+            "--precision",
+            "fp32",
+            "--workers",
+            0,
+        ]
         run_successfully("scripts.recalibrate", checkpoint, *flags, "--output", written[-1])
     difference = relative_difference(written[1], written[0])
-    return Finding(expect_at_most(difference, 1e-4, "relative difference"), {"relative_difference": difference})
+    return Finding(
+        expect_at_most(difference, 1e-4, "relative difference"), {"relative_difference": difference}
+    )
 
 
 def pseudo_labels_agree(context: Context) -> Finding:
@@ -122,12 +158,31 @@ def pseudo_labels_agree(context: Context) -> Finding:
     for device in dict.fromkeys(("cpu", context.device.type)):
         output = context.folder / f"pseudo-{device}"
         shutil.rmtree(output, ignore_errors=True)
-        flags = ["--cityscapes", data / "cityscapes", "--device", device, "--precision", "fp32", "--workers", 0]
+        flags = [
+            "--cityscapes",
+            data / "cityscapes",
+            "--device",
+            device,
+            "--precision",
+            "fp32",
+            "--workers",
+            0,
+        ]
         run_successfully("scripts.make_pseudo_labels", checkpoint, *flags, "--output", output)
-        maps[device] = [np.array(Image.open(path)) for path in sorted(output.rglob("*labelIds.png"))]
+        maps[device] = [
+            np.array(Image.open(path)) for path in sorted(output.rglob("*labelIds.png"))
+        ]
     moved = _moved(maps[context.device.type], maps["cpu"])
     text = expect_at_most(moved, 1e-3, "pixels moved")
-    train(context, "pseudo-labels", 2, "--method", "pseudo-labels", "--pseudo-labels", str(context.folder / f"pseudo-{context.device.type}"))
+    train(
+        context,
+        "pseudo-labels",
+        2,
+        "--method",
+        "pseudo-labels",
+        "--pseudo-labels",
+        str(context.folder / f"pseudo-{context.device.type}"),
+    )
     return Finding(text, {"fraction_of_pixels_moved": moved})
 
 
@@ -135,17 +190,37 @@ def prepares_beside_training(context: Context) -> Finding:
     """scripts.prepare works while train_da.py trains, and training on what it wrote gives finite weights."""
     data, prepared = streets(context), context.folder / "prepared"
     shutil.rmtree(prepared, ignore_errors=True)
-    command = [sys.executable, "-m", "scripts.prepare", "--gta5", data / "gta5", "--output", prepared, "--workers", 2]
-    beside = subprocess.Popen(list(map(str, command)), cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    command = [
+        sys.executable,
+        "-m",
+        "scripts.prepare",
+        "--gta5",
+        data / "gta5",
+        "--output",
+        prepared,
+        "--workers",
+        2,
+    ]
+    beside = subprocess.Popen(
+        list(map(str, command)),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         train(context, "beside-prepare", 4, *METHOD_FLAGS["light LAB"])
         said = beside.communicate(timeout=context.seconds)[0]
     finally:
         beside.kill()
     if beside.returncode:
-        raise Broken(f"scripts.prepare ended with status {beside.returncode}: {said.strip()[-300:]}")
+        raise Broken(
+            f"scripts.prepare ended with status {beside.returncode}: {said.strip()[-300:]}"
+        )
     checkpoint = train(context, "prepared", 2, *METHOD_FLAGS["light LAB"], "--gta5", str(prepared))
-    if not all(value.isfinite().all() for value in read_checkpoint(checkpoint)["parts"]["model"].values()):
+    if not all(
+        value.isfinite().all() for value in read_checkpoint(checkpoint)["parts"]["model"].values()
+    ):
         raise Broken("weights trained on the prepared data are not finite")
     return Finding("prepared while training, then trained on")
 
@@ -154,8 +229,7 @@ def one_process_of_nccl(context: Context) -> Finding:
     """In a group of one, NCCL's sum leaves a tensor as it is and SyncBatchNorm gives BatchNorm's gradients to 1e-4; two
     processes train with --bn sync where there are two GPUs."""
     require_gpu(context)
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29511"}
-    dist.init_process_group("cpu:gloo,cuda:nccl", rank=0, world_size=1)
+    dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
     try:
         values = torch.arange(1000.0, device=context.device)
         total = values.clone()
@@ -164,7 +238,8 @@ def one_process_of_nccl(context: Context) -> Finding:
             raise Broken("NCCL's sum over one process changed the values")
         model = ours.build_network("resnet18")
         setup = ours.Setup("light", (4, 64, 64), context.device, dtype=torch.float64)
-        steps = [ours.training_step(setup, network) for network in (model, nn.SyncBatchNorm.convert_sync_batchnorm(model))]
+        synchronised = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
+        steps = [ours.training_step(setup, network) for network in (model, synchronised)]
         for step in steps:
             step.gradients()
         error = relative_error(*(gradient_of(step.networks["model"]) for step in reversed(steps)))
@@ -174,13 +249,36 @@ def one_process_of_nccl(context: Context) -> Finding:
     train(context, "sync", 2, *METHOD_FLAGS["light LAB"], "--bn", "sync")
     if torch.cuda.device_count() < 2:
         return Finding(text + "; two processes: needs two GPUs", {"relative_error": error})
-    settings = [*training_flags(context), *METHOD_FLAGS["light LAB"], "--bn", "sync", "--name", "two", "--max-steps", "2"]
+    settings = [
+        *training_flags(context),
+        *METHOD_FLAGS["light LAB"],
+        "--bn",
+        "sync",
+        "--name",
+        "two",
+        "--max-steps",
+        "2",
+    ]
     (context.folder / "runs/two/last.pt").unlink(missing_ok=True)
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train_da.py", *settings]
-    ended = subprocess.run(launch, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds)
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node=2",
+        "train_da.py",
+        *settings,
+    ]
+    ended = subprocess.run(
+        launch, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds
+    )
     if ended.returncode:
-        raise Broken(f"two processes ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}")
-    difference = relative_difference(context.folder / "runs/two/last.pt", context.folder / "runs/sync/last.pt")
+        raise Broken(
+            f"two processes ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}"
+        )
+    difference = relative_difference(
+        context.folder / "runs/two/last.pt", context.folder / "runs/sync/last.pt"
+    )
     text += "; " + expect_at_most(difference, 1e-2, "two processes differ by")
     return Finding(text, {"relative_error": error, "two_processes_relative_difference": difference})
 

@@ -1,0 +1,130 @@
+"""Runs checks in processes of their own, with a time limit for each: a crash or a hang costs one finding."""
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from scripts.check_gpu.doors import ROOT
+from scripts.check_gpu.plan import CORE_SHARE, Check
+from scripts.check_gpu.record import Record
+
+START_S = 30
+"""What a process may take to start, beside the limit of its first check: torch is slow to import from a cold disk."""
+LEAST_S = 3
+"""With less time left no check is begun."""
+NO_TIME = "no time left"
+"""Why a check has no finding, and waits for the next run."""
+
+
+class Supervisor:
+    """Runs checks for ``record`` and calls ``show(finding)`` after each. ``roots``: of the real data, or None."""
+
+    def __init__(self, record: Record, show: Callable[[dict], None], roots: dict[str, str | None]):
+        self.record, self.show, self.roots = record, show, roots
+        self.process: subprocess.Popen | None = None
+
+    def run(self, checks: list[Check], deadline: float) -> list[Check]:
+        """Runs ``checks`` in order until ``deadline`` (of time.time()); returns those that it did not get to."""
+        waiting = list(checks)
+        while waiting and time.time() < deadline - LEAST_S:
+            together = [waiting[0]]
+            if not waiting[0].alone:
+                together = [
+                    check for check in waiting if check.step == waiting[0].step and not check.alone
+                ]
+            finished = self._run_together(together, deadline)
+            waiting = [check for check in waiting if check not in finished]
+            if not finished:
+                break
+        return waiting
+
+    def _run_together(self, checks: list[Check], deadline: float) -> list[Check]:
+        """Runs ``checks`` in one process until it ends or one of them must be stopped; returns those with a finding."""
+        for check in checks:
+            self.record.path(check).unlink(missing_ok=True)
+        log = self.record.folder / "logs" / f"{checks[0].step}.log"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        self._start([check.key for check in checks], deadline, log)
+        begun, finished = time.time(), []
+        limit_s = START_S
+        for check in checks:
+            limit_s += check.limit_s
+            why = self._wait(check, begun + limit_s, deadline)
+            if why is None:
+                self.show(self.record.read(check))
+                finished.append(check)
+                begun, limit_s = time.time(), 0
+                continue
+            self.stop()
+            if why != NO_TIME:
+                self.record.write(
+                    check,
+                    "STOPPED",
+                    f"{why}; see {log.relative_to(self.record.folder)}",
+                    {},
+                    time.time() - begun,
+                )
+                self.show(self.record.read(check))
+                finished.append(check)
+            break
+        self.stop()
+        return finished
+
+    def _start(self, keys: list[str], deadline: float, log: Path) -> None:
+        job = self.record.folder / "job.json"
+        content = {
+            "folder": str(self.record.folder),
+            "about": self.record.about,
+            "checks": keys,
+            "deadline": deadline,
+        }
+        job.write_text(json.dumps(content | self.roots))
+        with open(log, "a") as file:
+            command = [sys.executable, "-m", "scripts.check_gpu.worker", str(job)]
+            self.process = subprocess.Popen(
+                command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True
+            )
+
+    def _wait(self, check: Check, limit: float, deadline: float) -> str | None:
+        """Waits for the finding of ``check``, until its own ``limit`` and the ``deadline`` of all (of time.time()).
+
+        Returns None when the finding is there, else why there is none.
+        """
+        path = self.record.path(check)
+        while time.time() < min(limit, deadline):
+            ended = self.process.poll() is not None  # asked first: the finding may come in between
+            if path.exists():
+                return None
+            if ended:
+                code = self.process.returncode
+                return f"the process ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}"
+            time.sleep(0.05)
+        return NO_TIME if deadline <= limit else f"stopped after its limit of {check.limit_s:.0f} s"
+
+    def stop(self) -> None:
+        """Ends the process and all that it started."""
+        if self.process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.process = None
+
+
+def run_by_worth(supervisor: Supervisor, checks: list[Check], minutes: float) -> list[Check]:
+    """The core of every step first, each within its share of the time; then all others. Returns those without a finding."""
+    begin = time.time()
+    deadline, waiting, share = begin + 60 * minutes, [], 0.0
+    for step in dict.fromkeys(check.step for check in checks):
+        # What a step alone is asked for may take all the time.
+        share = 1.0 if len({check.step for check in checks}) == 1 else share + CORE_SHARE[step]
+        core = [check for check in checks if check.step == step and check.core]
+        waiting += supervisor.run(core, begin + 60 * minutes * share)
+    others = [check for check in checks if check in waiting or not check.core]
+    return supervisor.run(others, deadline)
