@@ -1,7 +1,8 @@
-"""Does this GPU work with the project, and how fast is it? One command: laws first, then speeds; see docs/gpu.md.
+"""Does this GPU work with the project, and how fast is it? One command: laws first, then speeds;
+see docs/gpu.md.
 
-Needs no network. Each finding is printed and written at once to FOLDER/checks and FOLDER/gpu.json; an interrupted run
-goes on where it stopped when the same command is given again.
+Needs no network. Each finding is printed and written at once to FOLDER/checks and FOLDER/gpu.json;
+an interrupted run goes on where it stopped when the same command is given again.
 """
 
 import os
@@ -93,7 +94,8 @@ def main(args) -> int:
     kept = [] if args.again else [check for check in checks if record.kept(check)]
     if kept:
         print(
-            f"{len(kept)} of {len(checks)} checks have a good finding with this code and hardware: kept (--again repeats them)."
+            f"{len(kept)} of {len(checks)} checks have a good finding with this code and hardware:",
+            "kept (--again repeats them).",
         )
 
     def show(entry: dict) -> None:
@@ -123,11 +125,13 @@ def main(args) -> int:
     ]
     print(
         "\n" + table(shown),
-        f"\n{time.time() - start:.0f} s. Everything in {folder / 'gpu.json'}, output in {folder / 'logs'}.",
+        f"\n{time.time() - start:.0f} s.",
+        f"All figures are in {folder / 'gpu.json'}, what the checks printed in {folder / 'logs'}.",
     )
     if left:
         print(
-            f"Not begun or not finished in {args.minutes:g} minutes: {', '.join(check.key for check in left)}."
+            f"Not begun or not finished in {args.minutes:g} minutes:",
+            ", ".join(check.key for check in left),
         )
         print("The same command goes on with them.")
     if interrupted:
@@ -136,7 +140,8 @@ def main(args) -> int:
     bad = [f"{entry['step']}/{entry['name']}" for entry in shown if entry["status"] not in GOOD]
     if bad:
         print(
-            f'{len(bad)} checks are not good: {", ".join(bad)}. See docs/gpu.md, "When a check fails".'
+            f"{len(bad)} checks are not good: {', '.join(bad)}.",
+            'See docs/gpu.md, "When a check fails".',
         )
     return int(bool(bad))
 

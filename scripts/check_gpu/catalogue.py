@@ -12,7 +12,9 @@ def find(key: str) -> Check:
 
 
 def select(only: str | None) -> list[Check]:
-    """All checks, or those of one step, or those whose "STEP/NAME" begins with ``only``. Raises ValueError for none."""
+    """All checks, or those of one step, or those whose "STEP/NAME" begins with ``only``. Raises
+    ValueError for none.
+    """
     chosen = [
         check
         for check in CHECKS
@@ -20,6 +22,7 @@ def select(only: str | None) -> list[Check]:
     ]
     if not chosen:
         raise ValueError(
-            f"--only {only}: no such step. Expected one of {', '.join(STEPS)}, or STEP/NAME of the table's columns."
+            f"--only {only}: no such step. Expected one of {', '.join(STEPS)}, "
+            "or STEP/NAME as in the table's columns."
         )
     return chosen

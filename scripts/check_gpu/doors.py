@@ -1,6 +1,8 @@
-"""The project's scripts run by their command lines, inside this process: no start-up time, and hooks of torch can be set.
+"""The project's scripts run by their command lines, inside this process: no start-up time, and
+hooks of torch can be set.
 
-Also what is common to the runs of all checks: generated streets, flags for short runs, and the comparison of checkpoints.
+Also what is common to the runs of all checks: generated streets, flags for short runs, and the
+comparison of checkpoints.
 """
 
 import contextlib
@@ -27,7 +29,9 @@ FRAMES = 12
 
 
 class Outcome(NamedTuple):
-    """How a script ended: exit status, and all that it printed; ``error`` is the message it ended with."""
+    """How a script ended: exit status, and all that it printed; ``error`` is the message it ended
+    with.
+    """
 
     status: int
     output: str
@@ -35,8 +39,8 @@ class Outcome(NamedTuple):
 
 
 def run_script(script: str, *arguments: object) -> Outcome:
-    """Runs ``script`` ("train_da.py", "scripts.predict") as if it were called from a shell. Other exceptions than
-    SystemExit pass through: a script that ends with a traceback has a fault.
+    """Runs ``script`` ("train_da.py", "scripts.predict") as if it were called from a shell. Other
+    exceptions than SystemExit pass through: a script that ends with a traceback has a fault.
     """
     printed, argv, folder = io.StringIO(), sys.argv, os.getcwd()
     sys.argv = [script, *map(str, arguments)]
@@ -58,17 +62,23 @@ def run_script(script: str, *arguments: object) -> Outcome:
     return Outcome(0, printed.getvalue())
 
 
+def require_success(what: str, status: int, said: str) -> None:
+    """Raises Broken with the end of what a script ``said`` where its exit status is not 0."""
+    if status:
+        raise Broken(f"{what} ended with status {status}: {said.strip()[-300:]}")
+
+
 def run_successfully(script: str, *arguments: object) -> str:
     """What the script printed. Raises Broken where it ended with an error."""
     outcome = run_script(script, *arguments)
-    if outcome.status:
-        said = outcome.error or outcome.output.strip()[-300:]
-        raise Broken(f"{script} ended with status {outcome.status}: {said}")
+    require_success(script, outcome.status, outcome.error or outcome.output)
     return outcome.output
 
 
 def streets(context: Context, images: int = 8, size: tuple[int, int] | None = None) -> Path:
-    """A folder with generated streets, drawn once: gta5/ and cityscapes/ in the layouts of the real data sets."""
+    """A folder with generated streets, drawn once: gta5/ and cityscapes/ in the layouts of the real
+    data sets.
+    """
     height, width = size or ((96, 192) if context.small else (256, 512))
     folder = context.folder / f"streets-{images}-{height}x{width}"
     counts = (
@@ -80,7 +90,7 @@ def streets(context: Context, images: int = 8, size: tuple[int, int] | None = No
         max(2, images // 2),
     )
     if not (folder / "complete").exists():
-        # In a process of its own: it draws in several, which a process that holds a GPU should not be forked for.
+        # In a process of its own: it draws in several, and who holds a GPU should not fork.
         command = ["scripts.make_demo_data", "--output", folder, *counts, "--size", height, width]
         drawn = subprocess.run(
             list(map(str, [sys.executable, "-m", *command])),
@@ -88,10 +98,7 @@ def streets(context: Context, images: int = 8, size: tuple[int, int] | None = No
             capture_output=True,
             text=True,
         )
-        if drawn.returncode:
-            raise Broken(
-                f"scripts.make_demo_data ended with status {drawn.returncode}: {drawn.stderr.strip()[-300:]}"
-            )
+        require_success("scripts.make_demo_data", drawn.returncode, drawn.stderr)
         (folder / "complete").touch()
     return folder
 
@@ -105,7 +112,9 @@ METHOD_FLAGS = {
 def training_flags(
     context: Context, device: str | None = None, precision: str = "fp32"
 ) -> list[str]:
-    """Flags of train_da.py for a run of some steps on generated streets, without anything random but the seed."""
+    """Flags of train_da.py for a run of some steps on generated streets, without anything random
+    but the seed.
+    """
     data = streets(context)
     crop = ("64", "128") if context.small else ("128", "256")
     flags = [
@@ -157,7 +166,8 @@ def train(
     device: str | None = None,
     precision: str = "fp32",
 ) -> Path:
-    """Runs train_da.py up to ``steps`` steps and returns its last.pt; a finished run of that name is replaced.
+    """Runs train_da.py up to ``steps`` steps and returns its last.pt; a finished run of that name
+    is replaced.
 
     With "--resume" among the flags the run goes on instead. Raises Broken where training fails.
     """
@@ -170,7 +180,9 @@ def train(
 
 
 def trained_checkpoint(context: Context) -> Path:
-    """A light LAB-ADA network after some steps in float32, trained once for all checks that only use a network."""
+    """A light LAB-ADA network after some steps in float32, trained once for all checks that only
+    use a network.
+    """
     checkpoint = context.folder / "runs" / "trained" / "last.pt"
     if not checkpoint.exists():
         train(context, "trained", 4 if context.small else 40, *METHOD_FLAGS["light LAB"])
@@ -179,8 +191,9 @@ def trained_checkpoint(context: Context) -> Path:
 
 @contextlib.contextmanager
 def deterministic() -> Iterator[None]:
-    """Deterministic algorithms where torch has them. It warns of others: of our operations only the sum of the loss that is
-    printed, which no gradient depends on. The environment needs CUBLAS_WORKSPACE_CONFIG, which the worker sets.
+    """Deterministic algorithms where torch has them. It warns of others: of our operations only the
+    sum of the loss that is printed, which no gradient depends on. The environment needs
+    CUBLAS_WORKSPACE_CONFIG, which the worker sets.
     """
     benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -204,11 +217,20 @@ def tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def differing_tensors(first: Path, second: Path) -> list[str]:
-    """The names of all tensors of two checkpoints that are not equal bit for bit: networks, optimizers, scaler."""
+    """The names of all tensors of two checkpoints that are not equal bit for bit: networks,
+    optimizers, scaler.
+    """
     a, b = (dict(tensors(read_checkpoint(path)["parts"])) for path in (first, second))
     return sorted(a.keys() ^ b.keys()) + [
         name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])
     ]
+
+
+def require_equal(first: Path, second: Path, what: str) -> None:
+    """Raises Broken where two checkpoints are not equal bit for bit; ``what`` names them."""
+    names = differing_tensors(first, second)
+    if names:
+        raise Broken(f"{what} differ in {len(names)} tensors, the first {names[0]}; expected none")
 
 
 def relative_difference(first: Path, second: Path, part: str = "model") -> float:

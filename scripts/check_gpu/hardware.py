@@ -28,7 +28,9 @@ CROWDED = 0.05
 
 
 def query_driver(what: str = "driver_version") -> str | None:
-    """A property of the first GPU as nvidia-smi tells it; None where there is no nvidia-smi or it fails."""
+    """A property of the first GPU as nvidia-smi tells it; None where there is no nvidia-smi or it
+    fails.
+    """
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
@@ -61,9 +63,11 @@ def why_no_cuda() -> str | None:
 
 
 def explain(torch_version: str, built_for: str | None, driver: str | None, reason: str = "") -> str:
-    """Why torch cannot use CUDA, and what to do. ``built_for``: the CUDA version of the torch build, None for a CPU build.
+    """Why torch cannot use CUDA, and what to do. ``built_for``: the CUDA version of the torch
+    build, None for a CPU build.
 
-    ``driver``: the version that nvidia-smi tells, None without one. ``reason``: what torch said about it.
+    ``driver``: the version that nvidia-smi tells, None without one. ``reason``: what torch said
+    about it.
     """
     anyway = "To see the checks work without a GPU, in the small: add --device cpu."
     choose = (
@@ -73,16 +77,18 @@ def explain(torch_version: str, built_for: str | None, driver: str | None, reaso
         f"{choose} pip install torch torchvision --index-url https://download.pytorch.org/whl/cu126"
     )
     if built_for is None:
-        return f"torch {torch_version} is a build for CPUs; expected one with CUDA. {install}. {anyway}"
+        found = f"torch {torch_version} is a build for CPUs; expected one with CUDA"
+        return f"{found}. {install}. {anyway}"
     found = f"torch {torch_version}, built for CUDA {built_for}, cannot use a GPU"
     if driver is None:
         return (
-            f"{found}: nvidia-smi is not there or finds no driver. Install NVIDIA's driver, or in a container give it the GPU "
-            f"(docker run --gpus all). {anyway}"
+            f"{found}: nvidia-smi is not there or finds no driver. Install NVIDIA's driver, "
+            f"or in a container give it the GPU (docker run --gpus all). {anyway}"
         )
     if "too old" in reason or "insufficient" in reason:
         return (
-            f"{found}: the driver {driver} is too old for it ({reason}). Update the driver, or install a torch for an older CUDA. "
+            f"{found}: the driver {driver} is too old for it ({reason}). "
+            "Update the driver, or install a torch for an older CUDA. "
             f"{install.replace('cu126', 'cu118')}. {anyway}"
         )
     hidden = os.environ.get("CUDA_VISIBLE_DEVICES")
@@ -90,7 +96,8 @@ def explain(torch_version: str, built_for: str | None, driver: str | None, reaso
         f"CUDA_VISIBLE_DEVICES is {hidden!r}: it may hide the GPU. " if hidden is not None else ""
     )
     said = f" torch says: {reason}." if reason else ""
-    return f"{found}, though there is the driver {driver}.{said} {hint}Does nvidia-smi show a free GPU? {anyway}"
+    found += f", though there is the driver {driver}.{said}"
+    return f"{found} {hint}Does nvidia-smi show a free GPU? {anyway}"
 
 
 def describe(device: torch.device) -> dict[str, Any]:
@@ -129,13 +136,15 @@ def describe(device: torch.device) -> dict[str, Any]:
 def headline(about: dict[str, Any]) -> str:
     """The machine in a line or two, with a warning where others use the GPU."""
     if about["device"] == "cpu":
-        return f"CPU: {about['cpu']}, torch {about['torch']}. Sizes are small; no figure says anything about a GPU."
+        small = "Sizes are small; no figure says anything about a GPU."
+        return f"CPU: {about['cpu']}, torch {about['torch']}. {small}"
     total, free = about["memory_gb"], about["memory_free_at_start_gb"]
     used = total - free
-    text = f"{about['gpu']}, {total:.0f} GB, driver {about['driver']}, CUDA {about['cuda']}, torch {about['torch']}."
-    text += f" In use at the start: {used:.1f} GB."
+    text = f"{about['gpu']}, {total:.0f} GB, driver {about['driver']}, CUDA {about['cuda']}, "
+    text += f"torch {about['torch']}. In use at the start: {used:.1f} GB."
     if used > CROWDED * total:
-        text += "\nWARNING: others use this GPU (see nvidia-smi): times may be too long, and memory may not suffice."
+        text += "\nWARNING: others use this GPU (see nvidia-smi): times may be too long, "
+        text += "and memory may not suffice."
     return text
 
 

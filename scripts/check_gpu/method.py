@@ -1,4 +1,6 @@
-"""What the methods reach in equal time: each trained until its time is over, then scored on the target's val split."""
+"""What the methods reach in equal time: each trained until its time is over, then scored on the
+target's val split.
+"""
 
 import contextlib
 import json
@@ -9,7 +11,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.check_gpu.doors import Outcome, run_script, run_successfully, streets
+from scripts.check_gpu.doors import Outcome, require_success, run_script, run_successfully, streets
 from scripts.check_gpu.plan import Broken, Check, Context, Finding
 
 ROWS = {
@@ -25,7 +27,9 @@ SCORING = 0.2
 
 @contextlib.contextmanager
 def stop_after(seconds: float) -> Iterator[None]:
-    """Sends this process SIGUSR1 after ``seconds``, again and again: our training scripts save and end on it."""
+    """Sends this process SIGUSR1 after ``seconds``, again and again: our training scripts save and
+    end on it.
+    """
     over = threading.Event()
 
     def remind() -> None:
@@ -48,7 +52,9 @@ def stop_after(seconds: float) -> Iterator[None]:
 def train_row(
     context: Context, name: str, roots: tuple[Path, Path], seconds: float
 ) -> tuple[Path, float]:
-    """Trains one row for ``seconds``; returns its checkpoint and how long it took in s. Raises Broken where training fails."""
+    """Trains one row for ``seconds``; returns its checkpoint and how long it took in s. Raises
+    Broken where training fails.
+    """
     script, flags = ROWS[name]
     folder = name.lower().replace(" ", "-")
     checkpoint = context.folder / "method" / folder / "last.pt"
@@ -94,15 +100,16 @@ def train_row(
     start = time.perf_counter()
     with stop_after(seconds):
         ended: Outcome = run_script(script, *flags, *settings)
-    if ended.status or not checkpoint.exists():
-        raise Broken(
-            f"{name}: {script} ended with status {ended.status}: {ended.error or ended.output.strip()[-300:]}"
-        )
+    require_success(f"{name}: {script}", ended.status, ended.error or ended.output)
+    if not checkpoint.exists():
+        raise Broken(f"{name}: {script} was stopped and left no {checkpoint}")
     return checkpoint, time.perf_counter() - start
 
 
 def rows(context: Context) -> Finding:
-    """mIoU of source-only, light LAB-ADA, strong and oracle after equal times, on the real data or on generated streets."""
+    """mIoU of source-only, light LAB-ADA, strong and oracle after equal times, on the real data or
+    on generated streets.
+    """
     real = context.gta5 is not None and context.cityscapes is not None
     data = (
         None

@@ -1,7 +1,8 @@
-"""Our methods behind one small door: a network, and one training step of a method on a synthetic batch.
+"""Our methods behind one small door: a network, and one training step of a method on a synthetic
+batch.
 
-Whatever this package needs of the methods' Python interface is in this file; the rest runs our scripts by
-their command lines. Sizes are (images, height, width).
+Whatever this package needs of the methods' Python interface is in this file; the rest runs our
+scripts by their command lines. Sizes are (images, height, width).
 """
 
 import copy
@@ -24,7 +25,8 @@ from utils.self_training import Teacher
 
 NUM_CLASSES = 19
 METHODS = ("light", "full", "minent", "pseudo-labels", "self-training")
-"""What `training_step` builds: the two adversarial methods under the names of their discriminators."""
+"""What `training_step` builds: the two adversarial methods under the names of their discriminators.
+"""
 
 
 class Setup(NamedTuple):
@@ -41,7 +43,9 @@ class Setup(NamedTuple):
 
 
 class SyntheticBatch(NamedTuple):
-    """Noise on the CPU. ``source``, ``target``: (N, 3, H, W); ``label``, ``target_label``: (N, H, W) uint8 trainIds."""
+    """Noise on the CPU. ``source``, ``target``: (N, 3, H, W); ``label``, ``target_label``: (N, H,
+    W) uint8 trainIds.
+    """
 
     source: Tensor
     label: Tensor
@@ -50,8 +54,9 @@ class SyntheticBatch(NamedTuple):
 
 
 class TrainingStep(NamedTuple):
-    """``gradients()`` clears and computes the gradients of one batch and returns its losses (detached scalars);
-    ``update()`` lets every optimizer step. ``networks``: those that learn, by name, the segmentation network as "model".
+    """``gradients()`` clears and computes the gradients of one batch and returns its losses
+    (detached scalars); ``update()`` lets every optimizer step. ``networks``: those that learn, by
+    name, the segmentation network as "model".
     """
 
     gradients: Callable[[], dict[str, Tensor]]
@@ -89,7 +94,8 @@ def training_step(
 ) -> TrainingStep:
     """A step of ``setup.method`` with the paper's optimizers, on the batch of ``seed``.
 
-    ``model``: the network to start from, by default ``build_network``'s. ``scaler``: another than the precision's own.
+    ``model``: the network to start from, by default ``build_network``'s. ``scaler``: another than
+    the precision's own.
     """
     device = setup.device
     model = build_network(setup.backbone) if model is None else copy.deepcopy(model)

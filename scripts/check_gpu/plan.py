@@ -1,4 +1,6 @@
-"""What a check is: a function that measures something or proves that a law holds, with a time limit."""
+"""What a check is: a function that measures something or proves that a law holds, with a time
+limit.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,14 +12,17 @@ STEPS = ("laws", "training", "inference", "method")
 """In the order of their worth, which is the order in which they run."""
 
 CORE_SHARE = {"laws": 0.35, "training": 0.3, "inference": 0.15, "method": 0.2}
-"""Fraction of the whole time that the core of each step may take; time that a step leaves goes to the next."""
+"""Fraction of the whole time that the core of each step may take; time that a step leaves goes to
+the next.
+"""
 
 
 class Context(NamedTuple):
     """Where a check runs and what it may use.
 
-    ``folder``: its own files may go there and are shared by the checks of a run. ``small``: sizes for a CPU.
-    ``seconds``: how long the check may take. ``gta5``, ``cityscapes``: roots of the real data, or None.
+    ``folder``: its own files may go there and are shared by the checks of a run. ``small``: sizes
+    for a CPU. ``seconds``: how long the check may take. ``gta5``, ``cityscapes``: roots of the real
+    data, or None.
     """
 
     device: torch.device
@@ -33,7 +38,9 @@ class Context(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The outcome of a check: ``text``, a line for the table, and ``figures`` for the JSON file, with units in their names."""
+    """The outcome of a check: ``text``, a line for the table, and ``figures`` for the JSON file,
+    with units in their names.
+    """
 
     text: str
     figures: dict = {}  # noqa: RUF012 (never written to)
@@ -48,9 +55,11 @@ class NotHere(Exception):
 
 
 class Check(NamedTuple):
-    """``run(context)`` returns a Finding, or raises Broken or NotHere; any other exception is a failure, too.
+    """``run(context)`` returns a Finding, or raises Broken or NotHere; any other exception is a
+    failure, too.
 
-    ``core``: part of the shortest run. ``alone``: needs a fresh process. ``limit_s``: it is stopped after so many seconds.
+    ``core``: part of the shortest run. ``alone``: needs a fresh process. ``limit_s``: it is stopped
+    after so many seconds.
     """
 
     step: str
@@ -72,7 +81,9 @@ def require_gpu(context: Context) -> None:
 
 
 def expect_at_most(value: float, limit: float, what: str) -> str:
-    """A text that states ``value`` and ``limit``; raises Broken with it where ``value`` is larger, or NaN."""
+    """A text that states ``value`` and ``limit``; raises Broken with it where ``value`` is larger,
+    or NaN.
+    """
     text = f"{what} {value:.1e}, at most {limit:.0e}"
     if not value <= limit:
         raise Broken(text)

@@ -1,4 +1,6 @@
-"""What was found: a JSON file for each check, written whole and at once, and gpu.json with all of them."""
+"""What was found: a JSON file for each check, written whole and at once, and gpu.json with all of
+them.
+"""
 
 import hashlib
 import json
@@ -17,7 +19,9 @@ GOOD = ("passed", "measured", "not here")
 
 
 def source_digest() -> str:
-    """A digest of the project's code: a finding is kept as long as the code that gave it is the same."""
+    """A digest of the project's code: a finding is kept as long as the code that gave it is the
+    same.
+    """
     digest = hashlib.sha256()
     folders = [ROOT, *(ROOT / name for name in ("model", "dataset", "utils", "scripts"))]
     files = [
@@ -31,7 +35,9 @@ def source_digest() -> str:
 
 
 class Record:
-    """The findings in ``folder``: those of this run, and those of earlier runs with the same code on the same hardware."""
+    """The findings in ``folder``: those of this run, and those of earlier runs with the same code
+    on the same hardware.
+    """
 
     def __init__(self, folder: Path, about: dict[str, Any]):
         self.folder, self.about = Path(folder), about
@@ -88,7 +94,8 @@ class Record:
 
 def line(entry: dict[str, Any]) -> str:
     """One finding as a line of the table that grows while the checks run."""
-    return f"{entry['step']:10} {entry['name']:34} {entry['status']:9} {entry['seconds']:6.1f} s  {entry['text']}"
+    beginning = f"{entry['step']:10} {entry['name']:34} {entry['status']:9}"
+    return f"{beginning} {entry['seconds']:6.1f} s  {entry['text']}"
 
 
 def table(entries: list[dict[str, Any]]) -> str:

@@ -1,4 +1,6 @@
-"""The reference implementation (scripts/baselines.py) with our weights, and gradients as vectors to compare."""
+"""The reference implementation (scripts/baselines.py) with our weights, and gradients as vectors to
+compare.
+"""
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +25,7 @@ def baseline_name(name: str) -> str:
 
 
 def baseline_network(model: nn.Module) -> baselines.BaselineBiSeNet:
-    """The reference network with the weights of ``model``, a BiSeNet, in training mode on the CPU."""
+    """The reference network with the weights of ``model``, a BiSeNet, in training mode."""
     baseline = baselines.BaselineBiSeNet(NUM_CLASSES, model.architecture["backbone"])
     state = {baseline_name(name): value for name, value in model.state_dict().items()}
     state |= {
@@ -44,9 +46,11 @@ def baseline_discriminator(discriminator: nn.Module) -> nn.Module:
 
 
 def gradient_of(network: nn.Module, like: nn.Module | None = None) -> Tensor:
-    """All gradients of ``network`` as one float64 vector on the CPU, in the order of its own parameter names.
+    """All gradients of ``network`` as one float64 vector on the CPU, in the order of its own
+    parameter names.
 
-    With ``like``, one of our networks, ``network`` is the reference implementation and the order is that of ``like``.
+    With ``like``, one of our networks, ``network`` is the reference implementation and the order is
+    that of ``like``.
     """
     named = dict(network.named_parameters())
     names = named if like is None else map(baseline_name, dict(like.named_parameters()))

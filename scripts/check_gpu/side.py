@@ -1,4 +1,5 @@
-"""Training speed and memory of one side, in a process of its own: ours, or the reference implementation.
+"""Training speed and memory of one side, in a process of its own: ours, or the reference
+implementation.
 
 python -m scripts.check_gpu.side '{"side": "ours bf16", ...}' OUTPUT.json
 """
@@ -27,7 +28,7 @@ WINDOWS = 3
 
 
 class ScaledStep:
-    """An optimizer whose step goes through a GradScaler, for code that calls ``optimizer.step()``."""
+    """An optimizer whose ``step()`` goes through a GradScaler."""
 
     def __init__(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler):
         self.optimizer, self.scaler = optimizer, scaler
@@ -48,7 +49,9 @@ def scaled_backward(scaler: torch.amp.GradScaler) -> Iterator[None]:
 
 
 def baseline_step(setup: ours.Setup) -> Callable[[], object]:
-    """One iteration of the reference implementation as it stands; for fp16 wrapped in autocast and a GradScaler from outside."""
+    """One iteration of the reference implementation as it stands; for fp16 wrapped in autocast and
+    a GradScaler from outside.
+    """
     torch.manual_seed(0)
     model = baselines.BaselineBiSeNet(ours.NUM_CLASSES, setup.backbone).to(setup.device).train()
     light = setup.method == "light"
@@ -91,7 +94,9 @@ def our_step(setup: ours.Setup) -> Callable[[], object]:
 
 
 def measure(step: Callable[[], object], device: torch.device, seconds: float) -> dict[str, float]:
-    """Iterations a second over about ``seconds``, in WINDOWS windows; the device is waited for at their ends alone."""
+    """Iterations a second over about ``seconds``, in WINDOWS windows; the device is waited for at
+    their ends alone.
+    """
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
     def timed(iterations: int) -> float:

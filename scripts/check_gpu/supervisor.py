@@ -1,4 +1,6 @@
-"""Runs checks in processes of their own, with a time limit for each: a crash or a hang costs one finding."""
+"""Runs checks in processes of their own, with a time limit for each: a crash or a hang costs one
+finding.
+"""
 
 import contextlib
 import json
@@ -15,7 +17,9 @@ from scripts.check_gpu.plan import CORE_SHARE, Check
 from scripts.check_gpu.record import Record
 
 START_S = 30
-"""What a process may take to start, beside the limit of its first check: torch is slow to import from a cold disk."""
+"""What a process may take to start, beside the limit of its first check: torch is slow to import
+from a cold disk.
+"""
 LEAST_S = 3
 """With less time left no check is begun."""
 NO_TIME = "no time left"
@@ -23,14 +27,25 @@ NO_TIME = "no time left"
 
 
 class Supervisor:
-    """Runs checks for ``record`` and calls ``show(finding)`` after each. ``roots``: of the real data, or None."""
+    """Runs checks for ``record`` and calls ``show(finding)`` after each.
 
-    def __init__(self, record: Record, show: Callable[[dict], None], roots: dict[str, str | None]):
-        self.record, self.show, self.roots = record, show, roots
+    ``roots``: of the real data, or None. ``catalogue``: the module that finds a check by its key.
+    """
+
+    def __init__(
+        self,
+        record: Record,
+        show: Callable[[dict], None],
+        roots: dict[str, str | None],
+        catalogue: str = "scripts.check_gpu.catalogue",
+    ):
+        self.record, self.show, self.roots, self.catalogue = record, show, roots, catalogue
         self.process: subprocess.Popen | None = None
 
     def run(self, checks: list[Check], deadline: float) -> list[Check]:
-        """Runs ``checks`` in order until ``deadline`` (of time.time()); returns those that it did not get to."""
+        """Runs ``checks`` in order until ``deadline`` (of time.time()); returns those that it did
+        not get to.
+        """
         waiting = list(checks)
         while waiting and time.time() < deadline - LEAST_S:
             together = [waiting[0]]
@@ -45,7 +60,9 @@ class Supervisor:
         return waiting
 
     def _run_together(self, checks: list[Check], deadline: float) -> list[Check]:
-        """Runs ``checks`` in one process until it ends or one of them must be stopped; returns those with a finding."""
+        """Runs ``checks`` in one process until it ends or one of them must be stopped; returns
+        those with a finding.
+        """
         for check in checks:
             self.record.path(check).unlink(missing_ok=True)
         log = self.record.folder / "logs" / f"{checks[0].step}.log"
@@ -81,6 +98,7 @@ class Supervisor:
         content = {
             "folder": str(self.record.folder),
             "about": self.record.about,
+            "catalogue": self.catalogue,
             "checks": keys,
             "deadline": deadline,
         }
@@ -92,7 +110,8 @@ class Supervisor:
             )
 
     def _wait(self, check: Check, limit: float, deadline: float) -> str | None:
-        """Waits for the finding of ``check``, until its own ``limit`` and the ``deadline`` of all (of time.time()).
+        """Waits for the finding of ``check``, until its own ``limit`` and the ``deadline`` of all
+        (of time.time()).
 
         Returns None when the finding is there, else why there is none.
         """
@@ -103,7 +122,8 @@ class Supervisor:
                 return None
             if ended:
                 code = self.process.returncode
-                return f"the process ended with {signal.Signals(-code).name if code < 0 else f'status {code}'}"
+                how = signal.Signals(-code).name if code < 0 else f"status {code}"
+                return f"the process ended with {how}"
             time.sleep(0.05)
         return NO_TIME if deadline <= limit else f"stopped after its limit of {check.limit_s:.0f} s"
 
@@ -118,7 +138,9 @@ class Supervisor:
 
 
 def run_by_worth(supervisor: Supervisor, checks: list[Check], minutes: float) -> list[Check]:
-    """The core of every step first, each within its share of the time; then all others. Returns those without a finding."""
+    """The core of every step first, each within its share of the time; then all others. Returns
+    those without a finding.
+    """
     begin = time.time()
     deadline, waiting, share = begin + 60 * minutes, [], 0.0
     for step in dict.fromkeys(check.step for check in checks):

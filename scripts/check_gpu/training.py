@@ -1,4 +1,6 @@
-"""Training speed and memory: ours beside scripts/baselines.py, the data loader, and where the time of a step goes."""
+"""Training speed and memory: ours beside scripts/baselines.py, the data loader, and where the time
+of a step goes.
+"""
 
 import functools
 import json
@@ -10,7 +12,15 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from scripts.check_gpu import ours
-from scripts.check_gpu.doors import CAMERA_SIZE, FRAMES, GAME_SIZE, METHOD_FLAGS, ROOT, streets
+from scripts.check_gpu.doors import (
+    CAMERA_SIZE,
+    FRAMES,
+    GAME_SIZE,
+    METHOD_FLAGS,
+    ROOT,
+    require_success,
+    streets,
+)
 from scripts.check_gpu.plan import Broken, Check, Context, Finding
 from utils.arguments import available_cores
 from utils.precision import choose_precision
@@ -58,7 +68,8 @@ def measure_side(
 def compare_sides(
     context: Context, backbone: str, method: str, with_fp32: bool = False, turns: int = 1
 ) -> Finding:
-    """Iterations a second and peak memory of every side, which take turns; of several turns the fastest counts.
+    """Iterations a second and peak memory of every side, which take turns; of several turns the
+    fastest counts.
 
     Where one side runs out of memory, all are measured with a smaller size.
     """
@@ -91,8 +102,8 @@ def compare_sides(
                 figures["peak_memory_mb"] / best[reference]["peak_memory_mb"]
             )
     texts = [
-        f"{side} {best[side]['iterations_per_second']:.3g} it/s {best[side]['peak_memory_mb']:.0f} MB"
-        for side in sides
+        f"{side} {found['iterations_per_second']:.3g} it/s {found['peak_memory_mb']:.0f} MB"
+        for side, found in best.items()
     ]
     shape = f"{size[0]} x {size[1]}x{size[2]}"
     return Finding(
@@ -106,7 +117,7 @@ def draw_frames(context: Context) -> tuple[Path, Path]:
     if context.small:
         return streets(context) / "gta5", streets(context) / "cityscapes"
     return streets(context, FRAMES, GAME_SIZE) / "gta5", streets(
-        context, images, CAMERA_SIZE
+        context, FRAMES, CAMERA_SIZE
     ) / "cityscapes"
 
 
@@ -126,15 +137,14 @@ def prepare_frames(context: Context, roots: tuple[Path, Path]) -> tuple[Path, Pa
         ended = subprocess.run(
             command, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds
         )
-        if ended.returncode:
-            raise Broken(
-                f"scripts.prepare ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}"
-            )
+        require_success("scripts.prepare", ended.returncode, ended.stderr)
     return prepared
 
 
 def loader_waits(context: Context, prepared: bool) -> Finding:
-    """Light LAB-ADA on frames of full size: the fraction of a step that waits for data, by the number of workers."""
+    """Light LAB-ADA on frames of full size: the fraction of a step that waits for data, by the
+    number of workers.
+    """
     gta5, cityscapes = draw_frames(context)
     if prepared:
         gta5, cityscapes = prepare_frames(context, (gta5, cityscapes))
@@ -185,10 +195,7 @@ def loader_waits(context: Context, prepared: bool) -> Finding:
             text=True,
             timeout=context.seconds,
         )
-        if ended.returncode:
-            raise Broken(
-                f"train_da.py with {workers} workers ended with {ended.returncode}: {ended.stderr.strip()[-300:]}"
-            )
+        require_success(f"train_da.py with {workers} workers", ended.returncode, ended.stderr)
         figures[str(workers)] = read_times(folder)
     texts = [
         f"{workers} workers wait {100 * found['waiting_fraction']:.0f} %"

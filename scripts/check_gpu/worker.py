@@ -1,9 +1,11 @@
-"""A process that runs some checks one after the other and writes each finding at once; the command starts and watches it.
+"""A process that runs some checks one after the other and writes each finding at once; the command
+starts and watches it.
 
 python -m scripts.check_gpu.worker JOB.json
 """
 
 import gc
+import importlib
 import json
 import os
 import sys
@@ -16,7 +18,6 @@ os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 import torch
 
-from scripts.check_gpu import catalogue
 from scripts.check_gpu.plan import Broken, Check, Context, Finding, NotHere
 from scripts.check_gpu.record import Record
 
@@ -51,6 +52,7 @@ def reset() -> None:
 
 def main(job: dict) -> None:
     record = Record(Path(job["folder"]), job["about"])
+    catalogue = importlib.import_module(job["catalogue"])
     roots = [Path(job[name]) if job[name] else None for name in ("gta5", "cityscapes")]
     for key in job["checks"]:
         check = catalogue.find(key)

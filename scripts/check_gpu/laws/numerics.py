@@ -1,4 +1,4 @@
-"""Half precision: values stay finite, and a gradient that overflows costs one optimizer one step."""
+"""Half precision: values stay finite, and an overflow costs one optimizer one step."""
 
 import functools
 import itertools
@@ -15,7 +15,9 @@ SMALL, LARGE = (2, 64, 64), (4, 128, 256)
 def stays_finite(
     context: Context, precision: str, methods: tuple[str, ...] = ("light", "self-training")
 ) -> Finding:
-    """After 100 steps (5 on a CPU) losses and weights of every method are finite, and no more than 20 steps were skipped."""
+    """After 100 steps (5 on a CPU) losses and weights of every method are finite, and no more than
+    20 steps were skipped.
+    """
     if precision == "fp16" and not context.on_gpu:
         raise NotHere("needs CUDA")
     if (
@@ -36,7 +38,8 @@ def stays_finite(
         broken = [name for name, network in step.networks.items() if not all_finite(network)]
         if broken or not torch.stack(losses).isfinite().all():
             raise Broken(
-                f"{method}: values that are not finite after {steps} steps in {precision}, in {broken or 'the losses'}"
+                f"{method}: values that are not finite after {steps} steps in {precision}, "
+                f"in {broken or 'the losses'}"
             )
         skipped = sum(after < before for before, after in itertools.pairwise(scales))
         if skipped > 20:
@@ -59,8 +62,10 @@ def weights(network: nn.Module) -> Tensor:
 
 
 def overflow_skips_one_optimizer(context: Context) -> Finding:
-    """With one scaler for two optimizers, an overflow in one network's gradient skips that network's step alone and
-    halves the scale; the next step moves both. On a CPU the scaler works on float32."""
+    """With one scaler for two optimizers, an overflow in one network's gradient skips that
+    network's step alone and halves the scale; the next step moves both. On a CPU the scaler works
+    on float32.
+    """
     scaler = None if context.on_gpu else torch.amp.GradScaler("cpu", init_scale=1024.0)
     setup = ours.Setup("light", SMALL, context.device, "fp16" if context.on_gpu else "fp32")
     step = ours.training_step(setup, scaler=scaler)
@@ -90,7 +95,8 @@ def overflow_skips_one_optimizer(context: Context) -> Finding:
             )
         if step.scaler.get_scale() != scale / 2:
             raise Broken(
-                f"overflow in {struck}: the scale went from {scale:g} to {step.scaler.get_scale():g}; expected half"
+                f"overflow in {struck}: the scale went from {scale:g} "
+                f"to {step.scaler.get_scale():g}; expected half"
             )
     before = {name: weights(network) for name, network in step.networks.items()}
     step.gradients()

@@ -1,4 +1,6 @@
-"""What is done with a trained network: scored, used, exported, recalibrated; and several GPUs. By the scripts' command lines."""
+"""What is done with a trained network: scored, used, exported, recalibrated; and several GPUs. By
+the scripts' command lines.
+"""
 
 import copy
 import json
@@ -30,11 +32,15 @@ from scripts.check_gpu.reference import baseline_network, gradient_of, relative_
 from utils.checkpoint import read_checkpoint
 
 PIXELS_TOLERANCE = 1e-4
-"""Fraction of the pixels with another class: those whose two best classes are a rounding error apart."""
+"""Fraction of the pixels with another class: those whose two best classes are a rounding error
+apart.
+"""
 
 
 def evaluation_equals_the_cpus(context: Context) -> Finding:
-    """eval.py's confusion matrix in float32 is that of the CPU (on a CPU: of scripts/baselines.py) up to 1e-4 of the pixels."""
+    """eval.py's confusion matrix in float32 is that of the CPU (on a CPU: of scripts/baselines.py)
+    up to 1e-4 of the pixels.
+    """
     checkpoint, data = trained_checkpoint(context), streets(context)
     found = torch.tensor(_scores(context, checkpoint, context.device.type)["matrix"])
     if context.on_gpu:
@@ -71,7 +77,9 @@ def _scores(context: Context, checkpoint: Path, device: str) -> dict:
 
 
 def _baseline_matrix(checkpoint: Path, root: Path) -> torch.Tensor:
-    """The confusion matrix of the reference implementation with the checkpoint's weights, on the CPU in float32."""
+    """The confusion matrix of the reference implementation with the checkpoint's weights, on the
+    CPU in float32.
+    """
     content = read_checkpoint(checkpoint)
     model = ours.build_network(content["architecture"]["backbone"])
     model.load_state_dict(content["parts"]["model"])
@@ -114,7 +122,9 @@ def _moved(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 def prediction_and_export_agree(context: Context) -> Finding:
-    """scripts.predict on the device, and a program of torch.export there, give the class maps of the checkpoint on the CPU."""
+    """scripts.predict on the device, and a program of torch.export there, give the class maps of
+    the checkpoint on the CPU.
+    """
     checkpoint, device = trained_checkpoint(context), context.device.type
     expected = _class_maps(context, checkpoint, "cpu", "cpu")
     predicted = _moved(_class_maps(context, checkpoint, device, device), expected)
@@ -128,7 +138,9 @@ def prediction_and_export_agree(context: Context) -> Finding:
 
 
 def recalibration_agrees(context: Context) -> Finding:
-    """scripts.recalibrate on the device writes a checkpoint with the statistics that the CPU finds, to 1e-4."""
+    """scripts.recalibrate on the device writes a checkpoint with the statistics that the CPU finds,
+    to 1e-4.
+    """
     require_gpu(context)
     checkpoint, written = trained_checkpoint(context), []
     for device in ("cpu", context.device.type):
@@ -152,8 +164,9 @@ def recalibration_agrees(context: Context) -> Finding:
 
 
 def pseudo_labels_agree(context: Context) -> Finding:
-    """scripts.make_pseudo_labels writes on the device the labels of the CPU up to 1e-3 of the pixels (a threshold is a kink),
-    and train_da.py learns from them."""
+    """scripts.make_pseudo_labels writes on the device the labels of the CPU up to 1e-3 of the
+    pixels (a threshold is a kink), and train_da.py learns from them.
+    """
     checkpoint, data, maps = trained_checkpoint(context), streets(context), {}
     for device in dict.fromkeys(("cpu", context.device.type)):
         output = context.folder / f"pseudo-{device}"
@@ -187,7 +200,9 @@ def pseudo_labels_agree(context: Context) -> Finding:
 
 
 def prepares_beside_training(context: Context) -> Finding:
-    """scripts.prepare works while train_da.py trains, and training on what it wrote gives finite weights."""
+    """scripts.prepare works while train_da.py trains, and training on what it wrote gives finite
+    weights.
+    """
     data, prepared = streets(context), context.folder / "prepared"
     shutil.rmtree(prepared, ignore_errors=True)
     command = [
@@ -226,8 +241,9 @@ def prepares_beside_training(context: Context) -> Finding:
 
 
 def one_process_of_nccl(context: Context) -> Finding:
-    """In a group of one, NCCL's sum leaves a tensor as it is and SyncBatchNorm gives BatchNorm's gradients to 1e-4; two
-    processes train with --bn sync where there are two GPUs."""
+    """In a group of one, NCCL's sum leaves a tensor as it is and SyncBatchNorm gives BatchNorm's
+    gradients to 1e-4; two processes train with --bn sync where there are two GPUs.
+    """
     require_gpu(context)
     dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
     try:

@@ -1,4 +1,6 @@
-"""Whole training runs: repeated, resumed, moved between devices, compiled, synchronised. All by train_da.py's command line."""
+"""Whole training runs: repeated, resumed, moved between devices, compiled, synchronised. All by
+train_da.py's command line.
+"""
 
 import contextlib
 import functools
@@ -11,8 +13,8 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from scripts.check_gpu.doors import (
     METHOD_FLAGS,
     deterministic,
-    differing_tensors,
     relative_difference,
+    require_equal,
     run_script,
     train,
     training_flags,
@@ -21,19 +23,17 @@ from scripts.check_gpu.plan import Broken, Check, Context, Finding, expect_at_mo
 from utils.checkpoint import read_checkpoint
 
 REPEAT_TOLERANCE = 1e-2
-"""Relative difference of the weights of two runs of 4 steps without deterministic algorithms: sums of another order."""
+"""Relative difference of the weights of two runs of 4 steps without deterministic algorithms: sums
+of another order.
+"""
 
 
 def repeats(context: Context, method: str) -> Finding:
-    """The same run twice: equal bit for bit with deterministic algorithms, and close without them."""
+    """The same run twice: bit for bit with deterministic algorithms, and close without."""
     flags = METHOD_FLAGS[method]
     with deterministic():
         first, second = (train(context, f"repeat-{turn}", 4, *flags) for turn in "ab")
-        differing = differing_tensors(first, second)
-        if differing:
-            raise Broken(
-                f"two deterministic runs differ in {len(differing)} tensors, the first {differing[0]}; expected none"
-            )
+    require_equal(first, second, "two deterministic runs")
     third = train(context, "repeat-c", 4, *flags)
     difference = relative_difference(third, first)
     text = "bit for bit; " + expect_at_most(difference, REPEAT_TOLERANCE, "without determinism")
@@ -41,22 +41,20 @@ def repeats(context: Context, method: str) -> Finding:
 
 
 def resumes(context: Context, method: str) -> Finding:
-    """2 steps, saved, resumed, and 2 more are 4 steps, bit for bit with deterministic algorithms."""
+    """2 steps, resumed, and 2 more are 4 steps, bit for bit (deterministic algorithms)."""
     flags = METHOD_FLAGS[method]
     with deterministic():
         straight = train(context, "straight", 4, *flags)
         train(context, "resumed", 2, *flags)
         resumed = train(context, "resumed", 4, *flags, "--resume")
-    differing = differing_tensors(straight, resumed)
-    if differing:
-        raise Broken(
-            f"2 + 2 steps differ from 4 in {len(differing)} tensors, the first {differing[0]}; expected none"
-        )
+    require_equal(straight, resumed, "4 steps, and 2 steps + resume + 2,")
     return Finding("2 steps + resume + 2 = 4, bit for bit")
 
 
 def moves_between_devices(context: Context) -> Finding:
-    """A run on CUDA continues on the CPU, and the reverse, with weights close to those of a run that stayed."""
+    """A run on CUDA continues on the CPU, and the reverse, with weights close to those of a run
+    that stayed.
+    """
     require_gpu(context)
     flags, largest = METHOD_FLAGS["light LAB"], 0.0
     stayed = train(context, "stayed", 3, *flags, device="cpu")
@@ -75,8 +73,9 @@ def moves_between_devices(context: Context) -> Finding:
 
 @contextlib.contextmanager
 def refuse_synchronisation(first: int, last: int) -> Iterator[dict]:
-    """From optimizer step ``first`` to ``last`` of SGD, counted from 1, any call that waits for the GPU raises RuntimeError.
-    Gives a dict whose "steps" counts the steps."""
+    """From optimizer step ``first`` to ``last`` of SGD, counted from 1, any call that waits for the
+    GPU raises RuntimeError. Gives a dict whose "steps" counts the steps.
+    """
     seen = {"steps": 0}
 
     def after(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -93,7 +92,9 @@ def refuse_synchronisation(first: int, last: int) -> Iterator[dict]:
 
 
 def never_waits(context: Context, precision: str, method: str) -> Finding:
-    """Between two logged steps no call of ours waits for the GPU, with the data loader's pinned batches."""
+    """Between two logged steps no call of ours waits for the GPU, with the data loader's pinned
+    batches.
+    """
     require_gpu(context)
     with refuse_synchronisation(2, 6) as seen:
         try:
@@ -101,7 +102,8 @@ def never_waits(context: Context, precision: str, method: str) -> Finding:
         except RuntimeError as error:
             if "synchroniz" in str(error):
                 raise Broken(
-                    f"{method} in {precision}: a call waits for the GPU in step {seen['steps'] + 1}: {error}"
+                    f"{method}, {precision}: a call waits for the GPU in step {seen['steps'] + 1} "
+                    f"({error}); expected none. The log has the traceback"
                 ) from error
             raise
     if seen["steps"] != 8:
@@ -110,7 +112,9 @@ def never_waits(context: Context, precision: str, method: str) -> Finding:
 
 
 def pinned_equals_blocking(context: Context) -> Finding:
-    """Training on pinned batches, copied without blocking, equals training on batches copied with blocking, bit for bit."""
+    """Training on pinned batches, copied without blocking, equals training on batches copied with
+    blocking, bit for bit.
+    """
     require_gpu(context)
     flags, move = METHOD_FLAGS["light LAB"], torch.Tensor.to
 
@@ -123,11 +127,7 @@ def pinned_equals_blocking(context: Context) -> Finding:
         pinned = train(context, "pinned", 4, *flags)
         with mock.patch.object(torch.Tensor, "to", blocking):
             blocked = train(context, "blocked", 4, *flags)
-    differing = differing_tensors(pinned, blocked)
-    if differing:
-        raise Broken(
-            f"the weights differ in {len(differing)} tensors, the first {differing[0]}; expected none"
-        )
+    require_equal(pinned, blocked, "runs on pinned and on blocking batches")
     return Finding("bit for bit")
 
 
@@ -143,7 +143,9 @@ def compiles(context: Context) -> Finding:
 
 
 def out_of_memory_keeps_the_run(context: Context) -> Finding:
-    """Out of memory after step 2: an error that names batch, crop, precision and --accumulate, no traceback, step 2 saved."""
+    """Out of memory after step 2: an error that names batch, crop, precision and --accumulate, no
+    traceback, step 2 saved.
+    """
     require_gpu(context)
     flags = METHOD_FLAGS["light LAB"]
     count = 0
@@ -173,7 +175,8 @@ def out_of_memory_keeps_the_run(context: Context) -> Finding:
     ]
     if outcome.status == 0 or missing:
         raise Broken(
-            f"status {outcome.status}, message {outcome.error!r}; expected an error that names {missing}"
+            f"status {outcome.status}, message {outcome.error!r}; "
+            f"expected an error that names {missing}"
         )
     if not checkpoint.exists() or read_checkpoint(checkpoint)["step"] != 2:
         raise Broken(f"{checkpoint} does not hold step 2, the last whole one")
