@@ -25,6 +25,7 @@ FOREIGN = {
     ("ffmpeg",): "cuts a video into images",
     ("sbatch",): "a cluster's; the command that it wraps is parsed",
     ("./scripts/demo.sh",): "minutes; test_shell_scripts_can_be_parsed",
+    ("./scripts/check_gpu.sh",): "minutes; tests/scripts/test_check_gpu.py",
     ("./scripts/test.sh",): "this suite",
 }
 """Commands of programs that are not ours, by their first words: what keeps them true."""
@@ -54,6 +55,8 @@ def parse(command: list[str]) -> None:
     """Has the command's own script parse its words. SystemExit where it does not take them."""
     name, words, processes = script_of(command)
     module = importlib.import_module(name)
+    if hasattr(module, "__path__"):  # a package is run by its __main__
+        module = importlib.import_module(f"{name}.__main__")
     os.environ["WORLD_SIZE"] = str(processes)
     try:
         module.parse_arguments(words)
@@ -116,7 +119,7 @@ def test_files_that_pip_reads_exist(tmp_path):
                 assert (ROOT / command[-1]).is_file()
 
 
-@pytest.mark.parametrize("name", ["demo.sh", "test.sh", "environment.sh"])
+@pytest.mark.parametrize("name", ["demo.sh", "test.sh", "environment.sh", "check_gpu.sh"])
 def test_shell_scripts_can_be_parsed(name):
     subprocess.run(["bash", "-n", ROOT / "scripts" / name], check=True)
 

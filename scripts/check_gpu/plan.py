@@ -11,7 +11,7 @@ import torch
 STEPS = ("laws", "training", "inference", "method")
 """In the order of their worth, which is the order in which they run."""
 
-CORE_SHARE = {"laws": 0.35, "training": 0.3, "inference": 0.15, "method": 0.2}
+CORE_SHARE = {"laws": 0.35, "training": 0.25, "inference": 0.15, "method": 0.25}
 """Fraction of the whole time that the core of each step may take; time that a step leaves goes to
 the next.
 """
