@@ -22,7 +22,8 @@ VARIABLES = {
     "SLURM_NODEID": "0",
 }
 """What the pages call the user's folders, relative to where commands run."""
-PROGRAMS = ("python", "torchrun", "pip", "tensorboard", "sbatch", "trtexec", "ffmpeg", "./scripts/demo.sh", "./scripts/test.sh", "./scripts/check_gpu.sh")
+SHELL_SCRIPTS = ("./scripts/demo.sh", "./scripts/test.sh", "./scripts/check_gpu.sh")
+PROGRAMS = ("python", "torchrun", "pip", "tensorboard", "sbatch", "trtexec", "ffmpeg", *SHELL_SCRIPTS)
 
 _STUB = r"""#!/bin/bash
 printf '%s\0' "{name}" "$@" >> "$RECORD"

@@ -23,7 +23,7 @@ PACKAGES = (
     "onnxruntime",
     "onnxruntime-gpu",
 )
-CROWDED = 0.05
+CROWDED = 0.1
 """Fraction of the GPU's memory in use by others from which on figures are doubted."""
 
 

@@ -163,6 +163,7 @@ def speed(
     if not measured:
         raise NotHere("needs more memory")
     texts = [f"{side} {found['frames_per_second']:.0f}" for side, found in measured.items()]
+    texts += [f"{side} out of memory" for side in figures.keys() - measured.keys()]
     about = {"backbone": backbone, "size": list(size), "batch_size": batch}
     return Finding(
         f"{batch} x {size[0]}x{size[1]}, frames/s: {', '.join(texts)}", about | {"sides": figures}

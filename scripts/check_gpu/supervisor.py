@@ -42,54 +42,50 @@ class Supervisor:
         self.record, self.show, self.roots, self.catalogue = record, show, roots, catalogue
         self.process: subprocess.Popen | None = None
 
-    def run(self, checks: list[Check], deadline: float) -> list[Check]:
-        """Runs ``checks`` in order until ``deadline`` (of time.time()); returns those that it did
-        not get to.
+    def run(self, checks: list[Check], begin_until: float, deadline: float) -> list[Check]:
+        """Runs ``checks`` in order; returns those that have no finding.
+
+        None begins after ``begin_until``, and none goes on after ``deadline`` (of time.time()).
         """
-        waiting = list(checks)
-        while waiting and time.time() < deadline - LEAST_S:
+        waiting, begin_until = list(checks), min(begin_until, deadline - LEAST_S)
+        while waiting and time.time() < begin_until:
             together = [waiting[0]]
             if not waiting[0].alone:
-                together = [
-                    check for check in waiting if check.step == waiting[0].step and not check.alone
-                ]
-            finished = self._run_together(together, deadline)
+                step = waiting[0].step
+                together = [check for check in waiting if check.step == step and not check.alone]
+            finished = self._run_together(together, begin_until, deadline)
             waiting = [check for check in waiting if check not in finished]
             if not finished:
                 break
         return waiting
 
-    def _run_together(self, checks: list[Check], deadline: float) -> list[Check]:
-        """Runs ``checks`` in one process until it ends or one of them must be stopped; returns
-        those with a finding.
+    def _run_together(
+        self, checks: list[Check], begin_until: float, deadline: float
+    ) -> list[Check]:
+        """Runs ``checks`` in one process until it ends, or one of them must be stopped, or no more
+        may begin; returns those with a finding.
         """
         for check in checks:
             self.record.path(check).unlink(missing_ok=True)
         log = self.record.folder / "logs" / f"{checks[0].step}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
         self._start([check.key for check in checks], deadline, log)
-        begun, finished = time.time(), []
-        limit_s = START_S
+        begun, finished, start_s = time.time(), [], START_S
         for check in checks:
-            limit_s += check.limit_s
-            why = self._wait(check, begun + limit_s, deadline)
-            if why is None:
-                self.show(self.record.read(check))
-                finished.append(check)
-                begun, limit_s = time.time(), 0
-                continue
-            self.stop()
-            if why != NO_TIME:
-                self.record.write(
-                    check,
-                    "STOPPED",
-                    f"{why}; see {log.relative_to(self.record.folder)}",
-                    {},
-                    time.time() - begun,
-                )
-                self.show(self.record.read(check))
-                finished.append(check)
-            break
+            if begun >= begin_until:
+                break
+            why = self._wait(check, begun + start_s + check.limit_s, deadline)
+            if why == NO_TIME:
+                break
+            if why is not None:
+                self.stop()
+                text = f"{why}; see {log.relative_to(self.record.folder)}"
+                self.record.write(check, "STOPPED", text, {}, time.time() - begun)
+            self.show(self.record.read(check))
+            finished.append(check)
+            if why is not None:
+                break
+            begun, start_s = time.time(), 0
         self.stop()
         return finished
 
@@ -138,15 +134,18 @@ class Supervisor:
 
 
 def run_by_worth(supervisor: Supervisor, checks: list[Check], minutes: float) -> list[Check]:
-    """The core of every step first, each within its share of the time; then all others. Returns
-    those without a finding.
+    """The core of every step first, each within its share of the time; then all others.
+
+    Returns those without a finding.
     """
-    begin = time.time()
-    deadline, waiting, share = begin + 60 * minutes, [], 0.0
-    for step in dict.fromkeys(check.step for check in checks):
-        # What a step alone is asked for may take all the time.
-        share = 1.0 if len({check.step for check in checks}) == 1 else share + CORE_SHARE[step]
+    deadline, waiting = time.time() + 60 * minutes, []
+    shares = CORE_SHARE[supervisor.record.about["device"]]
+    steps = list(dict.fromkeys(check.step for check in checks))
+    for number, step in enumerate(steps):
+        # What an earlier step took beyond its share is missing to all later ones alike.
+        now, left = time.time(), sum(shares[each] for each in steps[number:])
+        until = now + (deadline - now) * shares[step] / left
         core = [check for check in checks if check.step == step and check.core]
-        waiting += supervisor.run(core, begin + 60 * minutes * share)
+        waiting += supervisor.run(core, until, deadline)
     others = [check for check in checks if check in waiting or not check.core]
-    return supervisor.run(others, deadline)
+    return supervisor.run(others, deadline, deadline)

@@ -55,7 +55,7 @@ def measure_side(
         "size": size,
         "device": context.device.type,
     }
-    job["seconds"] = 0.5 if context.small else 3.0
+    job["seconds"] = 0.2 if context.small else 3.0
     command = [sys.executable, "-m", "scripts.check_gpu.side", json.dumps(job), str(output)]
     ended = subprocess.run(
         command, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds
