@@ -1,5 +1,4 @@
-"""Does this GPU work with the project, and how fast is it? One command: laws first, then speeds;
-see docs/gpu.md.
+"""Does this GPU work with the project, and how fast is it? Laws first, then speeds.
 
 Needs no network. Each finding is printed and written at once to FOLDER/checks and FOLDER/gpu.json;
 an interrupted run goes on where it stopped when the same command is given again.
@@ -14,7 +13,7 @@ from pathlib import Path
 import torch
 
 from scripts.check_gpu import catalogue, hardware
-from scripts.check_gpu.plan import STEPS
+from scripts.check_gpu.plan import STEPS, Check
 from scripts.check_gpu.record import GOOD, Record, line, table
 from scripts.check_gpu.supervisor import Supervisor, run_by_worth
 from utils.arguments import clear_errors, new_parser, rate
@@ -108,41 +107,35 @@ def main(args) -> int:
     }
     supervisor, start = Supervisor(record, show, roots), time.time()
     left, interrupted = [], False
+    waiting = [check for check in checks if check not in kept]
     try:
-        left = run_by_worth(
-            supervisor, [check for check in checks if check not in kept], args.minutes
-        )
+        left = run_by_worth(supervisor, waiting, args.minutes)
     except KeyboardInterrupt:
         interrupted = True
     finally:
         supervisor.stop()
 
-    entries = record.summarise(catalogue.select(None))
-    shown = [
-        entry
-        for entry in entries
-        if any((entry["step"], entry["name"]) == (c.step, c.name) for c in checks)
-    ]
+    shown = [entry for entry in map(record.read, checks) if entry is not None]
+    record.summarise(catalogue.select(None))
+    print("\n" + table(shown), f"\n{time.time() - start:.0f} s.")
     print(
-        "\n" + table(shown),
-        f"\n{time.time() - start:.0f} s.",
-        f"All figures are in {folder / 'gpu.json'}, what the checks printed in {folder / 'logs'}.",
+        f"All figures are in {folder / 'gpu.json'}, what the checks printed in {folder / 'logs'}."
     )
+    return conclude(shown, left, interrupted)
+
+
+def conclude(shown: list[dict], left: list[Check], interrupted: bool) -> int:
+    """Says what is missing and what is not good; returns the exit status."""
     if left:
-        print(
-            f"Not begun or not finished in {args.minutes:g} minutes:",
-            ", ".join(check.key for check in left),
-        )
+        print("Not begun or not finished in time:", ", ".join(check.key for check in left))
         print("The same command goes on with them.")
     if interrupted:
         print("Interrupted. What is done is kept; the same command goes on.")
         return 130
     bad = [f"{entry['step']}/{entry['name']}" for entry in shown if entry["status"] not in GOOD]
     if bad:
-        print(
-            f"{len(bad)} checks are not good: {', '.join(bad)}.",
-            'See docs/gpu.md, "When a check fails".',
-        )
+        print(f"{len(bad)} checks are not good: {', '.join(bad)}.")
+        print('See docs/gpu.md, "When a check fails".')
     return int(bool(bad))
 
 

@@ -12,9 +12,7 @@ def find(key: str) -> Check:
 
 
 def select(only: str | None) -> list[Check]:
-    """All checks, or those of one step, or those whose "STEP/NAME" begins with ``only``. Raises
-    ValueError for none.
-    """
+    """All checks, one step's, or those whose "STEP/NAME" begins with ``only``; else ValueError."""
     chosen = [
         check
         for check in CHECKS

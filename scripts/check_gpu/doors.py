@@ -1,5 +1,6 @@
-"""The project's scripts run by their command lines, inside this process: no start-up time, and
-hooks of torch can be set.
+"""Runs the project's scripts by their command lines, inside this process.
+
+There is no start-up time, and hooks of torch can be set.
 
 Also what is common to the runs of all checks: generated streets, flags for short runs, and the
 comparison of checkpoints.
@@ -29,9 +30,7 @@ FRAMES = 12
 
 
 class Outcome(NamedTuple):
-    """How a script ended: exit status, and all that it printed; ``error`` is the message it ended
-    with.
-    """
+    """Exit status of a script, all that it printed, and the ``error`` that it ended with."""
 
     status: int
     output: str
@@ -76,9 +75,7 @@ def run_successfully(script: str, *arguments: object) -> str:
 
 
 def streets(context: Context, images: int = 8, size: tuple[int, int] | None = None) -> Path:
-    """A folder with generated streets, drawn once: gta5/ and cityscapes/ in the layouts of the real
-    data sets.
-    """
+    """A folder with generated streets, drawn once: gta5/ and cityscapes/."""
     height, width = size or ((96, 192) if context.small else (256, 512))
     folder = context.folder / f"streets-{images}-{height}x{width}"
     counts = (
@@ -109,80 +106,52 @@ METHOD_FLAGS = {
 }
 
 
+def flags(settings: dict[str, object]) -> list[str]:
+    """{"crop_size": (64, 128)} -> ["--crop-size", "64", "128"]."""
+    words = []
+    for name, value in settings.items():
+        values = value if isinstance(value, tuple) else (value,)
+        words += ["--" + name.replace("_", "-"), *map(str, values)]
+    return words
+
+
 def training_flags(
     context: Context, device: str | None = None, precision: str = "fp32"
 ) -> list[str]:
-    """Flags of train_da.py for a run of some steps on generated streets, without anything random
-    but the seed.
-    """
+    """Flags of train_da.py for a short run on generated streets; only the seed is random."""
     data = streets(context)
-    crop = ("64", "128") if context.small else ("128", "256")
-    flags = [
-        "--gta5",
-        data / "gta5",
-        "--cityscapes",
-        data / "cityscapes",
-        "--output",
-        context.folder / "runs",
-    ]
-    flags += [
-        "--backbone",
-        "resnet18",
-        "--backbone-weights",
-        "none",
-        "--lr",
-        "1e-2",
-        "--crop-size",
-        *crop,
-    ]
-    flags += [
-        "--batch-size",
-        "2" if context.small else "4",
-        "--schedule-steps",
-        "1000",
-        "--device",
-        device or context.device.type,
-    ]
-    flags += [
-        "--precision",
-        precision,
-        "--workers",
-        "0",
-        "--panel-every",
-        "0",
-        "--save-every",
-        "1000",
-        "--log-every",
-        "1000",
-    ]
-    return list(map(str, flags))
+    settings = {"gta5": data / "gta5", "cityscapes": data / "cityscapes"}
+    settings |= {"output": context.folder / "runs", "backbone": "resnet18"}
+    settings |= {"backbone_weights": "none", "lr": 1e-2, "schedule_steps": 1000}
+    settings |= {"crop_size": (64, 128) if context.small else (128, 256)}
+    settings |= {"batch_size": 2 if context.small else 4, "workers": 0, "precision": precision}
+    settings |= {"device": device or context.device.type}
+    settings |= {"panel_every": 0, "save_every": 1000, "log_every": 1000}
+    return flags(settings)
 
 
 def train(
     context: Context,
     name: str,
     steps: int,
-    *flags: str,
+    *more: str,
     device: str | None = None,
     precision: str = "fp32",
 ) -> Path:
-    """Runs train_da.py up to ``steps`` steps and returns its last.pt; a finished run of that name
-    is replaced.
+    """Runs train_da.py up to ``steps`` steps and returns its last.pt, replacing an older one.
 
-    With "--resume" among the flags the run goes on instead. Raises Broken where training fails.
+    With "--resume" in ``more`` the run goes on instead. Raises Broken where training fails.
     """
     checkpoint = context.folder / "runs" / name / "last.pt"
-    if "--resume" not in flags:
+    if "--resume" not in more:
         checkpoint.unlink(missing_ok=True)
     settings = training_flags(context, device, precision)
-    run_successfully("train_da.py", *settings, "--name", name, "--max-steps", str(steps), *flags)
+    run_successfully("train_da.py", *settings, "--name", name, "--max-steps", str(steps), *more)
     return checkpoint
 
 
 def trained_checkpoint(context: Context) -> Path:
-    """A light LAB-ADA network after some steps in float32, trained once for all checks that only
-    use a network.
-    """
+    """A light LAB-ADA network, trained for some steps in float32; one for all checks."""
     checkpoint = context.folder / "runs" / "trained" / "last.pt"
     if not checkpoint.exists():
         train(context, "trained", 4 if context.small else 40, *METHOD_FLAGS["light LAB"])
@@ -217,9 +186,7 @@ def tensors(value: object, name: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def differing_tensors(first: Path, second: Path) -> list[str]:
-    """The names of all tensors of two checkpoints that are not equal bit for bit: networks,
-    optimizers, scaler.
-    """
+    """Names of all tensors of two checkpoints that are not equal bit for bit."""
     a, b = (dict(tensors(read_checkpoint(path)["parts"])) for path in (first, second))
     return sorted(a.keys() ^ b.keys()) + [
         name for name in a.keys() & b.keys() if not torch.equal(a[name], b[name])

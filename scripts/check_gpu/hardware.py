@@ -28,9 +28,7 @@ CROWDED = 0.1
 
 
 def query_driver(what: str = "driver_version") -> str | None:
-    """A property of the first GPU as nvidia-smi tells it; None where there is no nvidia-smi or it
-    fails.
-    """
+    """A property of the first GPU as nvidia-smi tells it; None without nvidia-smi."""
     if shutil.which("nvidia-smi") is None:
         return None
     command = ["nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits"]
@@ -63,8 +61,9 @@ def why_no_cuda() -> str | None:
 
 
 def explain(torch_version: str, built_for: str | None, driver: str | None, reason: str = "") -> str:
-    """Why torch cannot use CUDA, and what to do. ``built_for``: the CUDA version of the torch
-    build, None for a CPU build.
+    """Why torch cannot use CUDA, and what to do.
+
+    ``built_for``: the CUDA version of the torch build, None for a CPU build.
 
     ``driver``: the version that nvidia-smi tells, None without one. ``reason``: what torch said
     about it.

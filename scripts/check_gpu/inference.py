@@ -1,6 +1,4 @@
-"""Inference speed: latency percentiles and frames a second, eager float32 of scripts/baselines.py
-beside ours.
-"""
+"""Inference speed: latency percentiles and frames a second, ours beside the baseline's."""
 
 import functools
 import itertools
@@ -42,9 +40,7 @@ class Logits(nn.Module):
 
 
 def latency_ms(run: Pass, device: torch.device, seconds: float) -> np.ndarray:
-    """The latency of each of many passes after a warm-up; on CUDA by events, without waiting in
-    between.
-    """
+    """Latency of each of many passes after a warm-up; on CUDA by events."""
     on_gpu = device.type == "cuda"
     for _ in range(10 if on_gpu else 1):
         run()
@@ -85,9 +81,7 @@ def captured(network: nn.Module, image: Tensor) -> Pass:
 
 
 def build(side: str, model: nn.Module, image: Tensor) -> Pass:
-    """A function that passes ``image`` (N, 3, H, W), float32, through ``model`` in the way that
-    ``side`` names.
-    """
+    """A function that passes ``image`` (N, 3, H, W) through ``model`` as ``side`` says."""
     device = image.device
     if side == BASELINE:
         baseline = baseline_network(model).eval().to(device)
@@ -132,9 +126,7 @@ def sides_of(context: Context, compiled: bool) -> list[str]:
 def speed(
     context: Context, backbone: str, size: tuple[int, int], batch: int, compiled: bool = False
 ) -> Finding:
-    """Latencies of every side for ``batch`` images of ``size`` (height, width); a side without
-    enough memory is left out.
-    """
+    """Latencies of every side for ``batch`` images of ``size`` (height, width)."""
     if context.small:
         size = (64, 128)
     sides, figures = sides_of(context, compiled), {}
@@ -171,9 +163,7 @@ def speed(
 
 
 def evaluation_speed(context: Context) -> Finding:
-    """eval.py's images a second at full size: the time of scoring a network three times, less that
-    of scoring it once.
-    """
+    """eval.py's images a second: the time of scoring three times, less that of scoring once."""
     checkpoint = trained_checkpoint(context)
     data = streets(context) if context.small else streets(context, FRAMES, CAMERA_SIZE)
     flags = [

@@ -1,6 +1,4 @@
-"""What the methods reach in equal time: each trained until its time is over, then scored on the
-target's val split.
-"""
+"""What the methods reach in equal time: each is trained, stopped and scored."""
 
 import contextlib
 import json
@@ -11,7 +9,14 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from scripts.check_gpu.doors import Outcome, require_success, run_script, run_successfully, streets
+from scripts.check_gpu.doors import (
+    Outcome,
+    flags,
+    require_success,
+    run_script,
+    run_successfully,
+    streets,
+)
 from scripts.check_gpu.plan import Broken, Check, Context, Finding
 
 ROWS = {
@@ -27,9 +32,7 @@ SCORING = 0.2
 
 @contextlib.contextmanager
 def stop_after(seconds: float) -> Iterator[None]:
-    """Sends this process SIGUSR1 after ``seconds``, again and again: our training scripts save and
-    end on it.
-    """
+    """Sends this process SIGUSR1 after ``seconds``, on which training scripts save and end."""
     over = threading.Event()
 
     def remind() -> None:
@@ -52,54 +55,21 @@ def stop_after(seconds: float) -> Iterator[None]:
 def train_row(
     context: Context, name: str, roots: tuple[Path, Path], seconds: float
 ) -> tuple[Path, float]:
-    """Trains one row for ``seconds``; returns its checkpoint and how long it took in s. Raises
-    Broken where training fails.
-    """
-    script, flags = ROWS[name]
+    """Trains one row for ``seconds``; returns its checkpoint and how long it took in s."""
+    script, own_flags = ROWS[name]
     folder = name.lower().replace(" ", "-")
     checkpoint = context.folder / "method" / folder / "last.pt"
     checkpoint.unlink(missing_ok=True)
-    crop = ("64", "128") if context.small else ("512", "1024")
-    settings = [
-        "--gta5",
-        roots[0],
-        "--cityscapes",
-        roots[1],
-        "--output",
-        context.folder / "method",
-        "--name",
-        folder,
-    ]
-    settings += [
-        "--backbone",
-        "resnet18",
-        "--backbone-weights",
-        "none",
-        "--lr",
-        "1e-2",
-        "--crop-size",
-        *crop,
-        "--batch-size",
-        4,
-    ]
-    settings += [
-        "--max-steps",
-        100_000,
-        "--schedule-steps",
-        250_000,
-        "--save-every",
-        100_000,
-        "--panel-every",
-        0,
-    ]
-    settings += [
-        "--device",
-        context.device.type,
-        *(["--workers", 0, "--precision", "fp32"] if context.small else []),
-    ]
+    settings = {"gta5": roots[0], "cityscapes": roots[1], "output": context.folder / "method"}
+    settings |= {"name": folder, "backbone": "resnet18", "backbone_weights": "none", "lr": 1e-2}
+    settings |= {"crop_size": (64, 128) if context.small else (512, 1024), "batch_size": 4}
+    settings |= {"max_steps": 100_000, "schedule_steps": 250_000, "save_every": 100_000}
+    settings |= {"panel_every": 0, "device": context.device.type}
+    if context.small:
+        settings |= {"workers": 0, "precision": "fp32"}
     start = time.perf_counter()
     with stop_after(seconds):
-        ended: Outcome = run_script(script, *flags, *settings)
+        ended: Outcome = run_script(script, *own_flags, *flags(settings))
     require_success(f"{name}: {script}", ended.status, ended.error or ended.output)
     if not checkpoint.exists():
         raise Broken(f"{name}: {script} was stopped and left no {checkpoint}")
@@ -107,9 +77,7 @@ def train_row(
 
 
 def rows(context: Context) -> Finding:
-    """mIoU of source-only, light LAB-ADA, strong and oracle after equal times, on the real data or
-    on generated streets.
-    """
+    """mIoU of four rows after equal times, on the real data or on generated streets."""
     real = context.gta5 is not None and context.cityscapes is not None
     data = (
         None
@@ -126,10 +94,9 @@ def rows(context: Context) -> Finding:
         checkpoints.append(checkpoint)
         figures[name] = {"seconds": taken}
     output = context.folder / "method.json"
-    flags = ["--cityscapes", roots[1], "--device", context.device.type, "--json", output]
-    run_successfully(
-        "eval.py", *checkpoints, *flags, *(["--workers", "0"] if context.small else [])
-    )
+    settings = {"cityscapes": roots[1], "device": context.device.type, "json": output}
+    settings |= {"workers": 0} if context.small else {}
+    run_successfully("eval.py", *checkpoints, *flags(settings))
     for name, row in zip(ROWS, json.loads(output.read_text())["rows"], strict=True):
         figures[name] |= {"miou_percent": 100 * row["miou"], "steps": row["step"]}
     texts = [

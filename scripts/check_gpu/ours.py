@@ -1,5 +1,4 @@
-"""Our methods behind one small door: a network, and one training step of a method on a synthetic
-batch.
+"""Our methods behind one small door: a training step of a method on a synthetic batch.
 
 Whatever this package needs of the methods' Python interface is in this file; the rest runs our
 scripts by their command lines. Sizes are (images, height, width).
@@ -43,9 +42,7 @@ class Setup(NamedTuple):
 
 
 class SyntheticBatch(NamedTuple):
-    """Noise on the CPU. ``source``, ``target``: (N, 3, H, W); ``label``, ``target_label``: (N, H,
-    W) uint8 trainIds.
-    """
+    """Noise on the CPU: images (N, 3, H, W) and uint8 trainIds (N, H, W) of both domains."""
 
     source: Tensor
     label: Tensor

@@ -1,6 +1,4 @@
-"""What a check is: a function that measures something or proves that a law holds, with a time
-limit.
-"""
+"""What a check is: a function that measures something or proves a law, with a time limit."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -41,9 +39,7 @@ class Context(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """The outcome of a check: ``text``, a line for the table, and ``figures`` for the JSON file,
-    with units in their names.
-    """
+    """Outcome of a check: ``text`` for the table, ``figures`` with units in their names."""
 
     text: str
     figures: dict = {}  # noqa: RUF012 (never written to)
@@ -58,8 +54,7 @@ class NotHere(Exception):
 
 
 class Check(NamedTuple):
-    """``run(context)`` returns a Finding, or raises Broken or NotHere; any other exception is a
-    failure, too.
+    """``run(context)`` returns a Finding, or raises Broken, NotHere, or whatever fails.
 
     ``core``: part of the shortest run. ``alone``: needs a fresh process. ``limit_s``: it is stopped
     after so many seconds.
@@ -84,9 +79,7 @@ def require_gpu(context: Context) -> None:
 
 
 def expect_at_most(value: float, limit: float, what: str) -> str:
-    """A text that states ``value`` and ``limit``; raises Broken with it where ``value`` is larger,
-    or NaN.
-    """
+    """A text with ``value`` and ``limit``; raises Broken where the value is larger, or NaN."""
     text = f"{what} {value:.1e}, at most {limit:.0e}"
     if not value <= limit:
         raise Broken(text)

@@ -1,6 +1,4 @@
-"""What was found: a JSON file for each check, written whole and at once, and gpu.json with all of
-them.
-"""
+"""What was found: a JSON file for each check, written at once, and gpu.json with all."""
 
 import hashlib
 import json
@@ -19,9 +17,7 @@ GOOD = ("passed", "measured", "not here")
 
 
 def source_digest() -> str:
-    """A digest of the project's code: a finding is kept as long as the code that gave it is the
-    same.
-    """
+    """A digest of the project's code: findings are kept while it is the same."""
     digest = hashlib.sha256()
     folders = [ROOT, *(ROOT / name for name in ("model", "dataset", "utils", "scripts"))]
     files = [
@@ -35,14 +31,14 @@ def source_digest() -> str:
 
 
 class Record:
-    """The findings in ``folder``: those of this run, and those of earlier runs with the same code
-    on the same hardware.
-    """
+    """Findings in ``folder``, of this run and of earlier ones with this code and hardware."""
 
-    def __init__(self, folder: Path, about: dict[str, Any]):
+    def __init__(self, folder: Path, about: dict[str, Any], source: str | None = None):
+        """``about``: the machine. ``source``: of the code, by default of what is there now."""
         self.folder, self.about = Path(folder), about
         same = ("device", "gpu", "driver", "torch", "memory_gb")
-        self.identity = {"source": source_digest()} | {name: about.get(name) for name in same}
+        self.identity = {"source": source or source_digest()}
+        self.identity |= {name: about.get(name) for name in same}
         (self.folder / "checks").mkdir(parents=True, exist_ok=True)
 
     def path(self, check: Check) -> Path:

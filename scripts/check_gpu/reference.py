@@ -1,6 +1,4 @@
-"""The reference implementation (scripts/baselines.py) with our weights, and gradients as vectors to
-compare.
-"""
+"""The reference implementation (scripts/baselines.py) with our weights; gradient vectors."""
 
 import torch
 from torch import Tensor, nn
@@ -46,8 +44,7 @@ def baseline_discriminator(discriminator: nn.Module) -> nn.Module:
 
 
 def gradient_of(network: nn.Module, like: nn.Module | None = None) -> Tensor:
-    """All gradients of ``network`` as one float64 vector on the CPU, in the order of its own
-    parameter names.
+    """All gradients of ``network`` as one float64 vector on the CPU.
 
     With ``like``, one of our networks, ``network`` is the reference implementation and the order is
     that of ``like``.

@@ -1,5 +1,4 @@
-"""Training speed and memory of one side, in a process of its own: ours, or the reference
-implementation.
+"""Training speed and memory of one side, ours or the baseline's, in its own process.
 
 python -m scripts.check_gpu.side '{"side": "ours bf16", ...}' OUTPUT.json
 """
@@ -49,9 +48,7 @@ def scaled_backward(scaler: torch.amp.GradScaler) -> Iterator[None]:
 
 
 def baseline_step(setup: ours.Setup) -> Callable[[], object]:
-    """One iteration of the reference implementation as it stands; for fp16 wrapped in autocast and
-    a GradScaler from outside.
-    """
+    """One iteration of the reference implementation; fp16 is wrapped around it from outside."""
     torch.manual_seed(0)
     model = baselines.BaselineBiSeNet(ours.NUM_CLASSES, setup.backbone).to(setup.device).train()
     light = setup.method == "light"
@@ -94,9 +91,7 @@ def our_step(setup: ours.Setup) -> Callable[[], object]:
 
 
 def measure(step: Callable[[], object], device: torch.device, seconds: float) -> dict[str, float]:
-    """Iterations a second over about ``seconds``, in WINDOWS windows; the device is waited for at
-    their ends alone.
-    """
+    """Iterations a second over about ``seconds``; the device is waited for between windows."""
     wait = torch.cuda.synchronize if device.type == "cuda" else lambda: None
 
     def timed(iterations: int) -> float:

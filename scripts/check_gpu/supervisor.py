@@ -1,6 +1,4 @@
-"""Runs checks in processes of their own, with a time limit for each: a crash or a hang costs one
-finding.
-"""
+"""Runs checks in processes of their own: a crash or a hang costs one finding."""
 
 import contextlib
 import json
@@ -17,9 +15,7 @@ from scripts.check_gpu.plan import CORE_SHARE, Check
 from scripts.check_gpu.record import Record
 
 START_S = 30
-"""What a process may take to start, beside the limit of its first check: torch is slow to import
-from a cold disk.
-"""
+"""What a process may take to start, beside the limit of its first check."""
 LEAST_S = 3
 """With less time left no check is begun."""
 NO_TIME = "no time left"
@@ -62,9 +58,7 @@ class Supervisor:
     def _run_together(
         self, checks: list[Check], begin_until: float, deadline: float
     ) -> list[Check]:
-        """Runs ``checks`` in one process until it ends, or one of them must be stopped, or no more
-        may begin; returns those with a finding.
-        """
+        """Runs ``checks`` in one process until it ends, one must be stopped, or none may begin."""
         for check in checks:
             self.record.path(check).unlink(missing_ok=True)
         log = self.record.folder / "logs" / f"{checks[0].step}.log"
@@ -94,6 +88,9 @@ class Supervisor:
         content = {
             "folder": str(self.record.folder),
             "about": self.record.about,
+            "source": self.record.identity[
+                "source"
+            ],  # a file that changes meanwhile changes nothing
             "catalogue": self.catalogue,
             "checks": keys,
             "deadline": deadline,
@@ -106,8 +103,7 @@ class Supervisor:
             )
 
     def _wait(self, check: Check, limit: float, deadline: float) -> str | None:
-        """Waits for the finding of ``check``, until its own ``limit`` and the ``deadline`` of all
-        (of time.time()).
+        """Waits for the finding of ``check`` until ``limit`` or ``deadline`` (of time.time()).
 
         Returns None when the finding is there, else why there is none.
         """

@@ -1,6 +1,4 @@
-"""Training speed and memory: ours beside scripts/baselines.py, the data loader, and where the time
-of a step goes.
-"""
+"""Training speed and memory beside the baseline's, the data loader, and a profile."""
 
 import functools
 import json
@@ -18,6 +16,7 @@ from scripts.check_gpu.doors import (
     GAME_SIZE,
     METHOD_FLAGS,
     ROOT,
+    flags,
     require_success,
     streets,
 )
@@ -68,8 +67,7 @@ def measure_side(
 def compare_sides(
     context: Context, backbone: str, method: str, with_fp32: bool = False, turns: int = 1
 ) -> Finding:
-    """Iterations a second and peak memory of every side, which take turns; of several turns the
-    fastest counts.
+    """Speed and peak memory of every side, in turns; of several turns the fastest counts.
 
     Where one side runs out of memory, all are measured with a smaller size.
     """
@@ -142,66 +140,41 @@ def prepare_frames(context: Context, roots: tuple[Path, Path]) -> tuple[Path, Pa
 
 
 def loader_waits(context: Context, prepared: bool) -> Finding:
-    """Light LAB-ADA on frames of full size: the fraction of a step that waits for data, by the
-    number of workers.
-    """
+    """The fraction of a step that waits for data, on frames of full size, by workers."""
     gta5, cityscapes = draw_frames(context)
     if prepared:
         gta5, cityscapes = prepare_frames(context, (gta5, cityscapes))
-    counts = (1,) if context.small else sorted({2, 4, 8, min(16, available_cores())})
-    steps, every = ("4", "2") if context.small else ("60", "20")
-    crop = ("64", "128") if context.small else ("512", "1024")
-    figures = {}
-    for workers in counts:
-        name = f"loader-{workers}"
-        folder = context.folder / "runs" / name
-        for old in [*folder.glob("events.*"), folder / "last.pt"]:
-            old.unlink(missing_ok=True)
-        command = [
-            sys.executable,
-            "train_da.py",
-            "--gta5",
-            gta5,
-            "--cityscapes",
-            cityscapes,
-            "--output",
-            folder.parent,
-        ]
-        command += [
-            "--name",
-            name,
-            "--backbone",
-            "resnet18",
-            "--backbone-weights",
-            "none",
-            "--crop-size",
-            *crop,
-        ]
-        command += [
-            "--max-steps",
-            steps,
-            "--log-every",
-            every,
-            "--panel-every",
-            "0",
-            "--workers",
-            workers,
-        ]
-        command += ["--device", context.device.type, *METHOD_FLAGS["light LAB"]]
-        ended = subprocess.run(
-            list(map(str, command)),
-            cwd=ROOT,
-            capture_output=True,
-            text=True,
-            timeout=context.seconds,
-        )
-        require_success(f"train_da.py with {workers} workers", ended.returncode, ended.stderr)
-        figures[str(workers)] = read_times(folder)
+    settings = {"gta5": gta5, "cityscapes": cityscapes, "backbone": "resnet18"}
+    settings |= {"backbone_weights": "none", "panel_every": 0, "device": context.device.type}
+    if context.small:
+        counts = (1,)
+        settings |= {"crop_size": (64, 128), "max_steps": 4, "log_every": 2}
+    else:
+        counts = sorted({2, 4, 8, min(16, available_cores())})
+        settings |= {"crop_size": (512, 1024), "max_steps": 60, "log_every": 20}
+    figures = {str(workers): time_with_workers(context, workers, settings) for workers in counts}
     texts = [
         f"{workers} workers wait {100 * found['waiting_fraction']:.0f} %"
         for workers, found in figures.items()
     ]
     return Finding(", ".join(texts), {"prepared": prepared, "by_workers": figures})
+
+
+def time_with_workers(context: Context, workers: int, settings: dict) -> dict[str, float]:
+    """The times of a step of light LAB-ADA, trained by train_da.py in a process of its own."""
+    folder = context.folder / "runs" / f"loader-{workers}"
+    for old in [*folder.glob("events.*"), folder / "last.pt"]:
+        old.unlink(missing_ok=True)
+    settings = settings | {"output": folder.parent, "name": folder.name, "workers": workers}
+    ended = subprocess.run(
+        [sys.executable, "train_da.py", *flags(settings), *METHOD_FLAGS["light LAB"]],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=context.seconds,
+    )
+    require_success(f"train_da.py with {workers} workers", ended.returncode, ended.stderr)
+    return read_times(folder)
 
 
 def read_times(run: Path) -> dict[str, float]:

@@ -1,5 +1,4 @@
-"""A process that runs some checks one after the other and writes each finding at once; the command
-starts and watches it.
+"""A process that runs some checks in turn and writes each finding at once.
 
 python -m scripts.check_gpu.worker JOB.json
 """
@@ -51,7 +50,7 @@ def reset() -> None:
 
 
 def main(job: dict) -> None:
-    record = Record(Path(job["folder"]), job["about"])
+    record = Record(Path(job["folder"]), job["about"], job["source"])
     catalogue = importlib.import_module(job["catalogue"])
     roots = [Path(job[name]) if job[name] else None for name in ("gta5", "cityscapes")]
     for key in job["checks"]:

@@ -1,6 +1,4 @@
-"""Laws that must hold on CUDA, each a plain function of a Context that returns a Finding or raises
-Broken.
-"""
+"""Laws that must hold on CUDA: functions that return a Finding or raise Broken."""
 
 from scripts.check_gpu.laws import gradients, numerics, pipeline, runs
 

@@ -1,5 +1,4 @@
-"""The gradient of every method on CUDA is the gradient on the CPU, and that of the reference
-implementation.
+"""Gradients on CUDA equal those on the CPU and those of the reference implementation.
 
 On a CPU, NCHW tensors are compared with channels_last ones.
 
@@ -29,18 +28,14 @@ SIZE = (4, 64, 64)
 FP32_TOLERANCE = 1e-4
 FP64_TOLERANCE = 1e-9
 BATCHES = 3
-"""Tried in turn in float32, until one holds: two equal values in a window of the max-pooling may be
-told apart differently.
-"""
+"""Tried in turn in float32 until one holds: max-pooling may decide a tie differently."""
 
 CPU = torch.device("cpu")
 
 
 @torch.no_grad()
 def keep_off_the_kinks(network: nn.Module) -> nn.Module:
-    """Sets the biases of ``network``, a BiSeNet or a discriminator, so that hardly any activation
-    is close to zero.
-    """
+    """Sets the biases of a BiSeNet or discriminator so that few activations are close to zero."""
     for name, module in network.named_modules():
         if isinstance(module, nn.BatchNorm2d) and "downsample" not in name and "arm" not in name:
             module.bias.fill_(3.0)
@@ -58,9 +53,7 @@ def keep_off_the_kinks(network: nn.Module) -> nn.Module:
 
 
 def prepared_step(setup: ours.Setup, seed: int, as_they_are: bool) -> ours.TrainingStep:
-    """A step on the batch of ``seed``, its networks as they are or kept off the kinks, the same on
-    every device.
-    """
+    """A step on the batch of ``seed``, with the same networks on every device."""
     model = ours.build_network(setup.backbone)
     if as_they_are:
         return ours.training_step(setup, model, seed)
@@ -82,9 +75,7 @@ def largest_error(here: ours.Setup, there: ours.Setup, seed: int, as_they_are: b
 
 
 def gradients_equal_the_cpus(context: Context, method: str) -> Finding:
-    """Whole gradients of ``method`` on the device and on the CPU agree in float32 to 1e-4 and in
-    float64 to 1e-9.
-    """
+    """Whole gradients on the device and the CPU agree: to 1e-4 in float32, 1e-9 in float64."""
     layout = torch.channels_last if context.on_gpu else torch.contiguous_format
     here, there = (
         ours.Setup(method, SIZE, context.device, memory_format=layout),
@@ -105,9 +96,7 @@ def gradients_equal_the_cpus(context: Context, method: str) -> Finding:
 
 
 def gradients_equal_the_baselines(context: Context) -> Finding:
-    """Light adversarial adaptation has the gradients of scripts/baselines.py on the same device, in
-    float32 to 1e-4.
-    """
+    """Light ADA has the gradients of scripts/baselines.py on the same device, to 1e-4."""
     error = float("inf")
     for seed in range(BATCHES):
         step = prepared_step(ours.Setup("light", SIZE, context.device), seed, as_they_are=False)
@@ -142,9 +131,7 @@ def gradients_equal_the_baselines(context: Context) -> Finding:
 
 
 def tf32_is_off_where_fp32_is_asked_for(context: Context) -> Finding:
-    """A convolution and a matrix product in float32, after our choice of precision, have the error
-    of float32, not of TF32.
-    """
+    """After our choice of precision, convolutions and products have the error of float32."""
     from utils.precision import choose_precision
 
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True

@@ -15,9 +15,7 @@ SMALL, LARGE = (2, 64, 64), (4, 128, 256)
 def stays_finite(
     context: Context, precision: str, methods: tuple[str, ...] = ("light", "self-training")
 ) -> Finding:
-    """After 100 steps (5 on a CPU) losses and weights of every method are finite, and no more than
-    20 steps were skipped.
-    """
+    """Losses and weights are finite after 100 steps (5 on a CPU); at most 20 were skipped."""
     if precision == "fp16" and not context.on_gpu:
         raise NotHere("needs CUDA")
     if (

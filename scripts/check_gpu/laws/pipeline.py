@@ -1,6 +1,4 @@
-"""What is done with a trained network: scored, used, exported, recalibrated; and several GPUs. By
-the scripts' command lines.
-"""
+"""What is done with a trained network: scored, used, exported, recalibrated; several GPUs."""
 
 import copy
 import json
@@ -32,15 +30,11 @@ from scripts.check_gpu.reference import baseline_network, gradient_of, relative_
 from utils.checkpoint import read_checkpoint
 
 PIXELS_TOLERANCE = 1e-4
-"""Fraction of the pixels with another class: those whose two best classes are a rounding error
-apart.
-"""
+"""Fraction of the pixels with another class: two classes may be a rounding error apart."""
 
 
 def evaluation_equals_the_cpus(context: Context) -> Finding:
-    """eval.py's confusion matrix in float32 is that of the CPU (on a CPU: of scripts/baselines.py)
-    up to 1e-4 of the pixels.
-    """
+    """eval.py's confusion matrix in float32 is the CPU's (on a CPU: the baseline's) to 1e-4."""
     checkpoint, data = trained_checkpoint(context), streets(context)
     found = torch.tensor(_scores(context, checkpoint, context.device.type)["matrix"])
     if context.on_gpu:
@@ -77,9 +71,7 @@ def _scores(context: Context, checkpoint: Path, device: str) -> dict:
 
 
 def _baseline_matrix(checkpoint: Path, root: Path) -> torch.Tensor:
-    """The confusion matrix of the reference implementation with the checkpoint's weights, on the
-    CPU in float32.
-    """
+    """Confusion matrix of the reference implementation with the checkpoint's weights."""
     content = read_checkpoint(checkpoint)
     model = ours.build_network(content["architecture"]["backbone"])
     model.load_state_dict(content["parts"]["model"])
@@ -122,9 +114,7 @@ def _moved(found: list[np.ndarray], expected: list[np.ndarray]) -> float:
 
 
 def prediction_and_export_agree(context: Context) -> Finding:
-    """scripts.predict on the device, and a program of torch.export there, give the class maps of
-    the checkpoint on the CPU.
-    """
+    """scripts.predict, and an exported program, give the class maps of the CPU."""
     checkpoint, device = trained_checkpoint(context), context.device.type
     expected = _class_maps(context, checkpoint, "cpu", "cpu")
     predicted = _moved(_class_maps(context, checkpoint, device, device), expected)
@@ -138,9 +128,7 @@ def prediction_and_export_agree(context: Context) -> Finding:
 
 
 def recalibration_agrees(context: Context) -> Finding:
-    """scripts.recalibrate on the device writes a checkpoint with the statistics that the CPU finds,
-    to 1e-4.
-    """
+    """scripts.recalibrate on the device finds the statistics that the CPU finds, to 1e-4."""
     require_gpu(context)
     checkpoint, written = trained_checkpoint(context), []
     for device in ("cpu", context.device.type):
@@ -200,9 +188,7 @@ def pseudo_labels_agree(context: Context) -> Finding:
 
 
 def prepares_beside_training(context: Context) -> Finding:
-    """scripts.prepare works while train_da.py trains, and training on what it wrote gives finite
-    weights.
-    """
+    """scripts.prepare works while train_da.py trains, and its data trains a finite network."""
     data, prepared = streets(context), context.folder / "prepared"
     shutil.rmtree(prepared, ignore_errors=True)
     command = [

@@ -1,6 +1,4 @@
-"""Whole training runs: repeated, resumed, moved between devices, compiled, synchronised. All by
-train_da.py's command line.
-"""
+"""Whole training runs by train_da.py: repeated, resumed, moved, compiled, out of memory."""
 
 import contextlib
 import functools
@@ -23,9 +21,7 @@ from scripts.check_gpu.plan import Broken, Check, Context, Finding, expect_at_mo
 from utils.checkpoint import read_checkpoint
 
 REPEAT_TOLERANCE = 1e-2
-"""Relative difference of the weights of two runs of 4 steps without deterministic algorithms: sums
-of another order.
-"""
+"""Relative difference of the weights after some steps: sums are taken in another order."""
 
 
 def repeats(context: Context, method: str) -> Finding:
@@ -52,9 +48,7 @@ def resumes(context: Context, method: str) -> Finding:
 
 
 def moves_between_devices(context: Context) -> Finding:
-    """A run on CUDA continues on the CPU, and the reverse, with weights close to those of a run
-    that stayed.
-    """
+    """A run on CUDA continues on the CPU, and the reverse, close to a run that stayed."""
     require_gpu(context)
     flags, largest = METHOD_FLAGS["light LAB"], 0.0
     stayed = train(context, "stayed", 3, *flags, device="cpu")
@@ -92,9 +86,7 @@ def refuse_synchronisation(first: int, last: int) -> Iterator[dict]:
 
 
 def never_waits(context: Context, precision: str, method: str) -> Finding:
-    """Between two logged steps no call of ours waits for the GPU, with the data loader's pinned
-    batches.
-    """
+    """Between two logged steps no call of ours waits for the GPU; batches are pinned."""
     require_gpu(context)
     with refuse_synchronisation(2, 6) as seen:
         try:
@@ -112,9 +104,7 @@ def never_waits(context: Context, precision: str, method: str) -> Finding:
 
 
 def pinned_equals_blocking(context: Context) -> Finding:
-    """Training on pinned batches, copied without blocking, equals training on batches copied with
-    blocking, bit for bit.
-    """
+    """Pinned batches copied without blocking train as blocking copies do, bit for bit."""
     require_gpu(context)
     flags, move = METHOD_FLAGS["light LAB"], torch.Tensor.to
 
@@ -143,9 +133,7 @@ def compiles(context: Context) -> Finding:
 
 
 def out_of_memory_keeps_the_run(context: Context) -> Finding:
-    """Out of memory after step 2: an error that names batch, crop, precision and --accumulate, no
-    traceback, step 2 saved.
-    """
+    """Out of memory after step 2: a message with the remedy, no traceback, step 2 saved."""
     require_gpu(context)
     flags = METHOD_FLAGS["light LAB"]
     count = 0
