@@ -38,7 +38,6 @@ class Setup(NamedTuple):
     backbone: str = "resnet18"
     memory_format: torch.memory_format = torch.channels_last
     dtype: torch.dtype = torch.float32
-    compiled: bool = False
 
 
 class SyntheticBatch(NamedTuple):
@@ -105,8 +104,6 @@ def training_step(
         "optimizer": torch.optim.SGD(model.parameters(), 5e-4, momentum=0.9, weight_decay=5e-4),
         **method.optimizers,
     }
-    if setup.compiled:
-        model.low_resolution = torch.compile(model.low_resolution)
     valid_pixels = int((source.host_label != 255).sum())
 
     def gradients() -> dict[str, Tensor]:
