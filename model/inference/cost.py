@@ -2,10 +2,10 @@
 
 import copy
 import math
+import warnings
 from typing import Any
 
 import torch
-from ptflops import get_model_complexity_info
 from torch import nn
 
 from model.bisenet import BiSeNet
@@ -24,7 +24,14 @@ def ptflops_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> float
     """MACs of one forward pass, counted by ptflops (as in Table II).
 
     ``input_shape``: (channels, height, width), batch size 1. Leaves the network in evaluation mode.
+    NaN, with a warning, where ptflops is not installed.
     """
+    try:
+        from ptflops import get_model_complexity_info
+    except ModuleNotFoundError:
+        message = "ptflops is not installed: MACs are not counted. Install it: pip install ptflops"
+        warnings.warn(message, stacklevel=2)
+        return math.nan
     with torch.no_grad():
         macs, _ = get_model_complexity_info(
             network.eval(),

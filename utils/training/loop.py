@@ -22,7 +22,7 @@ from utils.training.checkpoint import TrainingState
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter, StepTimer, panel_interval
 from utils.training.optim import gradient_norm
-from utils.training.precision import configure_precision
+from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
 
@@ -174,7 +174,7 @@ class TrainingRun:
         folder.open_events(self.first_step)
         scored = ["val/miou"] if self.watching.validation is not None else []
         folder.log_hparams(settings, ["loss/segmentation", *scored])
-        computes = configure_precision(processes.device, settings["precision"])
+        computes = describe_precision(processes.device, settings["precision"])
         if processes.world_size > 1:
             computes += f", {processes.world_size} processes"
         counts = " and ".join(f"{len(domain)} {domain.domain}" for domain in self.data)

@@ -23,9 +23,13 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """ "auto" -> bf16 where the hardware computes in it, else fp16 on CUDA and fp32 on a CPU.
-    Raises ValueError for fp16 on a CPU.
+    """ "auto" -> bf16 on hardware that has it, else fp16 on CUDA and fp32 on a CPU.
+
+    Every script chooses its precision here. On CUDA this also turns TF32 off, so that fp32 is
+    float32: bf16 is there for speed. Raises ValueError for fp16 on a CPU.
     """
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     if name == "fp16" and device.type == "cpu":
         raise ValueError("--precision fp16 needs CUDA; on a CPU use bf16 or fp32.")
     if name != "auto":
@@ -64,11 +68,8 @@ def scaler_for(device: torch.device, precision: str) -> torch.amp.GradScaler:
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
-def configure_precision(device: torch.device, precision: str) -> str:
-    """What is computed where, in words. On CUDA it turns TF32 off, for fp32 to be float32: where
-    speed counts there is bf16.
-    """
+def describe_precision(device: torch.device, precision: str) -> str:
+    """Device and precision in words. TF32 is off since ``choose_precision``."""
     if device.type != "cuda":
         return f"{device}, {precision}"
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     return f"{device} ({torch.cuda.get_device_name(device)}), {precision}, TF32 off"

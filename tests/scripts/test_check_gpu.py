@@ -1,0 +1,214 @@
+"""The command scripts.check_gpu: what it runs, keeps and says. Without a GPU."""
+
+import ast
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from scripts.check_gpu import catalogue, hardware
+from scripts.check_gpu.plan import STEPS
+from scripts.check_gpu.record import Record, source_digest
+from scripts.check_gpu.supervisor import START_S, Supervisor, run_by_worth
+from tests.scripts import check_gpu_catalogue as endings
+
+ROOT = Path(__file__).parents[2]
+ABOUT = {"device": "cpu", "gpu": None, "torch": torch.__version__}
+NO_ROOTS = {"gta5": None, "cityscapes": None}
+QUICK = "laws/TF32"
+"""A check of less than a second."""
+QUICK_FILE = "checks/laws-tf32-off-in-fp32.json"
+OPTIONAL = ("ptflops", "pytest", "onnx", "onnxruntime", "onnxscript", "matplotlib")
+
+
+def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
+    """Runs a command in the repository to its end, on one thread."""
+    variables = os.environ | {"OMP_NUM_THREADS": "1"} | environment
+    return subprocess.run(
+        list(map(str, command)),
+        cwd=ROOT,
+        env=variables,
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+
+
+def check_gpu(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """Runs scripts.check_gpu on the CPU."""
+    return run(sys.executable, "-m", "scripts.check_gpu", folder, "--device", "cpu", *arguments)
+
+
+@pytest.mark.slow
+def test_every_step_runs_in_two_minutes(tmp_path):
+    """--device cpu --minutes 2 runs checks of every step, and nothing fails.
+
+    On a machine that does other work the same command goes on, twice at most.
+    """
+    for _ in range(3):
+        start = time.monotonic()
+        ended = check_gpu(tmp_path, "--minutes", "2")
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+        assert time.monotonic() - start < 180
+        found = json.loads((tmp_path / "gpu.json").read_text())["checks"]
+        if {check["step"] for check in found} == set(STEPS):
+            break
+    assert {check["step"] for check in found} == set(STEPS)
+    assert {check["status"] for check in found} <= {"passed", "measured", "not here"}
+
+
+def test_a_second_run_keeps_what_is_there(tmp_path):
+    """A good finding is kept, and repeated with --again."""
+    assert check_gpu(tmp_path, "--only", QUICK).returncode == 0
+    first = json.loads((tmp_path / QUICK_FILE).read_text())
+    assert "1 of 1 checks have a good finding" in check_gpu(tmp_path, "--only", QUICK).stdout
+    assert json.loads((tmp_path / QUICK_FILE).read_text()) == first
+    assert check_gpu(tmp_path, "--only", QUICK, "--again").returncode == 0
+    assert json.loads((tmp_path / QUICK_FILE).read_text())["written"] > first["written"]
+
+
+def test_gpu_json_names_machine_versions_and_code(tmp_path):
+    """gpu.json holds the hardware, the versions, the git revision and every figure."""
+    check_gpu(tmp_path, "--only", QUICK)
+    written = json.loads((tmp_path / "gpu.json").read_text())
+    assert {"git", "torch", "cpu", "gpu", "versions", "platform"} <= written["machine"].keys()
+    assert written["identity"]["source"] == source_digest()
+    assert written["checks"][0]["figures"]["relative_error"] < 1e-5
+
+
+def test_other_code_or_hardware_is_measured_anew(tmp_path):
+    """A finding counts only with the same code and hardware."""
+    check = endings.find("laws/good")
+    Record(tmp_path, ABOUT).write(check, "passed", "fine", {}, 1.0)
+    assert Record(tmp_path, ABOUT).kept(check)
+    assert not Record(tmp_path, ABOUT | {"gpu": "another"}).kept(check)
+
+
+def test_a_crash_or_a_hang_costs_one_finding(tmp_path, monkeypatch):
+    """Broken, failing, killed and hanging checks leave a finding each, and the others run."""
+    monkeypatch.setattr("scripts.check_gpu.supervisor.START_S", 15)
+    seen = {}
+
+    def note(entry: dict) -> None:
+        seen[entry["name"]] = entry
+
+    watch = Supervisor(Record(tmp_path, ABOUT), note, NO_ROOTS, endings.__name__)
+    deadline = time.time() + 200
+    assert watch.run(list(endings.CHECKS), deadline, deadline) == []
+    assert {name: entry["status"] for name, entry in seen.items()} == {
+        "broken": "FAILED",
+        "not here": "not here",
+        "mistaken": "FAILED",
+        "killed": "STOPPED",
+        "good": "passed",
+        "alone": "passed",
+        "hangs": "STOPPED",
+    }
+    assert "found 2, expected 1" in seen["broken"]["text"]
+    assert "KeyError" in seen["mistaken"]["text"]
+    assert "SIGKILL" in seen["killed"]["text"]
+    assert "limit" in seen["hangs"]["text"]
+    assert not list((tmp_path / "checks").glob("*writing*"))
+
+
+def test_no_time_leaves_checks_for_the_next_run(tmp_path):
+    """A check that the end of the time stops has no finding."""
+    record = Record(tmp_path, ABOUT)
+    watch = Supervisor(record, lambda _entry: None, NO_ROOTS, endings.__name__)
+    hangs = endings.find("laws/hangs")._replace(limit_s=600)
+    assert run_by_worth(watch, [hangs], minutes=8 / 60) == [hangs]
+    assert record.read(hangs) is None
+
+
+def test_an_interrupted_run_keeps_what_is_done(tmp_path):
+    """SIGTERM ends the command with its table, and the findings so far stay."""
+    call = [sys.executable, "-m", "scripts.check_gpu", tmp_path, "--device", "cpu"]
+    running = subprocess.Popen(
+        [*map(str, call), "--only", "laws"], cwd=ROOT, stdout=subprocess.PIPE, text=True
+    )
+    end = time.monotonic() + 2 * START_S
+    while not (tmp_path / QUICK_FILE).exists() and time.monotonic() < end:
+        time.sleep(0.1)
+    running.send_signal(signal.SIGTERM)
+    said = running.communicate(timeout=60)[0]
+    assert running.returncode == 130
+    assert "goes on" in said
+    checks = json.loads((tmp_path / "gpu.json").read_text())["checks"]
+    assert checks[0]["name"] == "TF32 off in fp32"
+
+
+def test_a_missing_gpu_is_explained():
+    """Without CUDA the command says what is wrong, how to mend it, and offers --device cpu."""
+    cpu_build = hardware.explain("2.6.0+cpu", None, "550.54")
+    no_driver = hardware.explain("2.6.0", "12.4", None)
+    too_old = hardware.explain("2.6.0", "12.4", "450.80", "The NVIDIA driver is too old")
+    another = hardware.explain("2.6.0", "12.4", "550.54", "out of memory")
+    assert "pip install torch" in cpu_build
+    assert "Install NVIDIA's driver" in no_driver
+    assert "driver 450.80 is too old" in too_old
+    assert "out of memory" in another
+    assert all("--device cpu" in text for text in (cpu_build, no_driver, too_old, another))
+
+
+def test_memory_in_use_by_others_is_shown():
+    """The headline says how much memory others use, and warns of much."""
+    about = {"device": "cuda", "gpu": "A", "driver": "1", "cuda": "12", "torch": "2"}
+    about |= {"memory_gb": 80.0}
+    crowded = hardware.headline(about | {"memory_free_at_start_gb": 40.0})
+    assert "In use at the start: 40.0 GB" in crowded
+    assert "WARNING" in crowded
+    assert "WARNING" not in hardware.headline(about | {"memory_free_at_start_gb": 79.5})
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
+def test_without_a_gpu_the_command_names_the_remedy(tmp_path):
+    """No traceback: an error that names the remedy."""
+    ended = run(sys.executable, "-m", "scripts.check_gpu", tmp_path)
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("error: ")
+    assert "--device cpu" in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_an_unknown_step_is_refused():
+    """--only names a step or the beginning of STEP/NAME; every check has a name of its own."""
+    with pytest.raises(ValueError, match="no such step"):
+        catalogue.select("speed")
+    assert {check.step for check in catalogue.select("laws")} == {"laws"}
+    assert len({check.key for check in catalogue.CHECKS}) == len(catalogue.CHECKS)
+
+
+def test_the_shell_script_names_what_it_tried(tmp_path):
+    """An interpreter without torch is no use, and is named."""
+    ended = run(ROOT / "scripts/check_gpu.sh", PYTHON=str(tmp_path / "no-python"))
+    assert ended.returncode == 1
+    assert "no-python" in ended.stderr
+
+
+def test_optional_packages_are_optional():
+    """The command, and the scripts that it runs, start without them."""
+    block = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL}));"
+    entries = "scripts.check_gpu.__main__, train, train_da, eval, scripts.predict, scripts.export"
+    ended = run(sys.executable, "-c", f"{block} import {entries}, scripts.prepare")
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_it_imports_no_other_script():
+    """The package imports itself, the reference implementation and the three folders."""
+    allowed = ("scripts.check_gpu", "scripts.baselines")
+    for path in (ROOT / "scripts/check_gpu").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.ImportFrom):
+                continue
+            names = [node.module]
+            if node.module == "scripts":
+                names = [f"scripts.{alias.name}" for alias in node.names]
+            first = names[0].split(".")[0]
+            if first in ("scripts", "train", "train_da", "eval", "tests"):
+                assert all(name.startswith(allowed) for name in names), path

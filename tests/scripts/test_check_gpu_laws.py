@@ -1,0 +1,115 @@
+"""The laws and measurements of scripts/check_gpu on a CPU: they hold, and they can fail."""
+
+import pytest
+import torch
+
+from scripts.check_gpu import ours, side
+from scripts.check_gpu.laws import gradients, numerics
+from scripts.check_gpu.plan import Broken, Context
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def context(tmp_path) -> Context:
+    return Context(CPU, tmp_path, small=True, seconds=60)
+
+
+def rounded_to_tf32(tensor: torch.Tensor) -> torch.Tensor:
+    """float32 values with the 10 bits of TF32's mantissa."""
+    bits = tensor.detach().contiguous().view(torch.int32)
+    return ((bits + 0x1000) & ~0x1FFF).view(torch.float32)
+
+
+class Tf32Convolution(torch.autograd.Function):
+    """A convolution without bias whose factors, also those of its gradients, are TF32."""
+
+    @staticmethod
+    def forward(ctx, x, weight, options):
+        ctx.save_for_backward(x, weight)
+        ctx.options = options
+        factors = map(rounded_to_tf32, (x, weight))
+        return torch.ops.aten.convolution(*factors, None, *options)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        factors = map(rounded_to_tf32, (gradient, *ctx.saved_tensors))
+        needed = (True, True, False)
+        found = torch.ops.aten.convolution_backward(*factors, None, *ctx.options, needed)
+        return found[0], found[1], None
+
+
+def test_the_gradient_law_notices_tf32(context, monkeypatch):
+    """With convolutions in TF32 on one side the law of gradients is broken."""
+    conv2d = torch.nn.functional.conv2d
+
+    def in_tf32(x, weight, bias, stride, padding, dilation, groups):
+        if x.dtype != torch.float32 or x.is_contiguous(memory_format=torch.channels_last):
+            return conv2d(x, weight, bias, stride, padding, dilation, groups)
+        options = (list(stride), list(padding), list(dilation), False, [0, 0], groups)
+        y = Tf32Convolution.apply(x, weight, options)
+        return y if bias is None else y + bias[:, None, None]
+
+    monkeypatch.setattr("torch.nn.functional.conv2d", in_tf32)
+    with pytest.raises(Broken, match="relative error in fp32"):
+        gradients.gradients_equal_the_cpus(context, "minent")
+
+
+@pytest.mark.parametrize("method", ours.METHODS)
+def test_gradients_do_not_depend_on_the_layout(context, method):
+    """The law of gradients holds on a CPU, NCHW beside channels_last."""
+    figures = gradients.gradients_equal_the_cpus(context, method).figures
+    assert 0 < figures["relative_error_fp32"] <= gradients.FP32_TOLERANCE
+    assert figures["relative_error_fp64"] <= gradients.FP64_TOLERANCE
+
+
+def test_gradients_equal_the_baselines(context):
+    """Light adversarial adaptation has the gradients of the reference implementation."""
+    figures = gradients.gradients_equal_the_baselines(context).figures
+    assert 0 < figures["relative_error_fp32"] <= gradients.FP32_TOLERANCE
+
+
+def test_the_overflow_law_can_fail(context, monkeypatch):
+    """A scaler that steps in spite of an overflow breaks the law."""
+    assert "alone" in numerics.overflow_skips_one_optimizer(context).text
+    unscaled = torch.amp.GradScaler._unscale_grads_
+
+    def notices_nothing(scaler, optimizer, *rest):
+        found = unscaled(scaler, optimizer, *rest)
+        return {device: torch.zeros_like(value) for device, value in found.items()}
+
+    monkeypatch.setattr(torch.amp.GradScaler, "_unscale_grads_", notices_nothing)
+    with pytest.raises(Broken, match="overflow in discriminator"):
+        numerics.overflow_skips_one_optimizer(context)
+
+
+def test_scaled_backward_scales_the_gradient():
+    """The reference implementation in fp16 sends back the scaled loss."""
+    scaler = torch.amp.GradScaler("cpu", init_scale=8.0)
+    weight = torch.ones(3, requires_grad=True)
+    with side.scaled_backward(scaler):
+        weight.sum().backward()
+    assert weight.grad.tolist() == [8.0] * 3
+    weight.sum().backward()
+    assert weight.grad.tolist() == [9.0] * 3
+
+
+@pytest.mark.parametrize("who", ["baseline fp32", "ours fp32"])
+def test_a_side_has_speed_and_memory(who):
+    """Each side of the training comparison measures itself."""
+    job = {"side": who, "method": "light", "size": (2, 64, 64), "device": "cpu"}
+    found = side.main(job | {"backbone": "resnet18", "seconds": 0.1})
+    assert found["iterations_per_second"] > 0
+    assert found["peak_memory_mb"] > 10
+
+
+@pytest.mark.parametrize("method", ours.METHODS)
+def test_a_step_moves_every_network(method):
+    """The door to our methods builds each of them, with finite losses."""
+    step = ours.training_step(ours.Setup(method, (2, 64, 64), CPU))
+    before = {name: numerics.weights(network) for name, network in step.networks.items()}
+    losses = step.gradients()
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    step.update()
+    for name, network in step.networks.items():
+        assert not torch.equal(before[name], numerics.weights(network)), name
