@@ -233,7 +233,7 @@ def write_labels(
     if not missing:
         return 0
     thresholds = thresholds.to(labeller.device)
-    for name, prediction, bins in labeller(listing.take(missing), "labelling"):
+    for name, prediction, bins in labeller(listing.subset(missing), "labelling"):
         confident = (bins >= thresholds[prediction.long()]).cpu().numpy()  # (H, W)
         path = output / label_path(name, split)
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -31,6 +31,7 @@ def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument(
         "--gta5",
+        "--source",
         type=Path,
         metavar="ROOT",
         required=True,
@@ -38,6 +39,7 @@ def parse_arguments(argv: list[str] | None = None):
     )
     parser.add_argument(
         "--cityscapes",
+        "--target",
         type=Path,
         metavar="ROOT",
         required=True,

@@ -143,7 +143,7 @@ def choose_images(args) -> ImageList:
             f" images, {FEW_IMAGES} or more are of use."
         )
     order = ShuffledIndex(len(listing), args.seed, rng_stream=0)
-    return listing.take([order(position) for position in range(batches * args.batch_size)])
+    return listing.subset([order(position) for position in range(batches * args.batch_size)])
 
 
 def image_batches(

@@ -39,6 +39,7 @@ EXTERNAL_COMMANDS = {
     ("sbatch",): "a cluster's; the command that it wraps is parsed",
     ("./scripts/demo.sh",): "minutes; test_shell_scripts_have_valid_syntax",
     ("./scripts/test.sh",): "this suite",
+    ("./scripts/check_gpu.sh",): "minutes; tests/scripts/test_check_gpu.py",
 }
 """Commands of other programs: {their first words: what checks them instead}."""
 

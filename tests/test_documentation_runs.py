@@ -20,7 +20,7 @@ from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
 from tests.helpers.documentation import PAGES, ROOT, VARIABLES, code_blocks, run_in_bash
 from tests.helpers.networks import write_checkpoint
-from tests.scripts.test_convert import Published
+from tests.scripts.test_convert import ReferenceBiSeNet
 from tests.test_documentation import NOT_SHELL, is_external, split_command
 from utils.video import VideoWriter
 
@@ -51,6 +51,7 @@ PARSED_ONLY = {
     "scripts.draw_documentation": "needs a finished demo: tests/scripts/test_draw_documentation.py",
     "--camera": "needs a camera: tests/scripts/test_predict_camera.py uses a video instead",
     "scripts.benchmark": "takes minutes: tests/scripts/benchmark",
+    "scripts.check_gpu": "takes minutes: tests/scripts/test_check_gpu.py",
 }
 """Commands that are parsed (tests/test_documentation.py) but not run: {word: why}."""
 
@@ -86,7 +87,7 @@ def make_images(folder: Path) -> None:
 def make_external_weights(folder: Path) -> None:
     """Writes the checkpoints that scripts.convert reads in the pages."""
     torch.manual_seed(0)
-    state = {f"module.{name}": value for name, value in Published().state_dict().items()}
+    state = {f"module.{name}": value for name, value in ReferenceBiSeNet().state_dict().items()}
     torch.save({"model_state": state}, folder / "published.pth")
     resnet = torchvision.models.resnet18(weights=None)
     torch.save(resnet.state_dict(), folder / "resnet18_from_elsewhere.pth")

@@ -20,10 +20,10 @@ from scripts.check_gpu.doors import (
 from scripts.check_gpu.plan import Broken, Check, Context, Finding
 
 ROWS = {
-    "source-only": ("train.py", ("--train-on", "gta5")),
+    "source-only": ("train.py", ("--train-on", "source")),
     "light LAB-ADA": ("train_da.py", ("--discriminator", "light", "--lab")),
     "strong": ("train_da.py", ("--recipe", "strong")),
-    "oracle": ("train.py", ("--train-on", "cityscapes", "--validate-every", "0")),
+    "oracle": ("train.py", ("--train-on", "target", "--validate-every", "0")),
 }
 """Each with the same network, crop, batch and learning rate."""
 SCORING = 0.2
