@@ -10,11 +10,11 @@ from dataset.segmentation import Sample
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 6])
-def test_the_shares_of_the_processes_are_the_batches_of_one(world):
+def test_the_parts_of_all_processes_are_the_whole_batch(world):
     whole = list(StepBatches(6, range(2, 5)))
-    shares = [list(StepBatches(6, range(2, 5), (rank, world))) for rank in range(world)]
-    assert [sum(parts, []) for parts in zip(*shares, strict=True)] == whole  # noqa: RUF017
-    assert {len(part) for share in shares for part in share} == {6 // world}
+    parts_of_ranks = [list(StepBatches(6, range(2, 5), (rank, world))) for rank in range(world)]
+    assert [sum(parts, []) for parts in zip(*parts_of_ranks, strict=True)] == whole  # noqa: RUF017
+    assert {len(part) for one_rank in parts_of_ranks for part in one_rank} == {6 // world}
 
 
 def test_split_keeps_every_image_with_its_label():

@@ -1,6 +1,4 @@
-"""The quick way to decode a PNG takes what Pillow would give, and nothing that Pillow would
-refuse.
-"""
+"""The fast PNG decoder accepts only files that Pillow would decode to the same pixels."""
 
 import io
 import struct
@@ -19,15 +17,15 @@ def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(image: np.ndarray, extra: bytes = b"", stream: bytes | None = None) -> bytes:
-    """A PNG file made by hand, with ``extra`` chunks, or with another ``stream`` of pixels."""
+def png(image: np.ndarray, extra: bytes = b"", pixel_data: bytes | None = None) -> bytes:
+    """A PNG file made by hand, with ``extra`` chunks or other ``pixel_data``."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", image.shape[1], image.shape[0], 8, 2, 0, 0, 0))
     lines = zlib.compress(b"".join(b"\0" + line.tobytes() for line in image))
     return (
         SIGNATURE
         + header
         + extra
-        + chunk(b"IDAT", lines if stream is None else stream)
+        + chunk(b"IDAT", lines if pixel_data is None else pixel_data)
         + chunk(b"IEND", b"")
     )
 
@@ -103,8 +101,8 @@ def test_no_damage_is_read_as_an_image(image, tmp_path):
     ]
     lines = zlib.compress(image[:20].tobytes())
     sound_but_short = [
-        png(image, stream=lines),
-        png(image, stream=zlib.compress(image.tobytes())[:500]),
+        png(image, pixel_data=lines),
+        png(image, pixel_data=zlib.compress(image.tobytes())[:500]),
     ]
     for content in (*cuts[:-2], *flipped, *sound_but_short):
         path.write_bytes(content)
@@ -114,8 +112,8 @@ def test_no_damage_is_read_as_an_image(image, tmp_path):
 
 def test_a_big_stream_of_many_chunks(tmp_path, no_pillow):
     image = np.random.default_rng(1).integers(0, 256, (300, 400, 3)).astype(np.uint8)
-    stream = zlib.compress(b"".join(b"\0" + line.tobytes() for line in image))
-    pieces = [stream[start : start + 8192] for start in range(0, len(stream), 8192)]
+    pixel_data = zlib.compress(b"".join(b"\0" + line.tobytes() for line in image))
+    pieces = [pixel_data[start : start + 8192] for start in range(0, len(pixel_data), 8192)]
     content = io.BytesIO()
     content.write(SIGNATURE + chunk(b"IHDR", struct.pack(">IIBBBBB", 400, 300, 8, 2, 0, 0, 0)))
     for piece in pieces:

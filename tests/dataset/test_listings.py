@@ -50,7 +50,8 @@ def test_jpeg_images_are_found(gta5_root):
 
 
 @pytest.mark.parametrize("kind", ["palette", "indices", "colors", "colors with alpha"])
-def test_labels_are_read_from_indices_or_from_colors(tmp_path, kind):
+def test_labels_are_read_from_indices_or_colors(tmp_path, kind):
+    """Palette indices, plain indices and Cityscapes colors give the same labelIds."""
     _, label = scene(0, (40, 60))
     picture = {
         "palette": Image.fromarray(label, mode="P"),
@@ -84,7 +85,8 @@ def test_the_papers_lists_are_whole():
     assert {name: len(read_name_list(f"dataset/splits/{name}.txt")) for name in sizes} == sizes
 
 
-def test_model_selection_uses_two_cities_unseen_by_adaptation():
+def test_selection_images_are_cities_of_their_own():
+    """Images for model selection are two whole cities that adaptation never sees."""
     choosing, adapting = (
         set(read_name_list(f"dataset/splits/cityscapes_train_{use}.txt"))
         for use in ("select", "adapt")
@@ -108,15 +110,11 @@ def test_fingerprint_follows_names_not_places(cityscapes_root, tmp_path):
 
 
 class TestLabelsOfAnotherRoot:
-    """Pseudo-labels, of whatever tool: labelId PNGs in the tree of Cityscapes under a root of their
-    own.
-    """
+    """Pseudo-labels: labelId PNGs in the layout of Cityscapes, under a root of their own."""
 
     @pytest.fixture
     def other(self, cityscapes_root, tmp_path):
-        """Labels that differ from the ground truth: everything is road or sky, but for a corner
-        that is ignored.
-        """
+        """Labels that differ from the ground truth: all road or sky, but for an ignored corner."""
         root = tmp_path / "other"
         for number, name in enumerate(cityscapes(cityscapes_root, "train").names):
             label = np.full((64, 128), 7 if number % 2 else 23, np.uint8)

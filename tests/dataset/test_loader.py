@@ -1,6 +1,4 @@
-"""What the loaders promise to a training loop: batches in time, in order, without end, and errors
-that name the file.
-"""
+"""Laws of the loaders: batches in order, without end, and errors that name the file."""
 
 import subprocess
 import sys
@@ -61,7 +59,9 @@ def test_batches_are_uint8_and_contiguous(gta5_root):
         assert part.is_contiguous()
 
 
-def test_a_resumed_run_reads_what_an_uninterrupted_one_would(gta5_root, cityscapes_root):
+def test_a_resumed_run_reads_the_same_batches(gta5_root, cityscapes_root):
+    """Batches from step k equal those of an uninterrupted run, with any number of workers."""
+
     def batches(first: int, workers: int) -> list[torch.Tensor]:
         source, target = gta5(gta5_root), cityscapes(cityscapes_root, "train", labels=False)
         loader = training_loader(
@@ -112,7 +112,8 @@ def test_a_statistic_is_measured_once_for_all_workers(gta5_root, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_is_one_line_with_the_name_of_the_file(gta5_root, workers):
+def test_an_error_is_one_line_with_the_file_name(gta5_root, workers):
+    """An error in a worker reaches the user as one line that names the file."""
     path = gta5_root / "images/00003.png"
     path.write_bytes(path.read_bytes()[:400])
     program = f"""

@@ -26,7 +26,7 @@ def test_a_prepared_root_is_not_read_again(gta5_root, monkeypatch):
 
 
 def test_rare_classes_are_drawn_more_often():
-    """They come only from images that hold them."""
+    """Rare classes are drawn more often, and only from images that hold them."""
     order = RareClassIndex(PIXELS, seed=0, rng_stream=0, temperature=0.5)
     drawn = np.bincount([order(position) for position in range(4000)], minlength=4) / 4000
     share = PIXELS.sum(0) / PIXELS.sum()

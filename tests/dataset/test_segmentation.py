@@ -76,10 +76,8 @@ def test_seeds_and_streams_differ(gta5_root):
 
 
 def test_crops_of_one_class_are_drawn_anew(gta5_root):
-    listing, crop = (
-        gta5(gta5_root),
-        RandomScaleCropFlip((1.5,), (24, 32)),
-    )  # about the size of a block of these scenes
+    listing = gta5(gta5_root)
+    crop = RandomScaleCropFlip((1.5,), (24, 32))  # about the size of a block of these scenes
     usual, varied, hopeless = (
         SegmentationDataset(listing, crop, options=SampleOptions(max_class_ratio=limit))
         for limit in (1.0, 0.6, 0.01)
@@ -93,10 +91,9 @@ def test_crops_of_one_class_are_drawn_anew(gta5_root):
         name: [share(data[i % len(data)]) for i in range(len(data))]
         for name, data in (("usual", usual), ("varied", varied))
     }
-    assert np.mean([each >= 0.65 for each in shares["usual"]]) > 0.2
-    assert (
-        np.mean([each >= 0.65 for each in shares["varied"]]) < 0.05
-    )  # 0.6 of a sample of the pixels
+    assert np.mean([ratio >= 0.65 for ratio in shares["usual"]]) > 0.2
+    # The limit is 0.6, measured on a part of the pixels.
+    assert np.mean([ratio >= 0.65 for ratio in shares["varied"]]) < 0.05
     assert hopeless[0].label.shape == (24, 32)  # the tenth is taken
     kept = [i for i in range(len(usual)) if torch.equal(usual[i].label, varied[i].label)]
     assert kept

@@ -119,7 +119,8 @@ def test_other_labels_are_no_synthia(gta5_root, cityscapes_root):
     )
 
 
-def test_files_that_converters_leave_beside_labels_are_ignored(synthia_root):
+def test_files_of_converters_are_not_read(synthia_root):
+    """*_labelTrainIds.png beside the original labels are left out."""
     Image.fromarray(np.zeros((72, 136), np.uint8)).save(
         synthia_root / "GT/LABELS/0000000_labelTrainIds.png"
     )

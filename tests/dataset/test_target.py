@@ -1,6 +1,4 @@
-"""Any images as a target: what is found, what it is called, and what is said where there is nothing
-to be found.
-"""
+"""Target images from anywhere: which files are found, their names, and the errors."""
 
 import shutil
 from pathlib import Path

@@ -37,7 +37,8 @@ def data(size, seed=0):
 
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_region_equals_the_whole_resized_and_cropped(size, scale):
+def test_a_crop_equals_the_crop_of_the_resized_image(size, scale):
+    """Resizing only the needed source pixels equals resizing the whole image and cropping."""
     image, label = data(size)
     whole_image, whole_label = scaled_whole(image, label, scale)
     draw = RandomScaleCropFlip((scale,), (32, 40), flip=0.0).draw
@@ -54,7 +55,8 @@ def test_a_region_equals_the_whole_resized_and_cropped(size, scale):
 
 
 @pytest.mark.parametrize("scale", SCALES)
-def test_a_real_region_equals_the_whole_resized_and_cropped(real_data, scale):
+def test_a_crop_of_a_real_frame_equals_the_whole(real_data, scale):
+    """Resizing only the needed pixels of a real frame equals resizing all and cropping."""
     for root, image_path in (
         ("gta5", "images/08688.png"),
         ("cityscapes", "leftImg8bit/train/zurich/zurich_000066_000019_leftImg8bit.png"),
@@ -113,8 +115,8 @@ def test_a_flip_mirrors_image_and_label():
     )
 
 
-def test_an_image_smaller_than_the_crop_is_padded():
-    """The label is ignored in the padding."""
+def test_small_images_are_padded_and_ignored_there():
+    """An image smaller than the crop is padded; its label is 255 in the padding."""
     image, label = data((40, 50))
     window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).draw(
         np.random.default_rng(0), (40, 50)

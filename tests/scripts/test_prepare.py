@@ -191,7 +191,8 @@ def damaged(tmp_path) -> tuple[Path, Path, dict[str, str]]:
     return tmp_path / "damaged", tmp_path / "list.txt", expected
 
 
-def test_check_finds_all_damage_in_one_pass_and_writes_nothing(damaged, tmp_path):
+def test_check_finds_all_kinds_of_damage(damaged, tmp_path):
+    """All kinds of damage are found in one pass, each with a remedy; nothing is written."""
     root, names, expected = damaged
     before = sorted(tmp_path.rglob("*"))
     result = command("--gta5", root, "--list", names, "--check", "--workers", 2)

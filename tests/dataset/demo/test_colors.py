@@ -1,9 +1,8 @@
-"""How far color alone goes on the generated streets: nowhere near a network, within a look and
-from one look to the other.
+"""Color alone does not solve the generated streets, within a look or across looks.
 
-Three classifiers see one pixel at a time: the nearest of the classes' mean colors, the nearest of
-eight colors a class, and a table of 16x16x16 colors with the class that is most frequent in each.
-They are fitted on 60 streets of a look and scored on 20 that they have not seen.
+Three classifiers see one pixel at a time: the nearest of the mean colors of the classes, the
+nearest of eight colors per class, and a table of 16x16x16 colors with the most frequent class of
+each. They are fitted on 60 streets of a look and evaluated on 20 others.
 """
 
 import functools
@@ -41,9 +40,7 @@ def draw(folder, seed):
 
 @functools.cache
 def pixels(root, look, seen):
-    """The pixels that have a class in the streets of a look: colors (N, 3) uint8 and trainIds (N,)
-    uint8.
-    """
+    """Colors (N, 3) uint8 and trainIds (N,) uint8 of the labelled pixels of a look."""
     listing = (
         gta5(root / "gta5")
         if look == "game"
@@ -56,29 +53,24 @@ def pixels(root, look, seen):
 
 
 def nearest_colors(per_class, colors, train_ids):
-    """The class of the nearest of ``per_class`` colors that k-means finds in each class."""
-    centres = []
+    """Classifies by the nearest of ``per_class`` colors that k-means finds in each class."""
+    centers = []
     for train_id in range(NUM_CLASSES):
-        own = (
-            np.random.default_rng(0)
-            .permutation(colors[train_ids == train_id])[:20_000]
-            .astype(np.float32)
-        )
+        shuffled = np.random.default_rng(0).permutation(colors[train_ids == train_id])
+        samples = shuffled[:20_000].astype(np.float32)
         cv2.setRNGSeed(0)
-        centres.append(
-            cv2.kmeans(
-                own, per_class, None, (cv2.TERM_CRITERIA_MAX_ITER, 20, 0), 1, cv2.KMEANS_PP_CENTERS
-            )[2]
-        )
-    centres = np.concatenate(centres)  # (19 * per_class, 3)
+        stop = (cv2.TERM_CRITERIA_MAX_ITER, 20, 0)
+        centers.append(cv2.kmeans(samples, per_class, None, stop, 1, cv2.KMEANS_PP_CENTERS)[2])
+    centers = np.concatenate(centers)  # (19 * per_class, 3)
     return lambda some: (
-        ((centres**2).sum(1) - 2 * some.astype(np.float32) @ centres.T).argmin(1) // per_class
+        ((centers**2).sum(1) - 2 * some.astype(np.float32) @ centers.T).argmin(1) // per_class
     )
 
 
 def table(colors, train_ids):
-    """The most frequent class of the pixels in each of 16x16x16 cells of color; where there are
-    none, of all pixels.
+    """Classifies by the most frequent class in each of 16x16x16 cells of color.
+
+    An empty cell gets the most frequent class of all pixels.
     """
 
     def cell(some):
@@ -115,8 +107,9 @@ def result(root, name, fitted_on, scored_on, seen=False):
 
 @pytest.mark.parametrize("look", LOOKS)
 def test_no_class_is_a_color(root, look):
-    """Even fitted and scored on the same streets, the nearest mean color finds next to nothing but
-    the sky, as in real photographs.
+    """The nearest mean color recognizes almost nothing but the sky, as in real photographs.
+
+    Even when fitted and evaluated on the same streets.
     """
     found = result(root, "a color a class", look, look, seen=True)
     assert found.miou < 0.12
@@ -139,10 +132,10 @@ def test_color_tells_nothing_of_the_other_look(root, fitted_on, scored_on, name)
 
 @pytest.mark.slow
 def test_a_network_is_far_above_every_color_classifier(root, tmp_path):
-    """BiSeNet-18 from random weights, 200 steps on the camera's 60 streets, scored on the same 20
-    unseen streets as the classifiers.
+    """BiSeNet-18 from random weights is far better than every color classifier.
 
-    Measured once: 16.4 % mIoU.
+    200 steps on the 60 streets of the camera, evaluated on the same 20 unseen streets. Measured
+    once: 16.4 % mIoU.
     """
     words = (
         "--train-on",

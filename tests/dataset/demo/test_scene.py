@@ -1,4 +1,4 @@
-"""The generated streets."""
+"""Laws of the generated streets: seeds, sizes, labels, and the gap between the looks."""
 
 import numpy as np
 import pytest
@@ -115,8 +115,9 @@ def test_colors_change_from_street_to_street(streets, name):
 
 
 def test_the_gap_between_the_looks(streets):
-    """The game is brighter, more colorful and sharper, and shows more sky; the camera shows more
-    house and is greenish.
+    """The game is brighter, more colorful and sharper, with more sky; the camera is greenish.
+
+    The camera shows more buildings.
     """
     game, camera = streets["game"], streets["camera"]
 

@@ -1,6 +1,4 @@
-"""A prepared root is the raw one, read faster: the same names, the same samples, and nothing that
-is old or half.
-"""
+"""A prepared root gives the same names and samples as the raw one, and nothing stale."""
 
 import json
 import os
@@ -115,9 +113,10 @@ def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list
     return [part.clone() for batch in loader for part in (batch.image, batch.label, batch.index)]
 
 
-def test_raw_and_prepared_samples_agree_for_any_workers(
+def test_raw_and_prepared_roots_give_the_same_samples(
     gta5_root, cityscapes_root, cityscapes_prepared, tmp_path
 ):
+    """Samples with LAB are equal bit for bit, raw or prepared, with any number of workers."""
     target = cityscapes(cityscapes_prepared, "train", labels=False)
     expected = samples(gta5(gta5_root), cityscapes(cityscapes_root, "train", labels=False), 0)
     source = gta5(prepared(gta5_tree(gta5_root), "gta5", tmp_path / "p"))
@@ -129,8 +128,9 @@ def test_raw_and_prepared_samples_agree_for_any_workers(
 
 
 def test_the_same_samples_by_class(gta5_root, cityscapes_root, tmp_path):
-    """What looks at the labels of the source: its color statistics by class, and crops that hold
-    more than one.
+    """Samples that need the labels of the source are the same, raw or prepared.
+
+    These are class-balanced color statistics, and crops of more than one class.
     """
     target = cityscapes(cityscapes_root, "train", labels=False)
 

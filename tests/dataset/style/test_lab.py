@@ -26,14 +26,14 @@ def picture(seed: int, size=(60, 90)) -> np.ndarray:
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
 
 
-def test_equals_the_published_transfer_bit_for_bit():
+def test_equals_the_reference_transfer_bit_for_bit():
     for seed in range(20):
         source, target = picture(seed), picture(100 + seed, (40, 50))
         found = lab_transfer(source, lab_statistics(source), lab_statistics(target))
         assert np.array_equal(found, whole_image_lab(source, target))
 
 
-def test_equals_the_published_transfer_on_real_frames(real_data):
+def test_equals_the_reference_transfer_on_real_frames(real_data):
     sources = sorted((real_data / "frames/gta5/images").glob("*.png"))
     targets = sorted((real_data / "frames/cityscapes/leftImg8bit/train").rglob("*.png"))
     for source_path, target_path in zip(sources, targets, strict=False):
@@ -93,8 +93,8 @@ def test_a_flat_channel_becomes_the_targets_mean():
 def test_transfer_of_a_crop_is_the_crop_of_the_transfer():
     source, target = lab_statistics(picture(1)), lab_statistics(picture(2))
     whole = lab_transfer(picture(1), source, target)
-    for region in (np.s_[7:31, 13:59], np.s_[59:, 1:2], np.s_[:1, 33:]):
-        assert np.array_equal(lab_transfer(picture(1)[region], source, target), whole[region])
+    for crop in (np.s_[7:31, 13:59], np.s_[59:, 1:2], np.s_[:1, 33:]):
+        assert np.array_equal(lab_transfer(picture(1)[crop], source, target), whole[crop])
 
 
 def test_statistics_are_rounded_and_population():
@@ -121,8 +121,8 @@ def test_statistics_by_class_are_those_of_equal_areas():
     assert np.abs(found.mean - lab_statistics(image).mean).max() > 0.5
 
 
-def test_without_classes_class_statistics_are_the_images():
-    """An image without classes has its own statistics for every class."""
+def test_class_balanced_statistics_without_classes():
+    """Without labelled pixels, class-balanced statistics are the plain ones."""
     image = picture(4)
     for own, by_class in zip(
         lab_statistics(image),

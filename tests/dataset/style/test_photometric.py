@@ -25,15 +25,9 @@ def picture(seed: int, size=(60, 84)) -> np.ndarray:
     )
 
 
-def origin(image: np.ndarray, where=np.s_[:, :]) -> SourceRegion:
-    return SourceRegion(
-        0,
-        image,
-        tuple(
-            slice(*part.indices(length))
-            for part, length in zip(where, image.shape[:2], strict=True)
-        ),
-    )
+def origin(image: np.ndarray, slices=np.s_[:, :]) -> SourceRegion:
+    axes = zip(slices, image.shape[:2], strict=True)
+    return SourceRegion(0, image, tuple(slice(*part.indices(length)) for part, length in axes))
 
 
 def plain_fda(source: np.ndarray, target: np.ndarray, reach: int) -> np.ndarray:
@@ -148,7 +142,7 @@ def test_blur_smooths():
 
 def test_sometimes_is_as_often_as_asked():
     image, rng = picture(1, (4, 4)), np.random.default_rng(0)
-    step = RandomApply(lambda region, _origin, _rng: region * 0, 0.3)
+    step = RandomApply(lambda crop, _origin, _rng: crop * 0, 0.3)
     times = sum(not step(image, origin(image), rng).any() for _ in range(1000))
     assert 250 < times < 350
 
