@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model import training_step
+from model.uda import self_training
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import command, run, start, words
 from tests.helpers.forked import run_forked
@@ -63,6 +64,50 @@ def test_a_non_finite_loss_stops_the_run_and_is_never_saved(
     last = tmp_path / "run/last.pt"
     assert (read_checkpoint(last)["step"] if last.exists() else None) == last_good
     assert not (tmp_path / "run/best.pt").exists()
+
+
+FAILURES = {
+    "out of memory": (
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        r"Out of memory on cpu \(CUDA out of memory.*\) in a step of 2 \+ 2 images of 64x64 in fp32"
+        r"(.|\n)*--accumulate 2(.|\n)*All 3 whole steps are saved",
+    ),
+    "damaged image": (ValueError("x.png cannot be decoded."), "x.png cannot be decoded"),
+}
+
+
+@pytest.mark.parametrize("failure", FAILURES)
+@pytest.mark.parametrize("recipe", ["paper", "strong"])
+def test_an_error_in_a_step_loses_no_whole_step(
+    gta5_root, cityscapes_root, tmp_path, monkeypatch, failure, recipe
+):
+    """The last whole step is saved, and the continued run equals an uninterrupted one.
+
+    The error comes in the middle of step 4, after BatchNorm has seen its source images.
+    """
+    error, message = FAILURES[failure]
+    few_saves = ("--recipe", recipe, "--backbone", "resnet18", "--save-every", 100)
+    roots = (gta5_root, cityscapes_root)
+    straight = words("train_da", *roots, tmp_path / "straight", *few_saves, "--max-steps", 5)
+    start("train_da", *straight)
+    stopped = words("train_da", *roots, tmp_path / "stopped", *few_saves, "--max-steps", 5)
+    forward, calls = training_step.segmentation_loss, []
+
+    def fails_in_step_4(*arguments, **options):
+        calls.append(None)
+        if len(calls) == (4 if recipe == "paper" else 8):
+            raise error
+        return forward(*arguments, **options)
+
+    for module in (training_step, self_training):
+        monkeypatch.setattr(module, "segmentation_loss", fails_in_step_4)
+    with pytest.raises(ValueError, match=message):
+        start("train_da", *stopped)
+    monkeypatch.undo()
+    last = tmp_path / "stopped/run/last.pt"
+    assert read_checkpoint(last)["step"] == 3
+    start("train_da", *stopped, "--resume")
+    assert same_state(last, tmp_path / "straight/run/last.pt")
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -138,7 +183,7 @@ def test_twenty_kills_at_random_moments_change_nothing(gta5_root, cityscapes_roo
     assert straight.returncode == 0, straight.stderr
 
     last = tmp_path / "killed/run/last.pt"
-    writing = last.with_name("last.pt.writing")
+    writing = last.with_name(".last.pt.writing")
 
     def start() -> subprocess.Popen:
         resume = ["--resume"] if last.exists() else []

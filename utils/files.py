@@ -3,9 +3,10 @@
 import glob
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
@@ -33,16 +34,43 @@ def output_folder(folder: Path) -> Path:
     return folder
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes ``content`` atomically: ``path`` is complete, or unchanged. Raises OSError."""
-    path = Path(path)
+@contextmanager
+def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
+    """A file to write into: in the end ``path`` is complete, or unchanged if there was an error.
+
+    ``durable``: the file is on the disk before it gets its name, and survives a power cut.
+    """
     temporary = path.with_name(f".{path.name}{UNFINISHED}")
     try:
         with open(temporary, "wb") as file:
-            file.write(content)
+            yield file
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         os.replace(temporary, path)
-    except OSError as error:
+    except BaseException:
         remove_quietly(temporary)
+        raise
+    if durable:
+        _sync_folder(path.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Makes the renaming of a file in ``folder`` itself survive a power cut."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Writes ``content`` atomically: ``path`` is complete, or unchanged. Raises OSError."""
+    path = Path(path)
+    try:
+        with atomic_file(path) as file:
+            file.write(content)
+    except OSError as error:
         raise OSError(
             f"Could not write {path} ({error.strerror or error}). Make room there, or choose"
             " another place."

@@ -1,14 +1,15 @@
-"""Checkpoints: one file of plain values and tensors, written whole or not at all, read with
-``weights_only=True``.
+"""Checkpoints: one file of tensors and plain values, written atomically.
+
+It is read with ``weights_only=True``, so that a stranger's file cannot run code.
 """
 
-import os
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
+from utils.files import atomic_file
 from utils.options.renamed import RENAMED_KEYS, RENAMED_PARTS, new_settings
 from utils.training.meters import LossMeter, not_finite
 
@@ -25,8 +26,7 @@ class Stateful(Protocol):
 def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> None:
     """Writes the state of every part and the metadata (plain values) to ``path``.
 
-    The file appears under its name only when it is complete and on the disk; until then the
-    previous one stays. Raises OSError, the previous file intact, when it cannot be written.
+    Raises OSError, the previous file intact, if it cannot be written.
     """
     path = Path(path)
     content = {
@@ -34,30 +34,15 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
         "parts": {name: part.state_dict() for name, part in parts.items()},
         **metadata,
     }
-    temporary = path.with_name(path.name + ".writing")
     try:
-        with open(temporary, "wb") as file:
+        with atomic_file(path, durable=True) as file:
             torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
-        temporary.unlink(missing_ok=True)
         kept = f"The previous {path.name} is intact. " if path.exists() else ""
         raise OSError(
             f"Could not write {path} ({error}). {kept}Make room or choose another --output, then"
             " continue with --resume."
         ) from error
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the rename itself survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -101,9 +86,7 @@ def _upgraded(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def reason_of(error: Exception) -> str:
-    """Why torch could not load a file, in a line: its own text is made for terminals, long, or a
-    bare number.
-    """
+    """Reason why torch could not load a file, in one line: torch's own text is long."""
     text = str(error).split("\n")[0]
     if "Weights only load failed" in text:
         return "it is not, or not only, tensors and plain values"
@@ -133,13 +116,12 @@ def differences(
 
 
 class TrainingState:
-    """All that a run must remember to go on as if it had never stopped.
+    """Everything that a run needs to continue as if it had never stopped.
 
-    ``parts`` are the stateful objects, ``metadata`` plain values that describe the run: name,
-    architecture, input, settings, ...; order and augmentation of the data are functions of the seed
-    and the step, so the step is enough for them. Nothing is ever written from values that are not
-    finite: neither from losses that ``meter`` noted, nor from a part itself. All processes of a run
-    call ``save``; only one ``writes``.
+    ``parts``: the stateful objects. ``metadata``: plain values that describe the run: name,
+    architecture, input, settings, ... Order and augmentation of the data are functions of the seed
+    and the step, so the step is enough for them. Values that are not finite are never written,
+    neither losses that ``meter`` noted nor parts. All processes call ``save``; one ``writes``.
     """
 
     def __init__(
@@ -150,19 +132,12 @@ class TrainingState:
         meter: LossMeter,
         writes: bool = True,
     ):
-        self.parts, self.metadata, self.device, self.meter, self.writes = (
-            parts,
-            metadata,
-            device,
-            meter,
-            writes,
-        )
+        self.parts, self.metadata, self.device = parts, metadata, device
+        self.meter, self.writes = meter, writes
         self.step, self.best = 0, None
 
     def check(self, step: int) -> None:
-        """Raises FloatingPointError when a loss since the last look, or anything that a checkpoint
-        would hold, is not finite.
-        """
+        """Raises FloatingPointError for losses or parts that are not finite."""
         self.meter.check()
         # Processes may differ in BatchNorm statistics: what is broken in one of them stops all.
         here = not_finite({name: part.state_dict() for name, part in self.parts.items()})
@@ -192,17 +167,13 @@ class TrainingState:
             )
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
-        """Writes ``path`` when ``miou`` is the highest so far. The file says that it was chosen
-        with labels.
-        """
+        """Writes ``path`` if ``miou`` is the highest so far, marked as chosen with labels."""
         if self.best is None or miou > self.best["miou"]:
             self.best = {"miou": miou, "step": step}
             self.save(path, step, chosen_with_labels=True)
 
     def resume(self, path: Path, may_change: frozenset[str]) -> None:
-        """Puts every part back to the state it was saved in. Raises ValueError, listing them, for
-        changed settings that matter.
-        """
+        """Restores every part. Raises ValueError that lists changed settings that matter."""
         checkpoint = read_checkpoint(path)
         changed = differences(self.metadata["settings"], checkpoint["settings"], may_change)
         if changed:
