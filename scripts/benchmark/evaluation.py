@@ -82,7 +82,7 @@ def run(args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         root = args.cityscapes or draw_streets(Path(folder), args.images)
         listing = cityscapes(root, args.split)
-        listing = listing.subset(listing.names[: args.images], "--images")
+        listing = listing.select(listing.names[: args.images], "--images")
         sides = build_sides(model, normalize, listing, precision, device, args.workers)
         # A single turn in fp32 shows that its score is that of the baseline.
         once = ["fp32"] if precision != "fp32" else []
