@@ -13,4 +13,4 @@ if [ "${1:-}" = --all ]; then
     shift
 fi
 # One process a core and one thread a process: the networks of the tests are too small for more.
-OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto "${selection[@]}" "$@"
+OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto --dist loadgroup "${selection[@]}" "$@"

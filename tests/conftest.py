@@ -1,8 +1,8 @@
-"""Shared by all tests: small data sets in the official layouts, and the real frames where they
-are.
-"""
+"""Shared by all tests: small data sets in the official layouts; real frames if there are any."""
 
+import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from dataset.labels import LABEL_IDS
+from model.inference import cost
 
 torch.set_num_threads(1)  # the suite runs one process a core
 
@@ -23,11 +24,39 @@ def real_data() -> Path:
     return Path(os.environ["REAL_DATA"])
 
 
-def scene(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """A picture of 4 x 5 blocks, one class a block (one block is void), and its labelIds: quick to
-    make, possible to learn.
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share a module's fixture run in one process (``--dist loadgroup``): it is made
+    once.
+    """
+    for item in items:
+        fixtures = item._fixtureinfo.name2fixturedefs.values()
+        if any(definition.scope == "module" for found in fixtures for definition in found):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
 
-    Red and green tell the class; blue differs from seed to seed, so that color statistics do.
+
+@pytest.fixture(scope="session", autouse=True)
+def _macs_are_counted_once() -> Iterator[None]:
+    """ptflops computes a whole forward pass at 512x1024: once for each architecture is enough."""
+    count, known = cost.get_model_complexity_info, {}
+
+    @functools.wraps(count)
+    def count_once(network: torch.nn.Module, input_shape: tuple[int, int, int], **options):
+        key = repr(network), input_shape
+        if key not in known:
+            known[key] = count(network, input_shape, **options)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cost, "get_model_complexity_info", count_once)
+        yield
+
+
+def scene(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """An image (H, W, 3) uint8 of 4 x 5 blocks, a class in each, and its labelIds (H, W) uint8.
+
+    One block is void. Red and green depend on the class, blue on the seed: a network can learn the
+    classes, and color statistics differ between images.
     """
     rng = np.random.default_rng(seed)
     ids = np.array([*rng.permutation(LABEL_IDS), 0], np.uint8).reshape(4, 5)
@@ -42,6 +71,7 @@ def scene(seed: int, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_gta5(root: Path, count: int, size: tuple[int, int] = (72, 136)) -> Path:
+    """Scenes in the layout of GTA5, 00001.png to ``count``, labels as palette images."""
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
     for number in range(1, count + 1):
@@ -58,6 +88,7 @@ def write_gta5(root: Path, count: int, size: tuple[int, int] = (72, 136)) -> Pat
 def write_cityscapes(
     root: Path, counts: dict[str, int], size: tuple[int, int] = (64, 128), labels: bool = True
 ) -> Path:
+    """Scenes in the layout of Cityscapes: {split: number of images}, one city a split."""
     for split, count in counts.items():
         city = {"train": "aachen", "val": "lindau"}[split]
         for folder in (

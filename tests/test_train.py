@@ -116,9 +116,9 @@ def test_a_stop_between_changes_nothing_bit_for_bit(cityscapes_root, tmp_path, p
         precision,
     ]
     common += ["--validate-every", 2, "--workers", 1]
-    straight = run(tmp_path / "straight", *common, "--max-steps", 4)
+    straight = run(tmp_path / "straight", *common, "--max-steps", 3)
     run(tmp_path / "halted", *common, "--max-steps", 2)
-    halted = run(tmp_path / "halted", *common, "--max-steps", 4, "--resume", "--workers", 0)
+    halted = run(tmp_path / "halted", *common, "--max-steps", 3, "--resume", "--workers", 0)
     assert same_state(straight / "last.pt", halted / "last.pt")
     assert same_state(straight / "best.pt", halted / "best.pt")
 
@@ -209,9 +209,9 @@ def test_the_network_can_learn(tmp_path):
         "--lr",
         0.02,
         "--max-steps",
-        60,
+        50,
         "--validate-every",
-        60,
+        50,
         "--precision",
         "auto",
     )
