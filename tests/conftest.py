@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import ptflops
 import pytest
 import torch
 from PIL import Image
 
 from dataset.labels import LABEL_IDS
-from model.inference import cost
 
 torch.set_num_threads(1)  # the suite runs one process a core
 
@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _macs_are_counted_once() -> Iterator[None]:
     """ptflops computes a whole forward pass at 512x1024: once for each architecture is enough."""
-    count, known = cost.get_model_complexity_info, {}
+    count, known = ptflops.get_model_complexity_info, {}
 
     @functools.wraps(count)
     def count_once(network: torch.nn.Module, input_shape: tuple[int, int, int], **options):
@@ -48,7 +48,7 @@ def _macs_are_counted_once() -> Iterator[None]:
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cost, "get_model_complexity_info", count_once)
+        patch.setattr(ptflops, "get_model_complexity_info", count_once)
         yield
 
 
