@@ -163,3 +163,39 @@ class TestNothingIsWrittenFromWhatIsNotFinite:
         ):
             state.save(tmp_path / "last.pt", 2)
         assert read_checkpoint(tmp_path / "last.pt")["step"] == 1
+
+
+def test_a_checkpoint_of_format_1_is_read_in_the_words_of_today(tmp_path):
+    """Parts, keys and settings have their new names, and values that were renamed as well."""
+    old = {
+        "format": "bisenet-domain-adaptation 1",
+        "parts": {"model": {}, "teacher": {}, "confidence": {"sums": torch.ones(2)}},
+        "deployed": "teacher",
+        "cityscapes_images": ["a"],
+        "settings": {
+            "confidence_per": "class",
+            "target_images": ["x/*.png"],
+            "target": "1 images, abc",
+            "pixel_weights": "hard",
+            "domain_batches": "separate",
+            "lr": 0.1,
+        },
+        "step": 3,
+    }
+    torch.save(old, tmp_path / "last.pt")
+    content = read_checkpoint(tmp_path / "last.pt")
+    assert content.pop("parts").keys() == {"model", "teacher", "pseudo_label_weight"}
+    assert content == {
+        "format": "bisenet-domain-adaptation 2",
+        "inference_network": "teacher",
+        "seen_images": ["a"],
+        "settings": {
+            "pseudo_weighting": "class",
+            "target": ["x/*.png"],
+            "target_fingerprint": "1 images, abc",
+            "pixel_weights": "ohem",
+            "joint_batch_norm": False,
+            "lr": 0.1,
+        },
+        "step": 3,
+    }
