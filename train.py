@@ -219,6 +219,7 @@ def train(args: argparse.Namespace) -> None:
     normalize = INPUT_CONVENTIONS[args.input]
     torch.manual_seed(args.seed)
 
+    # Data: what is learned from, and perhaps labelled images to score.
     loading = Loading(args.workers, pin_memory=device.type == "cuda")
     data, style_target = build_data(args, loading, shard)
     validation = build_validation(args, loading, shard)

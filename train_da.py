@@ -235,11 +235,15 @@ def build_method(
     return method(model, from_arguments(method.Options, vars(args)), setting)
 
 
-def describe(args: argparse.Namespace, model, method, data, precision: str) -> dict:
-    """What checkpoints and records say about the run: plain values."""
-    source, target = data
-    described = args.discriminator if args.method == "adversarial" else args.method
-    name = f"{described}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
+def describe(
+    args: argparse.Namespace,
+    method: Method,
+    source: DomainBatches,
+    target: DomainBatches,
+    precision: str,
+) -> dict:
+    """Plain values that describe the run in its checkpoints and records."""
+    name = f"{method.short_name}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
     unused = other_method_settings(METHODS, args.method)
     settings = {key: value for key, value in vars(args).items() if key not in unused}
     settings |= {
@@ -250,16 +254,15 @@ def describe(args: argparse.Namespace, model, method, data, precision: str) -> d
             [args.batch_size, args.target_batch_size], args.accumulate, world_size(), args.bn
         ),
     }
-    inference_network = "model" if method.inference_network is model else "teacher"
     return {
         "script": "train_da",
         "name": args.name or name,
-        "architecture": model.architecture,
+        "architecture": method.model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
-        **({"discriminator": args.discriminator} if args.method == "adversarial" else {}),
-        "inference_network": inference_network,
+        "inference_network": method.inference_part,
         "settings": plain(settings),
         "seen_images": target.images.names,
+        **method.metadata(),
     }
 
 
@@ -269,10 +272,12 @@ def adapt(args: argparse.Namespace) -> None:
     normalize = INPUT_CONVENTIONS[args.input]
     torch.manual_seed(args.seed)
 
+    # Data: a labelled source, a target without labels, perhaps labelled images to score.
     loading = Loading(args.workers, pin_memory=device.type == "cuda")
     source_data, target_data = build_data(args, loading, shard)
     validation = build_validation(args, loading, shard)
 
+    # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init else None
     network_options = from_arguments(NetworkOptions, vars(args))
     model = build_network(network_options, NUM_CLASSES, device, initial, args.resume)
@@ -283,14 +288,15 @@ def adapt(args: argparse.Namespace) -> None:
     optimizers = {"optimizer": optimizer, **method.optimizers}
     state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer, **method.state()}
 
+    # What surrounds the steps: run folder, checkpoints, log, pictures, validation, stop signals.
     run = TrainingRun(
         from_arguments(RunOptions, vars(args)),
         compute.processes,
-        Trained(model, method.networks, optimizers, state, method.inference_network),
-        describe(args, model, method, (source_data, target_data), compute.precision),
+        Trained(model, method.networks, optimizers, state, state[method.inference_part]),
+        describe(args, method, source_data, target_data, compute.precision),
         partial(to_device, normalize=normalize, device=device),
         Watching(
-            Predictor(method.inference_network, normalize, device, compute.autocast),
+            Predictor(state[method.inference_part], normalize, device, compute.autocast),
             CLASS_NAMES,
             COLORS,
             method.warnings,

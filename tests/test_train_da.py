@@ -96,7 +96,6 @@ OTHER_METHODS = {
             "--method",
             "self-training",
             "--joint-batch-norm",
-            "joint",
             "--fda",
             "--pixel-weights",
             "ohem",

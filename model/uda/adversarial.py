@@ -6,7 +6,7 @@ The segmentation network learns to fool it on the target.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -226,6 +226,14 @@ class AdversarialAdaptation(Method):
         parameters = list(network.parameters())
         torch.autograd.backward(context.scaler.scale(loss), inputs=parameters)
         return source_score.detach(), loss.detach()
+
+    @property
+    def short_name(self) -> str:
+        return self.options.discriminator
+
+    def metadata(self) -> dict[str, Any]:
+        """The kind of the discriminator, whose cost eval.py states."""
+        return {"discriminator": self.options.discriminator}
 
     def warnings(self, step: int, values: dict[str, float]) -> list[str]:
         """Warnings of a discriminator at chance, or right on both domains, for a long time."""

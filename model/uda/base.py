@@ -75,11 +75,14 @@ class Method(ABC):
     """An adaptation method: its networks, its optimizers, and the gradients of one step.
 
     The training loop calls ``step`` for every micro-batch, steps all optimizers, and then calls
-    ``after_step``. Subclasses set ``name`` (of --method) and ``Options``.
+    ``after_step``. Subclasses set ``name`` (of --method) and ``Options``. ``inference_part``: the
+    part of a checkpoint with the network that is validated and used in the end, the trained model
+    unless a subclass says otherwise.
     """
 
     name: ClassVar[str]
     Options: ClassVar[type[MethodOptions]] = MethodOptions
+    inference_part: ClassVar[str] = "model"
 
     def __init__(self, model: nn.Module, options: MethodOptions, setting: MethodSetting):
         self.model, self.options, self.context = model, options, setting.context
@@ -98,14 +101,18 @@ class Method(ABC):
     def after_step(self, step: int) -> None:  # noqa: B027 (may stay empty)
         """Called after the optimizers of step number ``step``, counted from 0, have stepped."""
 
-    @property
-    def inference_network(self) -> nn.Module:
-        """The network that is validated and used in the end."""
-        return self.model
-
     def state(self) -> dict[str, Any]:
         """What a checkpoint holds of the method: {name: object with a state_dict}."""
         return self.networks | self.optimizers
+
+    @property
+    def short_name(self) -> str:
+        """Beginning of a run's default name."""
+        return self.name
+
+    def metadata(self) -> dict[str, Any]:
+        """Plain values about the method that tables need and settings do not tell."""
+        return {}
 
     def warnings(self, step: int, values: dict[str, float]) -> list[str]:
         """Warnings about the scalars that were logged after ``step`` steps."""

@@ -110,6 +110,7 @@ class SelfTraining(Method):
 
     name = "self-training"
     Options = SelfTrainingOptions
+    inference_part = "teacher"
 
     def __init__(self, model: nn.Module, options: SelfTrainingOptions, setting: MethodSetting):
         super().__init__(model, options, setting)
@@ -207,10 +208,6 @@ class SelfTraining(Method):
     def after_step(self, step: int) -> None:
         self.teacher.update(self.model, step)
         self.pseudo_label_weight.after_step()
-
-    @property
-    def inference_network(self) -> nn.Module:
-        return self.teacher.network
 
     def state(self) -> dict[str, Any]:
         state = super().state() | {"teacher": self.teacher.network}

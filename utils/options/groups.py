@@ -66,7 +66,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
+    parser.add_argument_group("data loading").add_argument(
         "--workers",
         type=non_negative_int,
         default=min(8, available_cores()),
