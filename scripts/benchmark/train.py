@@ -1,12 +1,10 @@
-"""One adversarial iteration, light discriminator, on synthetic batches: ours against the published
-manner (scripts/baselines.py).
+"""Speed and memory of an adversarial iteration, compared with the reference implementation.
 
-Every measurement has a process of its own, and the two sides take turns, so that a busy machine
-slows both. bf16 is left out, and its ratios are null, where the hardware would only emulate it,
-many times slower than fp32.
+The light discriminator, on synthetic batches; the reference is scripts/baselines.py. Every
+measurement has its own process, and the sides take turns, so that a busy machine slows all of them.
+bf16 is left out, and its ratios are null, on hardware that would only emulate it.
 """
 
-import json
 import multiprocessing
 import resource
 import statistics
@@ -21,6 +19,7 @@ from model.training_step import Batch, StepContext
 from model.uda.adversarial import AdversarialAdaptation, AdversarialOptions
 from model.uda.base import MethodSetting
 from scripts.baselines import BaselineBiSeNet, adversarial_iteration, baseline_discriminator
+from utils.files import write_json
 from utils.options.parser import positive_int
 from utils.report.tables import markdown_table
 from utils.training.environment import environment
@@ -39,7 +38,7 @@ def add_arguments(parser) -> None:
         nargs=2,
         metavar=("HEIGHT", "WIDTH"),
         default=(256, 512),
-        help="of the timed steps",
+        help="crop of the timed steps",
     )
     parser.add_argument(
         "--memory-size",
@@ -106,21 +105,17 @@ def new_sgd(model: torch.nn.Module) -> torch.optim.SGD:
 
 
 def sides_on(device: torch.device) -> tuple[str, ...]:
-    """What is compared: the published manner, ours in fp32, and ours in bf16 where the hardware
-    computes in it.
-    """
-    return (
-        ("baseline", "fp32", "bf16")
-        if choose_precision("auto", device) == "bf16"
-        else ("baseline", "fp32")
-    )
+    """The reference, ours in fp32, and ours in bf16 on hardware that has it."""
+    has_bf16 = choose_precision("auto", device) == "bf16"
+    return ("baseline", "fp32", "bf16") if has_bf16 else ("baseline", "fp32")
 
 
 def measure(
     side: str, backbone: str, batch_size: int, size: tuple[int, int], steps: int, device_name: str
 ) -> tuple[float, float]:
-    """(seconds of the fastest of ``steps`` iterations, MiB of peak memory beyond what the imports
-    took). Runs in a process of its own.
+    """Seconds of the fastest of ``steps`` iterations, and peak memory in MiB without the imports.
+
+    Runs in its own process.
     """
     device = choose_device(device_name)
     before = _resident_mib()
@@ -132,16 +127,14 @@ def measure(
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(time.perf_counter() - start)
-    peak = (
-        torch.cuda.max_memory_allocated() / 2**20
-        if device.type == "cuda"
-        else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024 - before
-    )
-    return min(seconds[1:]), peak
+    if device.type == "cuda":
+        return min(seconds[1:]), torch.cuda.max_memory_allocated() / 2**20
+    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return min(seconds[1:]), peak_mib - before
 
 
 def _resident_mib() -> float:
-    """Resident memory of this process now."""
+    """Resident memory of this process in MiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize() / 2**20
 
@@ -165,11 +158,9 @@ def run(args) -> None:
             print(f"round {number + 1}, {side}: {seconds[side][-1]:.2f} s an iteration", flush=True)
     memory = {side: in_own_process(side, args.memory_size, 1)[1] for side in sides}
 
-    time_of = {side: statistics.median(values) for side, values in seconds.items()}
-    faster, smaller = (
-        {side: figures["baseline"] / figures[side] for side in sides}
-        for figures in (time_of, memory)
-    )
+    medians = {side: statistics.median(values) for side, values in seconds.items()}
+    faster = {side: medians["baseline"] / medians[side] for side in sides}
+    smaller = {side: memory["baseline"] / memory[side] for side in sides}
     ratios = {
         "ratio_time_bf16": faster.get("bf16"),
         "ratio_time_fp32": faster["fp32"],
@@ -177,21 +168,14 @@ def run(args) -> None:
         "ratio_memory_fp32": smaller["fp32"],
     }
     rows = [
-        [side, f"{time_of[side]:.2f}", f"{faster[side]:.2f}", f"{memory[side]:.0f}"]
+        [side, f"{medians[side]:.2f}", f"{faster[side]:.2f}", f"{memory[side]:.0f}"]
         for side in sides
     ]
     height, width = args.memory_size
-    print(
-        markdown_table(
-            ["adversarial iteration", "s", "times faster", f"peak MiB at {height}x{width}"], rows
-        )
-    )
+    header = ["adversarial iteration", "s", "times faster", f"peak MiB at {height}x{width}"]
+    print(markdown_table(header, rows))
     if args.json:
-        figures = {
-            "seconds": seconds,
-            "peak_mib": memory,
-            "batch_size": args.batch_size,
-            "backbone": args.backbone,
-        }
-        figures |= {"crop_size": list(args.crop_size), "memory_size": list(args.memory_size)}
-        args.json.write_text(json.dumps(ratios | figures | environment(), indent=2) + "\n")
+        figures = {"seconds": seconds, "peak_mib": memory, "backbone": args.backbone}
+        figures |= {"batch_size": args.batch_size, "crop_size": list(args.crop_size)}
+        figures |= {"memory_size": list(args.memory_size)}
+        write_json(args.json, ratios | figures | environment())

@@ -1,10 +1,9 @@
-"""Several processes that train one network together, as torchrun starts them. Alone, every
-operation leaves its argument as it is.
+"""The processes that torchrun starts to train one network. With one, all operations do nothing.
 
-A step has two forward passes with different outputs, which DistributedDataParallel does not allow
-for. Gradients are therefore summed here, once, after all backward passes, in one flat buffer per
-network: every loss is divided by what the *whole* batch holds, so that the sum over the processes
-is the gradient of one process with the whole batch.
+A step has several forward passes with different outputs, which DistributedDataParallel does not
+support. So gradients are summed here, once, after all backward passes, in one flat buffer per
+network. Every loss is divided by what the *whole* batch holds: the sum over the processes is the
+gradient of one process with the whole batch.
 """
 
 import os
@@ -16,22 +15,19 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 TIMEOUT = timedelta(minutes=10)
-"""A process that waits longer than this for the others gives up: one of them hangs, or a node is
-gone.
-"""
+"""A process gives up after waiting this long: another one hangs, or a node is gone."""
 
 
 def world_size() -> int:
-    """How many processes torchrun started, over all nodes; 1 without it."""
+    """Number of processes that torchrun started, over all nodes; 1 without it."""
     return int(os.environ.get("WORLD_SIZE", 1))
 
 
 class ProcessGroup:
-    """All processes of a run, seen from one of them: ``rank`` of ``world``, computing on
-    ``device``. The first one writes.
+    """The processes of a run, seen from one of them: ``rank`` of ``world_size``, on ``device``.
 
-    Every method is called by all processes at the same place. Use ``with``, which leaves the group
-    at the end. Raises ValueError when there are more processes on this machine than GPUs.
+    All processes call every method at the same place. The first one writes. Use it as a context,
+    which leaves the group at the end. Raises ValueError when there are more processes on this machine than GPUs.
     """
 
     def __init__(self, device: torch.device):
@@ -42,11 +38,9 @@ class ProcessGroup:
         if device.type == "cuda":
             self.device = torch.device("cuda", _local_gpu())
             torch.cuda.set_device(self.device)
-        # Tensors of the host go through gloo also beside NCCL: a number that the host has is shared
-        # without waiting for the GPU.
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT
-        )
+        # CPU tensors use gloo beside NCCL, too: sharing a number never waits for the GPU.
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        dist.init_process_group(backend, timeout=TIMEOUT)
 
     @property
     def is_first(self) -> bool:
@@ -61,9 +55,7 @@ class ProcessGroup:
         return summed if isinstance(value, Tensor) else int(summed)
 
     def any(self, flag: bool) -> bool:
-        """Whether ``flag`` is set in any process: a signal may reach one of them a step before the
-        others.
-        """
+        """Whether ``flag`` is set in any process: a signal may reach one of them earlier."""
         return self.all_reduce_sum(int(flag)) > 0
 
     def gather(self, value: Any) -> list[Any]:
@@ -75,7 +67,7 @@ class ProcessGroup:
         return values
 
     def sum_gradients(self, *networks: nn.Module) -> None:
-        """Every gradient becomes its sum over the processes."""
+        """Replaces every gradient by its sum over the processes."""
         if self.world_size == 1:
             return
         for network in networks:

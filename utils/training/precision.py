@@ -1,4 +1,4 @@
-"""Device and arithmetic of a run, chosen once before the loop."""
+"""Device and precision of a run, chosen once before the loop."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" takes CUDA where there is one. Raises ValueError for "cuda" without CUDA."""
+    """The device of that name; "auto" is CUDA if there is a GPU. Raises ValueError for "cuda" without CUDA."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "--device cuda was asked for, but torch sees no CUDA device. Check nvidia-smi and that"
@@ -23,7 +23,7 @@ def choose_device(name: str) -> torch.device:
 
 
 def choose_precision(name: str, device: torch.device) -> str:
-    """ "auto" -> bf16 on hardware that has it, else fp16 on CUDA and fp32 on a CPU.
+    """The precision of that name; "auto": bf16 if the hardware has it, else fp16 or fp32 (CPU).
 
     Every script chooses its precision here. On CUDA this also turns TF32 off, so that fp32 is
     float32: bf16 is there for speed. Raises ValueError for fp16 on a CPU.
@@ -40,9 +40,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 
 
 def _cpu_has_bf16() -> bool:
-    """Whether the processor has bf16 instructions (AVX-512 BF16, AMX, Arm BF16). Where Linux does
-    not tell, the answer is no.
-    """
+    """Whether Linux reports bf16 instructions of the processor (AVX-512 BF16, AMX, Arm BF16)."""
     try:
         words = Path("/proc/cpuinfo").read_text().split()
     except OSError:
@@ -51,20 +49,14 @@ def _cpu_has_bf16() -> bool:
 
 
 def autocast_for(device: torch.device, precision: str) -> Callable[[], AbstractContextManager]:
-    """A function that opens autocast in ``precision``; for fp32 a disabled one."""
+    """Function that opens autocast in ``precision``; disabled for fp32."""
     enabled = precision != "fp32"
-    return functools.partial(
-        torch.autocast,
-        device.type,
-        dtype=PRECISIONS[precision] if enabled else None,
-        enabled=enabled,
-    )
+    dtype = PRECISIONS[precision] if enabled else None
+    return functools.partial(torch.autocast, device.type, dtype=dtype, enabled=enabled)
 
 
 def scaler_for(device: torch.device, precision: str) -> torch.amp.GradScaler:
-    """fp16 needs its gradients scaled; elsewhere the scaler is disabled and passes everything
-    through.
-    """
+    """The scaler that the gradients of fp16 need; disabled for other precisions."""
     return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
 
 
