@@ -27,7 +27,8 @@ class ProcessGroup:
     """The processes of a run, seen from one of them: ``rank`` of ``world_size``, on ``device``.
 
     All processes call every method at the same place. The first one writes. Use it as a context,
-    which leaves the group at the end. Raises ValueError when there are more processes on this machine than GPUs.
+    which leaves the group at the end. Raises ValueError when there are more processes on this
+    machine than GPUs.
     """
 
     def __init__(self, device: torch.device):

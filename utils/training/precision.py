@@ -11,7 +11,7 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto" is CUDA if there is a GPU. Raises ValueError for "cuda" without CUDA."""
+    """The device of that name; "auto": CUDA if there is a GPU. Raises ValueError without CUDA."""
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "--device cuda was asked for, but torch sees no CUDA device. Check nvidia-smi and that"
