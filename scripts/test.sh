@@ -13,4 +13,5 @@ if [ "${1:-}" = --all ]; then
     shift
 fi
 # One process a core and one thread a process: the networks of the tests are too small for more.
-OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto --dist loadgroup "${selection[@]}" "$@"
+# A file stays in one process, which makes its fixtures once.
+OMP_NUM_THREADS=1 exec "$python" -m pytest --numprocesses auto --dist loadfile "${selection[@]}" "$@"

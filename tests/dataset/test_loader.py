@@ -1,7 +1,5 @@
 """Laws of the loaders: batches in order, without end, and errors that name the file."""
 
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
 from dataset.transforms import RandomScaleCropFlip
+from tests.helpers.forked import run_forked
 
 REPOSITORY = Path(__file__).parents[2]
 CROP = RandomScaleCropFlip((0.5, 1.0), (32, 48))
@@ -112,7 +111,7 @@ def test_a_statistic_is_measured_once_for_all_workers(gta5_root, monkeypatch):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_an_error_is_one_line_with_the_file_name(gta5_root, workers):
+def test_an_error_is_one_line_with_the_file_name(gta5_root, tmp_path, workers):
     """An error in a worker reaches the user as one line that names the file."""
     path = gta5_root / "images/00003.png"
     path.write_bytes(path.read_bytes()[:400])
@@ -127,13 +126,8 @@ def test_an_error_is_one_line_with_the_file_name(gta5_root, workers):
             dataset = SegmentationDataset(gta5({str(gta5_root)!r}), crops)
             list(training_loader(dataset, 2, range(3), Loading({workers}, False)))
     """
-    result = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(program)],
-        cwd=REPOSITORY,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    (tmp_path / "program.py").write_text(textwrap.dedent(program))
+    result = run_forked(str(tmp_path / "program.py"))
     assert result.returncode == 1
     lines = [
         line

@@ -18,6 +18,7 @@ from dataset.image_io import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
 from scripts.prepare import main, parse_arguments
 from tests.conftest import scene, write_cityscapes, write_gta5
+from tests.helpers.forked import run_forked
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -27,10 +28,8 @@ def prepare(*arguments: object) -> None:
 
 
 def command(*arguments: object, **options) -> subprocess.CompletedProcess:
-    line = [sys.executable, "-m", "scripts.prepare", *map(str, arguments)]
-    return subprocess.run(
-        line, cwd=REPOSITORY, capture_output=True, text=True, timeout=100, check=False, **options
-    )
+    """The command in a process of its own, with the ``options`` of run_forked."""
+    return run_forked("scripts.prepare", *arguments, **options)
 
 
 def arrays(root: Path) -> dict[str, int]:

@@ -2,7 +2,6 @@
 
 import os
 import re
-import resource
 import shutil
 import subprocess
 import sys
@@ -65,11 +64,8 @@ def test_a_disk_that_fills_up(tmp_path, workers):
     # bytes a file may have: enough for the small images and the journal, not for the fourth
     limit = 100_000
 
-    def fill_up() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
     arguments = ("--gta5", root, "--output", tmp_path / "p", "--workers", workers)
-    result = command(*arguments, preexec_fn=fill_up)
+    result = command(*arguments, file_limit=limit)
     assert result.returncode == 1
     assert re.search(
         r"error: Could not write .*00004.npy: File too large.*free some", result.stderr

@@ -1,14 +1,13 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_INFO_TAG
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 
+from tests.helpers.forked import run_forked
 from utils.training.run_folder import HPARAM_COLUMNS, RunFolder
 from utils.training.signals import StopRequest
 
@@ -32,16 +31,15 @@ def test_a_run_that_never_saved_may_start_again(tmp_path):
 
 
 def test_two_processes_in_one_folder(tmp_path):
-    command = [
-        sys.executable,
-        "-c",
-        "from utils.training.run_folder import RunFolder;"
-        f"RunFolder({str(tmp_path / 'a')!r}, resume=False)",
-    ]
+    script = tmp_path / "open.py"
+    script.write_text(
+        "from utils.training.run_folder import RunFolder\n"
+        f"RunFolder({str(tmp_path / 'a')!r}, resume=False)\n"
+    )
     with RunFolder(tmp_path / "a", resume=False):
-        second = subprocess.run(command, capture_output=True, text=True)
+        second = run_forked(str(script))
     assert "Another process is working in" in second.stderr
-    assert subprocess.run(command, capture_output=True).returncode == 0
+    assert run_forked(str(script)).returncode == 0
 
 
 def test_the_record_tells_command_and_circumstances(tmp_path):
