@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import ptflops
 import pytest
 import torch
 from PIL import Image

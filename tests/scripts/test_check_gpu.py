@@ -16,6 +16,7 @@ from scripts.check_gpu import catalogue, hardware
 from scripts.check_gpu.plan import STEPS
 from scripts.check_gpu.record import Record, source_digest
 from scripts.check_gpu.supervisor import START_S, Supervisor, run_by_worth
+from tests.helpers.forked import ForkedScript, run_forked
 from tests.scripts import check_gpu_catalogue as endings
 
 ROOT = Path(__file__).parents[2]
@@ -42,7 +43,15 @@ def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
 
 def check_gpu(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
     """Runs scripts.check_gpu on the CPU."""
-    return run(sys.executable, "-m", "scripts.check_gpu", folder, "--device", "cpu", *arguments)
+    return run_forked("scripts.check_gpu", folder, "--device", "cpu", *arguments)
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory) -> Path:
+    """The folder of a run of one quick check."""
+    folder = tmp_path_factory.mktemp("checked")
+    assert check_gpu(folder, "--only", QUICK).returncode == 0
+    return folder
 
 
 @pytest.mark.slow
@@ -53,7 +62,8 @@ def test_every_step_runs_in_two_minutes(tmp_path):
     """
     for _ in range(3):
         start = time.monotonic()
-        ended = check_gpu(tmp_path, "--minutes", "2")
+        command = [sys.executable, "-m", "scripts.check_gpu", tmp_path, "--device", "cpu"]
+        ended = run(*command, "--minutes", "2")
         assert ended.returncode == 0, ended.stdout + ended.stderr
         assert time.monotonic() - start < 180
         found = json.loads((tmp_path / "gpu.json").read_text())["checks"]
@@ -63,20 +73,18 @@ def test_every_step_runs_in_two_minutes(tmp_path):
     assert {check["status"] for check in found} <= {"passed", "measured", "not here"}
 
 
-def test_a_second_run_keeps_what_is_there(tmp_path):
+def test_a_second_run_keeps_what_is_there(checked):
     """A good finding is kept, and repeated with --again."""
-    assert check_gpu(tmp_path, "--only", QUICK).returncode == 0
-    first = json.loads((tmp_path / QUICK_FILE).read_text())
-    assert "1 of 1 checks have a good finding" in check_gpu(tmp_path, "--only", QUICK).stdout
-    assert json.loads((tmp_path / QUICK_FILE).read_text()) == first
-    assert check_gpu(tmp_path, "--only", QUICK, "--again").returncode == 0
-    assert json.loads((tmp_path / QUICK_FILE).read_text())["written"] > first["written"]
+    first = json.loads((checked / QUICK_FILE).read_text())
+    assert "1 of 1 checks have a good finding" in check_gpu(checked, "--only", QUICK).stdout
+    assert json.loads((checked / QUICK_FILE).read_text()) == first
+    assert check_gpu(checked, "--only", QUICK, "--again").returncode == 0
+    assert json.loads((checked / QUICK_FILE).read_text())["written"] > first["written"]
 
 
-def test_gpu_json_names_machine_versions_and_code(tmp_path):
+def test_gpu_json_names_machine_versions_and_code(checked):
     """gpu.json holds the hardware, the versions, the git revision and every figure."""
-    check_gpu(tmp_path, "--only", QUICK)
-    written = json.loads((tmp_path / "gpu.json").read_text())
+    written = json.loads((checked / "gpu.json").read_text())
     assert {"git", "torch", "cpu", "gpu", "versions", "platform"} <= written["machine"].keys()
     assert written["identity"]["source"] == source_digest()
     assert written["checks"][0]["figures"]["relative_error"] < 1e-5
@@ -128,17 +136,14 @@ def test_no_time_leaves_checks_for_the_next_run(tmp_path):
 
 def test_an_interrupted_run_keeps_what_is_done(tmp_path):
     """SIGTERM ends the command with its table, and the findings so far stay."""
-    call = [sys.executable, "-m", "scripts.check_gpu", tmp_path, "--device", "cpu"]
-    running = subprocess.Popen(
-        [*map(str, call), "--only", "laws"], cwd=ROOT, stdout=subprocess.PIPE, text=True
-    )
-    end = time.monotonic() + 2 * START_S
-    while not (tmp_path / QUICK_FILE).exists() and time.monotonic() < end:
-        time.sleep(0.1)
-    running.send_signal(signal.SIGTERM)
-    said = running.communicate(timeout=60)[0]
-    assert running.returncode == 130
-    assert "goes on" in said
+    words = (tmp_path, "--device", "cpu", "--only", "laws")
+    with ForkedScript("scripts.check_gpu", *words) as running:
+        end = time.monotonic() + 2 * START_S
+        while not (tmp_path / QUICK_FILE).exists() and time.monotonic() < end:
+            time.sleep(0.1)
+        os.kill(running.pid, signal.SIGTERM)
+        assert running.wait(60) == 130
+        assert "goes on" in running.stdout
     checks = json.loads((tmp_path / "gpu.json").read_text())["checks"]
     assert checks[0]["name"] == "TF32 off in fp32"
 
@@ -169,7 +174,7 @@ def test_memory_in_use_by_others_is_shown():
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without CUDA")
 def test_without_a_gpu_the_command_names_the_remedy(tmp_path):
     """No traceback: an error that names the remedy."""
-    ended = run(sys.executable, "-m", "scripts.check_gpu", tmp_path)
+    ended = run_forked("scripts.check_gpu", tmp_path)
     assert ended.returncode == 1
     assert ended.stderr.startswith("error: ")
     assert "--device cpu" in ended.stderr
