@@ -190,7 +190,9 @@ def build_data(
     check_listing(source_images)
     source = labelled_data(source_images, target_images, crop, style, padding)
     scales = args.target_scales and tuple(args.target_scales)
-    target_options = TargetOptions(args.target_view, scales, needs.valid_rows, needs.context_scale)
+    target_options = TargetOptions(
+        args.target_view, scales, needs.ignored_rows, needs.context_scale
+    )
     target = target_data(target_images, crop, target_options, padding)
     batches = BatchOptions(args.batch_size, loading, shard)
     target_batches = batches._replace(batch_size=args.target_batch_size)

@@ -68,19 +68,18 @@ class Sample(NamedTuple):
 class SampleOptions:
     """Options of SegmentationDataset that few data sets need.
 
-    ``padding``: RGB value around images that are smaller than the crop.
-    ``max_class_ratio``: a labelled crop in which one class covers this fraction of the labelled
-    pixels or more is drawn again, up to ten times (cat_max_ratio of mmsegmentation); 1: never.
-    ``valid_rows``: for images without labels, (top, bottom) fractions of the height to ignore, such
-    as sky and ego vehicle. ``label`` is then 255 in these rows and in the padding, and 0 elsewhere.
-    None: samples without labels.
-    ``context_size``: (height, width) to which the whole image is resized as ``full_image``, before
-    style augmentation. None: no ``full_image``.
+    ``padding``: RGB value around images that are smaller than the crop. ``max_class_ratio``: a
+    labelled crop in which one class covers this fraction of the labelled pixels or more is drawn
+    again, up to ten times (cat_max_ratio of mmsegmentation); 1: never. ``ignored_rows``: for images
+    without labels, (top, bottom) fractions of the height to ignore, such as sky and ego vehicle.
+    ``label`` is then 255 in these rows and in the padding, and 0 elsewhere. None: samples without
+    labels. ``context_size``: (height, width) to which the whole image is resized as ``full_image``,
+    before style augmentation. None: no ``full_image``.
     """
 
     padding: tuple[int, int, int] = (0, 0, 0)
     max_class_ratio: float = 1.0
-    valid_rows: tuple[float, float] | None = None
+    ignored_rows: tuple[float, float] | None = None
     context_size: tuple[int, int] | None = None
 
 
@@ -154,12 +153,12 @@ class SegmentationDataset(Dataset):
     def _label(
         self, label_ids: np.ndarray | None, image_size: tuple[int, int], window: CropWindow
     ) -> Tensor | None:
-        """(H, W) uint8: trainIds of a labelled image, or the mask of ``valid_rows``; or None."""
+        """(H, W) uint8: trainIds of a labelled image, or the mask of ``ignored_rows``; or None."""
         if label_ids is not None:
             return torch.from_numpy(window.apply_to_label(label_ids[window.source()], TRAIN_ID_OF))
-        if self.options.valid_rows is None:
+        if self.options.ignored_rows is None:
             return None
-        mask = _valid_rows_mask(image_size, self.options.valid_rows)
+        mask = _ignored_rows_mask(image_size, self.options.ignored_rows)
         return torch.from_numpy(window.apply_to_label(mask[window.source()]))
 
 
@@ -174,10 +173,12 @@ def _read_label_ids(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
     return label_ids
 
 
-def _valid_rows_mask(image_size: tuple[int, int], valid_rows: tuple[float, float]) -> np.ndarray:
-    """(H, W) uint8: 255 in the top and bottom fractions ``valid_rows`` of the rows, else 0."""
+def _ignored_rows_mask(
+    image_size: tuple[int, int], ignored_rows: tuple[float, float]
+) -> np.ndarray:
+    """(H, W) uint8: 255 in the top and bottom fractions ``ignored_rows`` of the rows, else 0."""
     mask = np.zeros(image_size, np.uint8)
-    top, bottom = (round(fraction * image_size[0]) for fraction in valid_rows)
+    top, bottom = (round(fraction * image_size[0]) for fraction in ignored_rows)
     mask[:top] = mask[image_size[0] - bottom :] = IGNORE_INDEX
     return mask
 

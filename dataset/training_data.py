@@ -151,14 +151,14 @@ class TargetOptions:
     """How target images are shown.
 
     ``target_view``: "crops", augmented like the source's, or "whole", not augmented and in order.
-    ``target_scales``: scales of the crops, or None: those of the source. ``valid_rows``: see
+    ``target_scales``: scales of the crops, or None: those of the source. ``ignored_rows``: see
     SampleOptions. ``context_scale``: full images come beside the crops, with this scale squared
     times as many pixels as a crop; None: they do not.
     """
 
     target_view: str
     target_scales: tuple[float, ...] | None
-    valid_rows: tuple[float, float] | None
+    ignored_rows: tuple[float, float] | None
     context_scale: float | None
 
 
@@ -175,5 +175,5 @@ def target_data(
         order = ShuffledIndex(len(images), crop.seed, TARGET_STREAM)
     else:
         geometry, order = WholeImage(), CyclicIndex(len(images))
-    options = SampleOptions(padding, valid_rows=target.valid_rows, context_size=context_size)
+    options = SampleOptions(padding, ignored_rows=target.ignored_rows, context_size=context_size)
     return SegmentationDataset(images, geometry, order, (), options, crop.seed, TARGET_STREAM)

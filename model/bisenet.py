@@ -15,9 +15,10 @@ from model.backbone import build_backbone
 
 
 class SegmentationOutput(NamedTuple):
-    """Logits of the network, each (N, num_classes, H, W) at the size of the input.
+    """Logits of the network, each (N, num_classes, h, w).
 
-    ``aux``: auxiliary logits of stride 16 and of stride 32 in training; empty in evaluation.
+    (h, w) is the size of the input, or (H/8, W/8) from ``low_resolution``. ``aux``: two auxiliary
+    logits of the same size, from features of stride 16 and of stride 32; empty in evaluation.
     """
 
     logits: Tensor

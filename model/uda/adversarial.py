@@ -27,7 +27,10 @@ from model.uda.base import Method, MethodOptions, MethodSetting, option
 
 
 class AdversarialLoss(NamedTuple):
-    """``loss(score, domain)`` of the discriminator's scores, and the score between the domains."""
+    """``loss(score, domain)`` of the discriminator's scores (N, 1, H, W).
+
+    A score above ``decision_threshold`` means "source".
+    """
 
     loss: Callable[[Tensor, float], Tensor]
     decision_threshold: float
@@ -40,8 +43,8 @@ ADVERSARIAL_LOSSES = {
 DISCRIMINATOR_INPUTS = {"probabilities": nn.Identity(), "entropy": self_information}
 """Maps of class probabilities (N, C, H, W) to the discriminator's input, of the same shape."""
 
-Forward = tuple[Tensor, SegmentationOutput, SegmentationOutput]
-"""The segmentation loss, and the output of the source and of the target, at stride 8."""
+ForwardResult = tuple[Tensor, SegmentationOutput, SegmentationOutput]
+"""The segmentation loss, the source's output and the target's output, both at stride 8."""
 
 OUTPUT_LEVELS: dict[str, Callable[[SegmentationOutput], Tensor]] = {
     "logits": lambda output: output.logits,
@@ -54,17 +57,22 @@ class AdversarialOptions(MethodOptions):
     """The defaults are the paper's."""
 
     discriminator: str = option(
-        "light", "full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)", choices=tuple(CONVS)
+        "light",
+        "full: 2.78 M parameters (ADA); light: 0.19 M (light ADA)",
+        choices=tuple(CONVS),
+        essential=True,
     )
     lambda_adv: float = option(
-        0.01, "weight of the adversarial loss (Eq. 5)", type="positive_float"
+        0.01, "weight of the adversarial loss (Eq. 5)", type="positive_float", essential=True
     )
     lambda_adv_aux: float | None = option(
         None,
         "weight of a second adversarial loss, on the auxiliary output of stride 16; default: none",
         type="positive_float",
     )
-    d_lr: float = option(1e-5, "initial learning rate of the discriminator", type="positive_float")
+    d_lr: float = option(
+        1e-5, "initial learning rate of the discriminator", type="positive_float", essential=True
+    )
     adversarial_loss: str = option(
         "bce", "the paper's cross-entropy, or least squares (LSGAN)", choices=(*ADVERSARIAL_LOSSES,)
     )
@@ -74,7 +82,9 @@ class AdversarialOptions(MethodOptions):
         choices=tuple(DISCRIMINATOR_INPUTS),
     )
     joint_batch_norm: bool = option(
-        False, "one forward pass for both domains: BatchNorm normalizes them together"
+        False,
+        "one forward pass for both domains: BatchNorm normalizes them together",
+        essential=True,
     )
 
 
@@ -130,13 +140,17 @@ class AdversarialAdaptation(Method):
             )
 
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+        # The gradients of the losses below arrive at these outputs of the network, and go back
+        # through it in one backward pass at the end. None stands for 1 (a scalar loss).
+        outputs, gradients = [], []
+
         # 1. Segmentation loss on the source (Eqs. 1, 2).
         if self.options.joint_batch_norm:
             loss, source_output, target_output = self._forward_jointly(source, target)
-            roots, gradients = [self.context.scaler.scale(loss)], [None]  # sent back at the end
+            outputs.append(self.context.scaler.scale(loss))
+            gradients.append(None)
         else:
             loss, source_output, target_output = self._forward_separately(source, target)
-            roots, gradients = [], []
         losses = {"loss/segmentation": loss.detach()}
 
         for discriminator in self.discriminators:
@@ -144,10 +158,10 @@ class AdversarialAdaptation(Method):
             source_probabilities = discriminator.probabilities(source_output, size).detach()
             target_probabilities = discriminator.probabilities(target_output, size)
 
-            # 2. Adversarial loss on the target (Eq. 5): the discriminator is frozen and should
-            #    answer "source". The gradient stops at the probabilities for now.
+            # 2. Adversarial loss on the target (Eq. 5): the discriminator should answer "source",
+            #    and gets no gradient itself.
             target_score, adversarial, gradient = self._fool(discriminator, target_probabilities)
-            roots.append(target_probabilities)
+            outputs.append(target_probabilities)
             gradients.append(gradient)
 
             # 3. Discriminator loss on both domains, detached (Eq. 3).
@@ -168,10 +182,10 @@ class AdversarialAdaptation(Method):
                 for domain, right in is_right.items()
             }
 
-        torch.autograd.backward(roots, gradients)
+        torch.autograd.backward(outputs, gradients)
         return losses
 
-    def _forward_separately(self, source: Batch, target: Batch) -> Forward:
+    def _forward_separately(self, source: Batch, target: Batch) -> ForwardResult:
         """Two passes, each with its own batch statistics, as the paper has it.
 
         The gradient of the source is added at once, so its graph is gone before the target's is
@@ -180,13 +194,16 @@ class AdversarialAdaptation(Method):
         loss, source_output = self.context.supervised_step(
             self.model, source.image, source.label, source.valid_pixels
         )
-        needs_aux = any(each.level != "logits" for each in self.discriminators)
+        needs_aux = any(d.level != "logits" for d in self.discriminators)
         with self.context.autocast():
             target_output = self.model.low_resolution(target.image, with_aux=needs_aux)
         return loss, source_output, target_output
 
-    def _forward_jointly(self, source: Batch, target: Batch) -> Forward:
-        """One pass: BatchNorm normalizes both domains together. Needs the memory of both."""
+    def _forward_jointly(self, source: Batch, target: Batch) -> ForwardResult:
+        """One pass: BatchNorm normalizes both domains together. Needs the memory of both.
+
+        Adds no gradient yet: the caller sends it back.
+        """
         with self.context.autocast():
             output = self.model.low_resolution(torch.cat([source.image, target.image]))
         source_output, target_output = split_output(output, len(source.image))
@@ -211,6 +228,7 @@ class AdversarialAdaptation(Method):
             score = discriminator.network(self.input_map(leaf))
         loss = self.adversarial_loss.loss(score, SOURCE) * context.loss_scale
         scaled = context.scaler.scale(discriminator.weight * loss)
+        # Only the probabilities get a gradient. The graph stays: Eq. 3 uses this score again.
         (gradient,) = torch.autograd.grad(scaled, leaf, retain_graph=True)
         return score, loss.detach(), gradient
 

@@ -1,7 +1,8 @@
-"""What an adaptation method is. A method is one class in one file of this folder.
+"""Base class of the adaptation methods. A method is one class in one file of this folder.
 
 A new method needs a new file here and no other edit: its class is found (``find_methods``), its
-options become flags of train_da.py, and what it keeps goes into checkpoints.
+options become flags of train_da.py, and its state goes into checkpoints. Other files of this folder
+are parts of methods: pseudo_label_weight, strong_augmentation, class_balanced_threshold, adabn.
 """
 
 import importlib
@@ -25,7 +26,8 @@ def option(default: Any, text: str, **argparse_settings: Any) -> Any:
     """A field of a method's options that is also a flag, with its default and its help text.
 
     ``type`` names a type of utils.options.parser, such as "positive_float"; ``choices``, ``nargs``
-    and ``metavar`` are those of argparse. A bool is a flag with a --no- form.
+    and ``metavar`` are those of argparse. A bool is a flag with a --no- form. ``essential=True``:
+    --help shows it, and not only --help-all.
     """
     settings = {"help": text, **argparse_settings}
     return field(default=default, metadata=settings)
@@ -34,13 +36,13 @@ def option(default: Any, text: str, **argparse_settings: Any) -> Any:
 class TargetNeeds(NamedTuple):
     """What a method needs of the target's samples beside the images.
 
-    ``label_root``: root with labels made beforehand. ``valid_rows``: (top, bottom) fractions of the
-    image height that nothing is learned from. ``context_scale``: full images come beside the crops,
-    with this scale squared times as many pixels as a crop; None: no full images.
+    ``label_root``: root with labels made beforehand. ``ignored_rows``: (top, bottom) fractions of
+    the image height that nothing is learned from. ``context_scale``: full images come beside the
+    crops, with this scale squared times as many pixels as a crop; None: no full images.
     """
 
     label_root: Path | None = None
-    valid_rows: tuple[float, float] | None = None
+    ignored_rows: tuple[float, float] | None = None
     context_scale: float | None = None
 
 
@@ -93,9 +95,10 @@ class Method(ABC):
 
     @abstractmethod
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
-        """Adds the gradients of all losses; returns detached scalars by their TensorBoard names.
+        """Adds the gradients of all losses of a micro-batch, to the model and to ``networks``.
 
-        Gradients and scalars of micro-batches add up to those of the whole batch.
+        Returns detached scalars by their TensorBoard names; steps no optimizer. Gradients and
+        scalars of micro-batches add up to those of the whole batch.
         """
 
     def after_step(self, step: int) -> None:  # noqa: B027 (may stay empty)

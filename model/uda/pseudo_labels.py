@@ -16,6 +16,7 @@ class PseudoLabelOptions(MethodOptions):
         "labels of the target: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png (make_pseudo_labels)",
         type="path",
         metavar="ROOT",
+        essential=True,
     )
 
     def check(self, batch_size: int, target_batch_size: int) -> None:

@@ -102,7 +102,7 @@ class SelfTrainingOptions(MethodOptions):
     def target_needs(self) -> TargetNeeds:
         whole = self.teacher_context == "whole"
         scale = max(self.teacher_scales) if whole else None
-        return TargetNeeds(valid_rows=tuple(self.pseudo_ignore_rows), context_scale=scale)
+        return TargetNeeds(ignored_rows=tuple(self.pseudo_ignore_rows), context_scale=scale)
 
 
 class SelfTraining(Method):

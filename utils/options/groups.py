@@ -14,13 +14,13 @@ from utils.options.parser import (
 
 ESSENTIAL = frozenset(
     ("recipe", "gta5", "cityscapes", "target", "train_on", "list", "source_list", "target_list")
-    + ("val_list", "method", "discriminator", "lambda_adv", "pseudo_labels", "lab", "fda")
+    + ("val_list", "method", "lab", "fda")
     + ("backbone", "backbone_weights", "init", "crop_size", "scales", "pixel_weights")
-    + ("rare_class_sampling", "batch_size", "accumulate", "bn", "lr", "d_lr", "epochs", "max_steps")
+    + ("rare_class_sampling", "batch_size", "accumulate", "bn", "lr", "epochs", "max_steps")
     + ("seed", "device", "precision", "workers", "name", "output", "resume", "save_every")
-    + ("validate_every", "joint_batch_norm")
+    + ("validate_every",)
 )
-"""The flags of the training scripts that --help shows; --help-all shows all."""
+"""The flags of the training scripts that --help shows, beside those of methods (``option``)."""
 
 
 def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
@@ -50,6 +50,7 @@ def add_target_arguments(group: argparse._ArgumentGroup) -> None:
 
 
 def add_device_arguments(parser: argparse.ArgumentParser) -> None:
+    """--device and --precision."""
     group = parser.add_argument_group("device")
     group.add_argument(
         "--device",
@@ -66,6 +67,7 @@ def add_device_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_workers_argument(parser: argparse.ArgumentParser) -> None:
+    """--workers."""
     parser.add_argument_group("data loading").add_argument(
         "--workers",
         type=non_negative_int,
@@ -87,6 +89,7 @@ def add_unlabelled_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
+    """The network and its initial weights."""
     group = parser.add_argument_group("network")
     group.add_argument(
         "--backbone",
@@ -109,7 +112,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--init",
         type=Path,
         metavar="FILE",
-        help="checkpoint with initial weights of the network; steps and optimizer begin anew",
+        help="checkpoint with initial weights of the network; steps and optimizer start from zero",
     )
     group.add_argument(
         "--compile", action="store_true", help="compile the network with torch.compile"
@@ -117,6 +120,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
+    """Crops of training images, and the input convention."""
     group = parser.add_argument_group("input and augmentation")
     group.add_argument(
         "--crop-size",
@@ -161,11 +165,12 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         type=probability,
         default=1.0,
         metavar="P",
-        help="draw a labelled crop anew (up to 10 times) while one class covers this fraction",
+        help="redraw a labelled crop (up to 10 times) while one class covers this fraction or more",
     )
 
 
 def add_style_arguments(parser: argparse.ArgumentParser) -> None:
+    """Style augmentation of labelled images."""
     group = parser.add_argument_group(
         "style augmentation of labelled images (probability; 1 if no value is given)"
     )
@@ -187,6 +192,7 @@ def add_style_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """Batch, loss and optimizer; returns the group."""
     group = parser.add_argument_group("optimization")
     group.add_argument(
         "--batch-size", type=positive_int, help="images per step and domain, over all processes"
@@ -195,7 +201,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--accumulate",
         type=positive_int,
         default=1,
-        metavar="PARTS",
+        metavar="N",
         help="gradient accumulation: number of micro-batches per step, to save memory",
     )
     group.add_argument(
@@ -225,7 +231,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="weights of the segmentation loss: none, hard pixels only (OHEM), rare classes more",
+        help="pixel weights: none; ohem (hard pixels only); class (rare classes weigh more)",
     )
     group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
@@ -241,6 +247,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
+    """The run folder and its log; returns the group."""
     group = parser.add_argument_group("run folder and log")
     group.add_argument("--name", help="name of the run; by default made from the settings")
     group.add_argument(
@@ -274,7 +281,7 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         type=non_negative_int,
         default=1000,
         metavar="STEPS",
-        help="interval of pictures in TensorBoard, at most 40 a run; 0: none",
+        help="interval of pictures in TensorBoard, at most 40 per run; 0: none",
     )
     return group
 
@@ -296,13 +303,13 @@ def require_training_sizes(
         if size % parts:
             parser.error(
                 f"a batch of {size} images cannot be shared by {processes} processes x"
-                f" {accumulate} parts; choose a multiple of {parts}"
+                f" {accumulate} micro-batches; choose a multiple of {parts}"
             )
     smallest = min(batch_sizes) // parts
     if smallest * (processes if bn == "sync" else 1) < 2 and bn != "frozen":
-        larger = f" (with {processes} processes x {accumulate} parts a batch of {2 * parts})"
+        larger = f" (with {processes} processes x {accumulate} micro-batches: {2 * parts})"
         parser.error(
-            f"BatchNorm needs at least 2 images, found {smallest} in a part: the attention's"
+            f"BatchNorm needs at least 2 images, found {smallest} in a micro-batch: the attention's"
             " BatchNorm cannot normalize a single 1x1 map. Give a larger"
             f" batch{larger if parts > 1 else ''}, --bn sync with several GPUs, or --bn frozen"
         )

@@ -21,7 +21,7 @@ RESUME_MAY_CHANGE = frozenset(
     + ("log_every", "save_every", "validate_every", "panel_every")
     # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes.
     + ("accumulate", "compile")
-    # Data are compared by the names of the images, not by their place.
+    # Data are compared by the names of the images, not by their path.
     + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")
     # Read at the start only.
     + ("init", "backbone_weights", "recipe")
@@ -167,17 +167,20 @@ def add_method_arguments(parser: Parser, methods: dict[str, type]) -> None:
         "--method",
         choices=tuple(methods),
         default=next(iter(methods)),
-        help="adaptation method, a file of model/uda/ each; the paper's is adversarial",
+        help="adaptation method; each is one file of model/uda/ (the paper's: adversarial)",
     )
     for name, method in methods.items():
         group = parser.add_argument_group(f"--method {name}", method.__doc__.splitlines()[0])
         for field in dataclasses.fields(method.Options):
             if parser.action_of(field.name) is None:
                 _add_option(group, field)
+            if field.metadata.get("essential") and parser.essential:
+                parser.essential |= {field.name}
 
 
 def _add_option(group: argparse._ArgumentGroup, field: dataclasses.Field) -> None:
     settings = {"default": field.default, **field.metadata}
+    settings.pop("essential", None)
     if isinstance(field.default, bool):
         settings["action"] = argparse.BooleanOptionalAction
     if "type" in settings:

@@ -127,7 +127,7 @@ def settings_toml(script: str, name: str, settings: dict[str, Any]) -> str:
     """The text of a run's settings.toml. Values are plain; None is left out."""
     lines = [
         f"# The settings of the run {name}. To repeat it:",
-        f"#   python {script}.py --recipe settings.toml --name ANOTHER_NAME",
+        f"#   python {script}.py --recipe PATH/OF/THIS/FILE --name ANOTHER_NAME",
         "",
         f"[{script}]",
     ]

@@ -42,19 +42,15 @@ def warm_up(step: int, steps: int) -> float:
 
 
 def sgd(
-    model: nn.Module, lr: float, momentum: float, weight_decay: float, new_layers: float = 1.0
+    model: nn.Module, lr: float, momentum: float, weight_decay: float, head_lr_mult: float = 1.0
 ) -> torch.optim.SGD:
-    """SGD with ``lr``; the layers outside the backbone, which never come with pretrained weights,
-    learn ``new_layers`` times as fast.
-    """
-    backbone, new = [], []
+    """SGD; layers outside the backbone have the learning rate ``lr * head_lr_mult``."""
+    backbone, head = [], []
     for name, parameter in model.named_parameters():
-        (backbone if ".backbone." in name else new).append(parameter)
-    groups = (
-        [{"params": backbone}, {"params": new, "lr": lr * new_layers}]
-        if new_layers != 1
-        else model.parameters()
-    )
+        (backbone if ".backbone." in name else head).append(parameter)
+    groups = model.parameters()
+    if head_lr_mult != 1:
+        groups = [{"params": backbone}, {"params": head, "lr": lr * head_lr_mult}]
     return torch.optim.SGD(groups, lr, momentum=momentum, weight_decay=weight_decay)
 
 

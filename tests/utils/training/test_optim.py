@@ -38,7 +38,7 @@ def test_warm_up_rises_to_1_and_stays():
 
 def test_new_layers_are_those_outside_the_backbone():
     model = BiSeNet()
-    slow, fast = sgd(model, 0.1, 0.9, 5e-4, new_layers=10).param_groups
+    slow, fast = sgd(model, 0.1, 0.9, 5e-4, head_lr_mult=10).param_groups
     assert (slow["lr"], fast["lr"]) == (0.1, 1.0)
     assert {id(p) for p in slow["params"]} == {
         id(p) for p in model.context_path.backbone.parameters()
