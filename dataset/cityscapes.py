@@ -6,7 +6,9 @@ Images: ``leftImg8bit/SPLIT/CITY/*_leftImg8bit.png``. Labels:
 
 from pathlib import Path
 
-from dataset.listing import DatasetLayout, ImageList, find_files
+from dataset.find import find_files
+from dataset.image_io import IMAGE_SUFFIXES
+from dataset.listing import DatasetLayout, ImageList, endings_of
 from dataset.prepared.journal import prepared_listing
 
 _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
@@ -35,18 +37,31 @@ def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DatasetLayou
             " gtFine/."
         )
     image_folder, label_folder = f"leftImg8bit/{split}", f"gtFine/{split}"
-    images = find_files(root, image_folder, _ENDING)
+    images = _without_repetition(
+        find_files(root, image_folder, _ENDING, IMAGE_SUFFIXES), image_folder
+    )
     if not images:
         raise FileNotFoundError(
             f"No images under {root / image_folder}. Cityscapes needs"
             f" leftImg8bit/{split}/CITY/*_leftImg8bit.png: unpack leftImg8bit_trainvaltest.zip into"
-            f" {root}."
+            f" {root}.{endings_of(root, image_folder)}"
         )
-    label_files = find_files(root, label_folder, _LABEL_ENDING) if labels else {}
+    label_files = {}
+    if labels:
+        found = find_files(root, label_folder, _LABEL_ENDING, IMAGE_SUFFIXES, say=False)
+        label_files = _without_repetition(found, label_folder)
     if labels and not label_files:
         raise FileNotFoundError(
             f"No labels under {root / label_folder}. Cityscapes needs"
             f" gtFine/{split}/CITY/*_gtFine_labelIds.png: unpack gtFine_trainvaltest.zip into"
-            f" {root}."
+            f" {root}.{endings_of(root, label_folder)}"
         )
     return DatasetLayout(root, image_folder, label_folder, images, label_files, _ENDING)
+
+
+def _without_repetition(files: dict[str, str], folder: str) -> dict[str, str]:
+    """Keys without ``folder`` in front, where an archive was unpacked into it once more."""
+    for prefix in (f"{folder}/", f"{folder.rsplit('/', 1)[-1]}/"):
+        if files and all(key.startswith(prefix) for key in files):
+            return {key.removeprefix(prefix): path for key, path in files.items()}
+    return files

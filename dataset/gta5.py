@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from dataset.listing import DatasetLayout, ImageList, find_files
+from dataset.find import find_files
+from dataset.image_io import IMAGE_SUFFIXES
+from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.prepared.journal import prepared_listing
 
 
@@ -26,13 +28,14 @@ def gta5_tree(root: Path, labels: bool = True) -> DatasetLayout:
         raise FileNotFoundError(
             f"No folder {root}. --gta5 expects the folder that holds images/ and labels/."
         )
-    images = find_files(root, "images", "")
-    label_files = find_files(root, "labels", "", suffixes=(".png",))
+    images = find_files(root, "images", "", IMAGE_SUFFIXES)
+    label_files = find_files(root, "labels", "", (".png",), say=labels)
+    images, label_files = matched_keys(images, label_files)
     for files, folder in ((images, "images"), (label_files, "labels")):
         if not files and (folder == "images" or labels):
             raise FileNotFoundError(
                 f"No {folder} under {root / folder}. GTA5 needs images/NNNNN.png and"
                 f" labels/NNNNN.png: unpack the ten parts 01_{folder}.zip to 10_{folder}.zip into"
-                f" {root}."
+                f" {root}.{endings_of(root, folder)}"
             )
     return DatasetLayout(root, "images", "labels", images, label_files)

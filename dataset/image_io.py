@@ -5,6 +5,8 @@ A prepared ``.npy`` file (scripts/prepare.py) is mapped into memory: only the pa
 
 import struct
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import cv2
@@ -17,9 +19,28 @@ from dataset.labels import (
     LAST_LABEL_ID,
     LAST_SYNTHIA_ID,
     label_ids_of_colors,
+    label_ids_of_palette,
 )
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
+_TURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What makes an image of an EXIF orientation upright."""
+_EXIF_ORIENTATION = 0x0112
+_BEGINNINGS = {
+    b"<": "a web page, or another text in HTML or XML",
+    b"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the file)",
+    b"PK\x03\x04": "a zip archive",
+    b"\x1f\x8b": "a gzip archive",
+    b"%PDF": "a PDF",
+}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ABSENT = (
@@ -77,9 +98,13 @@ def _decode_plain_png(path: Path) -> np.ndarray | None:
     This takes three quarters of Pillow's time. OpenCV fills missing parts of a file with grey
     without an error, so the checksum of every chunk is compared first.
     """
-    if path.suffix != ".png" or not path.is_file():
+    if path.suffix.lower() != ".png" or not path.is_file():
         return None
     data = path.read_bytes()
+    if data[:8] == _PNG_SIGNATURE and len(data) >= 24:
+        width, height = struct.unpack_from(">II", data, 16)
+        if width * height > 2 * Image.MAX_IMAGE_PIXELS:
+            raise ValueError(TOO_LARGE.format(path))
     is_rgb8 = data[12:16] == b"IHDR" and data[24:26] == b"\x08\x02"
     if data[:8] != _PNG_SIGNATURE or not is_rgb8 or not _has_plain_sound_chunks(data):
         return None
@@ -103,8 +128,8 @@ def _has_plain_sound_chunks(png: bytes) -> bool:
     return True
 
 
-def _decode(path: Path) -> Image.Image:
-    """Decodes a file by Pillow, which raises for a truncated one.
+def _decode(path: Path) -> tuple[Image.Image, int]:
+    """Decodes a file by Pillow, which raises for a truncated one; with its EXIF orientation.
 
     Raises FileNotFoundError, ValueError.
     """
@@ -112,15 +137,47 @@ def _decode(path: Path) -> Image.Image:
         raise FileNotFoundError(ABSENT.format(path))
     try:
         image = Image.open(path)
+        orientation = _orientation(image)
         image.load()
     except Image.DecompressionBombError as error:
         raise ValueError(TOO_LARGE.format(path)) from error
+    except PermissionError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
         raise ValueError(
-            f"{path} cannot be decoded ({error}). It is damaged or cut short: fetch it again, or"
-            " leave it out."
+            f"{path} cannot be decoded ({error}). {_remedy(path, 'damaged or cut short')}"
         ) from error
-    return image
+    return image, orientation
+
+
+def _remedy(path: Path, otherwise: str) -> str:
+    """What a file that is no image is, and what to do."""
+    with open(path, "rb") as file:
+        head = file.read(64)
+    if head[4:8] == b"ftyp":
+        kind = head[8:12].decode("latin1").strip()
+        formats = "HEIC or AVIF" if kind[:2] in ("he", "mi", "ms", "av") else "a video"
+        return f"It is {formats} ({kind}), whatever its name: convert it to JPEG or PNG."
+    if not head:
+        return "It is empty: fetch it again, or leave it out."
+    for beginning, kind in _BEGINNINGS.items():
+        if head.lstrip().startswith(beginning):
+            return f"It is {kind}: fetch the image itself, or leave it out."
+    return f"It is {otherwise}: fetch it again, or leave it out."
+
+
+def _orientation(image: Image.Image) -> int:
+    """EXIF orientation of an opened image, from its header: 1 to 8, 1 for none.
+
+    In PNGs the note counts where it stands before the pixels; Pillow would decode them to find it.
+    """
+    if image.format == "PNG" and "exif" not in image.info:
+        return 1
+    try:
+        orientation = image.getexif().get(_EXIF_ORIENTATION, 1)
+    except (SyntaxError, ValueError, OSError, KeyError, TypeError, struct.error):
+        return 1  # the note is damaged, not the image: viewers pass it over
+    return orientation if orientation in _TURN else 1
 
 
 def _is_sixteen_bit_png(path: Path) -> bool:
@@ -131,7 +188,7 @@ def _is_sixteen_bit_png(path: Path) -> bool:
 
 
 def read_image(path: Path) -> np.ndarray:
-    """Reads an image: (H, W, 3) uint8 RGB.
+    """Reads an image: (H, W, 3) uint8 RGB, turned upright by its EXIF orientation.
 
     Raises FileNotFoundError, or ValueError for a damaged file and for other than 8 bits a channel.
     """
@@ -140,7 +197,7 @@ def read_image(path: Path) -> np.ndarray:
     plain = _decode_plain_png(path)
     if plain is not None:
         return plain
-    image = _decode(path)
+    image, orientation = _decode(path)
     if _is_sixteen_bit_png(path):
         raise ValueError(
             f"{path} has 16 bits a channel; expected 8 bits a channel. Convert it to an 8-bit RGB"
@@ -151,7 +208,10 @@ def read_image(path: Path) -> np.ndarray:
             f"{path} has pixel format {image.mode!r}; expected 8 bits a channel. Convert it to an"
             " 8-bit RGB PNG or JPEG."
         )
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    turn = _TURN.get(orientation)
+    if image.mode != "RGB":
+        image = image.convert("RGB")
+    return np.asarray(image if turn is None else image.transpose(turn))
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -164,11 +224,14 @@ def read_label(path: Path) -> np.ndarray:
     """
     if path.suffix == ".npy":
         return map_array(path, 2)
-    image = _decode(path)
+    image, _ = _decode(path)
+    _require_png(path, image)
     if is_synthia_label(path):
         return _synthia_label_ids(path)
     if image.mode in ("P", "L"):
         label = np.asarray(image)
+        if image.mode == "P":
+            label = _palette_label_ids(label, image, path)
     elif image.mode in ("RGB", "RGBA"):
         try:
             label = label_ids_of_colors(np.asarray(image)[..., :3])
@@ -184,6 +247,29 @@ def read_label(path: Path) -> np.ndarray:
         )
     check_label_ids(label, path)
     return label
+
+
+def _require_png(path: Path, image: Image.Image) -> None:
+    """Raises ValueError for a label in a lossy format, where other classes border every object."""
+    if image.format != "PNG":
+        raise ValueError(
+            f"{path} is a {image.format}; expected a PNG: in a label, lossy compression makes other"
+            " classes of the pixels at every edge. Use the original PNG labels; a conversion of"
+            " this file would keep the wrong classes."
+        )
+
+
+def _palette_label_ids(label: np.ndarray, image: Image.Image, path: Path) -> np.ndarray:
+    """(H, W) uint8: the indices themselves, unless the palette's colors say otherwise."""
+    palette = np.array(image.getpalette("RGB"), np.uint8).reshape(-1, 3)
+    try:
+        label_ids = label_ids_of_palette(label, palette)
+    except ValueError as error:
+        raise LabelValuesError(
+            f"{path} has {error}. Expected labelIds as indices, or Cityscapes' color of every"
+            " class; a tool may have sorted the palette. Save it with the original indices."
+        ) from error
+    return label if label_ids is None else label_ids
 
 
 def is_synthia_label(path: Path) -> bool:
@@ -204,7 +290,8 @@ def _synthia_label_ids(path: Path) -> np.ndarray:
     Read by OpenCV: Pillow would keep only the upper 8 of 16 bits, which are 0. ``_decode`` has
     already found the file complete.
     """
-    channels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)  # (H, W, 3 or 4) uint16, blue first
+    content = np.fromfile(path, np.uint8)  # OpenCV opens no name that is not UTF-8
+    channels = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)  # (H, W, 3 or 4) uint16, blue first
     ids = channels[..., 2]
     if ids.max() > LAST_SYNTHIA_ID:
         unknown = np.unique(ids[ids > LAST_SYNTHIA_ID]).tolist()
@@ -228,20 +315,38 @@ def check_label_ids(label: np.ndarray, path: Path) -> None:
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """(height, width) from the header of a file, without decoding.
+    """(height, width) of what ``read_image`` returns, from the header of a file.
 
     Raises FileNotFoundError or ValueError like ``read_image``.
     """
     if path.suffix == ".npy":
         return map_array(path, 3).shape[:2]
+    with _open(path) as image:
+        turned = _orientation(image) > 4
+        return (image.width, image.height) if turned else (image.height, image.width)
+
+
+def label_size(path: Path) -> tuple[int, int]:
+    """(height, width) of a label, from the header of a file; raises ValueError unless a PNG."""
+    if path.suffix == ".npy":
+        return map_array(path, 2).shape
+    with _open(path) as image:
+        _require_png(path, image)
+        return image.height, image.width
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[Image.Image]:
+    """Opens an image to read its header. Raises FileNotFoundError, ValueError."""
     if not path.is_file():
         raise FileNotFoundError(ABSENT.format(path))
     try:
-        with Image.open(path) as image:
-            return image.height, image.width
+        image = Image.open(path)
     except Image.DecompressionBombError as error:
         raise ValueError(TOO_LARGE.format(path)) from error
+    except PermissionError:
+        raise
     except (OSError, SyntaxError, ValueError) as error:
-        raise ValueError(
-            f"{path} is no image ({error}). It is damaged: fetch it again, or leave it out."
-        ) from error
+        raise ValueError(f"{path} is no image ({error}). {_remedy(path, 'damaged')}") from error
+    with image:
+        yield image

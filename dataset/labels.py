@@ -193,11 +193,47 @@ def label_ids_of_colors(colors: np.ndarray) -> np.ndarray:
     return label_ids[inverse].reshape(colors.shape[:2])
 
 
+_LOW_LABEL_IDS = {label_id for label_id in LABEL_IDS if label_id < NUM_CLASSES}
+"""Classes whose labelId is also a trainId: road, sidewalk, building, wall, fence, pole."""
+
+
 def looks_like_train_ids(values: set[int]) -> bool:
     """Whether ``values``, the pixel values of several label files together, can only be trainIds.
 
-    LabelId annotations of a few street scenes always hold an id above 18 (vegetation 21, sky 23,
-    car 26); trainIds never do.
+    LabelId annotations of a few street scenes hold an id above 18 (vegetation 21, sky 23, car 26);
+    trainIds never do. Labels of few classes are legal: _LOW_LABEL_IDS, with either 0 or 255 for
+    what is ignored. TrainIds hold 255, and 0 for road.
     """
-    has_only_train_ids = values <= {*range(NUM_CLASSES), IGNORE_INDEX}
-    return bool(values) and has_only_train_ids and not values <= {0, IGNORE_INDEX}
+    ids = values - {IGNORE_INDEX}
+    if not ids or ids == {0} or not ids <= {*range(NUM_CLASSES)}:
+        return False
+    return not ids <= {0, *_LOW_LABEL_IDS} or {0, IGNORE_INDEX} <= values
+
+
+def label_ids_of_palette(
+    label: np.ndarray, palette: list[tuple[int, int, int]]
+) -> np.ndarray | None:
+    """LabelIds of palette indices (H, W) whose palette has Cityscapes' colors at other places.
+
+    None when the indices are labelIds themselves. Raises ValueError when the palette contradicts
+    the indices, but not all of its colors are of Cityscapes.
+    """
+    colors = np.zeros((256, 3), np.uint8)
+    colors[: len(palette)] = palette
+    keys = _color_key(colors)
+    is_known = np.isin(keys, list(_LABEL_ID_OF_COLOR)) & (keys != 0)  # black says nothing
+    is_wrong = is_known & (keys != _color_key(LABEL_COLORS))
+    if not is_wrong.any():
+        return None
+    used = np.bincount(label.ravel(), minlength=256) > 0
+    wrong, named = (is_wrong & used).sum(), (used & (keys != 0)).sum()
+    if 2 * wrong <= named:
+        return None
+    if not (is_known | (keys == 0))[used].all():
+        index = int(np.flatnonzero(is_wrong & used)[0])
+        raise ValueError(
+            f"a palette that contradicts its indices: index {index} has the color of labelId"
+            f" {_LABEL_ID_OF_COLOR[int(keys[index])]}"
+        )
+    table = np.array([_LABEL_ID_OF_COLOR.get(int(key), 0) for key in keys], np.uint8)
+    return table[label]

@@ -5,15 +5,29 @@ The folder layout of each data set is in cityscapes.py, gta5.py and synthia.py.
 
 import copy
 import hashlib
-from collections.abc import Iterable
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from dataset.image_io import IMAGE_SUFFIXES, image_size, read_label
-from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, looks_like_train_ids
+from dataset.find import LeftOut, walk
+from dataset.image_io import image_size, label_size, read_label
+from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, TRAIN_ID_OF, looks_like_train_ids
+from dataset.name_list import NameFinder, read_name_list, say_repeated
+
+
+def _as_bytes(paths: Sequence[str]) -> np.ndarray:
+    """Names or paths as an array of bytes. On Linux a file name need not be UTF-8."""
+    return np.array([path.encode("utf-8", "surrogateescape") for path in paths])
+
+
+def _as_text(path: bytes) -> str:
+    """The inverse of ``_as_bytes``, for one element."""
+    return path.decode("utf-8", "surrogateescape")
 
 
 class Frame(NamedTuple):
@@ -62,17 +76,17 @@ class ImageList:
         ``labels`` None: the listing has no labels, and no label file is ever opened.
         """
         self.root = Path(root)
-        self._names = np.array([name.encode() for name in names])
-        self._images = np.array([image.encode() for image in images])
-        self._labels = None if labels is None else np.array([label.encode() for label in labels])
+        self._names, self._images = _as_bytes(names), _as_bytes(images)
+        self._labels = None if labels is None else _as_bytes(labels)
         self.statistics = statistics
 
     def __len__(self) -> int:
         return len(self._names)
 
     def __getitem__(self, index: int) -> Frame:
-        label = None if self._labels is None else self.root / self._labels[index].decode()
-        return Frame(self._names[index].decode(), self.root / self._images[index].decode(), label)
+        label = None if self._labels is None else self.root / _as_text(self._labels[index])
+        image = self.root / _as_text(self._images[index])
+        return Frame(_as_text(self._names[index]), image, label)
 
     @property
     def has_labels(self) -> bool:
@@ -80,7 +94,7 @@ class ImageList:
 
     @property
     def names(self) -> list[str]:
-        return [name.decode() for name in self._names.tolist()]
+        return [_as_text(name) for name in self._names.tolist()]
 
     def names_of(self, indices: Iterable[int]) -> list[str]:
         return [self[index].name for index in indices]
@@ -92,24 +106,26 @@ class ImageList:
         """
         return f"{len(self)} images, {hashlib.sha256(self._names.tobytes()).hexdigest()[:12]}"
 
-    def select(self, names: Iterable[str], origin: str | Path) -> "ImageList":
-        """The images called ``names``, in that order; suffixes are ignored.
+    def select(self, lines: Sequence[str], origin: str | Path) -> "ImageList":
+        """The images that ``lines`` of a list name, in that order; each counts once.
 
-        Raises FileNotFoundError for an unknown name; ``origin`` says in it where ``names`` are
-        from.
+        A line holds a name or a path, with or without suffix, perhaps with more columns. Raises
+        FileNotFoundError for an unknown name, ValueError for one that fits several images;
+        ``origin`` says in it where ``lines`` are from.
         """
-        index_of = {name: index for index, name in enumerate(self.names)}
-        # First as it stands: "12.30.00" has no suffix.
-        names = [name if name in index_of else str(Path(name).with_suffix("")) for name in names]
-        unknown = [name for name in names if name not in index_of]
-        if unknown:
+        finder = NameFinder(self.names, [_as_text(path) for path in self._images], self.root)
+        selection = finder.select(lines, origin)
+        if selection.unknown:
+            unknown = selection.unknown[0]
             reasons = " It is a prepared root: see prepared/*.txt there for what was left out."
             raise FileNotFoundError(
-                f"{origin} names {len(unknown)} of {len(names)} images that are not under"
-                f" {self.root}, the first {unknown[0]!r}. Complete the data set, or remove the"
-                f" names from the list.{'' if self.statistics is None else reasons}"
+                f"{origin} names {len(selection.unknown)} of {len(lines)} images that are not under"
+                f" {self.root}, the first {unknown!r}; the nearest name there is"
+                f" {finder.nearest(unknown)!r}. Correct the list, complete the data set, or remove"
+                f" the names from the list.{'' if self.statistics is None else reasons}"
             )
-        return self.subset(index_of[name] for name in names)
+        say_repeated(selection.repeated, origin)
+        return self.subset(selection.indices)
 
     def subset(self, indices: Iterable[int]) -> "ImageList":
         """The images at ``indices``, in that order."""
@@ -126,7 +142,7 @@ class ImageList:
         Statistics of the old labels are dropped.
         """
         other = copy.copy(self)
-        other._labels = np.array([label.encode() for label in labels])
+        other._labels = _as_bytes(labels)
         if self.statistics is not None:
             other.statistics = self.statistics._replace(classes=None, values=None)
         return other
@@ -178,42 +194,32 @@ def select_by_list(listing: ImageList, list_file: Path | None) -> ImageList:
     return listing if list_file is None else listing.select(read_name_list(list_file), list_file)
 
 
-def read_name_list(path: Path) -> list[str]:
-    """The names in a list file, one per line; empty lines and lines starting with # are skipped.
+def matched_keys(
+    images: dict[str, str], labels: dict[str, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """The same files with keys that fit together, where archives were unpacked too deep.
 
-    Raises FileNotFoundError, ValueError.
+    Keys in folders of their own (images/images/1.png, labels/10_labels/1.png) become names of files
+    alone when this makes pairs of all. Other keys are kept.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"No list at {path}. Expected a text file with one image name per line, like those in"
-            " dataset/splits/."
-        )
-    names = [line.strip() for line in path.read_text().splitlines()]
-    names = [name for name in names if name and not name.startswith("#")]
-    if not names:
-        raise ValueError(f"The list {path} names no image. Expected one image name per line.")
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"The list {path} names {len(names) - len(set(names))} images twice. Remove the"
-            " repetitions."
-        )
-    return names
+    if not images or not labels or images.keys() & labels.keys():
+        return images, labels
+    short = [{key.rsplit("/", 1)[-1]: path for key, path in f.items()} for f in (images, labels)]
+    is_unique = [len(short[0]), len(short[1])] == [len(images), len(labels)]
+    if not is_unique or short[0].keys() != short[1].keys():
+        return images, labels
+    return dict(sorted(short[0].items())), dict(sorted(short[1].items()))
 
 
-def find_files(
-    root: Path, folder: str, ending: str, suffixes: Iterable[str] = IMAGE_SUFFIXES
-) -> dict[str, str]:
-    """Files ``*{ending}{suffix}`` below ``root/folder``, sorted: {key: path below root}.
-
-    The key is the path below the folder, without ending and suffix.
-    """
-    found = {}
-    for suffix in suffixes:
-        for path in (root / folder).rglob(f"*{ending}{suffix}"):
-            relative = path.relative_to(root / folder).as_posix()
-            found[relative[: -len(ending + suffix)]] = f"{folder}/{relative}"
-    return dict(sorted(found.items()))
+def endings_of(root: Path, folder: str) -> str:
+    """The endings of the files below ``root/folder`` with their numbers, as text for errors."""
+    counts: Counter[str] = Counter()
+    for path in walk(Path(root) / folder, LeftOut()).files:
+        name = path.rsplit("/", 1)[-1]
+        match = re.search(r"_[A-Za-z]\w*(\.\w+)?$", re.sub(r"^.*(?=_gt|_left)", "", name))
+        counts["*" + (match[0] if match else Path(name).suffix or name)] += 1
+    kinds = [f"{count} files {ending}" for ending, count in counts.most_common(5)]
+    return f" Found there: {', '.join(kinds)}." if kinds else ""
 
 
 def require_pairs(
@@ -235,25 +241,50 @@ def require_pairs(
 
 
 def check_listing(listing: ImageList, samples: int = 16) -> None:
-    """Checks a labelled listing before a run: sizes of pairs, and labelIds instead of trainIds.
+    """Checks a listing before a run, so that no fault stops it in the middle.
 
-    Reads the header of every file and ``samples`` evenly spaced labels. Every pair of a prepared
-    root was checked already: only its stored values are read, unless its labels are of another
-    root. Raises ValueError or FileNotFoundError.
+    Reads the header of every file, and ``samples`` evenly spaced labels: pairs have equal sizes,
+    labels hold labelIds, and some class. Every pair of a prepared root was checked already: only
+    its stored values are read, unless its labels are of another root. Raises ValueError or
+    FileNotFoundError.
     """
     if not listing.has_labels:
+        if listing.statistics is None:
+            _require_images(listing)
         return
     if listing.statistics is not None and listing.statistics.values is not None:
-        refuse_train_ids(
-            values_of(int(np.bitwise_or.reduce(listing.statistics.values))), listing.root
-        )
+        values = values_of(int(np.bitwise_or.reduce(listing.statistics.values)))
+        refuse_label_values(values, listing.root)
         return
     _require_equal_sizes(listing)
-    values = set()
-    for index in np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int):
-        values.update(np.unique(read_label(listing[index].label)).tolist())
     label = listing[0].label
-    refuse_train_ids(values, listing.root if label.is_relative_to(listing.root) else label.parent)
+    place = listing.root if label.is_relative_to(listing.root) else label.parent
+    sampled = np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int)
+    values: set[int] = set()
+    for index in sampled:
+        values.update(np.unique(read_label(listing[index].label)).tolist())
+    for index in range(len(listing)):  # a class may be in one label of thousands
+        if has_class(values):
+            break
+        values.update(np.unique(read_label(listing[index].label)).tolist())
+    refuse_label_values(values, place)
+
+
+def _require_images(listing: ImageList) -> None:
+    """Raises ValueError when files are missing or no images, by their headers."""
+
+    def fault(index: int) -> str | None:
+        try:
+            image_size(listing[index].image)
+        except (OSError, ValueError) as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(16) as pool:
+        faults = [text for text in pool.map(fault, range(len(listing))) if text is not None]
+    if faults:
+        more = f" {len(faults)} of {len(listing)} images cannot be read." if faults[1:] else ""
+        raise ValueError(f"{faults[0]}{more}")
 
 
 def _require_equal_sizes(listing: ImageList) -> None:
@@ -261,15 +292,17 @@ def _require_equal_sizes(listing: ImageList) -> None:
     frames = [listing[index] for index in range(len(listing))]
     with ThreadPoolExecutor(16) as pool:
         image_sizes = pool.map(image_size, [frame.image for frame in frames])
-        label_sizes = pool.map(image_size, [frame.label for frame in frames])
+        label_sizes = pool.map(label_size, [frame.label for frame in frames])
         triples = list(zip(frames, image_sizes, label_sizes, strict=True))
     unequal = [(frame, image, label) for frame, image, label in triples if image != label]
     if unequal:
         frame, image, label = unequal[0]
+        names = ", ".join(frame.name for frame, _, _ in unequal[:20])
         raise ValueError(
             f"{len(unequal)} of {len(frames)} pairs have an image and a label of different sizes,"
             f" the first {frame.image} {image} and {frame.label} {label} (height, width). Remove"
-            " these pairs, or leave them out with a list (--help)."
+            f" these pairs ({names}{', ...' if unequal[20:] else ''}), or let scripts.prepare leave"
+            " them out: --check names all, --output makes a copy without them."
         )
 
 
@@ -283,11 +316,25 @@ def values_of(mask: int) -> set[int]:
     return {value for value in (*range(LAST_LABEL_ID + 1), IGNORE_INDEX) if mask & mask_of([value])}
 
 
-def refuse_train_ids(values: set[int], root: Path) -> None:
-    """Raises ValueError when the ``values`` of many labels can only be trainIds."""
+def has_class(values: Iterable[int]) -> bool:
+    """Whether label ``values`` contain one of the 19 classes."""
+    return any(TRAIN_ID_OF[value] != IGNORE_INDEX for value in values)
+
+
+def refuse_label_values(values: set[int], root: Path) -> None:
+    """Raises ValueError when the ``values`` of many labels are trainIds, or teach nothing."""
     if looks_like_train_ids(values):
         raise ValueError(
             f"The labels under {root} hold the values {sorted(values)}: these are trainIds,"
             " labelIds (0-33) are expected. Use the *_gtFine_labelIds.png files of Cityscapes, or"
-            " the original label PNGs of GTA5."
+            " the original label PNGs of GTA5. Of data sets that have trainIds only (BDD100K), save"
+            " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
+            " is ignored, save 0 in its place."
+        )
+    if values and not has_class(values):
+        mask = " They look like masks of one class: save its labelId, such as 7 for road."
+        raise ValueError(
+            f"The labels under {root} hold no class, only the values {sorted(values)}, which are"
+            " all ignored: there is nothing to learn or to score. Expected labelIds such as 7"
+            f" (road); see dataset/labels.py.{mask if values & {IGNORE_INDEX} else ''}"
         )

@@ -27,6 +27,8 @@ def labelled_images(root: Path) -> ImageList:
     the errors of ``gta5``, ``cityscapes`` and ``synthia`` for an incomplete one.
     """
     root = Path(root)
+    if not root.is_dir():
+        raise FileNotFoundError(f"No folder {root}. Expected the root of a labelled data set.")
     if (root / FOLDER).is_dir():
         found = [data for data in _LAYOUTS if list((root / FOLDER).glob(f"{data}-*-of-*.jsonl"))]
     else:

@@ -5,8 +5,9 @@ Images: ``RGB/NNNNNNN.png``. Labels: ``GT/LABELS/NNNNNNN.png``.
 
 from pathlib import Path
 
-from dataset.image_io import is_synthia_label
-from dataset.listing import DatasetLayout, ImageList, find_files
+from dataset.find import find_files
+from dataset.image_io import IMAGE_SUFFIXES, is_synthia_label
+from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.prepared.journal import prepared_listing
 
 _IMAGES, _LABELS = "RGB", "GT/LABELS"
@@ -35,18 +36,19 @@ def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
             f"No folder {root}. SYNTHIA is expected in the folder that holds {_IMAGES}/ and"
             f" {_LABELS}/."
         )
-    images = find_files(root, _IMAGES, "")
+    images = find_files(root, _IMAGES, "", IMAGE_SUFFIXES)
     label_files = {
         key: path
-        for key, path in find_files(root, _LABELS, "", suffixes=(".png",)).items()
+        for key, path in find_files(root, _LABELS, "", (".png",), say=labels).items()
         if not key.endswith("_labelTrainIds")  # written there by converters of other projects
     }
+    images, label_files = matched_keys(images, label_files)
     for files, folder in ((images, _IMAGES), (label_files, _LABELS)):
         if not files and (folder == _IMAGES or labels):
             raise FileNotFoundError(
                 f"No files under {root / folder}. SYNTHIA needs {_IMAGES}/NNNNNNN.png and"
                 f" {_LABELS}/NNNNNNN.png: unpack SYNTHIA_RAND_CITYSCAPES (from synthia-dataset.net)"
-                " and give its folder RAND_CITYSCAPES."
+                f" and give its folder RAND_CITYSCAPES.{endings_of(root, folder)}"
             )
     if labels and not is_synthia_label(first := root / next(iter(label_files.values()))):
         raise ValueError(

@@ -1,26 +1,16 @@
 """Target images: a Cityscapes root, or any unlabelled images; and pseudo-labels for them."""
 
-import glob
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataset.cityscapes import cityscapes
+from dataset.find import LeftOut, find_files, match
 from dataset.image_io import IMAGE_SUFFIXES
-from dataset.listing import ImageList, find_files
+from dataset.label_files import folders_of_labels, is_label_file
+from dataset.listing import ImageList
 from dataset.prepared.journal import find_parts
 
-_LABEL_ENDINGS = (
-    *("_gtFine_color.png", "_gtCoarse_color.png"),
-    *("_labelIds.png", "_labelTrainIds.png", "_instanceIds.png", "_instanceTrainIds.png"),
-)
-_IMAGE_FOLDER_OF = {
-    "labels": "images",
-    "gtFine": "leftImg8bit",
-    "gtCoarse": "leftImg8bit",
-    "GT": "RGB",
-}
-"""{label folder: image folder beside it} of GTA5, Cityscapes and SYNTHIA."""
 _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
 
 
@@ -47,13 +37,11 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     """Images that ``patterns`` match, sorted; each is a file, a folder (with subfolders) or a glob.
 
     In a glob ``**`` matches any depth. The name of an image is its path below the deepest common
-    folder, without suffix. Hidden files, other files and label files of known data sets are left
-    out. Raises FileNotFoundError when a pattern matches nothing, ValueError when it matches no
-    image, or when two images would have the same name.
+    folder, without suffix. Hidden files, other files and label files are left out, which is said.
+    Raises FileNotFoundError when a pattern matches nothing, ValueError when it matches no image, or
+    when two images would have the same name.
     """
-    paths = sorted(
-        {path for pattern in patterns for path in _find_images(os.path.expanduser(pattern))}
-    )
+    paths = sorted({path for pattern in patterns for path in find_images(pattern)})
     root = Path(os.path.commonpath([path.parent for path in paths]))
     files: dict[str, str] = {}
     for path in paths:
@@ -68,38 +56,49 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     return ImageList(root, list(files), list(files.values()))
 
 
-def _find_images(pattern: str) -> list[Path]:
-    """Absolute paths of the images that one pattern matches."""
-    if os.path.isdir(pattern):
-        found = glob.glob(os.path.join(glob.escape(pattern), "**"), recursive=True)
-    else:
-        found = [pattern] if os.path.isfile(pattern) else glob.glob(pattern, recursive=True)
-    if not found:
+def find_images(pattern: str) -> list[Path]:
+    """Absolute paths of the images that one pattern matches; label files are left out."""
+    left_out = LeftOut()
+    folder, found = match(pattern, left_out)
+    if not found.files and not found.folders and not folder_itself(pattern):
         raise FileNotFoundError(
             f"Nothing at {pattern}. Expected an image, a folder of images, or a pattern in quotes"
             " such as 'dashcam/**/*.jpg'."
         )
-    files = [Path(os.path.abspath(path)) for path in found if os.path.isfile(path)]
-    candidates = [path for path in files if not _is_label(path)]
-    images = [path for path in candidates if path.suffix.lower() in IMAGE_SUFFIXES]
+    images, labels, others = split_files([folder / path for path in found.files], IMAGE_SUFFIXES)
     if not images:
-        suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in candidates})[:5])
+        suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
+        folders = len(found.folders) + folder_itself(pattern)
         raise ValueError(
-            f"No image at {pattern}: found {len(files) - len(candidates)} label files,"
-            f" {len(candidates)} other files{f' ({suffixes})' if suffixes else ''} and"
-            f" {len(found) - len(files)} folders. Expected files ending in"
+            f"No image at {pattern}: found {len(labels)} label files,"
+            f" {len(others)} other files{f' ({suffixes})' if suffixes else ''} and"
+            f" {folders} folders. Expected files ending in"
             f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to use all images below it. Cut"
             " a video into images first: ffmpeg -i drive.mp4 -r 2 frames/%06d.jpg"
         )
+    for kind, paths in (("label files", labels), ("other files", others)):
+        if paths:
+            left_out.add(kind, paths[0].relative_to(folder), len(paths))
+    left_out.say(pattern)
     return images
 
 
-def _is_label(path: Path) -> bool:
-    """Whether a file is a label of a known data set, by its name and folder; it is not opened."""
-    return path.name.endswith(_LABEL_ENDINGS) or any(
-        folder.name in _IMAGE_FOLDER_OF and (folder.parent / _IMAGE_FOLDER_OF[folder.name]).is_dir()
-        for folder in path.parents
-    )
+def folder_itself(pattern: str) -> bool:
+    return os.path.isdir(os.path.expanduser(pattern))
+
+
+def split_files(
+    paths: Sequence[Path], suffixes: Sequence[str]
+) -> tuple[list[Path], list[Path], list[Path]]:
+    """Files with one of ``suffixes``, label files of data sets, and other files, in order."""
+    siblings: dict[Path, set[str]] = {}
+    labels = {path for path in paths if is_label_file(path, siblings)}
+    candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
+    by_content = set(folders_of_labels(candidates))
+    labels |= {p for p in candidates if p.suffix.lower() == ".png" and p.parent in by_content}
+    chosen = [path for path in candidates if path not in labels]
+    others = [p for p in paths if p not in labels and p.suffix.lower() not in suffixes]
+    return chosen, [path for path in paths if path in labels], others
 
 
 def label_path(name: str, split: str) -> str:
@@ -116,7 +115,7 @@ def with_labels(listing: ImageList, label_root: Path, split: str = "train") -> I
     Labels of other images are ignored. Raises FileNotFoundError unless every image has a label.
     """
     label_root = Path(label_root).absolute()
-    present = find_files(label_root, f"gtFine/{split}", _LABEL_ENDING, suffixes=(".png",))
+    present = find_files(label_root, f"gtFine/{split}", _LABEL_ENDING, (".png",), say=False)
     keys = [name.removesuffix(_ENDING) for name in listing.names]
     unlabelled = [key for key in keys if key not in present]
     if unlabelled:

@@ -17,7 +17,8 @@ import cv2
 from dataset.cityscapes import cityscapes_tree
 from dataset.gta5 import gta5_tree
 from dataset.labels import CLASS_NAMES
-from dataset.listing import DatasetLayout, read_name_list
+from dataset.listing import DatasetLayout
+from dataset.name_list import read_name_list
 from dataset.prepared.build import (
     PrepareJob,
     PrepareReport,

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from dataset.image_io import image_size
 from dataset.labels import NUM_CLASSES
-from dataset.listing import DatasetLayout, refuse_train_ids
+from dataset.listing import DatasetLayout, refuse_label_values
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (
     FORMAT,
@@ -60,7 +60,7 @@ class PrepareJob(NamedTuple):
 
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
-        return zlib.crc32(name.encode()) % self.shard[1] == self.shard[0] - 1
+        return zlib.crc32(name.encode("utf-8", "surrogateescape")) % self.shard[1] == self.shard[0] - 1
 
 
 @dataclass
@@ -143,7 +143,7 @@ def check(job: PrepareJob) -> PrepareReport:
         else:
             report.problems += result
     try:
-        refuse_train_ids(report.values, job.tree.root)
+        refuse_label_values(report.values, job.tree.root)
     except ValueError as error:
         report.problems.append(Problem("trainIds", job.tree.label_folder, str(error)))
     return report
@@ -191,7 +191,7 @@ def prepare(
                     report.made += 1
                 else:
                     report.problems += result
-            refuse_train_ids(report.values, root)
+            refuse_label_values(report.values, root)
             _append(file, {"complete": report.good})
             os.fsync(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)

@@ -6,9 +6,9 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageOps, PngImagePlugin
 
-from dataset.image_io import read_image
+from dataset.image_io import image_size, read_image, read_label
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -58,13 +58,12 @@ def test_plain_files_are_read_quickly_and_exactly(image, tmp_path, no_pillow, ex
 
 def test_all_that_pillow_writes_is_what_pillow_reads(image, tmp_path):
     picture = Image.fromarray(image)
-    exif, rotated = Image.Exif(), PngImagePlugin.PngInfo()
-    exif[0x0112] = 6  # OpenCV would turn such an image
+    commented = PngImagePlugin.PngInfo()
+    commented.add_text("Raw profile type exif", "no orientation")
     variants = {
         "plain.png": {},
-        "rotated.png": {"exif": exif},
         "transparent.png": {"transparency": (1, 2, 3)},
-        "commented.png": {"pnginfo": rotated},
+        "commented.png": {"pnginfo": commented},
         "small.jpg": {"quality": 95},
     }
     for name, options in variants.items():
@@ -78,6 +77,59 @@ def test_all_that_pillow_writes_is_what_pillow_reads(image, tmp_path):
             read_image(tmp_path / "mode.png"),
             np.asarray(Image.open(tmp_path / "mode.png").convert("RGB")),
         ), mode
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_images_are_turned_as_viewers_do(tmp_path, suffix, orientation):
+    """EXIF orientation is applied to images, and ``image_size`` says the size after it."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = np.zeros((40, 56, 3), np.uint8)
+    stored[:20, :28] = 250  # a corner, so that all eight differ
+    stored[:20, 28:] = 120
+    path = tmp_path / f"photo{suffix}"
+    Image.fromarray(stored).save(path, exif=exif, **({"quality": 100} if suffix == ".jpg" else {}))
+    with Image.open(path) as image:
+        shown = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    assert np.array_equal(read_image(path), shown)
+    assert image_size(path) == shown.shape[:2]
+
+
+def test_a_damaged_orientation_is_passed_over(image, tmp_path):
+    """A photo whose EXIF note is nonsense is read as it is stored."""
+    Image.fromarray(image).save(tmp_path / "x.jpg", exif=b"Exif\0\0nonsense" + bytes(20))
+    assert read_image(tmp_path / "x.jpg").shape == image.shape
+    assert image_size(tmp_path / "x.jpg") == image.shape[:2]
+
+
+def test_the_pixel_limit_holds_on_both_paths(tmp_path, monkeypatch):
+    """An image of too many pixels is refused before it is decoded, by OpenCV and by Pillow."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)
+    picture = Image.fromarray(np.zeros((40, 50, 3), np.uint8))
+    for name in ("x.png", "X.PNG", "x.jpg"):
+        picture.save(tmp_path / name)
+        for read in (read_image, image_size):
+            with pytest.raises(ValueError, match=f"{name} has more than .* pixels"):
+                read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC or AVIF .*convert"),
+        (b"\n<!DOCTYPE html><html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"", "is empty"),
+        (b"PK\x03\x04......", "zip archive"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_it(tmp_path, content, kind):
+    """The error of a file that is no image says what it is, when its beginning tells."""
+    (tmp_path / "a.jpg").write_bytes(content)
+    for read in (read_image, read_label, image_size):
+        with pytest.raises(ValueError, match=rf"(?s)a\.jpg .*{kind}"):
+            read(tmp_path / "a.jpg")
 
 
 def test_on_real_frames(real_data):

@@ -1,0 +1,129 @@
+"""Tells label files of known data sets from images, by their names, folders and contents."""
+
+import os
+import re
+from collections import defaultdict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from dataset.labels import IGNORE_INDEX, LABEL_COLORS
+
+_LABEL_NAME = re.compile(
+    r"_gt(fine|coarse)_\w+$|_gt_(label|inv|instance|color|semantic|panoptic)\w*$"
+    r"|_(label|instance)(level\d)?(_?train)?_?ids$|_(labelcolor|invids|invgray|panoptic)$"
+    r"|_(train_id|train_color|drivable_(id|color)|instance_?color|semantic_?rgb)$"
+    r"|_(disparity|depth)$|^umm?_(lane|road)_\d{6}$|^uu_road_\d{6}$",
+    re.IGNORECASE,
+)
+"""Names, without suffix, that only labels and other maps have."""
+
+_LABEL_FOLDERS = {
+    # Cityscapes, ACDC, Dark Zurich, IDD
+    *("gtfine", "gtcoarse", "gt", "gtpanoptic", "gtbbox3d", "disparity", "panoptic"),
+    # GTA5, BDD100K, Mapillary, WildDash
+    *("labels", "label", "color_labels", "instances", "masks", "colormaps", "bitmasks"),
+    *("v1.2", "v2.0", "annotations", "annotation", "polygons"),
+    # KITTI, Virtual KITTI
+    *("semantic", "semantic_rgb", "instance", "gt_image_2", "disp_occ_0", "disp_noc_0"),
+    *("disp_occ_1", "disp_noc_1", "flow_occ", "flow_noc", "classsegmentation"),
+    *("instancesegmentation", "depth", "disp_occ", "disp_noc"),
+    # CARLA, CamVid, Pascal VOC, A2D2, Cityscapes' derivatives
+    *("cameraseg", "cameradepth", "labeledapproved_full", "trainannot", "valannot", "testannot"),
+    *("segmentationclass", "segmentationobject", "segmentationclassraw"),
+}
+_IMAGE_FOLDERS = {
+    *("leftimg8bit", "rightimg8bit", "rgb_anon", "rgb", "images", "image", "img", "imgs"),
+    *("image_2", "image_3", "image_0", "image_1", "camera", "camerargb", "frames", "color"),
+    *("701_stillsraw_full", "jpegimages", "train", "val", "test", "leftimg8bit_foggy"),
+    *("leftimg8bit_rain", "leftimg8bit_trainvaltest", "rgb_anon_trainvaltest"),
+}
+"""Folders of images, in lower case: beside one, a folder of _LABEL_FOLDERS holds labels."""
+_ONLY_LABEL_FOLDERS = {
+    *("gtfine", "gtcoarse", "semantic_rgb", "color_labels", "colormaps", "bitmasks", "gt_image_2"),
+    *("segmentationclass", "segmentationobject", "labeledapproved_full", "cameraseg"),
+    *("classsegmentation", "instancesegmentation", "trainannot", "valannot", "testannot"),
+}
+"""Names of folders that nobody gives to images, whatever lies beside them."""
+_IMAGE_NAME = re.compile(r"(_leftImg8bit|_rgb_anon|_rgb)$", re.IGNORECASE)
+_MOST_VALUES, _LEAST_FLAT = 124, 0.9
+"""Values that a label map of indices holds at most (Mapillary Vistas 2.0: 0-123), 255 aside.
+
+In a label map nearly every pixel has the value of its right neighbor.
+"""
+_LABEL_COLORS = np.unique(LABEL_COLORS.astype(np.int32) @ (65536, 256, 1))
+
+
+def is_label_file(path: Path, siblings: dict[Path, set[str]] | None = None) -> bool:
+    """Whether a file is a label, or another map, of a known data set; it is not opened.
+
+    ``siblings``: a memory of folders' contents, for many calls.
+    """
+    if _LABEL_NAME.search(path.stem) and not _IMAGE_NAME.search(path.stem):
+        return True
+    siblings = {} if siblings is None else siblings
+    return any(_is_label_folder(folder, siblings) for folder in path.parents)
+
+
+def _is_label_folder(folder: Path, siblings: dict[Path, set[str]]) -> bool:
+    name = folder.name.lower()
+    if name in _ONLY_LABEL_FOLDERS:
+        return True
+    if name not in _LABEL_FOLDERS:
+        return False
+    if folder.parent not in siblings:
+        siblings[folder.parent] = _folder_names(folder.parent)
+    beside = siblings[folder.parent] - _LABEL_FOLDERS
+    if name in ("labels", "label", "masks", "gt", "semantic", "instance", "instances", "depth"):
+        return bool(beside & (_IMAGE_FOLDERS - {"train", "val", "test"}))
+    return bool(beside & _IMAGE_FOLDERS)
+
+
+def _folder_names(folder: Path) -> set[str]:
+    try:
+        with os.scandir(folder) as entries:
+            return {entry.name.lower() for entry in entries if entry.is_dir()}
+    except PermissionError:  # a parent that may be entered and not listed tells nothing
+        return set()
+
+
+def folders_of_labels(paths: Sequence[Path]) -> list[Path]:
+    """Folders among those of ``paths`` whose files are label maps by their content.
+
+    One PNG of every folder is decoded. JPEGs, which no label map is, are not opened.
+    """
+    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        if path.suffix.lower() == ".png" and not _IMAGE_NAME.search(path.stem):
+            by_folder[path.parent].append(path)
+    return [
+        folder
+        for folder, files in by_folder.items()
+        if all(looks_like_label_map(file) for file in {files[0], files[-1]})
+    ]
+
+
+def looks_like_label_map(path: Path) -> bool:
+    """Whether the pixels of a file are those of a label map; False for a file that is no image."""
+    try:
+        with Image.open(path) as image:
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS or image.width < 16:
+                return False
+            pixels = np.asarray(image)
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        return False  # whoever reads it says what is wrong with it
+    if pixels.dtype == bool:
+        return True
+    if pixels.ndim == 3 and pixels.shape[2] < 3 or pixels.dtype != np.uint8:
+        return False
+    if pixels.ndim == 3:
+        pixels = pixels[..., :3].astype(np.int32) @ (65536, 256, 1)
+        known = _LABEL_COLORS
+    else:
+        known = np.array([*range(_MOST_VALUES), IGNORE_INDEX])
+    if (pixels[:, 1:] == pixels[:, :-1]).mean() < _LEAST_FLAT:
+        return False
+    values = np.unique(pixels)
+    return len(values) >= 2 and bool(np.isin(values, known).all())
