@@ -116,7 +116,7 @@ def looks_like_label_map(path: Path) -> bool:
         return False  # whoever reads it says what is wrong with it
     if pixels.dtype == bool:
         return True
-    if pixels.ndim == 3 and pixels.shape[2] < 3 or pixels.dtype != np.uint8:
+    if (pixels.ndim == 3 and pixels.shape[2] < 3) or pixels.dtype != np.uint8:
         return False
     if pixels.ndim == 3:
         pixels = pixels[..., :3].astype(np.int32) @ (65536, 256, 1)

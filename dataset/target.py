@@ -83,7 +83,52 @@ def find_images(pattern: str) -> list[Path]:
     return images
 
 
+def find_inputs(
+    patterns: Sequence[str], video_suffixes: Sequence[str], output: Path | None = None
+) -> tuple[list[Path], list[Path]]:
+    """Images and videos to segment; ``patterns`` are files, folders or glob patterns.
+
+    Found like targets. Files below ``output`` are results, no inputs. Raises FileNotFoundError for
+    a pattern without files, ValueError if there is neither image nor video.
+    """
+    images: dict[Path, None] = {}
+    videos: dict[Path, None] = {}
+    for pattern in patterns:
+        left_out = LeftOut()
+        folder, found = match(pattern, left_out)
+        if not found.files and not found.folders and not folder_itself(pattern):
+            raise FileNotFoundError(
+                f"Nothing at {pattern}. Expected an image, a video, a folder, or a pattern in"
+                " quotes."
+            )
+        files = sorted(folder / path for path in found.files)
+        results = [p for p in files if output is not None and p.is_relative_to(output)]
+        named = len(files) == 1 and not folder_itself(pattern)  # by itself: meant as it is
+        files = files if named else [path for path in files if path not in set(results)]
+        suffixes = (*IMAGE_SUFFIXES, *video_suffixes)
+        inputs, labels, others = split_files(files, suffixes)
+        if named and labels:
+            inputs, labels = files, []
+        for kind, paths in (
+            ("label files", labels),
+            ("files that are neither image nor video", others),
+            ("files of --output", [] if named else results),
+        ):
+            if paths:
+                left_out.add(kind, paths[0].relative_to(folder), len(paths))
+        left_out.say(pattern)
+        images |= {path: None for path in inputs if path.suffix.lower() in IMAGE_SUFFIXES}
+        videos |= {path: None for path in inputs if path.suffix.lower() in video_suffixes}
+    if not images and not videos:
+        expected = ", ".join((*IMAGE_SUFFIXES, *video_suffixes))
+        raise ValueError(
+            f"No image and no video in {', '.join(patterns)}. Expected files ending in {expected}."
+        )
+    return list(images), list(videos)
+
+
 def folder_itself(pattern: str) -> bool:
+    """Whether a pattern is a folder, and means all that is below it."""
     return os.path.isdir(os.path.expanduser(pattern))
 
 

@@ -16,13 +16,14 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dataset.image_io import IMAGE_SUFFIXES, image_size, read_image, read_label
+from dataset.image_io import image_size, read_image, read_label
 from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF, NUM_CLASSES, TRAIN_ID_OF
+from dataset.target import find_inputs
 from model.inference.export import OnnxNetwork, ProgramNetwork
 from model.inference.predictor import load_predictor
 from model.inference.tiling import MARGIN, STRIDE, in_tiles
 from utils.benchmark.memory import available_memory
-from utils.files import find_inputs, output_folder, output_names, write_png
+from utils.files import output_folder, output_names, write_png
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
     new_parser,
@@ -308,16 +309,14 @@ class PredictionVideos:
         self.seconds.append(time.perf_counter() - start)
         return train_ids
 
-    def write(
-        self, frame: np.ndarray, train_ids: np.ndarray, elapsed_s: float | None = None
-    ) -> None:
-        """Writes a frame once, or as often as a video of ``elapsed_s`` seconds needs it."""
+    def due(self, elapsed_s: float) -> int:
+        """How often a video of ``elapsed_s`` seconds needs the next frame."""
+        return due_frames(elapsed_s, self._fps, next(iter(self._writers.values())).written)
+
+    def write(self, frame: np.ndarray, train_ids: np.ndarray, repeats: int) -> None:
+        """Writes a frame ``repeats`` times."""
         for kind, writer in self._writers.items():
-            repeats = 1
-            if elapsed_s is not None:
-                repeats = due_frames(elapsed_s, self._fps, writer.written)
-            if repeats:
-                picture = render(kind, frame, train_ids, self._legend)
+            picture = render(kind, frame, train_ids, self._legend) if repeats else None
             for _ in range(repeats):
                 writer.write(picture)
 
@@ -348,7 +347,8 @@ def predict_video(segment: Segment, path: Path, stem: str, args, device: torch.d
     with PredictionVideos(segment, stem, reader.fps, kinds, args) as videos:
         frames = reader.frames or None
         for frame in tqdm(reader, total=frames, desc=path.name, unit="frame", disable=None):
-            videos.write(frame, videos.segment(frame))
+            if reader.repeats:
+                videos.write(frame, videos.segment(frame), reader.repeats)
     if reader.ended_early:
         print(
             f"WARNING: {path} ended after {reader.read} of the {reader.frames} frames that its"
@@ -377,7 +377,7 @@ def predict_camera(
         for frame in tqdm(camera, desc=title, unit="frame", disable=None):
             train_ids = videos.segment(frame)
             elapsed_s = clock() - start
-            videos.write(frame, train_ids, elapsed_s)
+            videos.write(frame, train_ids, videos.due(elapsed_s))
             stopped = bool(stop) or (args.seconds is not None and elapsed_s >= args.seconds)
             if stopped:
                 break
@@ -442,7 +442,8 @@ def main(args) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     images, videos = [], []
     if args.inputs:
-        images, videos = find_inputs(args.inputs, IMAGE_SUFFIXES, VIDEO_SUFFIXES)
+        output = args.output.resolve()
+        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, output)
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(
             f"No folder {args.labels}. --labels expects the folder that holds the ground truth,"

@@ -15,6 +15,7 @@ from pathlib import Path
 import cv2
 
 from dataset.cityscapes import cityscapes_tree
+from dataset.find import printable
 from dataset.gta5 import gta5_tree
 from dataset.labels import CLASS_NAMES
 from dataset.listing import DatasetLayout
@@ -196,7 +197,7 @@ def main(args: argparse.Namespace) -> None:
         job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
         report = check(job) if args.check else prepare(job, args.output, command)
         text = report_text(report, tree.root)
-        print("\n" + text)
+        print("\n" + printable(text))
         problems += len(report.problems)
         if args.output:
             write_report(args.output, job, text)

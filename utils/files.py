@@ -1,6 +1,5 @@
-"""Writes files completely or not at all, and finds input files; errors name the remedy."""
+"""Writes files completely or not at all; errors name the remedy."""
 
-import glob
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -96,46 +95,7 @@ def remove_quietly(path: Path) -> None:
         return
 
 
-# Input
-
-
-def find_inputs(
-    patterns: Sequence[str], image_suffixes: Sequence[str], video_suffixes: Sequence[str]
-) -> tuple[list[Path], list[Path]]:
-    """Finds images and videos; ``patterns`` are files, folders or glob patterns.
-
-    Other files are skipped with a warning. Raises FileNotFoundError for a pattern without files,
-    ValueError if there is neither image nor video.
-    """
-    files = list(dict.fromkeys(file for pattern in patterns for file in _find_files(pattern)))
-    images = [file for file in files if file.suffix.lower() in image_suffixes]
-    videos = [file for file in files if file.suffix.lower() in video_suffixes]
-    for file in files:
-        if file not in images and file not in videos:
-            print(
-                f"WARNING: {file} skipped: neither an image ({', '.join(image_suffixes)}) nor a"
-                f" video ({', '.join(video_suffixes)})."
-            )
-    if not images and not videos:
-        expected = ", ".join((*image_suffixes, *video_suffixes))
-        raise ValueError(
-            f"No image and no video in {', '.join(patterns)}. Expected files ending in {expected}."
-        )
-    return images, videos
-
-
-def _find_files(pattern: str) -> list[Path]:
-    path = Path(pattern)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file())
-    matches = sorted(map(Path, glob.glob(pattern, recursive=True)))
-    if not matches:
-        raise FileNotFoundError(
-            f"Nothing at {pattern}. Expected an image, a video, a folder, or a pattern in quotes."
-        )
-    return [file for file in matches if file.is_file()]
+# Names of results
 
 
 def output_names(paths: Sequence[Path]) -> dict[Path, str]:

@@ -1,5 +1,6 @@
 """Reads videos and cameras frame by frame; writes MP4s that browsers play."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import numpy as np
 
 from utils.files import remove_quietly
 
-VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm")
+VIDEO_SUFFIXES = (
+    *(".mp4", ".m4v", ".mov", ".avi", ".mkv", ".webm"),
+    *(".ts", ".mts", ".m2ts", ".mpg", ".mpeg", ".wmv", ".3gp"),
+)
+_TIMED_FRAMES = 300
+"""Frames at the beginning of a video whose times tell how fast it runs at its fastest."""
+_HIGHEST_FPS = 120.0
 
 
 class _FrameReader:
@@ -52,7 +59,8 @@ class VideoReader(_FrameReader):
     def __init__(self, path: Path):
         if not Path(path).is_file():
             raise FileNotFoundError(f"No video at {path}.")
-        super().__init__(cv2.VideoCapture(str(path)))
+        self._path = _name_for_opencv(path)
+        super().__init__(cv2.VideoCapture(self._path))
         if self._first is None:
             raise ValueError(
                 f"{path} cannot be decoded as a video. It is damaged, or in a format that this"
@@ -60,15 +68,69 @@ class VideoReader(_FrameReader):
                 " OUTPUT.mp4"
             )
         self.frames = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.repeats = 1
+        self.fps = _fastest_rate(self._path, self.fps)
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        yield from super().__iter__()
+        """The frames. Before each, ``repeats`` says how often a video of ``fps`` shows it: once.
+
+        In a video of varying frame rate more often, or never, so that each keeps its time.
+        """
+        start = time = self._time()
+        frame, shown, interval = self._first, 0, 1 / self.fps
+        while frame is not None:
+            self.read += 1
+            following = self._decode()
+            following_time = self._time() if following is not None else time + interval
+            if following_time <= time:  # the file has no times: frames of equal length
+                following_time = time + 1 / self.fps
+            interval = following_time - time
+            until = round((following_time - start) * self.fps)
+            self.repeats = max(0, until - shown)
+            shown = max(shown, until)
+            yield np.ascontiguousarray(frame[..., ::-1])
+            frame, time = following, following_time
         self.close()
+
+    def _time(self) -> float:
+        """Seconds from the start of the video at which the frame decoded last is shown."""
+        return self._capture.get(cv2.CAP_PROP_POS_MSEC) / 1000
 
     @property
     def ended_early(self) -> bool:
         """Whether more than two frames are missing; headers miscount by one or two."""
         return self.read + 2 < self.frames
+
+
+def _name_for_opencv(path: Path) -> str:
+    """The absolute path, in which a colon stands for no protocol. Raises ValueError."""
+    name = os.path.abspath(path)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(name).decode("utf-8", "backslashreplace")
+        raise ValueError(
+            f"{shown}: the name is not UTF-8, which OpenCV cannot open. Rename the video."
+        ) from error
+    return name
+
+
+def _fastest_rate(path: str, fps: float) -> float:
+    """Frames per second where a video runs fastest, or ``fps`` for a constant rate.
+
+    Videos of telephones and screen recorders have varying rates; their header has the mean.
+    """
+    capture, times = cv2.VideoCapture(path), []
+    while len(times) < _TIMED_FRAMES and capture.grab():
+        times.append(capture.get(cv2.CAP_PROP_POS_MSEC) / 1000)
+    capture.release()
+    intervals = np.diff(times)
+    if len(intervals) < 2 or (intervals <= 0).any():
+        return fps
+    shortest = float(np.quantile(intervals, 0.1))
+    if shortest * fps > 0.8:  # clocks tremble
+        return fps
+    return min(1 / shortest, max(fps, _HIGHEST_FPS))
 
 
 class Camera(_FrameReader):
@@ -112,7 +174,10 @@ class VideoWriter:
         height, width = (side - side % 2 for side in frame.shape[:2])
         if self._writer is None:
             self._writer = cv2.VideoWriter(
-                str(self._temporary), cv2.VideoWriter_fourcc(*"vp09"), self.fps, (width, height)
+                _name_for_opencv(self._temporary),
+                cv2.VideoWriter_fourcc(*"vp09"),
+                self.fps,
+                (width, height),
             )
             if not self._writer.isOpened():
                 raise OSError(
@@ -143,7 +208,7 @@ class VideoWriter:
 
 
 def _count_frames(path: Path) -> int:
-    capture, count = cv2.VideoCapture(str(path)), 0
+    capture, count = cv2.VideoCapture(_name_for_opencv(path)), 0
     while capture.grab():
         count += 1
     capture.release()

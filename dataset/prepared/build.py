@@ -14,15 +14,17 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import NamedTuple, TextIO
 
 import numpy as np
 from tqdm import tqdm
 
+from dataset.find import printable
 from dataset.image_io import image_size
 from dataset.labels import NUM_CLASSES
 from dataset.listing import DatasetLayout, refuse_label_values
+from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (
     FORMAT,
@@ -60,7 +62,8 @@ class PrepareJob(NamedTuple):
 
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
-        return zlib.crc32(name.encode("utf-8", "surrogateescape")) % self.shard[1] == self.shard[0] - 1
+        number = zlib.crc32(name.encode("utf-8", "surrogateescape"))
+        return number % self.shard[1] == self.shard[0] - 1
 
 
 @dataclass
@@ -92,16 +95,10 @@ class PrepareReport:
 def match_pairs(job: PrepareJob) -> tuple[list[Pair], list[Problem]]:
     """Complete pairs of the shard, and a problem for each file or listed name without partner."""
     tree = job.tree
-    wanted = None
-    if job.wanted is not None:
-        wanted = {str(PurePosixPath(name).with_suffix("")) for name in job.wanted}
     names = {key: tree.name(key) for key in sorted({*tree.images, *tree.labels})}
-    names = {
-        key: name
-        for key, name in names.items()
-        if job.in_shard(name) and (wanted is None or name in wanted)
-    }
-    pairs, problems = [], []
+    names, problems = _wanted(job, names)
+    names = {key: name for key, name in names.items() if job.in_shard(name)}
+    pairs = []
 
     def missing(file: str, text: str) -> None:
         problems.append(Problem("missing", file, text))
@@ -122,14 +119,29 @@ def match_pairs(job: PrepareJob) -> tuple[list[Pair], list[Problem]]:
             )
         elif image is not None:
             pairs.append(Pair(name, image, label))
-    for name in sorted((wanted or set()) - set(names.values())):
-        if job.in_shard(name):
-            missing(
-                name,
-                f"{job.origin} names {name}, which is not under {tree.root}. Complete the data set,"
-                " or remove the name.",
-            )
     return pairs, problems
+
+
+def _wanted(job: PrepareJob, names: dict[str, str]) -> tuple[dict[str, str], list[Problem]]:
+    """The keys and names that the list names, and a problem for each line that names none."""
+    if job.wanted is None:
+        return names, []
+    tree, keys = job.tree, list(names)
+    paths = [tree.images.get(key) or tree.labels[key] for key in keys]
+    finder = NameFinder(list(names.values()), paths, tree.root)
+    selection = finder.select(job.wanted, job.origin)
+    say_repeated(selection.repeated, job.origin)
+    problems = [
+        Problem(
+            "missing",
+            line,
+            f"{job.origin} names {line}, which is not under {tree.root}; the nearest name there is"
+            f" {finder.nearest(line)}. Complete the data set, or correct the name.",
+        )
+        for line in sorted(set(selection.unknown))
+        if job.in_shard(line)
+    ]
+    return {keys[index]: names[keys[index]] for index in sorted(selection.indices)}, problems
 
 
 def check(job: PrepareJob) -> PrepareReport:
@@ -202,7 +214,7 @@ def write_report(output: Path, job: PrepareJob, text: str) -> None:
     """Writes the report beside the journal, which tells later why images were left out."""
     path = part_path(output, job.data, job.shard).with_suffix(".txt")
     try:
-        path.write_text(text + "\n")
+        path.write_text(printable(text) + "\n")
     except OSError as error:
         raise write_error(path, error) from error
 

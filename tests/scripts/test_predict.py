@@ -73,7 +73,7 @@ def test_other_files_are_skipped_with_a_warning(checkpoint, frames, tmp_path, ca
         f"{n}_overlay.png" for n in range(3)
     ]
     printed = capsys.readouterr()
-    assert "notes.txt skipped" in printed.out
+    assert "1 files that are neither image nor video (such as notes.txt)" in printed.out
     assert "broken.png" in printed.out + printed.err
     assert "frames per second" in printed.out
     predict(checkpoint, tmp_path / "pattern", frames / "[01].png")
