@@ -23,6 +23,7 @@ from dataset.training_data import (
     cityscapes_root,
     labelled_data,
     read_target,
+    validation_images,
 )
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
@@ -191,8 +192,8 @@ def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[in
     """The labelled images that --validate-every scores; None without it."""
     if not args.validate_every:
         return None
-    root = cityscapes_root(args.cityscapes, args.target)
-    return evaluation_loader(select_by_list(cityscapes(root, "val"), args.val_list), loading, shard)
+    images = validation_images(args.cityscapes, args.target, args.val_list)
+    return evaluation_loader(images, loading, shard)
 
 
 def describe(

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import torch
 
-from dataset.cityscapes import cityscapes
 from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES
 from dataset.listing import check_listing, select_by_list
 from dataset.loader import Loading, evaluation_loader
@@ -29,6 +28,7 @@ from dataset.training_data import (
     labelled_data,
     read_target,
     target_data,
+    validation_images,
 )
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
@@ -206,9 +206,7 @@ def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[in
     """The labelled images that --validate-every scores; None without it."""
     if not args.validate_every:
         return None
-    images = select_by_list(
-        cityscapes(cityscapes_root(args.cityscapes, args.target), "val"), args.val_list
-    )
+    images = validation_images(args.cityscapes, args.target, args.val_list)
     return evaluation_loader(images, loading, shard)
 
 

@@ -124,7 +124,7 @@ class _Walk:
     def pass_over(self, entry: os.DirEntry, path: str) -> None:
         if self.is_folder(entry):
             self.left_out.add("hidden or system folders", path)
-        elif "." in entry.name.lstrip("."):  # .DS_Store and the like are no loss
+        elif "." in entry.name.lstrip(".") and entry.name.lower() not in _SYSTEM_NAMES:
             self.left_out.add("hidden or system files", path)
 
 
@@ -174,7 +174,7 @@ def _part_expression(part: str) -> str:
     while place < len(part):
         end = part.find("]", place + 2)
         if part[place] == "[" and end > 0:
-            inside = part[place + 1 : end].replace("\\", "\\\\")
+            inside = re.sub(r"([\\\[&|~])", r"\\\1", part[place + 1 : end])
             text += "[" + ("^" + inside[1:] if inside[0] == "!" else inside) + "]"
             place = end
         else:

@@ -74,7 +74,8 @@ class NameFinder:
 
     def __init__(self, names: Sequence[str], paths: Sequence[str], root: Path):
         self.names = names
-        self._index = {name: index for index, name in enumerate(names)}
+        self._index = {_as_windows(name): index for index, name in enumerate(names)}
+        self._index |= {name: index for index, name in enumerate(names)}
         self._trails = [_parts(os.path.splitext(path)[0]) for path in paths]
         self._root = _parts(os.path.abspath(root))
         self._by_last: dict[str, list[int]] = defaultdict(list)

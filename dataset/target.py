@@ -8,7 +8,7 @@ from dataset.cityscapes import cityscapes
 from dataset.find import LeftOut, find_files, match
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file
-from dataset.listing import ImageList
+from dataset.listing import ImageList, check_listing
 from dataset.prepared.journal import find_parts
 
 _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
@@ -157,7 +157,8 @@ def label_path(name: str, split: str) -> str:
 def with_labels(listing: ImageList, label_root: Path, split: str = "train") -> ImageList:
     """The images of ``listing`` with pseudo-labels from ``label_root``, at their ``label_path``.
 
-    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label.
+    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label, and
+    what ``check_listing`` raises.
     """
     label_root = Path(label_root).absolute()
     present = find_files(label_root, f"gtFine/{split}", _LABEL_ENDING, (".png",), say=False)
@@ -170,4 +171,6 @@ def with_labels(listing: ImageList, label_root: Path, split: str = "train") -> I
             " scripts.make_pseudo_labels continues where it stopped), or name the labelled images"
             " in a list."
         )
-    return listing.with_label_files([str(label_root / present[key]) for key in keys])
+    labelled = listing.with_label_files([str(label_root / present[key]) for key in keys])
+    check_listing(labelled)
+    return labelled

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.cityscapes import cityscapes
-from dataset.listing import ImageList, select_by_list
+from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import Loading, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
@@ -34,10 +34,27 @@ def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) 
 def read_target(
     cityscapes_flag: Path | None, target: Sequence[str] | None, split: str, list_file: Path | None
 ) -> ImageList:
-    """The target's images, without labels, of --cityscapes or --target; raises what these raise."""
+    """The target's images, without labels, of --cityscapes or --target; raises what these raise.
+
+    The header of every image is read: a damaged one must not stop a run in the middle.
+    """
     if target:
-        return select_by_list(target_images(target, split), list_file)
-    return select_by_list(cityscapes(cityscapes_flag, split, labels=False), list_file)
+        images = target_images(target, split)
+    else:
+        images = cityscapes(cityscapes_flag, split, labels=False)
+    images = select_by_list(images, list_file)
+    check_listing(images)
+    return images
+
+
+def validation_images(
+    cityscapes_flag: Path | None, target: Sequence[str] | None, list_file: Path | None
+) -> ImageList:
+    """The labelled images of Cityscapes val to score, checked like those that are trained on."""
+    images = cityscapes(cityscapes_root(cityscapes_flag, target), "val")
+    images = select_by_list(images, list_file)
+    check_listing(images)
+    return images
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def _wanted(job: PrepareJob, names: dict[str, str]) -> tuple[dict[str, str], lis
             "missing",
             line,
             f"{job.origin} names {line}, which is not under {tree.root}; the nearest name there is"
-            f" {finder.nearest(line)}. Complete the data set, or correct the name.",
+            f" {finder.nearest(line)}. Complete the data set, or correct or remove the line.",
         )
         for line in sorted(set(selection.unknown))
         if job.in_shard(line)

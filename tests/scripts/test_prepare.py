@@ -176,7 +176,7 @@ def damage(root: Path) -> dict[str, str]:
         "images/00008.png": "cannot be decoded",
         "labels/00009.png": r"RGB \(77, 77, 77\)",
         "images/00010.png": "cannot be decoded",
-        "00099": "names 00099, which is not under",
+        "00099": "names 00099.png, which is not under",
     }
 
 

@@ -1,0 +1,161 @@
+"""Lists of images as people have them: encodings, columns, paths, and what is said to mistakes."""
+
+import itertools
+import unicodedata
+
+import pytest
+
+from dataset.cityscapes import cityscapes
+from dataset.gta5 import gta5, gta5_tree
+from dataset.listing import ImageList, select_by_list
+from dataset.name_list import read_name_list
+from dataset.prepared.build import PrepareJob, match_pairs
+from dataset.prepared.journal import FOLDER
+from scripts.prepare import main, parse_arguments
+from tests.conftest import write_gta5
+
+NAMES = ["00002", "00001"]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "mark", "end"),
+    [
+        *itertools.product(["utf-8"], [b"", b"\xef\xbb\xbf"], ["\n", "\r\n", "\r"]),
+        ("utf-16", b"", "\r\n"),  # with a mark of its own
+        ("utf-16-be", b"\xfe\xff", "\n"),
+        ("utf-16-le", b"", "\r\n"),
+        ("utf-16-be", b"", "\n"),
+        ("utf-32", b"", "\n"),
+    ],
+)
+def test_encodings_and_line_ends(gta5_root, tmp_path, encoding, mark, end):
+    """What Notepad, PowerShell and editors of all systems write is read."""
+    text = end.join(["# two images", "00002.png", "", "00001", ""])
+    (tmp_path / "list.txt").write_bytes(mark + text.encode(encoding))
+    assert select_by_list(gta5(gta5_root), tmp_path / "list.txt").names == NAMES
+
+
+FORMS = {
+    "names": "{name}",
+    "files": "{name}.png",
+    "another suffix": "{name}.JPG",
+    "spaces around": "  {name}.png\t",
+    "paths from the root": "images/{name}.png",
+    "paths from here": "./images/{name}.png",
+    "with the root": "{root}/images/{name}.png",
+    "absolute": "{place}/images/{name}.png",
+    "of another machine": "/home/someone/data/GTA5/images/{name}.png",
+    "of Windows": r"D:\data\GTA5\images\{name}.png",
+    "tab and label": "images/{name}.png\tlabels/{name}.png",
+    "space and label": "images/{name}.png labels/{name}.png",
+    "spaces and label": "images/{name}.png   labels/{name}.png",
+    "comma and label": "{name}.png,labels/{name}.png",
+    "semicolon": "{name};12",
+    "quoted": '"images/{name}.png","labels/{name}.png"',
+    "comment behind": "{name}  # a good one",
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_forms_of_lines(gta5_root, tmp_path, form):
+    """Names and paths, with or without suffix and further columns, at each door."""
+    lines = [FORMS[form].format(name=name, place=gta5_root, root=gta5_root.name) for name in NAMES]
+    (tmp_path / "list.txt").write_text("\n".join(lines))
+    assert select_by_list(gta5(gta5_root), tmp_path / "list.txt").names == NAMES
+    wanted = read_name_list(tmp_path / "list.txt")
+    pairs, problems = match_pairs(PrepareJob(gta5_tree(gta5_root), "gta5", wanted=wanted))
+    assert not problems
+    assert [pair.name for pair in pairs] == sorted(NAMES)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "leftImg8bit/train/aachen/aachen_000001_000019_leftImg8bit.png",
+        "aachen/aachen_000001_000019_leftImg8bit",
+        "aachen_000001_000019_leftImg8bit.png",
+        "aachen/aachen_000001_000019",
+        "train/aachen/aachen_000001_000019_leftImg8bit.png\tgtFine/train/aachen/x.png",
+    ],
+)
+def test_lines_of_cityscapes(cityscapes_root, line):
+    """Paths from the root, below the split, or file names alone."""
+    listing = cityscapes(cityscapes_root, "train").select([line], "list")
+    assert listing.names == ["aachen/aachen_000001_000019_leftImg8bit"]
+
+
+def test_names_with_dots_spaces_and_accents():
+    """A dot is no suffix, a space no column, and both spellings of an accent are one."""
+    names = [
+        "street_beta_0.02",
+        "12.30.00",
+        "my street 1",
+        unicodedata.normalize("NFD", "straße é"),
+    ]
+    listing = ImageList("/data", names, [f"images/{name}.png" for name in names])
+    for index, name in enumerate(names):
+        for line in (
+            name,
+            f"{name}.png",
+            f"images/{name}.png x.png",
+            unicodedata.normalize("NFC", name),
+        ):
+            assert listing.select([line], "list").names == [names[index]], line
+
+
+def test_a_heading_is_no_name(gta5_root):
+    """The first line of a table may name its columns."""
+    lines = ["image,label", "00001.png,00001.png"]
+    assert gta5(gta5_root).select(lines, "list").names == ["00001"]
+
+
+def test_an_image_named_twice_counts_once(gta5_root, capsys):
+    """In any spelling; which one is said."""
+    listing = gta5(gta5_root).select(["00002", "00001", "images/00002.png", "00001.png"], "a list")
+    assert listing.names == NAMES
+    said = capsys.readouterr().out
+    assert "a list names 2 images more than once, the first images/00002.png" in said
+
+
+def test_an_unknown_name_is_answered_with_the_nearest(gta5_root, tmp_path):
+    """The error says what is there, in training and in the report of prepare."""
+    with pytest.raises(FileNotFoundError, match=r"1 of 2 .*'0004'; the nearest .* '00004'"):
+        gta5(gta5_root).select(["00001", "0004"], "list")
+    job = PrepareJob(gta5_tree(gta5_root), "gta5", wanted=["0004", "00001"], origin="list")
+    pairs, problems = match_pairs(job)
+    assert [pair.name for pair in pairs] == ["00001"]
+    assert "the nearest name there is 00004" in problems[0].text
+
+
+def test_a_path_of_other_images_is_no_name():
+    """The folder counts: drive_b/1 is no image of drive_a, a bare name of two is not guessed."""
+    listing = ImageList("/data/drive_a", ["1", "2"], ["1.png", "2.png"])
+    assert listing.select(["drive_a/1.png"], "list").names == ["1"]
+    with pytest.raises(FileNotFoundError, match="drive_b"):
+        listing.select(["drive_b/1.png"], "list")
+    listing = ImageList("/data", ["a/1", "b/1"], ["a/1.png", "b/1.png"])
+    with pytest.raises(ValueError, match="fits 2 images, such as a/1 and b/1"):
+        listing.select(["1.png"], "list")
+
+
+def test_a_list_of_bytes_is_no_list(tmp_path):
+    """A file that is no text ends with an error that names it."""
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00\xd8\x00\xd8\x01")
+    with pytest.raises(ValueError, match=r"list.txt is no text"):
+        read_name_list(tmp_path / "list.txt")
+
+
+def test_prepare_takes_the_lists_of_training(tmp_path, capsys):
+    """A list with dotted names, a mark and columns prepares what training would read."""
+    root = write_gta5(tmp_path / "gta5", 3)
+    for folder in ("images", "labels"):
+        (root / folder / "00001.png").rename(root / folder / "a_beta_0.02.png")
+    (tmp_path / "list.txt").write_bytes(
+        b"\xef\xbb\xbfimages/a_beta_0.02.png\tlabels/x\r\n00002\r\n"
+    )
+    words = ["--gta5", root, "--list", tmp_path / "list.txt", "--output", tmp_path / "prepared"]
+    main(parse_arguments([*map(str, words), "--workers", "1"]))
+    assert (tmp_path / "prepared" / FOLDER).is_dir()
+    assert "2 good images, 0 problems" in capsys.readouterr().out
+    listing = select_by_list(gta5(tmp_path / "prepared"), tmp_path / "list.txt")
+    assert listing.names == ["a_beta_0.02", "00002"]
