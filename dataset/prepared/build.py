@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from dataset.find import printable
 from dataset.image_io import image_size
-from dataset.labels import NUM_CLASSES
+from dataset.labels import NUM_CLASSES, looks_like_train_ids
 from dataset.listing import DatasetLayout, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
@@ -157,7 +157,8 @@ def check(job: PrepareJob) -> PrepareReport:
     try:
         refuse_label_values(report.values, job.tree.root)
     except ValueError as error:
-        report.problems.append(Problem("trainIds", job.tree.label_folder, str(error)))
+        kind = "trainIds" if looks_like_train_ids(report.values) else "no class"
+        report.problems.append(Problem(kind, job.tree.label_folder, str(error)))
     return report
 
 

@@ -159,9 +159,7 @@ def test_no_damage_is_read_as_an_image(image, tmp_path):
     refused = r"x\.png cannot be decoded .*(damaged or cut short|is empty): fetch"
     for content in (*cuts[:-2], *flipped, *sound_but_short):
         path.write_bytes(content)
-        with pytest.raises(
-            ValueError, match=r"x\.png cannot be decoded .*(damaged or cut short|is empty): fetch"
-        ):
+        with pytest.raises(ValueError, match=refused):
             read_image(path)
 
 

@@ -55,11 +55,8 @@ LAYOUTS = {
         ],
     ),
     "Mapillary Vistas 1.2": (
-        ["training/images/0035fkbjWljhaftpVM37-g.jpg", "testing/images/a.jpg"],
-        [
-            f"training/{kind}/0035fkbjWljhaftpVM37-g.png"
-            for kind in ("labels", "instances", "panoptic")
-        ],
+        ["training/images/0035fkbjW.jpg", "testing/images/a.jpg"],
+        [f"training/{kind}/0035fkbjW.png" for kind in ("labels", "instances", "panoptic")],
     ),
     "Mapillary Vistas 2.0": (
         ["validation/images/-0AY2h7kW.jpg"],
