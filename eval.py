@@ -6,6 +6,7 @@ server; pictures show the mistakes. The processes of torchrun share the images.
 """
 
 from argparse import ArgumentParser, Namespace
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import chain
@@ -209,13 +210,22 @@ def evaluation_batches(
     return tqdm(loader, desc=title, unit="image", disable=hidden, dynamic_ncols=True)
 
 
-def save_prediction(folder: Path, image_name: str, prediction: Tensor) -> None:
-    """Writes (H, W) uint8 trainIds as a PNG of labelIds.
+def prediction_names(listing: ImageList) -> list[str]:
+    """The file of each image's prediction: its name, below its folders where names are equal.
 
     Cityscapes' script looks for CITY_000000_000000*.png anywhere below the folder.
     """
-    stem = Path(image_name).name.removesuffix("_leftImg8bit")
-    write_png(folder / f"{stem}_pred_labelIds.png", LABEL_ID_OF[prediction.numpy()])
+    names = [name.removesuffix("_leftImg8bit") for name in listing.names]
+    stems = [Path(name).name for name in names]
+    count = Counter(stems)
+    kept = [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
+    return [f"{name}_pred_labelIds.png" for name in kept]
+
+
+def save_prediction(path: Path, prediction: Tensor) -> None:
+    """Writes (H, W) uint8 trainIds as a PNG of labelIds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_png(path, LABEL_ID_OF[prediction.numpy()])
 
 
 def evaluate_model(
@@ -228,12 +238,13 @@ def evaluate_model(
 ) -> Evaluation:
     """The pixel counts of all processes. Writes into ``predictions`` and ``pictures`` if given."""
     worst: list[ImageScore] = []
+    files = prediction_names(listing)
 
     def on_batch(batch: Sample, prediction: Tensor, matrix: Tensor) -> None:
         index = int(batch.index[0])
         name = listing[index].name
         if predictions:
-            save_prediction(predictions, name, prediction[0])
+            save_prediction(predictions / files[index], prediction[0])
         if pictures and matrix.any():
             arrays = (x[0].numpy() for x in (batch.image, batch.label, prediction))
             image = ImageScore(scores(matrix).miou, index, name, *arrays)
@@ -259,10 +270,13 @@ def save_without_scores(
     model: EvaluatedModel, listing: ImageList, processes: ProcessGroup, workers: int, folder: Path
 ) -> None:
     """Saves the predictions of a split without public labels."""
-    batches = evaluation_batches(model, listing, processes, workers)
+    batches, files = (
+        evaluation_batches(model, listing, processes, workers),
+        prediction_names(listing),
+    )
     for batch in batches:
         prediction = model.predictor(batch.image)[0].cpu()
-        save_prediction(folder, listing[int(batch.index[0])].name, prediction)
+        save_prediction(folder / files[int(batch.index[0])], prediction)
     count = processes.all_reduce_sum(len(batches))  # waits until every process has saved its images
     if processes.is_first:
         print(

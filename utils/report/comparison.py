@@ -264,7 +264,15 @@ def _csv(rows: list[ComparisonRow], class_names: Sequence[str]) -> str:
 
 
 def _latex(table: Table) -> str:
-    replacements = {"%": r"\%", "±": r"$\pm$", "&": r"\&", "_": r"\_"}
+    replacements = {sign: f"\\{sign}" for sign in "%&_#${}"} | {
+        "±": r"$\pm$",
+        "\\": r"\textbackslash{}",
+        "^": r"\textasciicircum{}",
+        "~": r"\textasciitilde{}",
+        "<": r"\textless{}",
+        ">": r"\textgreater{}",
+        "|": r"\textbar{}",
+    }
 
     def row(cells: Sequence[str]) -> str:
         return " & ".join(cell.translate(str.maketrans(replacements)) for cell in cells) + r" \\"
