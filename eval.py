@@ -270,10 +270,8 @@ def save_without_scores(
     model: EvaluatedModel, listing: ImageList, processes: ProcessGroup, workers: int, folder: Path
 ) -> None:
     """Saves the predictions of a split without public labels."""
-    batches, files = (
-        evaluation_batches(model, listing, processes, workers),
-        prediction_names(listing),
-    )
+    batches = evaluation_batches(model, listing, processes, workers)
+    files = prediction_names(listing)
     for batch in batches:
         prediction = model.predictor(batch.image)[0].cpu()
         save_prediction(folder / files[int(batch.index[0])], prediction)

@@ -226,6 +226,13 @@ def require_pairs(
     images: dict[str, str], labels: dict[str, str], image_folder: Path, label_folder: Path
 ) -> None:
     """Raises FileNotFoundError unless every image has a label and every label an image."""
+    if images and labels and not images.keys() & labels.keys():
+        raise FileNotFoundError(
+            f"None of the {len(images)} images under {image_folder} has a label under"
+            f" {label_folder}: an image and its label need the same path below these folders. Found"
+            f" {next(iter(images.values()))} and {next(iter(labels.values()))}: move the files, or"
+            " give a root where they fit together."
+        )
     image_files, label_files = (images, image_folder, "image"), (labels, label_folder, "label")
     for (files, folder, kind), (partners, partner_folder, partner_kind) in (
         (image_files, label_files),

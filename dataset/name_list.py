@@ -130,7 +130,9 @@ class NameFinder:
             folders = given[:-1]
             is_trail = len(folders) <= len(whole) and folders == whole[len(whole) - len(folders) :]
             is_elsewhere = named and trail[:-1] == folders[len(folders) - len(trail) + 1 :]
-            if is_trail or (is_elsewhere and len(folders) >= len(trail) - 1):
+            deep = [self._root[-1], *trail[:-1]] if len(trail) > 2 and self._root else None
+            is_deep = deep is not None and deep == folders[len(folders) - len(deep) :]
+            if is_trail or is_deep or (is_elsewhere and len(folders) >= len(trail) - 1):
                 found.append(index)
         return found
 

@@ -138,6 +138,16 @@ def test_a_path_of_other_images_is_no_name():
         listing.select(["1.png"], "list")
 
 
+def test_lists_of_acdc_are_paths_from_its_root():
+    """As published, and with the root of another machine."""
+    name = "fog/train/GOPR0475/GOPR0475_frame_000041_rgb_anon"
+    listing = ImageList("/data/ACDC/rgb_anon", [name], [f"{name}.png"])
+    for line in (f"rgb_anon/{name}.png", f"/home/someone/ACDC/rgb_anon/{name}.png", f"{name}.png"):
+        assert listing.select([line], "list").names == [name]
+    with pytest.raises(FileNotFoundError):
+        listing.select([f"rgb_anon/{name}.png".replace("fog", "night")], "list")
+
+
 def test_a_list_of_bytes_is_no_list(tmp_path):
     """A file that is no text ends with an error that names it."""
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00\xd8\x00\xd8\x01")

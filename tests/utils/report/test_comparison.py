@@ -1,10 +1,13 @@
 import json
+import re
 
 import pytest
 
 from tests.helpers.records import run_record, score_row
+from utils.report import comparison
 from utils.report.comparison import (
     ComparisonRow,
+    Table,
     comparison_tables,
     mean_and_deviation,
     read_rows,
@@ -75,3 +78,11 @@ def test_rows_of_other_images_are_refused(tmp_path):
         run.with_suffix(".json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"seed0/ada.json.* 500 .*seed1/ada.json on 250 "):
         read_rows(tmp_path, {"ada": "ADA"})
+
+
+def test_any_name_is_latex():
+    """Signs that LaTeX reserves are escaped in names of rows."""
+    table = Table(["row"], [[r"lr^2 #1 {a} ~b $d \c 5%_x&y"]])
+    row = comparison._latex(table).splitlines()[4]
+    bare = re.sub(r"\\text\w+{}|\\[#%&_${}]|\\\\$", "", row)
+    assert not set(bare) & set("^#{}~$\\%&_")
