@@ -19,9 +19,29 @@ TIMEOUT = timedelta(minutes=10)
 """A process gives up after waiting this long: another one hangs, or a node is gone."""
 
 
+_SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
 def world_size() -> int:
-    """Number of processes that torchrun started, over all nodes; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    """Number of processes that torchrun started, over all nodes; 1 without it.
+
+    Raises ValueError when a scheduler has set WORLD_SIZE without the rest of torchrun's variables:
+    each process would take itself for the whole run, or wait for others for ever.
+    """
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(
+            f"The environment variable WORLD_SIZE is {text!r}; expected a number of processes."
+            " Start several processes with torchrun, which sets it, or remove it: unset WORLD_SIZE"
+        )
+    absent = [name for name in _SET_BY_TORCHRUN if not os.environ.get(name)]
+    if int(text) > 1 and absent:
+        raise ValueError(
+            f"WORLD_SIZE={text} is set, perhaps by a scheduler, but {', '.join(absent)} are not."
+            " Start several processes with torchrun, which sets all of them; for one process"
+            " remove it: unset WORLD_SIZE"
+        )
+    return int(text)
 
 
 class ProcessGroup:
@@ -33,10 +53,11 @@ class ProcessGroup:
     """
 
     def __init__(self, device: torch.device):
-        self.rank, self.world_size = int(os.environ.get("RANK", 0)), world_size()
+        self.rank, self.world_size = 0, world_size()
         self.device = device
         if self.world_size == 1:
             return
+        self.rank = int(os.environ["RANK"])
         if device.type == "cuda":
             self.device = torch.device("cuda", _local_gpu())
             torch.cuda.set_device(self.device)
@@ -130,7 +151,13 @@ class ProcessGroup:
 
 
 def _local_gpu() -> int:
-    number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    local_rank, gpus = os.environ.get("LOCAL_RANK"), torch.cuda.device_count()
+    if not local_rank and gpus > 1:
+        raise ValueError(
+            f"LOCAL_RANK is not set, so that nothing says which of the {gpus} GPUs of this machine"
+            " is whose. Start the processes with torchrun, which sets it."
+        )
+    number = int(local_rank or 0)
     if number >= gpus:
         raise ValueError(
             f"torchrun started more than {gpus} processes on this machine, which has {gpus} GPUs."
