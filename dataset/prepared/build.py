@@ -219,8 +219,7 @@ def write_report(output: Path, job: PrepareJob, text: str) -> None:
     """Writes the report beside the journal, which tells later why images were left out."""
     path = part_path(output, job.data, job.shard).with_suffix(".txt")
     try:
-        path.write_text(printable(text) + "
-", encoding="utf-8")
+        path.write_text(printable(text) + "\n", encoding="utf-8")
     except OSError as error:
         raise write_error(path, error) from error
 
