@@ -44,7 +44,7 @@ from utils.options.parser import (
 )
 from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
 from utils.training.checkpoint import inherited, plain, read_checkpoint
-from utils.training.compute import set_up
+from utils.training.compute import Compute, set_up
 from utils.training.distributed import world_size
 from utils.training.loop import RunOptions, Trained, TrainingRun, Watching
 from utils.training.optim import (
@@ -239,6 +239,15 @@ def describe(
     }
 
 
+def build_context(args: argparse.Namespace, data: DomainBatches, compute: Compute) -> StepContext:
+    """Precision, gradient scaling and pixel weights of all steps."""
+    pixels = torch.from_numpy(data.class_pixels()) if args.pixel_weights == "class" else None
+    pixel_weights = build_pixel_weights(
+        args.pixel_weights, pixels, compute.device, compute.processes.all_gather
+    )
+    return StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
+
+
 def train(args: argparse.Namespace) -> None:
     compute = set_up(args.device, args.precision)
     device, shard = compute.device, compute.shard
@@ -261,12 +270,9 @@ def train(args: argparse.Namespace) -> None:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
     state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer}
-    pixels = torch.from_numpy(data.class_pixels()) if args.pixel_weights == "class" else None
-    pixel_weights = build_pixel_weights(
-        args.pixel_weights, pixels, device, compute.processes.all_gather
-    )
-    context = StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
+    context = build_context(args, data, compute)
 
+    counts = counts_of_batch(context.pixel_weights)
     settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
     listings = {
         "data_fingerprint": data.images,
@@ -276,7 +282,7 @@ def train(args: argparse.Namespace) -> None:
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train")),
         compute.processes,
-        Trained(model, {}, {"optimizer": optimizer}, state, model, counts_of_batch(pixel_weights)),
+        Trained(model, {}, {"optimizer": optimizer}, state, model, counts),
         describe(args, model, settings, listings, initial),
         partial(to_device, normalize=normalize, device=device),
         Watching(

@@ -9,7 +9,7 @@ CHECKPOINT = {"name": "net", "seen_images": ["aachen/a", "b"]}
     ("checkpoint", "names", "tta", "message"),
     [
         ({}, ["aachen/a", "lindau/b", "lindau/c"], None, "adapted on 2 of the 3 images"),
-        ({"chosen_with_labels": True}, ["c"], None, r"net (best.pt) was chosen by its score"),
+        ({"chosen_with_labels": True}, ["c"], None, "was chosen by its score"),
         ({}, ["c"], "flip", "net (flip) was scored with test-time augmentation"),
     ],
 )
