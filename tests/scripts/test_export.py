@@ -59,6 +59,7 @@ def test_real_frames(exported, checkpoint, real_data):
     assert (found != classes(checkpoint, torch.tensor(image)[None])).mean() < 1e-3
 
 
+@pytest.mark.slow  # test_export_program.py has the same law
 def test_normalization_outside_the_graph(checkpoint, exported, tmp_path):
     """--without-normalization: a float input; OnnxNetwork normalizes."""
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-normalization")
