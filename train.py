@@ -111,7 +111,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--list",
         type=Path,
         metavar="FILE",
-        help="images to train on, one name a line; default: all that are found",
+        help="images to train on, one name per line; default: all that are found",
     )
     data.add_argument(
         "--target-list",
@@ -123,7 +123,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--val-list",
         type=Path,
         metavar="FILE",
-        help="scored images (val), one name a line; default: all that are found",
+        help="scored images (val), one name per line; default: all that are found",
     )
 
 
@@ -306,7 +306,7 @@ def train(args: argparse.Namespace) -> None:
             run.sum_gradients()
 
             update([optimizer], compute.scaler)
-            run.after_step(step + 1)  # log, draw, validate, save, stop
+            run.after_step(step + 1)  # log, pictures, validate, save, stop
         run.finish("python", "eval.py", run.folder.last, "--cityscapes", args.cityscapes or "ROOT")
 
 

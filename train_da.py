@@ -127,7 +127,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{name}-list",
             type=Path,
             metavar="FILE",
-            help=f"{what} images to use, one name a line; default: all that are found",
+            help=f"{what} images to use, one name per line; default: all that are found",
         )
     data.add_argument(
         "--target-split",
@@ -392,7 +392,7 @@ def adapt(args: argparse.Namespace) -> None:
 
             update(optimizers.values(), compute.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
-            run.after_step(step + 1)  # log, draw, validate, save, stop
+            run.after_step(step + 1)  # log, pictures, validate, save, stop
         run.finish("python", "eval.py", run.folder.last, "--cityscapes", args.cityscapes or "ROOT")
 
 

@@ -20,7 +20,8 @@ class Batch(NamedTuple):
 
     ``image`` (N, 3, H, W) float32, normalized. ``label`` (N, H, W) uint8 trainIds, 255: ignored, or
     None; ``host_label``: the same on the CPU. ``sample_seeds``: a random integer for each image.
-    ``valid_pixels``: labelled pixels of the whole batch, over all micro-batches and processes.
+    ``valid_pixels``: labelled pixels of the whole source batch, over all micro-batches and
+    processes; None for the target.
     ``full_image`` (N, 3, h, w), normalized: the frames that the images are crops of, and
     ``crop_region``: which crops; None unless the method asks for them (``TargetNeeds``).
     """

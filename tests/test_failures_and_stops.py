@@ -133,7 +133,6 @@ def test_non_finite_weights_are_not_saved(
     assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
 
 
-@pytest.mark.xfail(strict=True, reason="TrainingRun.__enter__ does not leave what it entered")
 def test_a_refused_run_leaves_signals_and_its_folder(script, gta5_root, cityscapes_root, tmp_path):
     """After a refused --resume signals do what they did, and the folder is not locked."""
     flags = words(script, gta5_root, cityscapes_root, tmp_path, "--max-steps", 1)

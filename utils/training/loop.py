@@ -6,6 +6,7 @@ A TrainingRun never calls a model or a method. The training loop stays in the en
 import dataclasses
 import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -31,7 +32,7 @@ IGNORE_INDEX = 255
 
 
 class StepData(Protocol):
-    """The batches of one domain (dataset.training_data.StepBatches)."""
+    """The batches of one domain (dataset.training_data.DomainBatches)."""
 
     domain: str
     batch_size: int
@@ -125,11 +126,19 @@ class TrainingRun:
         self.finished = self._updating = self._counting = False
 
     def __enter__(self) -> "TrainingRun":
+        with ExitStack() as entered:  # leaves what was entered if a resume is refused
+            entered.enter_context(self.processes)
+            folder = self.options.output / self.metadata["name"]
+            self.folder = RunFolder(folder, self.options.resume, self.processes.is_first)
+            entered.enter_context(self.folder)
+            entered.enter_context(self.stop)
+            self._restore()
+            self._entered = entered.pop_all()
+        return self
+
+    def _restore(self) -> None:
+        """Restores the state of a resumed run; all processes begin with the same networks."""
         processes, trained = self.processes, self.trained
-        processes.__enter__()
-        folder = self.options.output / self.metadata["name"]
-        self.folder = RunFolder(folder, self.options.resume, processes.is_first)
-        self.stop.__enter__()
         self.state = TrainingState(
             trained.state, self.metadata, processes.device, self.meter, self.folder.writes
         )
@@ -141,7 +150,6 @@ class TrainingRun:
         self.first_step = self.done = self._saved = self.state.step
         self._buffers = [buffer for network in networks for buffer in network.buffers()]
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
-        return self
 
     def steps(self, max_steps: int, *data: StepData) -> Iterator[tuple]:
         """(step, sample of each domain) from the first step of this start to ``max_steps``.
@@ -203,7 +211,9 @@ class TrainingRun:
         )
 
     def micro_batches(self, *samples: Any) -> Iterator[tuple]:
-        """The micro-batches of one step, on the device, the first domain's labels counted.
+        """Splits the samples of one step, and moves the micro-batches to the device.
+
+        Counts the labelled pixels of the first domain, the source.
 
         Losses are divided by what the whole batch holds, here and in other processes, so that the
         gradients of micro-batches add up to those of the whole batch.
@@ -219,7 +229,7 @@ class TrainingRun:
             if counts is not None:
                 counts.begin_part()
             self._names = self._names_of(part)
-            yield tuple(self.to_device(sample, valid_pixels) for sample in part)
+            yield self._on_device(part, valid_pixels)
         if counts is not None:
             counts.forget_counts()
 
@@ -230,12 +240,17 @@ class TrainingRun:
         counts.begin_counting()
         for part in parts:
             counts.begin_part()
-            yield tuple(self.to_device(sample, valid_pixels) for sample in part)
+            yield self._on_device(part, valid_pixels)
         counts.end_counting()
         self._counting = False
         torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
         for optimizer in self.trained.optimizers.values():
             optimizer.zero_grad()
+
+    def _on_device(self, part: tuple, valid_pixels: int) -> tuple:
+        """A micro-batch on the device; ``valid_pixels`` are those of the first domain."""
+        counts = (valid_pixels, *[None] * (len(part) - 1))
+        return tuple(map(self.to_device, part, counts))
 
     def _names_of(self, part: tuple) -> list[str]:
         """The names of the images of a micro-batch."""
@@ -263,7 +278,7 @@ class TrainingRun:
         if done % options.log_every == 0 or last:
             self._log(done, is_interval=done % options.log_every == 0)
         if self._panel_every and (done == 1 or done % self._panel_every == 0):
-            self._draw(done)
+            self._log_pictures(done)
         is_due = self.watching.validation is not None and every and (done % every == 0 or last)
         if is_due:  # saved before: whatever happens in it, the steps are there
             self._save(done, validation_due=True)
@@ -294,7 +309,7 @@ class TrainingRun:
         self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
         self.folder.log_warning(done, self.watching.warnings(done, losses))
 
-    def _draw(self, done: int) -> None:
+    def _log_pictures(self, done: int) -> None:
         """The first image of each domain, its prediction, and its label if it has one."""
         for domain, sample in zip(self.data, self._samples, strict=True):
             maps = [self.watching.predict(sample.image[:1])[0].cpu().numpy()]
@@ -314,9 +329,7 @@ class TrainingRun:
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
         saved = self._save_last_whole_step(error)
-        self.stop.__exit__(kind, error, *trace)
-        self.folder.close()
-        self.processes.__exit__(kind, error, *trace)
+        self._entered.__exit__(kind, error, *trace)
         if error is not None and is_out_of_memory(error):
             raise ValueError(self._out_of_memory_message(error) + saved) from error
         if saved:
