@@ -7,8 +7,10 @@ side on the same images.
 if not __package__:  # started by its path: nothing of the project can be imported
     raise SystemExit("error: start it in the project's folder: python -m scripts.predict")
 
+import itertools
 import time
 import warnings
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -19,6 +21,7 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, read_image, read_label
 from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF, NUM_CLASSES, TRAIN_ID_OF
 from dataset.target import find_inputs
@@ -397,14 +400,12 @@ def predict_camera(
 
 def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
     """Writes comparison.png: a row for each image; columns are image, label, and each network."""
-    labels = {}
-    if args.labels is not None:
-        labels = {file.name: file for file in sorted(args.labels.rglob("*.png"))}
+    labels = {} if args.labels is None else labels_by_name(args.labels)
     rows, found_labels = [], 0
     for path, image in read_images(paths, device, args.tile):
         row = [image]
         if labels:
-            label_path = labels.get(path.stem.replace("_leftImg8bit", "_gtFine_labelIds") + ".png")
+            label_path = label_of(path, labels)
             found_labels += label_path is not None
             row.append(draw_label(label_path, image))
         rows.append([*row, *(COLORS[network.segment(image)] for network in networks)])
@@ -419,6 +420,38 @@ def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch
         picture = with_legend(picture, CLASS_NAMES, COLORS)
     write_png(args.output / "comparison.png", picture)
     print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
+
+
+def labels_by_name(folder: Path) -> dict[str, list[Path]]:
+    """{name without suffix: files} of the PNGs below a folder, found like data sets."""
+    left_out, labels = LeftOut(), defaultdict(list)
+    for file in walk(folder, left_out).files:
+        path = folder.absolute() / file
+        if path.suffix.lower() == ".png":
+            labels[path.stem].append(path)
+    left_out.say(folder)
+    return labels
+
+
+def label_of(image: Path, labels: dict[str, list[Path]]) -> Path | None:
+    """The label of an image by its name; of equal names, the one in folders of equal names.
+
+    Raises ValueError when several labels fit equally well.
+    """
+    found = labels.get(image.stem.replace("_leftImg8bit", "_gtFine_labelIds"), [])
+    folders = image.absolute().parts[-2::-1]
+
+    def fit(label: Path) -> int:
+        pairs = zip(folders, label.parts[-2::-1], strict=False)
+        return sum(1 for _ in itertools.takewhile(lambda pair: pair[0] == pair[1], pairs))
+
+    best = [label for label in found if fit(label) == max(map(fit, found))]
+    if len(best) > 1:
+        raise ValueError(
+            f"{best[0]} and {best[1]} can both be the label of {image}. Give the folder of the"
+            " right one as --labels."
+        )
+    return best[0] if best else None
 
 
 def draw_label(path: Path | None, image: np.ndarray) -> np.ndarray:

@@ -252,6 +252,17 @@ def test_comparison_has_a_column_for_each_network(checkpoint, cityscapes_root, t
     assert {tuple(color) for color in label.tolist()} <= class_colors | {(255, 255, 255)}
 
 
+def test_labels_of_equal_names_are_told_apart(tmp_path):
+    """frame0000 of two drives has the label in the folder of its drive, or an error."""
+    labels = {"frame0000": [tmp_path / "gt/0/frame0000.png", tmp_path / "gt/1/frame0000.png"]}
+    for drive in "01":
+        image = tmp_path / f"images/{drive}/frame0000.jpg"
+        assert entry.label_of(image, labels) == tmp_path / f"gt/{drive}/frame0000.png"
+    assert entry.label_of(tmp_path / "images/0/frame0001.jpg", labels) is None
+    with pytest.raises(ValueError, match="can both be the label of"):
+        entry.label_of(tmp_path / "frame0000.jpg", labels)
+
+
 def test_labels_of_other_images_are_an_error(checkpoint, frames, gta5_root, tmp_path):
     """A folder without a label for any of the images, or no folder at all, ends with an error."""
     words = [frames, "--compare", checkpoint, "--output", tmp_path / "out"]
