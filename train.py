@@ -272,7 +272,7 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], compute.scaler)
             run.after_step(step + 1)  # log, draw, validate, save, stop
-        run.finish(f"python eval.py {run.folder.last} --cityscapes {args.cityscapes or 'ROOT'}")
+        run.finish("python", "eval.py", run.folder.last, "--cityscapes", args.cityscapes or "ROOT")
 
 
 if __name__ == "__main__":

@@ -321,7 +321,7 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), compute.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, draw, validate, save, stop
-        run.finish(f"python eval.py {run.folder.last} --cityscapes {args.cityscapes or 'ROOT'}")
+        run.finish("python", "eval.py", run.folder.last, "--cityscapes", args.cityscapes or "ROOT")
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:

@@ -10,13 +10,13 @@ import multiprocessing
 import signal
 from typing import NamedTuple
 
-import cv2
 import torch
 from torch.utils.data import DataLoader
 
 from dataset.listing import ImageList
 from dataset.sampling import StepBatches
 from dataset.segmentation import SegmentationDataset, collate
+from dataset.threads import use_one_thread
 from dataset.transforms import WholeImage
 
 
@@ -90,7 +90,8 @@ def _kill_workers_at_exit() -> None:
 
     def kill() -> None:
         # torch's handler reports every killed worker as a failure.
-        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        if hasattr(signal, "SIGCHLD"):  # not on Windows
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for child in multiprocessing.active_children():
             child.kill()
 
@@ -98,12 +99,12 @@ def _kill_workers_at_exit() -> None:
 
 
 def use_one_core() -> None:
-    """Sets one thread, and lets the allocator keep freed memory for the next sample.
+    """Sets one thread in all libraries; lets the allocator keep freed memory for the next sample.
 
     glibc returns large blocks to the system when they are freed, which costs a page fault for every
     4 kB of the next sample: a quarter of its time. On other systems only the threads are set.
     """
-    cv2.setNumThreads(0)
+    use_one_thread()
     torch.set_num_threads(1)
     try:
         set_option = ctypes.CDLL(None).mallopt
@@ -120,5 +121,6 @@ _KEPT_BYTES = 256 << 20
 def _start_worker(worker: int) -> None:
     """Prepares a worker. It ignores signals: the main process saves, and then ends its workers."""
     use_one_core()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGUSR1
+            signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -1,5 +1,6 @@
 """ResNet backbone of the context path: torchvision's, without average pooling and classifier."""
 
+import http.client
 import urllib.error
 from pathlib import Path
 
@@ -59,14 +60,31 @@ def build_backbone(name: str, weights: str | None) -> tuple[ResNet, int, int]:
 
 def _imagenet_weights(name: str) -> dict[str, Tensor]:
     weights = _WEIGHTS[name]
+    cache = Path(torch.hub.get_dir()) / "checkpoints"
+    file = cache / weights.url.rsplit("/", 1)[-1]
+    otherwise = (
+        f"fetch {weights.url} on a machine with internet and give the file: --backbone-weights"
+        " FILE. To train from random weights: --backbone-weights none."
+    )
     try:
-        return weights.get_state_dict(progress=True, check_hash=True)
-    except (urllib.error.URLError, ConnectionError, TimeoutError) as error:
-        cache = Path(torch.hub.get_dir()) / "checkpoints"
+        return weights.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (urllib.error.URLError, http.client.HTTPException, ConnectionError, TimeoutError) as e:
         raise ConnectionError(
-            f"Could not download the ImageNet weights of {name} ({error}). On a machine with"
-            f" internet fetch {weights.url} and put it into {cache}, or give the file itself:"
-            " --backbone-weights FILE. To train from random weights: --backbone-weights none."
+            f"Could not download the ImageNet weights of {name} ({e}). Put the file into {cache},"
+            f" or {otherwise}"
+        ) from e
+    except OSError as error:
+        raise OSError(
+            f"Could not read or write {file} ({error.strerror or error}), where torch keeps"
+            " downloaded weights. Make that folder readable and writable with some 200 MB free,"
+            f" name another with the environment variable TORCH_HOME, or {otherwise}"
+        ) from error
+    except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
+        found = "is there, but damaged" if file.exists() else "arrived damaged, or was another file"
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"{file} {found} ({reason}): perhaps a web page, or a download that was cut short."
+            f" Delete it if it is there and start again, which fetches it again; or {otherwise}"
         ) from error
 
 

@@ -1,0 +1,1 @@
+import dataset  # noqa: F401 (says first what the installation lacks)

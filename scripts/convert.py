@@ -5,7 +5,11 @@ predict, export, --init). A ResNet-18 or -101 with torchvision's names, also ins
 becomes a plain state dict for --backbone-weights.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.convert")
+
 import io
+import shlex
 from pathlib import Path
 
 import torch
@@ -121,7 +125,7 @@ def convert_network(state: dict[str, torch.Tensor], args) -> None:
         f"{args.output}: BiSeNet with {model.architecture['backbone']}, input {args.input}. Its"
         " training images are not known."
     )
-    print(f"Score it: python eval.py {args.output} --cityscapes ROOT")
+    print(f"Score it: python eval.py {shlex.quote(str(args.output))} --cityscapes ROOT")
 
 
 def main(args) -> None:

@@ -5,6 +5,11 @@ transfer) and curves.svg (scores during training if they were logged, else the l
 docs/images/carla_scores.png shows scores on real images; docs/research_log.md has its command.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit(
+        "error: start it in the project's folder: python -m scripts.draw_documentation"
+    )
+
 import json
 import shlex
 import shutil

@@ -5,6 +5,10 @@ with the checkpoint on images, in ONNX Runtime or torch; the file is written onl
 ONNX needs: pip install -r requirements-export.txt
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.export")
+
+import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -171,7 +175,8 @@ def main(args) -> None:
         f"{args.output}: {size_mb:.1f} MB, agrees with {checkpoint['name']} on {len(images)} images"
         f" (differs by {difference:.2g} {unit})."
     )
-    print(f"Run it: python -m scripts.predict IMAGE --model {args.output} --output DIR")
+    model = shlex.quote(str(args.output))
+    print(f"Run it: python -m scripts.predict IMAGE --model {model} --output DIR")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,9 @@ like a camera. Equal settings draw equal pictures, on any number of workers. The
 again continues an interrupted run; a folder with other content is refused.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.make_demo_data")
+
 import argparse
 import io
 import json

@@ -7,6 +7,11 @@ Cityscapes, and a record of how the labels were made; train with --pseudo-labels
 An interrupted run continues when the same command is given again.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit(
+        "error: start it in the project's folder: python -m scripts.make_pseudo_labels"
+    )
+
 import hashlib
 import json
 import sys

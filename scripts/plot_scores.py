@@ -1,5 +1,8 @@
 """Draws a scalar over the training steps, a curve a run, from TensorBoard events."""
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.plot_scores")
+
 from argparse import Namespace
 from pathlib import Path
 

@@ -4,6 +4,9 @@ Takes a checkpoint (.pt) or an exported network (.onnx, .pt2), or compares sever
 side on the same images.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.predict")
+
 import time
 import warnings
 from collections.abc import Callable, Iterator

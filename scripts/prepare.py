@@ -6,6 +6,9 @@ left out and listed, with the remedy. The same command given again continues an 
 updates a prepared root whose raw data has changed.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.prepare")
+
 import argparse
 import shlex
 import sys
@@ -29,6 +32,7 @@ from dataset.prepared.build import (
 from dataset.prepared.check import KINDS
 from dataset.prepared.journal import FOLDER
 from dataset.synthia import synthia_tree
+from utils.locks import FileLock
 from utils.options.parser import (
     available_cores,
     new_parser,
@@ -193,7 +197,7 @@ def main(args: argparse.Namespace) -> None:
     labels, problems = not args.without_labels, 0
     for data, tree in layouts(args):
         job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
-        report = check(job) if args.check else prepare(job, args.output, command)
+        report = check(job) if args.check else prepare(job, args.output, command, FileLock)
         text = report_text(report, tree.root)
         print("\n" + text)
         problems += len(report.problems)

@@ -4,6 +4,9 @@ These are the paper's Figs. 4 and 6. Fig. 6 compares the color spaces: the same 
 and standard deviations is done in both.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.preview_transfer")
+
 from pathlib import Path
 
 import cv2

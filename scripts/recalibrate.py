@@ -5,6 +5,10 @@ measures them on unlabelled images of the target: no label is opened and no weig
 writes a new checkpoint that all scripts read; compare it with the old one by eval.py.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.recalibrate")
+
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,7 +219,7 @@ def main(args) -> None:
         print(
             "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
         )
-    print(f"Score it: python eval.py {output} --cityscapes ROOT")
+    print(f"Score it: python eval.py {shlex.quote(str(output))} --cityscapes ROOT")
 
 
 if __name__ == "__main__":

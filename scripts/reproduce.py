@@ -4,6 +4,9 @@ Started again, it continues where it was stopped. A row is a command of train.py
 one of eval.py; --dry-run prints them. Tables and report are made by scripts.summarise.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.reproduce")
+
 import argparse
 import shlex
 import string

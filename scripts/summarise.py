@@ -6,6 +6,9 @@ that opens offline. Data sets are needed for pictures only: pictures are kept in
 and the report says which are missing.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.summarise")
+
 import io
 import json
 from argparse import Namespace

@@ -1,7 +1,9 @@
 """Writes files completely or not at all, and finds input files; errors name the remedy."""
 
+import errno
 import glob
 import json
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -55,13 +57,26 @@ def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
 
 
+_NO_FOLDER_SYNC = {
+    *(errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF),
+    *(errno.EACCES, errno.EPERM, errno.EISDIR),
+}
+"""Answers of systems that cannot synchronize folders: Windows, CIFS, VirtualBox, some FUSE."""
+
+
 def _sync_folder(folder: Path) -> None:
-    """Makes the renaming of a file in ``folder`` itself survive a power cut."""
-    handle = os.open(folder, os.O_RDONLY)
+    """Makes the renaming of a file in ``folder`` itself survive a power cut, where that is
+    possible. The file is complete in any case.
+    """
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -78,8 +93,21 @@ def write_file(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Writes ``content`` as JSON, atomically. Raises OSError."""
-    write_file(path, (json.dumps(content, indent=1) + "\n").encode())
+    """Writes ``content`` as JSON, atomically; null for values that are not finite. Raises OSError.
+
+    JSON has no NaN and no infinity: jq, JavaScript and others refuse them.
+    """
+    text = json.dumps(_finite(content), indent=1, allow_nan=False)
+    write_file(path, (text + "\n").encode())
+
+
+def _finite(value: Any) -> Any:
+    """``value`` with None in place of every number that is not finite."""
+    if isinstance(value, dict):
+        return {_finite(key): _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def write_png(path: Path, image: np.ndarray) -> None:

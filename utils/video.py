@@ -117,8 +117,8 @@ class VideoWriter:
             if not self._writer.isOpened():
                 raise OSError(
                     f"Cannot write {self.path}: no file can be made there, or this OpenCV has no"
-                    " VP9 encoder. Choose another --output, or install opencv-python from PyPI,"
-                    " whose wheels have one."
+                    " VP9 encoder. Choose another --output, or install"
+                    " opencv-python-headless from PyPI, whose wheels have one."
                 )
         self._writer.write(np.ascontiguousarray(frame[:height, :width, ::-1]))
         self.written += 1

@@ -3,7 +3,6 @@
 A pair is added to the journal when its files are complete.
 """
 
-import fcntl
 import json
 import os
 import shutil
@@ -11,7 +10,7 @@ import zlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -150,11 +149,16 @@ def check(job: PrepareJob) -> PrepareReport:
 
 
 def prepare(
-    job: PrepareJob, output: Path, command: str, log: Callable[[str], None] = print
+    job: PrepareJob,
+    output: Path,
+    command: str,
+    lock: Callable[[Path], AbstractContextManager] = nullcontext,
+    log: Callable[[str], None] = print,
 ) -> PrepareReport:
     """Prepares every image that is not prepared yet or has changed, and completes the journal.
 
-    ``command``: the command line that does this, for error messages of later readers. Raises
+    ``command``: the command line that does this, for error messages of later readers.
+    ``lock(path)`` locks a file for this process (utils.locks.FileLock); default: no lock. Raises
     BlockingIOError when another process prepares the same part, FileExistsError when ``output``
     holds other data, OSError when the disk is too small, full or not writable, ValueError when the
     labels are trainIds throughout.
@@ -162,7 +166,7 @@ def prepare(
     output, root = Path(output), job.tree.root.resolve()
     journal = part_path(output, job.data, job.shard)
     _require_compatible_output(job, output, journal)
-    with _exclusive(journal):
+    with _exclusive(journal, lock):
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, problems=problems)
         header = Header(FORMAT, job.data, str(root), command)
@@ -239,26 +243,20 @@ def _require_compatible_output(job: PrepareJob, output: Path, journal: Path) -> 
 
 
 @contextmanager
-def _exclusive(journal: Path) -> Iterator[None]:
-    """Locks a part for one process. Raises BlockingIOError, OSError.
-
-    The lock belongs to the process, not to the file: workers do not hold it after the parent is
-    killed.
-    """
+def _exclusive(journal: Path, lock: Callable[[Path], AbstractContextManager]) -> Iterator[None]:
+    """Locks a part for one process. Raises BlockingIOError, OSError."""
     path = journal.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = open(path, "w")  # noqa: SIM115 (closed below)
+        held = lock(path)
+    except BlockingIOError as error:
+        raise BlockingIOError(
+            f"Another process is preparing {path.stem} in {path.parents[1]}. Wait for it, or stop"
+            " it."
+        ) from error
     except OSError as error:
         raise write_error(path, error) from error
-    with file:
-        try:
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise BlockingIOError(
-                f"Another process is preparing {path.stem} in {path.parents[1]}. Wait for it, or"
-                " stop it."
-            ) from error
+    with held:
         yield
 
 

@@ -1,15 +1,15 @@
 """Processes many files in several processes, which end when their parent ends."""
 
 import itertools
+import multiprocessing
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from typing import TypeVar
 
-import cv2
+from dataset.threads import use_one_thread
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -25,7 +25,7 @@ def in_processes(
     if workers == 1:
         yield from map(work, items)
         return
-    with ProcessPoolExecutor(workers, initializer=_start_worker, initargs=(os.getpid(),)) as pool:
+    with ProcessPoolExecutor(workers, initializer=_start_worker) as pool:
         waiting: set[Future] = set()
         remaining = iter(items)
         try:
@@ -49,14 +49,14 @@ def in_processes(
                 future.cancel()
 
 
-def _start_worker(parent: int) -> None:
+def _start_worker() -> None:
     """Sets one thread per worker. The parent answers Ctrl-C; a worker ends with its parent."""
-    cv2.setNumThreads(0)
+    use_one_thread()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(0.5)
+        # Not getppid(): the parent of the system may be a server that starts the workers.
+        multiprocessing.parent_process().join()
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -1,6 +1,7 @@
 """Exports a network with normalization and argmax (ONNX, torch.export); runs exported files."""
 
 import importlib.util
+import inspect
 import json
 import logging
 import warnings
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.inference.fold_batch_norm import fold_batch_norms
+from model.inference.program_file import read_metadata
 from model.preprocessing import InputNormalization
 
 METADATA_KEY = "bisenet"
@@ -231,7 +233,10 @@ class OnnxNetwork(ExportedNetwork):
 
 
 class ProgramNetwork(ExportedNetwork):
-    """Program of torch.export (.pt2), run by PyTorch. Raises what OnnxNetwork raises."""
+    """Program of torch.export (.pt2), run by PyTorch. Raises what OnnxNetwork raises.
+
+    Nothing of the file is run before model.inference.program_file has looked at it.
+    """
 
     min_size = 33
 
@@ -242,23 +247,28 @@ class ProgramNetwork(ExportedNetwork):
                 f"No program at {path}. Make one with: python -m scripts.export CHECKPOINT --format"
                 f" torch --output {path}"
             )
-        extra_files = {METADATA_KEY: ""}
+        super().__init__(path, read_metadata(path, METADATA_KEY), num_classes)
         try:
-            program = torch.export.load(path, extra_files=extra_files)
+            program = torch.export.load(path)
         except Exception as error:  # a damaged file raises RuntimeError, UnpicklingError, ...
             raise ValueError(
                 f"{path} cannot be loaded by torch.export ({str(error).splitlines()[0]}). Export it"
                 " again."
             ) from error
-        super().__init__(path, extra_files[METADATA_KEY], num_classes)
         self.device = device
         if device.type != "cpu":  # programs are exported on the CPU
             from torch.export.passes import move_to_device_pass
 
             program = move_to_device_pass(program, device)
-        self.program = program.module()
+        self.program = _module_without_guards(program)
 
     def run(self, image: np.ndarray) -> np.ndarray:
         x = torch.from_numpy(np.ascontiguousarray(image)).to(self.device)
         with torch.inference_mode():
             return self.program(x).cpu().numpy()
+
+
+def _module_without_guards(program: torch.export.ExportedProgram) -> nn.Module:
+    """The program as a module; guards are Python code of the file, which newer torch would run."""
+    parameters = inspect.signature(program.module).parameters
+    return program.module(**({"check_guards": False} if "check_guards" in parameters else {}))

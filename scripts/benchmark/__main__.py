@@ -1,5 +1,8 @@
 """Measures this project against a baseline (scripts/baselines.py), and its methods."""
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.benchmark")
+
 from scripts.benchmark import data, evaluation, methods, model, train
 from utils.options.parser import new_parser, user_errors_without_traceback
 

@@ -8,15 +8,14 @@ docs/scale.md says what happens when they do not.
 """
 
 import argparse
-import json
 import math
 import multiprocessing
 import os
 import re
-import resource
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
 from statistics import mean
@@ -34,6 +33,8 @@ from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabStatistics, LabTransfer
 from dataset.transforms import RandomScaleCropFlip
 from scripts.baselines import sample as baseline_sample
+from utils.files import write_json
+from utils.locks import FileLock
 from utils.options.parser import positive_float, positive_int
 from utils.report.tables import markdown_table
 from utils.training.environment import environment
@@ -137,7 +138,7 @@ def run(args: argparse.Namespace) -> None:
     } | environment()
     _print(result)
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        write_json(args.json, result)
 
 
 def _listings(
@@ -151,7 +152,7 @@ def _listings(
         (target, "cityscapes-train", target_names, "cityscapes"),
     ):
         job = PrepareJob(tree, data, wanted=names)
-        report = prepare(job, folder / name, "python -m scripts.benchmark data")
+        report = prepare(job, folder / name, "python -m scripts.benchmark data", FileLock)
         if report.problems:
             raise ValueError(
                 f"{report.problems[0].text} Look for more with: python -m scripts.prepare --check"
@@ -179,10 +180,15 @@ def _dataset(
     return SegmentationDataset(
         listing,
         RandomScaleCropFlip(scales, crop),
-        lambda position: position % len(listing),
+        partial(_wrapped, len(listing)),
         [LabTransfer(listing, target)] if way.lab else [],
         SampleOptions(padding=(124, 116, 104)),
     )
+
+
+def _wrapped(count: int, position: int) -> int:
+    """The image at ``position`` when ``count`` images are read over and over."""
+    return position % count
 
 
 class _BaselineProcess:
@@ -321,8 +327,7 @@ def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int =
     """CPU milliseconds of a worker per sample, with making batches and handing them over."""
 
     def cpu_seconds_of_children() -> float:
-        usage = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return usage.ru_utime + usage.ru_stime
+        return os.times().children_user + os.times().children_system
 
     before = cpu_seconds_of_children()
     loading = Loading(workers=1, pin_memory=False)

@@ -6,7 +6,6 @@ synchronized and start after a warm-up; the configurations take turns.
 """
 
 import copy
-import os
 import tempfile
 import warnings
 from collections.abc import Callable
@@ -29,7 +28,7 @@ from scripts.baselines import BaselineBiSeNet
 from utils.benchmark.memory import PeakMemory
 from utils.benchmark.timing import measure, percentiles_ms, ratio
 from utils.files import output_folder, write_json
-from utils.options.parser import positive_int
+from utils.options.parser import available_cores, positive_int
 from utils.report.tables import markdown_table
 from utils.training.checkpoint import read_checkpoint
 from utils.training.environment import environment, processor
@@ -140,7 +139,7 @@ def run(args) -> None:
     machine = {
         "device": str(device),
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)),
+        "cores": available_cores(),
         "environment": environment(),
     }
     print(

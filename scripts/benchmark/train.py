@@ -6,7 +6,6 @@ bf16 is left out, and its ratios are null, on hardware that would only emulate i
 """
 
 import multiprocessing
-import resource
 import statistics
 import time
 from pathlib import Path
@@ -118,7 +117,7 @@ def measure(
     Runs in its own process.
     """
     device = choose_device(device_name)
-    before = _resident_mib()
+    before = _memory_mib("VmRSS")
     step = iteration(side, backbone, batch_size, size, device)
     seconds = []
     for _ in range(1 + steps):
@@ -129,14 +128,22 @@ def measure(
         seconds.append(time.perf_counter() - start)
     if device.type == "cuda":
         return min(seconds[1:]), torch.cuda.max_memory_allocated() / 2**20
-    peak_mib = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return min(seconds[1:]), peak_mib - before
+    return min(seconds[1:]), _memory_mib("VmHWM") - before
 
 
-def _resident_mib() -> float:
-    """Resident memory of this process in MiB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize() / 2**20
+def _memory_mib(name: str) -> float:
+    """A memory of this process in MiB: resident now (VmRSS), or at its peak (VmHWM).
+
+    Raises OSError where the system is not Linux.
+    """
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+    except OSError as error:
+        raise OSError(
+            "scripts.benchmark train measures memory with /proc/self/status, which this system"
+            " does not have. Run it on Linux, or on Windows in WSL."
+        ) from error
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:")) / 1024
 
 
 def run(args) -> None:

@@ -4,6 +4,9 @@ Needs no network. Each finding is printed and written at once to FOLDER/checks a
 an interrupted run goes on where it stopped when the same command is given again.
 """
 
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.check_gpu")
+
 import os
 import signal
 import sys

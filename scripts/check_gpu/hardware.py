@@ -14,7 +14,9 @@ from utils.training.environment import environment
 
 PACKAGES = (
     "torchvision",
+    "opencv-python-headless",
     "opencv-python",
+    "pillow",
     "tqdm",
     "tensorboard",
     "triton",

@@ -9,6 +9,13 @@ from pathlib import Path
 
 import torch
 
+_CGROUPS = Path("/sys/fs/cgroup")
+_CGROUP_FILES = (
+    ("", "memory.max", "memory.current", "inactive_file"),
+    ("memory", "memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+)
+"""Folder, limit, memory in use and name of what can be dropped, in cgroups 2 and 1."""
+
 
 def available_memory(device: torch.device) -> int | None:
     """Free memory of ``device`` in bytes, without swap, within cgroup limits; None if unknown."""
@@ -29,13 +36,21 @@ def _meminfo(name: str) -> int | None:
 
 
 def _cgroup_free() -> int | None:
-    """Free memory of the cgroup: containers often get less than the machine has."""
-    folder = Path("/sys/fs/cgroup")
-    try:
-        limit = int((folder / "memory.max").read_text())
-        return limit - int((folder / "memory.current").read_text())
-    except (OSError, ValueError):  # no cgroup, or "max": no limit
-        return None
+    """Free memory of the cgroup: containers often get less than the machine has.
+
+    Files that were read stay in memory until it is needed (inactive_file): they count as free.
+    """
+    found = []
+    for folder, limit, used, cached in _CGROUP_FILES:
+        try:
+            most = int((_CGROUPS / folder / limit).read_text())
+            now = int((_CGROUPS / folder / used).read_text())
+            lines = (_CGROUPS / folder / "memory.stat").read_text().splitlines()
+        except (OSError, ValueError):  # no cgroup, or "max": no limit
+            continue
+        values = dict(line.split() for line in lines)
+        found.append(most - now + int(values.get(cached, 0)))
+    return min(found, default=None)
 
 
 class PeakMemory:
@@ -78,9 +93,11 @@ class PeakMemory:
 
 def _trim_heap() -> None:
     """Returns free heap memory to the system (glibc only); it would hide an increase."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):  # macOS, musl, Windows
+        return
+    trim(0)
 
 
 def _resident() -> int:

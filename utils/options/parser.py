@@ -3,14 +3,13 @@
 import argparse
 import dataclasses
 import os
-import re
 import sys
-import traceback
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
+from utils.options.remedies import user_message
 from utils.options.renamed import RENAMED_FLAGS
 
 Options = TypeVar("Options")
@@ -232,16 +231,29 @@ def available_cores() -> int:
 
 @contextmanager
 def user_errors_without_traceback() -> Iterator[None]:
-    """Prints errors raised by this project without a traceback; others keep theirs."""
+    """Prints errors with their remedy, without a traceback; faults of this project keep theirs."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # names of files that the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")
     try:
         yield
-    except (ValueError, OSError, FloatingPointError) as error:
-        frame = list(traceback.walk_tb(error.__traceback__))[-1][0]
-        file, message = frame.f_code.co_filename, str(error)
-        if message.startswith("Caught ") and "DataLoader worker" in message:
-            # The traceback of the worker is the message.
-            files = re.findall(r'^  File "(.+)", line \d+, in ', message, re.MULTILINE)
-            file, message = files[-1], message.rsplit(f"{type(error).__name__}: ", 1)[-1].strip()
-        if not Path(file).is_relative_to(Path(__file__).parents[2]) or ".venv" in file:
+    except KeyboardInterrupt:
+        print("\nInterrupted.", file=sys.stderr)
+        sys.exit(130)
+    except Exception as error:
+        if isinstance(error, BrokenPipeError) and _output_is_closed():
+            sys.exit(141)  # as if by SIGPIPE
+        message = user_message(error)
+        if message is None:
             raise
         sys.exit(f"error: {message}")
+
+
+def _output_is_closed() -> bool:
+    """Whether the reader of the output has left, such as head; then nothing more is written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False

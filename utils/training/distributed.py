@@ -18,9 +18,29 @@ TIMEOUT = timedelta(minutes=10)
 """A process gives up after waiting this long: another one hangs, or a node is gone."""
 
 
+_SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+
+
 def world_size() -> int:
-    """Number of processes that torchrun started, over all nodes; 1 without it."""
-    return int(os.environ.get("WORLD_SIZE", 1))
+    """Number of processes that torchrun started, over all nodes; 1 without it.
+
+    Raises ValueError when a scheduler has set WORLD_SIZE without the rest of torchrun's variables:
+    each process would take itself for the whole run, or wait for others for ever.
+    """
+    text = os.environ.get("WORLD_SIZE") or "1"
+    if not text.isdecimal() or int(text) < 1:
+        raise ValueError(
+            f"The environment variable WORLD_SIZE is {text!r}; expected a number of processes."
+            " Start several processes with torchrun, which sets it, or remove it: unset WORLD_SIZE"
+        )
+    absent = [name for name in _SET_BY_TORCHRUN if not os.environ.get(name)]
+    if int(text) > 1 and absent:
+        raise ValueError(
+            f"WORLD_SIZE={text} is set, perhaps by a scheduler, but {', '.join(absent)} are not."
+            " Start several processes with torchrun, which sets all of them; for one process"
+            " remove it: unset WORLD_SIZE"
+        )
+    return int(text)
 
 
 class ProcessGroup:
@@ -32,10 +52,11 @@ class ProcessGroup:
     """
 
     def __init__(self, device: torch.device):
-        self.rank, self.world_size = int(os.environ.get("RANK", 0)), world_size()
+        self.rank, self.world_size = 0, world_size()
         self.device = device
         if self.world_size == 1:
             return
+        self.rank = int(os.environ["RANK"])
         if device.type == "cuda":
             self.device = torch.device("cuda", _local_gpu())
             torch.cuda.set_device(self.device)

@@ -36,10 +36,19 @@ def processor() -> str:
 
 def _git_revision() -> str:
     """The commit, with "+changes" when the working tree differs from it; "unknown" outside a git
-    checkout.
+    checkout of ours: a copy inside another repository has not that one's commit.
     """
-    here = Path(__file__).parent
+    here = Path(__file__).resolve().parents[2]
     try:
+        top = subprocess.run(
+            ["git", "rev-parse", "--show-toplevel"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        if Path(top).resolve() != here:
+            return "unknown"
         commit = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
         ).stdout.strip()

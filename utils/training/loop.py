@@ -4,6 +4,7 @@ A TrainingRun never calls a model or a method. The training loop stays in the en
 """
 
 import dataclasses
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
@@ -153,10 +154,10 @@ class TrainingRun:
                 return
         self.finished = True
 
-    def finish(self, next_command: str) -> None:
-        """Prints ``next_command``, which scores the run, if all steps are done."""
+    def finish(self, *next_command: object) -> None:
+        """Prints the words of ``next_command``, which scores the run, if all steps are done."""
         if self.finished:
-            self.folder.print(f"Done. Score it with: {next_command}")
+            self.folder.print(f"Done. Score it with: {shlex.join(map(str, next_command))}")
 
     def _announce(self) -> None:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""

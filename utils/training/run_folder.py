@@ -1,6 +1,5 @@
 """Run folder: lock, config.json, TensorBoard."""
 
-import fcntl
 import json
 import sys
 from datetime import timedelta
@@ -13,6 +12,7 @@ from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
 from utils.files import write_file
+from utils.locks import FileLock
 from utils.training.environment import environment
 
 HPARAM_COLUMNS = ("backbone", "batch_size", "discriminator", "lab", "lr")
@@ -46,11 +46,8 @@ class RunFolder:
         if not writes:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
-        # An OS lock goes with the process, so that a killed run leaves none behind; this kind is
-        # not shared with the processes that read images, which outlive it for some seconds.
-        self._lock = open(self.folder / ".lock", "w")  # noqa: SIM115 (held as long as the run)
         try:
-            fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock = FileLock(self.folder / ".lock")
         except BlockingIOError as error:
             raise BlockingIOError(
                 f"Another process is working in {self.folder}. Wait for it, stop it, or choose"

@@ -2,6 +2,11 @@
 
 import signal
 
+STOP_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+"""Windows has no SIGUSR1."""
+
 
 class StopRequest:
     """Notes SIGINT, SIGTERM and SIGUSR1 (a scheduler's warning) so that the loop can save and
@@ -14,10 +19,7 @@ class StopRequest:
         self.signal: str | None = None
 
     def __enter__(self) -> "StopRequest":
-        self._before = {
-            number: signal.signal(number, self._note)
-            for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
-        }
+        self._before = {number: signal.signal(number, self._note) for number in STOP_SIGNALS}
         return self
 
     def __exit__(self, *_: object) -> None:
