@@ -81,7 +81,7 @@ def read_preset(path: Path) -> Preset:
     Raises ValueError for unknown fields and placeholders.
     """
     try:
-        content = tomllib.loads(path.read_text())
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
         parts = content.pop("parts", {})
         rows = [
             Row(**row | {"command": _expand(row["command"], parts)}) for row in content.pop("rows")

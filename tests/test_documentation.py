@@ -86,6 +86,8 @@ def parse(command: list[str], monkeypatch) -> None:
     module = importlib.import_module(name)
     if hasattr(module, "__path__"):  # a package, whose __main__ is the script
         module = importlib.import_module(f"{name}.__main__")
+    for variable in ("RANK", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT"):
+        monkeypatch.setenv(variable, "0")
     monkeypatch.setenv("WORLD_SIZE", str(processes))
     module.parse_arguments(arguments)
 

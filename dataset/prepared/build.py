@@ -181,7 +181,7 @@ def prepare(
             shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
             scratch.mkdir()
             os.replace(_new_journal(journal), journal)
-            file = open(journal, "a")  # noqa: SIM115 (closed below)
+            file = open(journal, "a", encoding="utf-8")  # noqa: SIM115 (closed below)
         except OSError as error:
             raise write_error(journal, error) from error
         with file:
@@ -206,7 +206,7 @@ def write_report(output: Path, job: PrepareJob, text: str) -> None:
     """Writes the report beside the journal, which tells later why images were left out."""
     path = part_path(output, job.data, job.shard).with_suffix(".txt")
     try:
-        path.write_text(text + "\n")
+        path.write_text(text + "\n", encoding="utf-8")
     except OSError as error:
         raise write_error(path, error) from error
 
@@ -292,7 +292,10 @@ def reuse_valid(
     next(old, None)  # its header
     try:
         # Threads: network file systems answer slowly.
-        with ThreadPoolExecutor(16) as pool, open(_new_journal(journal), "w") as new:
+        with (
+            ThreadPoolExecutor(16) as pool,
+            open(_new_journal(journal), "w", encoding="utf-8") as new,
+        ):
             new.write(json.dumps(header._asdict()) + "\n")
             for records, at_end in batches_of_images(old):
                 complete = at_end

@@ -95,7 +95,7 @@ def read_part(path: Path) -> Iterator[Header | PreparedImage | int]:
     A last line without newline was cut by a kill and is ignored. Raises ValueError for any other
     content that is no journal.
     """
-    with open(path) as file:
+    with open(path, encoding="utf-8") as file:
         for number, line in enumerate(file):
             if not line.endswith("\n"):
                 return

@@ -32,61 +32,12 @@ _FUNCTIONS = re.compile(
 )
 _SYMBOL_NAME = re.compile(r"'[a-z_]+\d+'")
 _EXPRESSION = re.compile(r"[\w\s+\-*/%(),=<>&|~]*")
-_WORDS = frozenset(
-    [
-        "Symbol",
-        "Integer",
-        "Rational",
-        "Float",
-        "Add",
-        "Mul",
-        "Pow",
-        "Min",
-        "Max",
-        "Mod",
-        "Abs",
-        "floor",
-        "ceiling",
-        "Eq",
-        "Ne",
-        "Lt",
-        "Le",
-        "Gt",
-        "Ge",
-        "And",
-        "Or",
-        "Not",
-        "True",
-        "False",
-        "None",
-        "positive",
-        "negative",
-        "nonnegative",
-        "integer",
-        "zero",
-        "evaluate",
-        "FloorDiv",
-        "ModularIndexing",
-        "Where",
-        "PythonMod",
-        "CleanDiv",
-        "CeilToInt",
-        "FloorToInt",
-        "CeilDiv",
-        "IntTrueDiv",
-        "FloatTrueDiv",
-        "LShift",
-        "RShift",
-        "TruncToFloat",
-        "TruncToInt",
-        "RoundToInt",
-        "RoundDecimal",
-        "ToFloat",
-        "FloatPow",
-        "PowByNatural",
-        "Identity",
-        "Piecewise",
-    ]
+_WORDS = re.compile(
+    r"Symbol|Integer|Rational|Float|True|False|None|positive|negative|nonnegative|integer|zero"
+    r"|evaluate|Add|Mul|Pow|Min|Max|Mod|Abs|floor|ceiling|Eq|Ne|Lt|Le|Gt|Ge|And|Or|Not|Piecewise"
+    r"|FloorDiv|ModularIndexing|Where|PythonMod|CleanDiv|CeilToInt|FloorToInt|CeilDiv|IntTrueDiv"
+    r"|FloatTrueDiv|LShift|RShift|TruncToFloat|TruncToInt|RoundToInt|RoundDecimal|ToFloat|FloatPow"
+    r"|PowByNatural|Identity|[a-z]{1,2}\d+"
 )
 """Words of the sizes in a program, which torch evaluates as Python."""
 
@@ -172,10 +123,7 @@ def _is_size(expression: str) -> bool:
     """Whether an expression computes a size from sizes: torch evaluates it as Python."""
     plain = _SYMBOL_NAME.sub("1", expression)
     words = re.findall(r"[A-Za-z_]\w*", plain)
-    symbols = re.compile(r"[a-z]{1,2}\d+")
-    return bool(_EXPRESSION.fullmatch(plain)) and all(
-        word in _WORDS or symbols.fullmatch(word) for word in words
-    )
+    return bool(_EXPRESSION.fullmatch(plain)) and all(map(_WORDS.fullmatch, words))
 
 
 def _dictionaries(value: Any) -> Iterator[dict]:

@@ -64,3 +64,51 @@ def test_unknown_backbone_is_refused():
     """The error lists the backbones."""
     with pytest.raises(ValueError, match="resnet18, resnet101"):
         module.build_backbone("resnet50", None)
+
+
+@pytest.mark.parametrize("content", ["<html>Please log in</html>", "", b"PK\x03\x04", "cut"])
+def test_a_damaged_cached_file_is_named(content, tmp_path, monkeypatch):
+    """A web page, or a download that was cut short, in the place of the ImageNet weights."""
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub/checkpoints/resnet18-f37072fd.pth"
+    file.parent.mkdir(parents=True)
+    if content == "cut":
+        torch.save(torchvision.models.resnet18(weights=None).state_dict(), file)
+        content = file.read_bytes()[:100_000]
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=r"resnet18-f37072fd\.pth is there, but damaged") as found:
+        BiSeNet(19, "resnet18", "imagenet")
+    assert "Delete it" in str(found.value)
+    assert "\n" not in str(found.value)
+
+
+def test_cached_weights_cannot_run_code(tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    file = tmp_path / "hub/checkpoints/resnet18-f37072fd.pth"
+    file.parent.mkdir(parents=True)
+    torch.save({"a": Touch(tmp_path / "ran")}, file)
+    with pytest.raises(ValueError, match="damaged"):
+        BiSeNet(19, "resnet18", "imagenet")
+    assert not (tmp_path / "ran").exists()
+
+
+class Touch:
+    """Unpickled, it makes a file."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return self.path.touch, ()
+
+
+@pytest.mark.parametrize("error", [PermissionError(13, "Permission denied"), OSError(28, "Full")])
+def test_an_unwritable_cache_names_the_remedy(error, monkeypatch):
+    """TORCH_HOME, or a file of one's own."""
+
+    def refuse(self, **_):
+        raise error
+
+    monkeypatch.setattr(torchvision.models.WeightsEnum, "get_state_dict", refuse)
+    with pytest.raises(OSError, match=r"resnet18-f37072fd\.pth .*TORCH_HOME.*--backbone-weights"):
+        BiSeNet(19, "resnet18", "imagenet")

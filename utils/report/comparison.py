@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from utils.evaluation.published import TABLE_1, TABLE_2
 from utils.report.tables import markdown_table
@@ -68,6 +68,13 @@ class Table(NamedTuple):
         return Table(header, lines)
 
 
+def _nan_for_none(value: Any) -> Any:
+    """Undefined numbers of a JSON file, which has no NaN."""
+    if isinstance(value, list):
+        return [_nan_for_none(item) for item in value]
+    return math.nan if value is None else value
+
+
 def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
     """Reads ``folder``/seed*/ROW.json and the config.json of the runs.
 
@@ -80,9 +87,11 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
         for file in sorted(folder.glob(f"seed*/{run}.json")):
             content = json.loads(file.read_text())
             protocols[file] = _protocol(content)
-            scores.append(
-                content["rows"][0] | {"images": content["images"], "split": content["split"]}
-            )
+            row = {
+                key: value if key == "tta" else _nan_for_none(value)
+                for key, value in content["rows"][0].items()
+            }
+            scores.append(row | {"images": content["images"], "split": content["split"]})
             records.append(json.loads((file.with_suffix("") / "config.json").read_text())[-1])
         if scores:
             rows.append(ComparisonRow(name, tuple(scores), tuple(records)))

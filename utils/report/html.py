@@ -173,7 +173,7 @@ def report_page(
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{escape(title)}</title>"
         f'<meta http-equiv="Content-Security-Policy" content="{CONTENT_POLICY}">'
-        f"<style>\n{STYLE_SHEET.read_text()}</style>"
+        f"<style>\n{STYLE_SHEET.read_text(encoding='utf-8')}</style>"
     )
     return (
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n'

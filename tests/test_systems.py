@@ -1,0 +1,178 @@
+"""Every system runs evaluation, prediction and training; every installation says what it lacks."""
+
+import importlib.machinery
+import importlib.util
+import runpy
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.helpers.cli import SMALL, run_train
+from tests.helpers.forked import run_forked
+from utils.training import distributed, environment
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted(
+    path
+    for path in (*(ROOT / "scripts").glob("*.py"), *(ROOT / "scripts").glob("*/__main__.py"))
+    if path.name not in ("__init__.py", "baselines.py")
+)
+
+WINDOWS = """
+import os, pkgutil, runpy, signal, sys
+
+sys.path.insert(0, os.getcwd())
+OURS = ("dataset", "model", "utils", "scripts", "train", "train_da", "eval", "tests")
+for name in [name for name in sys.modules if name.split(".")[0] in OURS]:
+    del sys.modules[name]
+for name in ("fcntl", "resource", "termios", "tty", "pty", "pwd", "grp", "ptflops"):  # slow: last
+    sys.modules[name] = None
+for name in ("SIGUSR1", "SIGUSR2", "SIGCHLD", "SIGHUP", "SIGKILL", "SIGQUIT", "SIGALRM"):
+    delattr(signal, name)
+for name in ("fork", "getppid", "sched_getaffinity", "sysconf", "posix_fadvise", "geteuid", "uname",
+             "getpgid", "killpg", "setsid", "getloadavg"):
+    delattr(os, name)
+for package in OURS[:4]:
+    found = __import__(package)
+    for module in pkgutil.walk_packages(found.__path__, package + "."):
+        if not module.name.endswith("__main__"):
+            __import__(module.name)
+data, folder = sys.argv[1:3]
+for command in (
+    ["train", "--train-on", "source", "--gta5", data, "--output", folder, *sys.argv[3:]],
+    ["eval", f"{folder}/r/last.pt", "--gta5", data, "--workers", "0", "--device", "cpu"],
+    ["scripts.predict", f"{data}/images/00001.png", "--model", f"{folder}/r/last.pt", "--output",
+     f"{folder}/pictures", "--device", "cpu"],
+):
+    sys.argv = command
+    runpy.run_module(command[0], run_name="__main__", alter_sys=True)
+print("everything ran")
+"""
+
+
+def test_no_part_needs_what_windows_lacks(gta5_root, tmp_path):
+    """All modules are imported, and training, evaluation and prediction run, without the modules,
+    signals and functions that only POSIX has.
+    """
+    (tmp_path / "windows.py").write_text(WINDOWS)
+    words = [*SMALL, "--max-steps", "1", "--name", "r", "--panel-every", "0"]
+    done = run_forked(str(tmp_path / "windows.py"), gta5_root, tmp_path / "runs", *words)
+    assert "everything ran" in done.stdout, done.stderr
+    assert "cannot be locked" in done.stderr  # neither fcntl nor msvcrt here
+    assert list((tmp_path / "runs/pictures").iterdir())
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_a_script_by_its_path_says_how(script):
+    """python scripts/X.py cannot import the project: one line names python -m scripts.X."""
+    module = script.parent if script.name == "__main__.py" else script.with_suffix("")
+    with pytest.raises(SystemExit, match=rf"python -m scripts\.{module.name}$"):
+        runpy.run_path(str(script), run_name="__main__")
+
+
+def test_a_missing_package_is_named(monkeypatch):
+    """Before anything else is imported, and without a traceback."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name == "tqdm" else real(name)
+    )
+    monkeypatch.delitem(sys.modules, "tqdm")
+    with pytest.raises(SystemExit, match=r"not installed .*: tqdm\. .*-r requirements.txt"):
+        runpy.run_path(str(ROOT / "dataset/__init__.py"))
+
+
+def test_opencv_without_libgl_names_the_headless_one(monkeypatch):
+    class WithoutLibrary(importlib.machinery.PathFinder):
+        @classmethod
+        def find_spec(cls, name, path=None, target=None):
+            if name == "cv2":
+                raise ImportError("libGL.so.1: cannot open shared object file")
+
+    monkeypatch.delitem(sys.modules, "cv2")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr(sys, "meta_path", [WithoutLibrary, *sys.meta_path])
+    with pytest.raises(SystemExit, match=r"libGL.so.1.*opencv-python-headless"):
+        runpy.run_path(str(ROOT / "dataset/__init__.py"))
+
+
+def test_every_entry_looks_at_the_installation_first():
+    """The first import of the project is dataset: before OpenCV and torch, if they come later."""
+    for script in ("train.py", "train_da.py", "eval.py", "scripts/__init__.py"):
+        lines = (ROOT / script).read_text().splitlines()
+        ours = [line for line in lines if line.startswith(("from ", "import "))]
+        first = next(line for line in ours if line.split()[1].split(".")[0] in FIRST_PARTY)
+        assert first.split()[1].startswith("dataset"), script
+        assert not any("cv2" in line for line in ours[: ours.index(first)]), script
+
+
+FIRST_PARTY = {"dataset", "model", "utils", "scripts"}
+
+
+def test_text_keeps_its_line_ends_in_every_clone():
+    """Git for Windows writes CR LF, with which no shell script starts in WSL or a container."""
+    lines = (ROOT / ".gitattributes").read_text().splitlines()
+    assert "* text=auto eol=lf" in lines
+    for script in (ROOT / "scripts").glob("*.sh"):
+        assert b"\r" not in script.read_bytes()
+
+
+def test_requirements_name_what_is_imported():
+    """Pillow, the OpenCV that needs no desktop, a TensorBoard that starts without pkg_resources."""
+    text = (ROOT / "requirements.txt").read_text()
+    wanted = dict(line.split(">=") for line in text.split())
+    assert {"pillow", "opencv-python-headless"} <= wanted.keys()
+    assert "opencv-python" not in wanted
+    assert tuple(map(int, wanted["tensorboard"].split("."))) >= (2, 21)
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({}, 1),
+        ({"WORLD_SIZE": "1"}, 1),
+        ({"WORLD_SIZE": ""}, 1),
+        ({"RANK": "3"}, 1),
+        ({"WORLD_SIZE": "4"}, r"WORLD_SIZE=4 .*RANK, LOCAL_RANK.*torchrun.*unset WORLD_SIZE"),
+        ({"WORLD_SIZE": "4", "RANK": "0"}, r"LOCAL_RANK, MASTER_ADDR, MASTER_PORT are not"),
+        ({"WORLD_SIZE": "0"}, "WORLD_SIZE is '0'; expected a number"),
+        ({"WORLD_SIZE": "two"}, "WORLD_SIZE is 'two'; expected a number"),
+    ],
+)
+def test_the_variables_of_a_scheduler(values, expected, monkeypatch):
+    """Not torchrun's: refused, or one process that is the first and writes."""
+    for name in distributed._SET_BY_TORCHRUN:
+        monkeypatch.delenv(name, raising=False)
+    for name, value in values.items():
+        monkeypatch.setenv(name, value)
+    if isinstance(expected, int):
+        assert distributed.world_size() == expected
+        assert distributed.ProcessGroup("cpu").is_first
+    else:
+        with pytest.raises(ValueError, match=expected):
+            distributed.ProcessGroup("cpu")
+
+
+def test_a_copy_in_another_repository_has_no_commit(tmp_path, monkeypatch):
+    """The commit of the user's own repository is not that of the code."""
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org", "-C", str(tmp_path)]
+    code = tmp_path / "code/utils/training/environment.py"
+    code.parent.mkdir(parents=True)
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *words], check=True)
+    monkeypatch.setattr(environment, "__file__", str(code))
+    assert environment._git_revision() == "unknown"
+    code = tmp_path / "utils/training/environment.py"
+    monkeypatch.setattr(environment, "__file__", str(code))
+    head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True).stdout
+    assert environment._git_revision() == head.strip()
+
+
+def test_the_printed_command_can_be_pasted(gta5_root, tmp_path, capsys):
+    """Also where a folder has a space in its name."""
+    words = ["--train-on", "source", "--gta5", gta5_root, "--max-steps", 1, "--panel-every", 0]
+    folder = run_train(tmp_path / "My Drive", *words)
+    line = next(line for line in capsys.readouterr().out.splitlines() if "eval.py" in line)
+    assert str(folder / "last.pt") in shlex.split(line.split("with: ")[1])

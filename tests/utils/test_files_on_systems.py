@@ -1,0 +1,54 @@
+"""Files on every system: folders that cannot be synchronized, JSON that every reader takes."""
+
+import errno
+import json
+import math
+import os
+import stat
+
+import pytest
+
+from utils.files import _NO_FOLDER_SYNC, atomic_file, write_json
+
+
+@pytest.mark.parametrize("number", sorted(_NO_FOLDER_SYNC))
+@pytest.mark.parametrize("refused", ["open", "fsync"])
+def test_a_folder_that_cannot_be_synchronized(refused, number, tmp_path, monkeypatch):
+    """CIFS, FUSE (fsync), Windows (open): the file is complete, and the run goes on."""
+    refuse_folders(monkeypatch, refused, number)
+    with atomic_file(tmp_path / "last.pt", durable=True) as file:
+        file.write(b"whole")
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+    assert (tmp_path / "last.pt").read_bytes() == b"whole"
+
+
+def test_a_failing_disk_is_an_error(tmp_path, monkeypatch):
+    refuse_folders(monkeypatch, "fsync", errno.EIO)
+    durable = atomic_file(tmp_path / "last.pt", durable=True)
+    with pytest.raises(OSError, match="Input/output"), durable as file:
+        file.write(b"whole")
+
+
+def refuse_folders(monkeypatch, function: str, number: int) -> None:
+    """os.open or os.fsync fail for folders."""
+    real = getattr(os, function)
+
+    def refuse(what, *more):
+        found = os.fstat(what) if isinstance(what, int) else os.stat(what)
+        if stat.S_ISDIR(found.st_mode):
+            raise OSError(number, os.strerror(number))
+        return real(what, *more)
+
+    monkeypatch.setattr(os, function, refuse)
+
+
+def test_json_holds_no_number_that_is_none(tmp_path):
+    """NaN and infinity, at any depth, are null: JSON has no words for them."""
+    content = {"iou": [0.5, math.nan, (math.inf, 1)], "rows": [{"x": -math.inf, "tta": None}]}
+    write_json(tmp_path / "a.json", content)
+
+    def refuse(word):
+        raise AssertionError(word)
+
+    found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
+    assert found == {"iou": [0.5, None, [None, 1]], "rows": [{"x": None, "tta": None}]}
