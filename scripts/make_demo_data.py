@@ -25,9 +25,7 @@ import math
 import os
 import shlex
 import shutil
-import signal
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -40,8 +38,9 @@ from tqdm import tqdm
 
 from dataset.demo.scene import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
 from dataset.labels import LABEL_COLORS
+from dataset.prepared.workers import in_processes
 from utils.files import UNFINISHED, output_folder, write_file, write_json
-from utils.options.parser import new_parser
+from utils.options.parser import new_parser, user_errors_without_traceback
 
 SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 """{split: (its stream of random numbers, its look)}."""
@@ -250,38 +249,15 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     hidden = None if missing else True
     progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=hidden)
     try:
-        _draw_all(missing, partial(draw_pair, size=size, seed=settings["seed"]), workers, progress)
+        draw = partial(draw_pair, size=size, seed=settings["seed"])
+        for _ in progress(in_processes(missing, draw, workers)):
+            pass
     except OSError as error:
         raise OSError(
             f"{error} The files written until now are complete: give the same command again to"
             " continue."
         ) from error
     return len(missing)
-
-
-def _draw_all(
-    missing: list[Pair],
-    draw: Callable[[Pair], None],
-    workers: int,
-    progress: Callable[[Iterable], Iterable],
-) -> None:
-    if workers == 1:
-        for pair in progress(missing):
-            draw(pair)
-        return
-    with ProcessPoolExecutor(workers, initializer=_leave_interrupts_to_parent) as executor:
-        try:
-            for _ in progress(executor.map(draw, missing, chunksize=8)):
-                pass
-        except BaseException:
-            # Also Ctrl-C: otherwise, leaving the pool would first draw all queued pairs.
-            executor.shutdown(wait=True, cancel_futures=True)
-            raise
-
-
-def _leave_interrupts_to_parent() -> None:
-    # Ctrl-C reaches all processes; one message is enough.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _is_complete(path: Path) -> bool:
@@ -402,4 +378,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with user_errors_without_traceback():
+        main()

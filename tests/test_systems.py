@@ -2,6 +2,7 @@
 
 import importlib.machinery
 import importlib.util
+import re
 import runpy
 import shlex
 import subprocess
@@ -71,6 +72,17 @@ def test_a_script_by_its_path_says_how(script):
     module = script.parent if script.name == "__main__.py" else script.with_suffix("")
     with pytest.raises(SystemExit, match=rf"python -m scripts\.{module.name}$"):
         runpy.run_path(str(script), run_name="__main__")
+
+
+@pytest.mark.parametrize(
+    "script",
+    [*SCRIPTS, *(ROOT / f"{name}.py" for name in ("train", "train_da", "eval"))],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
+)
+def test_every_script_shows_errors_with_their_remedy(script):
+    """What a script does as a program happens within user_errors_without_traceback."""
+    main = script.read_text().split('if __name__ == "__main__":\n')[1]
+    assert re.search(r"^    with user_errors_without_traceback\(\):\n        ", main, re.MULTILINE)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -56,8 +56,9 @@ _BY_TEXT = (
     (r"Too many open files|received \d+ items of ancdata", _OPEN_FILES),
     (r"shared memory|/torch_\d+_|shm_open|killed by signal: Bus error", _SHARED_MEMORY),
     (
-        r"DataLoader worker \(pid.*(killed by signal: Killed|exited unexpectedly)",
-        "A process that reads images was killed, probably for lack of memory. Use fewer --workers.",
+        r"DataLoader worker \(pid.*(killed by signal: Killed|exited unexpectedly)"
+        r"|process in the process pool was terminated",
+        "A worker was killed, probably for lack of memory. Use fewer --workers.",
     ),
     (r"can't allocate memory|Unable to allocate|CUDA out of memory", _MEMORY),
     (r"InvalidCxxCompiler|Cxx?Compile ?Error|Failed to find C compiler", _COMPILER),

@@ -4,6 +4,7 @@ import os
 import pickle
 import signal
 import sys
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,7 @@ LIBRARY_ERRORS = [
     (RuntimeError("received 0 items of ancdata"), "ulimit -n"),
     (RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "), "fewer --workers"),
     (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "fewer --workers"),
+    (BrokenProcessPool("A process in the process pool was terminated abruptly"), "fewer --workers"),
     (InductorError("InvalidCxxCompiler: No working C++ compiler found in (None, '')"), "g++"),
     (InductorError("anything else"), "leave --compile out"),
     (RuntimeError("Failed to find C compiler. Please specify via CC"), "g++"),

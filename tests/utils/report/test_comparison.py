@@ -1,4 +1,7 @@
 import json
+import math
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -75,3 +78,17 @@ def test_rows_of_other_images_are_refused(tmp_path):
         run.with_suffix(".json").write_text(json.dumps(content))
     with pytest.raises(ValueError, match=r"seed0/ada.json.* 500 .*seed1/ada.json on 250 "):
         read_rows(tmp_path, {"ada": "ADA"})
+
+
+def test_undefined_scores_are_left_out(tmp_path):
+    """JSON has null for the IoU of a class that does not occur; older files have NaN."""
+    seeds = Path(__file__).parents[3] / "docs/scores/beyond/seed0"
+    name = sorted(seeds.glob("*.json"))[0].stem
+    content = json.loads((seeds / f"{name}.json").read_text())
+    shutil.copytree(seeds / name, tmp_path / "seed0" / name)
+    for undefined in (None, math.nan):
+        content["rows"][0]["iou"][0] = content["rows"][0]["mean_class_accuracy"] = undefined
+        (tmp_path / f"seed0/{name}.json").write_text(json.dumps(content))
+        (found,) = read_rows(tmp_path, {name: name})
+        assert found.class_values(0) == found.values("mean_class_accuracy") == []
+        assert len(found.class_values(1)) == len(found.values("miou")) == 1
