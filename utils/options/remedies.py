@@ -30,6 +30,10 @@ _COMPILER = (
     "--compile needs a working C++ compiler (Debian and Ubuntu: apt install g++; on a GPU also"
     " gcc). Install one, or leave --compile out."
 )
+_COMPILED = (
+    "--compile keeps its files in TORCHINDUCTOR_CACHE_DIR (default: the system's temporary folder)."
+    " Name a writable folder with free space there, or leave --compile out."
+)
 _NETWORK = (
     "The processes of this run lost each other or never met: the message of the one that failed"
     " first says why. For a port in use: torchrun --standalone takes a free one, or name another"
@@ -67,6 +71,7 @@ _BY_TEXT = (
 )
 """Remedies of what libraries raise as RuntimeError and the like: the first that matches."""
 
+_NOT_WRITTEN = r"Permission denied|Read-only file system|No space left on device"
 _BY_MODULE = (("torch._inductor", _COMPILER), ("torch._dynamo", _COMPILER))
 
 
@@ -94,6 +99,7 @@ def _origin(error: Exception) -> tuple[str | None, str]:
 
 
 def _remedy(error: Exception, text: str) -> str | None:
+    """What to do about an error of the system or of a library; None if that is not known."""
     if isinstance(error, OSError):
         found = re.match(r"\[Errno (\d+)\]", text)
         return _BY_ERRNO.get(int(found[1])) if found else None
@@ -101,10 +107,12 @@ def _remedy(error: Exception, text: str) -> str | None:
         return _MEMORY
     if isinstance(error, ValueError | FloatingPointError):  # our own say what to do
         return None
+    module = type(error).__module__
+    if module.startswith("torch._") and re.search(_NOT_WRITTEN, text):
+        return _COMPILED
     for pattern, remedy in _BY_TEXT:
         if re.search(pattern, text, re.IGNORECASE):
             return remedy
-    module = type(error).__module__
     return next((remedy for name, remedy in _BY_MODULE if module.startswith(name)), None)
 
 

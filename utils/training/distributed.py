@@ -18,7 +18,7 @@ TIMEOUT = timedelta(minutes=10)
 """A process gives up after waiting this long: another one hangs, or a node is gone."""
 
 
-_SET_BY_TORCHRUN = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_SET_BY_TORCHRUN = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 
 
 def world_size() -> int:
@@ -125,7 +125,13 @@ class ProcessGroup:
 
 
 def _local_gpu() -> int:
-    number, gpus = int(os.environ["LOCAL_RANK"]), torch.cuda.device_count()
+    local_rank, gpus = os.environ.get("LOCAL_RANK"), torch.cuda.device_count()
+    if not local_rank and gpus > 1:
+        raise ValueError(
+            f"LOCAL_RANK is not set, so that nothing says which of the {gpus} GPUs of this machine"
+            " is whose. Start the processes with torchrun, which sets it."
+        )
+    number = int(local_rank or 0)
     if number >= gpus:
         raise ValueError(
             f"torchrun started more than {gpus} processes on this machine, which has {gpus} GPUs."

@@ -34,6 +34,7 @@ LIBRARY_ERRORS = [
     (RuntimeError("DataLoader worker (pid(s) 7, 8) exited unexpectedly"), "fewer --workers"),
     (BrokenProcessPool("A process in the process pool was terminated abruptly"), "fewer --workers"),
     (InductorError("InvalidCxxCompiler: No working C++ compiler found in (None, '')"), "g++"),
+    (InductorError("PermissionError: [Errno 13] Permission denied: '/x'"), "TORCHINDUCTOR_CACHE"),
     (InductorError("anything else"), "leave --compile out"),
     (RuntimeError("Failed to find C compiler. Please specify via CC"), "g++"),
     (MemoryError(), "Not enough memory"),
