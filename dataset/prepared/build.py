@@ -34,6 +34,7 @@ from dataset.prepared.journal import (
     has_size,
     part_path,
     read_part,
+    synchronize,
 )
 from dataset.prepared.workers import in_processes
 
@@ -197,7 +198,7 @@ def prepare(
                     report.problems += result
             refuse_train_ids(report.values, root)
             _append(file, {"complete": report.good})
-            os.fsync(file.fileno())
+            synchronize(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)
     return report
 
@@ -313,7 +314,7 @@ def reuse_valid(
                         )
                         report.problems.append(Problem("missing", file, text))
             new.flush()
-            os.fsync(new.fileno())
+            synchronize(new.fileno())
     except OSError as error:
         raise write_error(_new_journal(journal), error) from error
     return done, not complete or count != len(done)
