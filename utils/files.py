@@ -47,7 +47,7 @@ def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
             yield file
             if durable:
                 file.flush()
-                os.fsync(file.fileno())
+                _synchronize(file.fileno())
         os.replace(temporary, path)
     except BaseException:
         remove_quietly(temporary)
@@ -56,11 +56,20 @@ def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
         _sync_folder(path.parent)
 
 
-_NO_FOLDER_SYNC = {
+_NO_SYNC = {
     *(errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EBADF),
     *(errno.EACCES, errno.EPERM, errno.EISDIR),
 }
-"""Answers of systems that cannot synchronize folders: Windows, CIFS, VirtualBox, some FUSE."""
+"""Answers of systems that cannot synchronize folders, or anything: Windows, CIFS, some FUSE."""
+
+
+def _synchronize(handle: int) -> None:
+    """fsync, where the file system offers it. Raises OSError when the disk fails."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise
 
 
 def _sync_folder(folder: Path) -> None:
@@ -69,13 +78,14 @@ def _sync_folder(folder: Path) -> None:
     """
     try:
         handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
     except OSError as error:
-        if error.errno not in _NO_FOLDER_SYNC:
-            raise
+        if error.errno in _NO_SYNC:
+            return
+        raise
+    try:
+        _synchronize(handle)
+    finally:
+        os.close(handle)
 
 
 def write_file(path: Path, content: bytes, durable: bool = False) -> None:

@@ -36,6 +36,7 @@ from dataset.prepared.journal import (
     has_size,
     part_path,
     read_part,
+    synchronize,
 )
 from dataset.prepared.workers import in_processes
 
@@ -210,7 +211,7 @@ def prepare(
                     report.problems += result
             refuse_label_values(report.values, root)
             _append(file, {"complete": report.good})
-            os.fsync(file.fileno())
+            synchronize(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)
     return report
 
@@ -326,7 +327,7 @@ def reuse_valid(
                         )
                         report.problems.append(Problem("missing", file, text))
             new.flush()
-            os.fsync(new.fileno())
+            synchronize(new.fileno())
     except OSError as error:
         raise write_error(_new_journal(journal), error) from error
     return done, not complete or count != len(done)

@@ -9,7 +9,7 @@ import numpy as np
 
 from dataset.image_io import LabelValuesError, read_image, read_label
 from dataset.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF, looks_like_train_ids
-from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature
+from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature, synchronize
 from dataset.style.lab import lab_statistics
 
 KINDS = ("missing", "unreadable", "different sizes", "unknown label values", "trainIds", "no class")
@@ -139,7 +139,7 @@ def _save(path: Path, array: np.ndarray, scratch: Path) -> None:
                 )
             file.write(np.ascontiguousarray(array).data)
             file.flush()
-            os.fsync(file.fileno())
+            synchronize(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

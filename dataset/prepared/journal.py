@@ -6,6 +6,7 @@ are complete. The last line says that the shard is complete. A journal that was 
 valid, shorter journal, and shards are never merged.
 """
 
+import errno
 import itertools
 import json
 import os
@@ -263,3 +264,12 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
             f"{root} is stale: {len(stale)} files under {source} have changed since they were"
             f" prepared, the first {stale[0]}. Bring it up to date with: {header.command}"
         )
+
+
+def synchronize(handle: int) -> None:
+    """Puts an open file onto the disk, where its file system offers that. Raises OSError."""
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            raise

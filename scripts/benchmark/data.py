@@ -14,7 +14,8 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -323,6 +324,25 @@ def _cold(listing: ImageList, timer: dict[float, Callable[[int], float]]) -> dic
     return {"ms_per_sample": mean(milliseconds), "mb_per_sample": mean(megabytes)}
 
 
+@contextmanager
+def _forked_workers() -> Iterator[None]:
+    """Workers are children of this process, which counts their time, and import nothing again.
+
+    Raises OSError where the system cannot fork.
+    """
+    if "fork" not in multiprocessing.get_all_start_methods():
+        raise OSError(
+            "scripts.benchmark data measures forked processes, which this system does not have. Run"
+            " it on Linux, or on Windows in WSL."
+        )
+    before = multiprocessing.get_start_method(allow_none=True)
+    multiprocessing.set_start_method("fork", force=True)
+    try:
+        yield
+    finally:
+        multiprocessing.set_start_method(before, force=True)
+
+
 def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int = 40) -> float:
     """CPU milliseconds of a worker per sample, with making batches and handing them over."""
 
@@ -331,10 +351,11 @@ def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int =
 
     before = cpu_seconds_of_children()
     loading = Loading(workers=1, pin_memory=False)
-    loader = iter(training_loader(dataset, batch_size, range(batches), loading))
-    for _ in loader:
-        pass
-    del loader  # waits for the worker, whose time counts only then
+    with _forked_workers():
+        loader = iter(training_loader(dataset, batch_size, range(batches), loading))
+        for _ in loader:
+            pass
+        del loader  # waits for the worker, whose time counts only then
     return 1000 * (cpu_seconds_of_children() - before) / (batches * batch_size)
 
 

@@ -20,7 +20,7 @@ from dataset.style.fda import FourierTransfer
 from dataset.style.lab import LabTransfer
 from dataset.threads import blas_library, set_blas_threads
 from dataset.transforms import RandomScaleCropFlip
-from scripts.benchmark.data import _BaselineProcess, _dataset
+from scripts.benchmark.data import _BaselineProcess, _dataset, _loader_ms
 from tests.helpers import forked
 
 
@@ -116,6 +116,8 @@ def test_the_benchmark_of_data_sends_its_data(gta5_root, forkserver):
     listings = dict.fromkeys(("gta5_raw", "cityscapes_raw"), gta5(gta5_root))
     data = _dataset(listings, "gta5_lab_raw", (1.0,), (32, 48))
     assert len(list(training_loader(data, 2, range(1), Loading(1, pin_memory=False)))) == 1
+    assert _loader_ms(data, 2, 4) > 0  # the server's children are not counted
+    assert multiprocessing.get_start_method() == "forkserver"
     frame = listings["gta5_raw"][0]
     with _BaselineProcess() as milliseconds:
         assert milliseconds(frame.image, frame.label, 1.0, (32, 48), None) > 0

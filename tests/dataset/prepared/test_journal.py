@@ -1,5 +1,6 @@
 """A prepared root gives the same names and samples as the raw one, and nothing stale."""
 
+import errno
 import json
 import os
 import shutil
@@ -334,3 +335,16 @@ def test_an_index_of_25000_costs_under_50_mb(tmp_path):
     assert count == 25_000
     assert index_mb < 50
     assert reading_mb < 10
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS])
+def test_a_disk_without_fsync_is_prepared_on(number, gta5_root, tmp_path, monkeypatch):
+    """Some network and FUSE file systems refuse it; files are complete without it."""
+
+    def refuse(_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    report = prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), tmp_path / "p", "")
+    assert report.made == 6
+    assert not report.problems
