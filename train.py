@@ -27,7 +27,7 @@ from dataset.training_data import (
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
-from model.losses.segmentation import build_pixel_weights
+from model.losses.segmentation import build_pixel_weights, counts_of_batch
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext, to_device
 from utils.options import groups
@@ -236,18 +236,19 @@ def train(args: argparse.Namespace) -> None:
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
     state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer}
     pixels = torch.from_numpy(data.class_pixels()) if args.pixel_weights == "class" else None
-    context = StepContext(
-        compute.autocast,
-        compute.scaler,
-        pixel_weights=build_pixel_weights(args.pixel_weights, pixels, device),
+    pixel_weights = build_pixel_weights(
+        args.pixel_weights, pixels, device, compute.processes.all_gather
     )
+    context = StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
 
     seen = data.images if args.train_on == "target" else style_target
     settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
     run = TrainingRun(
         from_arguments(RunOptions, vars(args)),
         compute.processes,
-        Trained(model, {}, {"optimizer": optimizer}, state, model),
+        Trained(
+            model, {}, {"optimizer": optimizer}, state, model, counts_of_batch(pixel_weights)
+        ),
         describe(args, model, data, settings, seen.names if seen else []),
         partial(to_device, normalize=normalize, device=device),
         Watching(

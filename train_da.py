@@ -33,7 +33,7 @@ from dataset.training_data import (
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
-from model.losses.segmentation import build_pixel_weights
+from model.losses.segmentation import build_pixel_weights, counts_of_batch
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext, to_device
 from model.uda.base import Method, MethodSetting, find_methods
@@ -224,7 +224,9 @@ def build_method(
         compute.autocast,
         compute.scaler,
         loss_scale=1 / (args.accumulate * compute.processes.world_size),
-        pixel_weights=build_pixel_weights(args.pixel_weights, pixels, compute.device),
+        pixel_weights=build_pixel_weights(
+            args.pixel_weights, pixels, compute.device, compute.processes.all_gather
+        ),
     )
     setting = MethodSetting(
         context,
@@ -294,7 +296,14 @@ def adapt(args: argparse.Namespace) -> None:
     run = TrainingRun(
         from_arguments(RunOptions, vars(args)),
         compute.processes,
-        Trained(model, method.networks, optimizers, state, state[method.inference_part]),
+        Trained(
+            model,
+            method.networks,
+            optimizers,
+            state,
+            state[method.inference_part],
+            counts_of_batch(method.context.pixel_weights),
+        ),
         describe(args, method, source_data, target_data, compute.precision),
         partial(to_device, normalize=normalize, device=device),
         Watching(

@@ -18,6 +18,7 @@ class NetworkOptions:
     backbone_weights: str
     fusion_channels: int | None
     bn: str
+    input: str
 
 
 def build_network(
@@ -37,6 +38,6 @@ def build_network(
     weights = None if brings_all else options.backbone_weights
     model = BiSeNet(num_classes, options.backbone, weights, options.fusion_channels)
     if initial is not None:
-        load_initial_weights(model, initial)
+        load_initial_weights(model, initial, options.input)
     model = model.to(device, memory_format=torch.channels_last).train()
     return with_batch_norm(model, options.bn, device)

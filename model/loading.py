@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from model.bisenet import BiSeNet
-from model.preprocessing import InputNormalization
+from model.preprocessing import INPUT_CONVENTIONS, InputNormalization
 
 
 def load_network(
@@ -27,12 +27,33 @@ def load_network(
     return model.eval(), InputNormalization.from_dict(checkpoint["input"])
 
 
-def load_initial_weights(model: BiSeNet, checkpoint: dict[str, Any]) -> None:
-    """Copies the weights of a checkpoint into ``model``; ValueError for another architecture."""
-    if checkpoint["architecture"] != model.architecture:
+def load_initial_weights(model: BiSeNet, checkpoint: dict[str, Any], input_name: str) -> None:
+    """Copies the weights of a checkpoint into ``model``.
+
+    ``input_name``: a key of INPUT_CONVENTIONS, the input of ``model``. Raises ValueError for
+    another architecture or another input.
+    """
+    name, found, wanted = checkpoint["name"], checkpoint["architecture"], model.architecture
+    if found != wanted:
+        keys = sorted(key for key in found | wanted if found.get(key) != wanted.get(key))
+        flags = ", ".join(f"--{key.replace('_', '-')} {found.get(key, 'left out')}" for key in keys)
         raise ValueError(
-            f"--init: the checkpoint {checkpoint['name']!r} is {checkpoint['architecture']}, this"
-            f" run is {model.architecture}. Choose the same --backbone, or another checkpoint."
+            f"--init: the checkpoint {name!r} is {found}, this run is {wanted}. Choose the same"
+            f" {flags}, or another checkpoint."
+        )
+    if checkpoint["input"] != INPUT_CONVENTIONS[input_name].as_dict():
+        before = next(
+            (
+                key
+                for key, convention in INPUT_CONVENTIONS.items()
+                if convention.as_dict() == checkpoint["input"]
+            ),
+            checkpoint["input"],
+        )
+        raise ValueError(
+            f"--init: the checkpoint {name!r} was trained with --input {before}, this run has"
+            f" --input {input_name}: the weights would see inputs of other values. Add --input"
+            f" {before}, or choose another checkpoint."
         )
     model.load_state_dict(_inference_state(checkpoint))
 

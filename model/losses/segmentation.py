@@ -71,28 +71,79 @@ def segmentation_loss(
     return sum(output_loss(logits) for logits in (output.logits, *output.aux))
 
 
-def ohem_weights(
-    logits: Tensor,
-    label: Tensor,
-    ignore_index: int = 255,
-    max_probability: float = 0.7,
-    min_fraction: float = 1 / 16,
-) -> Tensor:
+class OnlineHardExamples:
     """Online hard example mining (OHEM; Shrivastava et al., CVPR 2016; pixelwise as in BiSeNet).
 
     Selects the pixels whose true class has a probability below ``max_probability``, and at least
-    the fraction ``min_fraction`` of the valid pixels, the hardest. Returns weights (N, H, W): 0, or
+    the fraction ``min_fraction`` of the valid pixels, the hardest. Weights (N, H, W) are 0, or
     valid / selected pixels, so that ``cross_entropy`` becomes the mean over the selected pixels.
+
+    Selected is from the whole batch. ``all_gather``: stacks the tensors of all processes (P, ...).
+    A batch in several micro-batches is computed twice: after ``begin_counting`` the losses are
+    noted, weights are 0, and ``end_counting`` selects. ``begin_part`` comes before every
+    micro-batch.
     """
-    size = label.shape[-2:]
-    full = F.interpolate(at_least_float32(logits), size, mode="bilinear", align_corners=False)
-    losses = F.cross_entropy(full, label.long(), ignore_index=ignore_index, reduction="none")
-    valid = label != ignore_index
-    ranked = losses.masked_fill(~valid, -1).flatten().sort(descending=True).values
-    # On the device: indexing with a host number would make a GPU wait.
-    last = (valid.sum() * min_fraction).long().clamp(max=ranked.numel() - 1)
-    hard = valid & (losses >= ranked[last].clamp(max=-math.log(max_probability)))
-    return hard * (valid.sum() / hard.sum().clamp(min=1))
+
+    def __init__(
+        self,
+        max_probability: float = 0.7,
+        min_fraction: float = 1 / 16,
+        ignore_index: int = 255,
+        all_gather: Callable[[Tensor], Tensor] = lambda value: value[None],
+    ):
+        self.max_loss, self.min_fraction = -math.log(max_probability), min_fraction
+        self.ignore_index, self.all_gather = ignore_index, all_gather
+        self._losses: list[list[Tensor]] | None = None  # by call, then by micro-batch
+        self._selected: list[tuple[Tensor, Tensor]] = []  # by call
+        self._call = 0  # number of calls in this micro-batch: one for each output of each pass
+
+    def begin_counting(self) -> None:
+        """Notes losses from now on."""
+        self._losses, self._selected = [], []
+
+    def begin_part(self) -> None:
+        """A micro-batch begins."""
+        self._call = 0
+
+    def end_counting(self) -> None:
+        """Selects from the noted losses; the weights of the same micro-batches follow."""
+        self._selected = [self._select(torch.cat(losses)) for losses in self._losses]
+        self._losses = None
+
+    def forget_counts(self) -> None:
+        """The batch is over."""
+        self._losses, self._selected = None, []
+
+    def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
+        size = label.shape[-2:]
+        full = F.interpolate(at_least_float32(logits), size, mode="bilinear", align_corners=False)
+        losses = F.cross_entropy(
+            full, label.long(), ignore_index=self.ignore_index, reduction="none"
+        ).masked_fill(label == self.ignore_index, -1)
+        call, self._call = self._call, self._call + 1
+        if self._losses is not None:
+            if call == len(self._losses):
+                self._losses.append([])
+            self._losses[call].append(losses.flatten())
+            return torch.zeros_like(losses)
+        threshold, weight = (
+            self._selected[call] if self._selected else self._select(losses.flatten())
+        )
+        return ((losses >= 0) & (losses >= threshold)) * weight
+
+    def _select(self, losses: Tensor) -> tuple[Tensor, Tensor]:
+        """Lowest selected loss and the weight, of this process's losses (n,), -1 where ignored."""
+        valid = self.all_gather((losses >= 0).sum())  # (P,)
+        hardest, count = losses.sort(descending=True).values, len(losses) * len(valid)
+        if len(valid) > 1:  # the hardest of each process are enough
+            hardest = self.all_gather(hardest[: int(count * self.min_fraction) + 1].contiguous())
+            hardest = hardest.flatten().sort(descending=True).values
+        valid = valid.sum()
+        # On the device: indexing with a host number would make a GPU wait.
+        last = (valid * self.min_fraction).long().clamp(max=hardest.numel() - 1)
+        threshold = hardest[last].clamp(max=self.max_loss)
+        selected = self.all_gather(((losses >= 0) & (losses >= threshold)).sum()).sum()
+        return threshold, valid / selected.clamp(min=1)
 
 
 class ClassWeights:
@@ -114,17 +165,25 @@ class ClassWeights:
 
 
 def build_pixel_weights(
-    kind: str, class_pixels: Tensor | None, device: torch.device
+    kind: str,
+    class_pixels: Tensor | None,
+    device: torch.device,
+    all_gather: Callable[[Tensor], Tensor] = lambda value: value[None],
 ) -> PixelWeights | None:
     """Pixel weights called ``kind``: "none" -> None, "ohem", or "class".
 
     ``class_pixels``: (C,) number of pixels of each class in the training labels, for "class".
-    Raises ValueError for another kind.
+    ``all_gather``: see OnlineHardExamples. Raises ValueError for another kind.
     """
     if kind == "none":
         return None
     if kind == "ohem":
-        return ohem_weights
+        return OnlineHardExamples(all_gather=all_gather)
     if kind == "class":
         return ClassWeights(class_pixels, device)
     raise ValueError(f"Unknown pixel weights {kind!r}; expected none, ohem or class.")
+
+
+def counts_of_batch(weights: PixelWeights | None) -> OnlineHardExamples | None:
+    """``weights`` if they depend on the whole batch, else None."""
+    return weights if isinstance(weights, OnlineHardExamples) else None

@@ -7,6 +7,7 @@ gradient of one process with the whole batch.
 """
 
 import os
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -55,6 +56,14 @@ class ProcessGroup:
         dist.all_reduce(summed)
         return summed if isinstance(value, Tensor) else int(summed)
 
+    def all_gather(self, value: Tensor) -> Tensor:
+        """The tensors of all processes, of equal shapes, stacked in the order of their ranks."""
+        if self.world_size == 1:
+            return value[None]
+        values = [torch.empty_like(value) for _ in range(self.world_size)]
+        dist.all_gather(values, value)
+        return torch.stack(values)
+
     def any(self, flag: bool) -> bool:
         """Whether ``flag`` is set in any process: a signal may reach one of them earlier."""
         return self.all_reduce_sum(int(flag)) > 0
@@ -92,6 +101,23 @@ class ProcessGroup:
             shared = tensor.contiguous()
             dist.broadcast(shared, 0)
             tensor.copy_(shared)
+
+    def share_buffers(self, buffers: Sequence[Tensor]) -> None:
+        """Every process takes over the first one's values, in one message for each dtype.
+
+        With --bn local each process has BatchNorm statistics of its own images. There is one
+        network, one teacher: the first one's, which is also what is scored and saved.
+        """
+        if self.world_size == 1:
+            return
+        for dtype in {buffer.dtype: None for buffer in buffers}:
+            same = [buffer for buffer in buffers if buffer.dtype == dtype]
+            flat = torch.cat([buffer.flatten() for buffer in same])
+            dist.broadcast(flat, 0)
+            for buffer, part in zip(
+                same, flat.split([buffer.numel() for buffer in same]), strict=True
+            ):
+                buffer.copy_(part.view(buffer.shape))
 
     def __enter__(self) -> "ProcessGroup":
         return self

@@ -41,6 +41,15 @@ class StepData(Protocol):
     def names(self, sample: Any) -> list[str]: ...
 
 
+class BatchCounts(Protocol):
+    """Loss weights that depend on the whole batch (model.losses.segmentation)."""
+
+    def begin_counting(self) -> None: ...
+    def begin_part(self) -> None: ...
+    def end_counting(self) -> None: ...
+    def forget_counts(self) -> None: ...
+
+
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
     """How long a run is and how it is stored and watched: flags of the training scripts."""
@@ -58,7 +67,8 @@ class Trained(NamedTuple):
 
     ``networks`` are trained beside ``model``. ``optimizers`` of all of them, the model's first,
     under "optimizer". ``state``: everything that a checkpoint holds. ``inference_network``: the
-    network that is validated.
+    network that is validated. ``batch_counts``: loss weights that depend on the whole batch, or
+    None.
     """
 
     model: nn.Module
@@ -66,6 +76,7 @@ class Trained(NamedTuple):
     optimizers: dict[str, Optimizer]
     state: dict[str, Any]
     inference_network: nn.Module
+    batch_counts: BatchCounts | None = None
 
 
 class Watching(NamedTuple):
@@ -108,7 +119,7 @@ class TrainingRun:
         self.meter = LossMeter(processes)
         self.stop = StopRequest()
         self.first_step = self.done = 0
-        self.finished = self._updating = False
+        self.finished = self._updating = self._counting = False
 
     def __enter__(self) -> "TrainingRun":
         processes, trained = self.processes, self.trained
@@ -121,9 +132,9 @@ class TrainingRun:
         )
         if self.options.resume:
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE)
-        processes.broadcast(trained.model, *trained.networks.values())
-        self.first_step = self.done = self._saved = self.state.step
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
+        processes.broadcast(*networks)
+        self.first_step = self.done = self._saved = self.state.step
         self._buffers = [buffer for network in networks for buffer in network.buffers()]
         self._buffers_before = [buffer.clone() for buffer in self._buffers]
         return self
@@ -193,17 +204,41 @@ class TrainingRun:
         valid_pixels = int((samples[0].label != IGNORE_INDEX).sum())
         valid_pixels = self.processes.all_reduce_sum(valid_pixels)
         parts = (sample.split(self.options.accumulate) for sample in samples)
-        for part in zip(*parts, strict=True):
-            self._names = [
-                name
-                for domain, sample in zip(self.data, part, strict=True)
-                for name in domain.names(sample)
-            ]
+        parts = list(zip(*parts, strict=True))
+        counts = self.trained.batch_counts
+        if counts is not None and len(parts) > 1:
+            yield from self._counting_pass(parts, valid_pixels)
+        for part in parts:
+            if counts is not None:
+                counts.begin_part()
+            self._names = self._names_of(part)
             yield tuple(self.to_device(sample, valid_pixels) for sample in part)
+        if counts is not None:
+            counts.forget_counts()
+
+    def _counting_pass(self, parts: list[tuple], valid_pixels: int) -> Iterator[tuple]:
+        """The micro-batches once before: only what the whole batch holds is kept of them."""
+        counts = self.trained.batch_counts
+        self._counting = True
+        counts.begin_counting()
+        for part in parts:
+            counts.begin_part()
+            yield tuple(self.to_device(sample, valid_pixels) for sample in part)
+        counts.end_counting()
+        self._counting = False
+        torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+        for optimizer in self.trained.optimizers.values():
+            optimizer.zero_grad()
+
+    def _names_of(self, part: tuple) -> list[str]:
+        """The names of the images of a micro-batch."""
+        pairs = zip(self.data, part, strict=True)
+        return [name for domain, sample in pairs for name in domain.names(sample)]
 
     def record(self, step: int, losses: dict[str, Tensor]) -> None:
         """Notes the losses of a micro-batch, detached scalars, without waiting for the device."""
-        self.meter.add(step, losses, self._names)
+        if not self._counting:
+            self.meter.add(step, losses, self._names)
 
     def sum_gradients(self) -> None:
         """Sums the gradients of all networks over the processes."""
@@ -212,6 +247,7 @@ class TrainingRun:
 
     def after_step(self, done: int) -> None:
         """Logs, draws, saves and validates, each when it is due, after ``done`` steps."""
+        self.processes.share_buffers(self._buffers)  # --bn local lets them differ
         self._updating, self.done = False, done
         options, every = self.options, self.watching.validate_every
         # Asked once: a signal may come at any moment.
@@ -255,7 +291,6 @@ class TrainingRun:
     def _validate(self, done: int) -> None:
         """Scores the validation set, whose images the processes share; keeps the best."""
         processes, watching = self.processes, self.watching
-        processes.broadcast(self.trained.inference_network)  # --bn local lets statistics differ
         matrix, ignored = evaluate(watching.predict, watching.validation, len(watching.class_names))
         result = scores(processes.all_reduce_sum(matrix), processes.all_reduce_sum(ignored))
         iou = dict(zip(watching.class_names, result.iou, strict=True))
