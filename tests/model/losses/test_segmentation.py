@@ -16,9 +16,9 @@ from model.losses.domain import (
 )
 from model.losses.segmentation import (
     ClassWeights,
+    OnlineHardExamples,
     build_pixel_weights,
     cross_entropy,
-    ohem_weights,
     segmentation_loss,
 )
 from scripts.baselines import gathered_cross_entropy
@@ -128,7 +128,7 @@ def test_ohem_averages_over_hard_pixels():
     output, label = example()
     losses = F.cross_entropy(output.logits, label, ignore_index=255, reduction="none")
     hard = (losses > -math.log(0.05)) & (label != 255)
-    weight = ohem_weights(output.logits.detach(), label, max_probability=0.05, min_fraction=0.01)
+    weight = OnlineHardExamples(0.05, 0.01)(output.logits.detach(), label)
     assert 0 < hard.sum() < (label != 255).sum()
     assert torch.equal(weight > 0, hard)
     torch.testing.assert_close(
@@ -140,10 +140,10 @@ def test_ohem_selects_a_minimum_fraction():
     """min_fraction of the valid pixels are selected, even if all are easy."""
     output, label = example()
     easy = 10.0 * F.one_hot(label.clamp(max=18), 19).permute(0, 3, 1, 2)
-    weight = ohem_weights(output.logits.detach() + easy, label, min_fraction=0.25)
+    weight = OnlineHardExamples(min_fraction=0.25)(output.logits.detach() + easy, label)
     valid = int((label != 255).sum())
     assert int((weight > 0).sum()) == pytest.approx(0.25 * valid, abs=1)
-    assert (ohem_weights(output.logits.detach(), torch.full_like(label, 255)) == 0).all()
+    assert (OnlineHardExamples()(output.logits.detach(), torch.full_like(label, 255)) == 0).all()
 
 
 def test_class_weights_favor_rare_classes():
@@ -160,7 +160,8 @@ def test_class_weights_favor_rare_classes():
 def test_kinds_of_pixel_weights():
     """none, ohem and class; other kinds are refused."""
     assert build_pixel_weights("none", None, torch.device("cpu")) is None
-    assert build_pixel_weights("ohem", None, torch.device("cpu")) is ohem_weights
+    weights = build_pixel_weights("ohem", None, torch.device("cpu"))
+    assert isinstance(weights, OnlineHardExamples)
     weights = build_pixel_weights("class", torch.ones(19), torch.device("cpu"))
     assert isinstance(weights, ClassWeights)
     with pytest.raises(ValueError, match="expected none, ohem or class"):
