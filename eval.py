@@ -5,6 +5,7 @@ over the whole split. Predictions can be saved for Cityscapes' evaluation script
 server; pictures show the mistakes. The processes of torchrun share the images.
 """
 
+import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -87,6 +88,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
+    if args.gta5 and "split" in parser.given(argv):
+        parser.error("--split: without effect with --source, which has no splits. Leave it out")
     if args.split == "test" and args.cityscapes:
         if not args.save_predictions:
             parser.error(
@@ -312,6 +315,7 @@ def report(
     if args.json:
         names = [CLASS_NAMES[c] for c in classes]
         content = {"images": len(listing), "split": args.split, "classes": names, "rows": rows}
+        content |= {"fingerprint": listing.fingerprint(), "argv": sys.argv}
         write_json(args.json, content)
 
 

@@ -23,6 +23,9 @@ from dataset.training_data import (
     cityscapes_root,
     labelled_data,
     read_target,
+    supervised_names,
+    validation_images,
+    without,
 )
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
@@ -32,14 +35,15 @@ from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext, to_device
 from utils.options import groups
 from utils.options.parser import (
+    Parser,
     from_arguments,
     new_parser,
     non_negative_int,
     positive_int,
     user_errors_without_traceback,
 )
-from utils.options.recipe import add_recipe_argument, parse_with_recipe
-from utils.training.checkpoint import plain, read_checkpoint
+from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
+from utils.training.checkpoint import inherited, plain, read_checkpoint
 from utils.training.compute import set_up
 from utils.training.distributed import world_size
 from utils.training.loop import RunOptions, Trained, TrainingRun, Watching
@@ -64,6 +68,16 @@ EPILOG = """examples:
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argument_parser()
+    args = parse_with_recipe(parser, "train", argv)
+    if args.validate_every is None:
+        args.validate_every = 1000 if args.train_on == "target" else 0
+    check_arguments(parser, args)
+    groups.require_style(parser, args.lab, parser.given(argv))
+    return args
+
+
+def argument_parser() -> Parser:
     parser = new_parser(__doc__, EPILOG, groups.ESSENTIAL)
     add_recipe_argument(parser)
     add_data_arguments(parser)
@@ -79,11 +93,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="STEPS",
         help="interval of scores on Cityscapes val; 0: never. Default: 1000 on the target, else 0",
     )
-    args = parse_with_recipe(parser, "train", argv)
-    if args.validate_every is None:
-        args.validate_every = 1000 if args.train_on == "target" else 0
-    check_arguments(parser, args)
-    return args
+    return parser
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -154,6 +164,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
             "--lab and --fda give the source the looks of the target; with --train-on target there"
             " is nothing to transfer"
         )
+    groups.require_validation(parser, args.val_list, args.validate_every)
     if args.target_list and not needs_style:
         parser.error(
             "--target-list names the images whose looks --lab or --fda take; give one of these, or"
@@ -167,7 +178,7 @@ def read_labelled(args: argparse.Namespace) -> ImageList:
         images = labelled_images(args.gta5)
     else:
         images = cityscapes(cityscapes_root(args.cityscapes, args.target), "train")
-    images = select_by_list(images, args.list)
+    images = without(select_by_list(images, args.list), args.leave_out)
     check_listing(images)
     return images
 
@@ -181,7 +192,9 @@ def build_data(
     images = read_labelled(args)
     style_target = None
     if style.needs_target:
-        style_target = read_target(args.cityscapes, args.target, "train", args.target_list)
+        style_target = read_target(
+            args.cityscapes, args.target, "train", args.target_list, args.leave_out
+        )
     dataset = labelled_data(images, style_target, crop, style, padding)
     batches = BatchOptions(args.batch_size, loading, shard)
     return DomainBatches("train", dataset, batches, has_labels=True), style_target
@@ -191,25 +204,38 @@ def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[in
     """The labelled images that --validate-every scores; None without it."""
     if not args.validate_every:
         return None
-    root = cityscapes_root(args.cityscapes, args.target)
-    return evaluation_loader(select_by_list(cityscapes(root, "val"), args.val_list), loading, shard)
+    images = validation_images(args.cityscapes, args.target, args.val_list, args.leave_out)
+    return evaluation_loader(images, loading, shard)
 
 
 def describe(
-    args: argparse.Namespace, model: BiSeNet, data: DomainBatches, settings: dict, seen: list[str]
+    args: argparse.Namespace,
+    model: BiSeNet,
+    settings: dict,
+    listings: dict[str, ImageList | None],
+    initial: dict | None,
 ) -> dict:
-    """What checkpoints and records say about the run: plain values. ``seen``: target images."""
+    """What checkpoints and records say about the run: plain values.
+
+    ``listings``: the images, by the names of the settings that identify them.
+    """
     group_sizes = groups.batch_norm_group_sizes(
         [args.batch_size], args.accumulate, world_size(), args.bn
     )
-    settings = vars(args) | settings | {"data_fingerprint": data.images.fingerprint()}
+    found = {name: images for name, images in listings.items() if images is not None}
+    settings = vars(args) | settings
+    settings |= {name: images.fingerprint() for name, images in found.items()}
+    train, style_target = listings["data_fingerprint"], listings["target_fingerprint"]
+    seen = style_target.names if style_target else []
+    seen += train.names if args.train_on == "target" else supervised_names(args.gta5, train)
     return {
         "script": "train",
         "name": args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}",
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         "settings": plain(settings | {"batch_norm_group_sizes": group_sizes}),
-        "seen_images": seen,
+        "data_names": {name: images.names for name, images in found.items()},
+        **inherited(initial or {}, seen),
     }
 
 
@@ -228,7 +254,7 @@ def train(args: argparse.Namespace) -> None:
     schedule_steps = args.schedule_steps or max_steps
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
 
-    initial = read_checkpoint(args.init) if args.init else None
+    initial = read_checkpoint(args.init) if args.init and not args.resume else None
     options = from_arguments(NetworkOptions, vars(args))
     model = build_network(options, NUM_CLASSES, device, initial, args.resume)
     if args.compile:
@@ -241,15 +267,17 @@ def train(args: argparse.Namespace) -> None:
     )
     context = StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
 
-    seen = data.images if args.train_on == "target" else style_target
     settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
+    listings = {
+        "data_fingerprint": data.images,
+        "target_fingerprint": style_target,
+        "val_fingerprint": validation and validation.dataset.listing,
+    }
     run = TrainingRun(
-        from_arguments(RunOptions, vars(args)),
+        from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train")),
         compute.processes,
-        Trained(
-            model, {}, {"optimizer": optimizer}, state, model, counts_of_batch(pixel_weights)
-        ),
-        describe(args, model, data, settings, seen.names if seen else []),
+        Trained(model, {}, {"optimizer": optimizer}, state, model, counts_of_batch(pixel_weights)),
+        describe(args, model, settings, listings, initial),
         partial(to_device, normalize=normalize, device=device),
         Watching(
             Predictor(model, normalize, device, compute.autocast),

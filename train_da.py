@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from dataset.cityscapes import cityscapes
 from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES
-from dataset.listing import check_listing, select_by_list
+from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import Loading, evaluation_loader
 from dataset.source import labelled_images
 from dataset.style.photometric import random_blur_sigma, random_color_matrix
@@ -26,9 +25,14 @@ from dataset.training_data import (
     StyleOptions,
     TargetOptions,
     cityscapes_root,
+    label_hashes,
+    label_provenance,
     labelled_data,
     read_target,
+    supervised_names,
     target_data,
+    validation_images,
+    without,
 )
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
@@ -36,9 +40,10 @@ from model.inference.predictor import Predictor
 from model.losses.segmentation import build_pixel_weights, counts_of_batch
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext, to_device
-from model.uda.base import Method, MethodSetting, find_methods
+from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
 from utils.options import groups
 from utils.options.parser import (
+    Parser,
     add_method_arguments,
     from_arguments,
     method_options,
@@ -49,8 +54,8 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
-from utils.options.recipe import add_recipe_argument, parse_with_recipe
-from utils.training.checkpoint import plain, read_checkpoint
+from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
+from utils.training.checkpoint import inherited, plain, read_checkpoint
 from utils.training.compute import Compute, set_up
 from utils.training.distributed import world_size
 from utils.training.loop import RunOptions, Trained, TrainingRun, Watching
@@ -84,6 +89,15 @@ METHODS = find_methods()
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argument_parser()
+    args = parse_with_recipe(parser, "train_da", argv)
+    args.target_batch_size = args.target_batch_size or args.batch_size
+    check_arguments(parser, args, parser.given(argv))
+    groups.require_style(parser, args.lab, parser.given(argv))
+    return args
+
+
+def argument_parser() -> Parser:
     parser = new_parser(__doc__, EPILOG, groups.ESSENTIAL)
     add_recipe_argument(parser)
     add_data_arguments(parser)
@@ -101,10 +115,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="STEPS",
         help="interval of scores on Cityscapes val (opens its labels, for watching only); 0: never",
     )
-    args = parse_with_recipe(parser, "train_da", argv)
-    args.target_batch_size = args.target_batch_size or args.batch_size
-    check_arguments(parser, args, parser.given(argv))
-    return args
+    return parser
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -165,7 +176,14 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             "--target-scales: without effect with --target-view whole, which resizes nothing. Leave"
             " one, or the recipe that sets it, out"
         )
+    groups.require_validation(parser, args.val_list, args.validate_every)
+    if args.method == "pseudo-labels" and args.pixel_weights == "class":
+        parser.error(
+            "--pixel-weights class weighs pseudo-labels by class, too: wrong labels of rare classes"
+            " win. Leave it out, or use --rare-class-sampling"
+        )
     options = method_options(parser, METHODS, vars(args), given)
+    check_views(parser, args, options)
     batch_sizes = [args.batch_size, args.target_batch_size]
     groups.require_training_sizes(
         parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn
@@ -176,6 +194,23 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         parser.error(str(error))
 
 
+def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
+    """Ends with a message for images that the method's networks could not take."""
+    if args.target_view == "whole" and options.target_needs().valid_rows is not None:
+        parser.error(
+            f"--target-view whole: --method {args.method} mixes crops of both domains, which have"
+            " one size. Use --target-view crops"
+        )
+    scales = getattr(options, "teacher_scales", (1.0,))
+    smallest = min(scales) * min(args.crop_size)
+    if smallest < 32:
+        parser.error(
+            f"--teacher-scales {min(scales):g} makes {smallest:g} pixels of --crop-size"
+            f" {args.crop_size[0]} {args.crop_size[1]}: the network needs at least 32. Give a"
+            " larger scale or crop"
+        )
+
+
 def build_data(
     args: argparse.Namespace, loading: Loading, shard: tuple[int, int]
 ) -> tuple[DomainBatches, DomainBatches]:
@@ -184,9 +219,13 @@ def build_data(
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     source_images = select_by_list(labelled_images(args.gta5), args.source_list)
-    target_images = read_target(args.cityscapes, args.target, args.target_split, args.target_list)
+    source_images = without(source_images, args.leave_out)
+    target_images = read_target(
+        args.cityscapes, args.target, args.target_split, args.target_list, args.leave_out
+    )
     if needs.label_root is not None:
         target_images = with_labels(target_images, needs.label_root, args.target_split)
+        check_listing(target_images)
     check_listing(source_images)
     source = labelled_data(source_images, target_images, crop, style, padding)
     scales = args.target_scales and tuple(args.target_scales)
@@ -206,9 +245,7 @@ def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[in
     """The labelled images that --validate-every scores; None without it."""
     if not args.validate_every:
         return None
-    images = select_by_list(
-        cityscapes(cityscapes_root(args.cityscapes, args.target), "val"), args.val_list
-    )
+    images = validation_images(args.cityscapes, args.target, args.val_list, args.leave_out)
     return evaluation_loader(images, loading, shard)
 
 
@@ -242,18 +279,21 @@ def build_method(
 def describe(
     args: argparse.Namespace,
     method: Method,
-    source: DomainBatches,
-    target: DomainBatches,
     precision: str,
+    listings: dict[str, ImageList | None],
+    initial: dict | None,
 ) -> dict:
-    """Plain values that describe the run in its checkpoints and records."""
+    """Plain values that describe the run in its checkpoints and records.
+
+    ``listings``: the images, by the names of the settings that identify them.
+    """
     name = f"{method.short_name}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
     unused = other_method_settings(METHODS, args.method)
+    found = {key: images for key, images in listings.items() if images is not None}
     settings = {key: value for key, value in vars(args).items() if key not in unused}
+    settings |= {key: images.fingerprint() for key, images in found.items()}
     settings |= {
         "precision": precision,
-        "source_fingerprint": source.images.fingerprint(),
-        "target_fingerprint": target.images.fingerprint(),
         "batch_norm_group_sizes": groups.batch_norm_group_sizes(
             [args.batch_size, args.target_batch_size], args.accumulate, world_size(), args.bn
         ),
@@ -265,9 +305,34 @@ def describe(
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         "inference_network": method.inference_part,
         "settings": plain(settings),
-        "seen_images": target.images.names,
+        "data_names": {key: images.names for key, images in found.items()},
+        **provenance(args, method, listings, initial),
         **method.metadata(),
     }
+
+
+def provenance(
+    args: argparse.Namespace, method: Method, listings: dict, initial: dict | None
+) -> dict:
+    """The images that the network has seen, itself or through what it begins and learns from."""
+    source, target = listings["source_fingerprint"], listings["target_fingerprint"]
+    seen = target.names + supervised_names(args.gta5, source)
+    found = inherited(initial or {}, seen)
+    label_root = method.options.target_needs().label_root
+    if label_root is None:
+        return found
+    made_by = label_provenance(label_root, args.target_split)
+    chosen = {"chosen_with_labels": True} if found.get("chosen_with_labels") else {}
+    return (
+        chosen | inherited(made_by, found["seen_images"]) | {"label_hashes": label_hashes(target)}
+    )
+
+
+def trained_parts(method: Method, optimizers: dict, state: dict) -> Trained:
+    """What the run trains, saves and validates."""
+    counts = counts_of_batch(method.context.pixel_weights)
+    inference_network = state[method.inference_part]
+    return Trained(method.model, method.networks, optimizers, state, inference_network, counts)
 
 
 def adapt(args: argparse.Namespace) -> None:
@@ -282,7 +347,7 @@ def adapt(args: argparse.Namespace) -> None:
     validation = build_validation(args, loading, shard)
 
     # The network, and the method with the networks and optimizers that belong to it.
-    initial = read_checkpoint(args.init) if args.init else None
+    initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network_options = from_arguments(NetworkOptions, vars(args))
     model = build_network(network_options, NUM_CLASSES, device, initial, args.resume)
     method = build_method(args, model, source_data, compute)
@@ -293,18 +358,16 @@ def adapt(args: argparse.Namespace) -> None:
     state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer, **method.state()}
 
     # What surrounds the steps: run folder, checkpoints, log, pictures, validation, stop signals.
+    listings = {
+        "source_fingerprint": source_data.images,
+        "target_fingerprint": target_data.images,
+        "val_fingerprint": validation and validation.dataset.listing,
+    }
     run = TrainingRun(
-        from_arguments(RunOptions, vars(args)),
+        from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
         compute.processes,
-        Trained(
-            model,
-            method.networks,
-            optimizers,
-            state,
-            state[method.inference_part],
-            counts_of_batch(method.context.pixel_weights),
-        ),
-        describe(args, method, source_data, target_data, compute.precision),
+        trained_parts(method, optimizers, state),
+        describe(args, method, compute.precision, listings, initial),
         partial(to_device, normalize=normalize, device=device),
         Watching(
             Predictor(state[method.inference_part], normalize, device, compute.autocast),

@@ -1,16 +1,20 @@
 """Source and target data of the training scripts: images, sampling, augmentation, batches."""
 
 import functools
+import hashlib
+import json
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from dataset.cityscapes import cityscapes
-from dataset.listing import ImageList, select_by_list
+from dataset.image_io import image_size
+from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import Loading, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
@@ -31,13 +35,81 @@ def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) 
     return Path(target[0]) if is_root else None
 
 
+def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
+    """The images that ``words`` do not name: names, or names of files. Raises ValueError if none
+    is left.
+    """
+    if not words:
+        return images
+    known = {*words, *(Path(word).name for word in words), *(Path(word).stem for word in words)}
+    names = images.names
+    kept = [
+        index for index, name in enumerate(names) if not known & {name, name.rsplit("/", 1)[-1]}
+    ]
+    if not kept:
+        raise ValueError(
+            f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
+            " only."
+        )
+    return images if len(kept) == len(names) else images.subset(kept)
+
+
 def read_target(
-    cityscapes_flag: Path | None, target: Sequence[str] | None, split: str, list_file: Path | None
+    cityscapes_flag: Path | None,
+    target: Sequence[str] | None,
+    split: str,
+    list_file: Path | None,
+    leave_out: Sequence[str] | None = None,
 ) -> ImageList:
-    """The target's images, without labels, of --cityscapes or --target; raises what these raise."""
+    """The target's images, without labels, of --cityscapes or --target; raises what these raise.
+
+    The header of every image is read: a damaged one must not stop a run in the middle.
+    ``leave_out``: see ``without``.
+    """
     if target:
-        return select_by_list(target_images(target, split), list_file)
-    return select_by_list(cityscapes(cityscapes_flag, split, labels=False), list_file)
+        images = target_images(target, split)
+    else:
+        images = cityscapes(cityscapes_flag, split, labels=False)
+    images = without(select_by_list(images, list_file), leave_out)
+    check_listing(images)
+    return images
+
+
+def validation_images(
+    cityscapes_flag: Path | None,
+    target: Sequence[str] | None,
+    list_file: Path | None,
+    leave_out: Sequence[str] | None = None,
+) -> ImageList:
+    """The labelled images of Cityscapes val to score, checked like those that are trained on."""
+    images = cityscapes(cityscapes_root(cityscapes_flag, target), "val")
+    images = without(select_by_list(images, list_file), leave_out)
+    check_listing(images)
+    return images
+
+
+def supervised_names(root: Path | None, images: ImageList) -> list[str]:
+    """The names of labelled ``images`` that may be scored, too: those of Cityscapes."""
+    return images.names if root is not None and is_cityscapes_root(root) else []
+
+
+def label_hashes(images: ImageList) -> dict[str, str]:
+    """{name: hash of the content of its label file}."""
+
+    def hashed(index: int) -> str:
+        return hashlib.sha256(images[index].label.read_bytes()).hexdigest()[:12]
+
+    with ThreadPoolExecutor(8) as pool:
+        return dict(zip(images.names, pool.map(hashed, range(len(images))), strict=True))
+
+
+def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
+    """What the record of pseudo-labels says of the network that made them; {} without a record."""
+    path = Path(label_root) / f"pseudo_labels-{split}.json"
+    if not path.is_file():
+        return {}
+    record = json.loads(path.read_text())
+    return {"seen_images": [], **record.get("provenance", {})}
 
 
 @dataclass(frozen=True)
@@ -174,6 +246,21 @@ def target_data(
         geometry = replace(crop.geometry(), scales=target.target_scales or crop.scales)
         order = ShuffledIndex(len(images), crop.seed, TARGET_STREAM)
     else:
+        _require_one_size(images)
         geometry, order = WholeImage(), CyclicIndex(len(images))
     options = SampleOptions(padding, ignored_rows=target.ignored_rows, context_size=context_size)
     return SegmentationDataset(images, geometry, order, (), options, crop.seed, TARGET_STREAM)
+
+
+def _require_one_size(images: ImageList) -> None:
+    """Raises ValueError for images of different sizes, by their headers: they make no batch."""
+    paths = [images[index].image for index in range(len(images))]
+    with ThreadPoolExecutor(8) as pool:
+        sizes = list(pool.map(image_size, paths))
+    other = next((index for index, size in enumerate(sizes) if size != sizes[0]), None)
+    if other is not None:
+        raise ValueError(
+            f"--target-view whole needs images of one size: {paths[0]} is {sizes[0]} and"
+            f" {paths[other]} is {sizes[other]} (height, width). Use --target-view crops, or a"
+            " --target-list of images of one size."
+        )

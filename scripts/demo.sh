@@ -7,15 +7,33 @@ cd "$(dirname "$0")/.."
 source scripts/environment.sh
 prepare_environment requirements.txt
 
+# A signal reaches the running command, which saves; the demo ends with it, and goes on when it is started again.
+set -m  # a group of its own for the command: Ctrl-C comes here, and is handed on once
+run() {
+    local status=0
+    "$@" &
+    child=$!
+    trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' INT TERM HUP
+    while kill -0 "$child" 2>/dev/null; do
+        wait "$child" && status=0 || status=$?
+    done
+    trap - INT TERM HUP
+    if [ -n "${stopped:-}" ]; then
+        echo "Stopped. Run this again to go on." >&2
+        exit 130
+    fi
+    return "$status"
+}
+
 folder=${1:-checkpoints/demo}
 data=$folder/data
-"$python" -m scripts.make_demo_data --output "$data" --source-images 300 --target-train 300 --target-val 50
+run "$python" -m scripts.make_demo_data --output "$data" --source-images 300 --target-train 300 --target-val 50
 # Every row has the same number of steps: a common start on the source, then as many again of source-only or of adaptation.
-"$python" -m scripts.reproduce --preset demo --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder"
+run "$python" -m scripts.reproduce --preset demo --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder"
 rows=("$folder"/seed0/{source-only,ada,light-ada,light-lab-ada,oracle}/last.pt)
 streets=("$data"/cityscapes/leftImg8bit/val/*/*.png)
-"$python" -m scripts.predict "${streets[@]:0:5}" --labels "$data/cityscapes/gtFine" --compare "${rows[@]}" --output "$folder/pictures"
-"$python" -m scripts.preview_transfer --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder/transfer.png"
+run "$python" -m scripts.predict "${streets[@]:0:5}" --labels "$data/cityscapes/gtFine" --compare "${rows[@]}" --output "$folder/pictures"
+run "$python" -m scripts.preview_transfer --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder/transfer.png"
 
 cat <<END
 

@@ -285,6 +285,10 @@ def main(args) -> None:
             "warnings": warnings,
             "argv": sys.argv,
             "settings": settings,
+            "provenance": {
+                "seen_images": checkpoint["seen_images"],
+                "chosen_with_labels": bool(checkpoint.get("chosen_with_labels")),
+            },
             "environment": environment(),
             "complete": False,
             "classes": measure_thresholds(labeller, listing, args.keep, args.min_confidence),

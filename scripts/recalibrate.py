@@ -166,7 +166,7 @@ def recalibrated_metadata(
     metadata = {
         name: value
         for name, value in checkpoint.items()
-        if name not in ("format", "parts", "random")
+        if name not in ("format", "parts", "random", "meter", "inference_network")
     }
     recalibrated = {
         "images": used.fingerprint(),

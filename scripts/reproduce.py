@@ -5,15 +5,17 @@ one of eval.py; --dry-run prints them. Tables and report are made by scripts.sum
 """
 
 import argparse
+import json
+import re
 import shlex
 import string
-import subprocess
 import sys
 import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from utils.child import run_child
 from utils.files import output_folder, write_json
 from utils.options.parser import (
     new_parser,
@@ -21,6 +23,7 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
+from utils.options.renamed import new_arguments
 from utils.training.checkpoint import read_checkpoint
 
 EPILOG = """examples:
@@ -36,6 +39,12 @@ PRESET_FOLDER = Path(__file__).with_name("presets")
 OLD_PRESETS = {"beyond": "extended", "beyond-gpu": "extended-gpu"}
 PLACEHOLDERS = {"gta5", "cityscapes", "steps", "twice_steps", "output"}
 """Filled into commands: data sets, steps of a row and twice as many, the seed's folder."""
+COMPUTE = ("--device", "--precision", "--workers")
+MAY_DIFFER = frozenset(
+    ("--gta5", "--source", "--cityscapes", "--target", "--output", "--init", "--json", "--resume")
+    + ("--device", "--workers", "--log-every", "--save-every", "--panel-every", "--leave-out")
+)
+"""Flags that do not say what is trained: where data and results lie, where it is computed."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +206,9 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SEED",
         help="every row is trained once with each",
     )
-    parser.add_argument("--rows", nargs="+", metavar="ROW", help="train only the rows named")
+    parser.add_argument(
+        "--rows", nargs="+", metavar="ROW", help="train only these rows, and what they need"
+    )
     parser.add_argument("--steps", type=positive_int, help="steps of a row; default: the preset's")
     parser.add_argument(
         "--classes",
@@ -243,14 +254,79 @@ def row_commands(
     checkpoint, scores = output / row.folder / "last.pt", output / f"{row.folder}.json"
     evaluate = ["eval.py", str(checkpoint), "--cityscapes", str(values["cityscapes"])]
     evaluate += [*shlex.split(preset.evaluation), "--classes", *classes, "--json", str(scores)]
-    return [train, evaluate]
+    return [train, [*evaluate, *compute_flags(training)]]
+
+
+def flags_of(words: list[str]) -> dict[str, list[str]]:
+    """{flag: its values} of a command line, the last of each; "" has the words before the first."""
+    flags, flag = {"": []}, ""
+    for word in words:
+        if word.startswith("--"):
+            flag, *value = word.split("=", 1)
+            flags[flag] = value
+        else:
+            flags[flag].append(word)
+    return flags
+
+
+def compute_flags(training: list[str]) -> list[str]:
+    """Those of the further arguments that say where to compute: scoring has them, too."""
+    found = {name: values for name, values in flags_of(training).items() if name in COMPUTE}
+    return [word for name, values in found.items() for word in (name, *values)]
+
+
+def changed_flags(now: list[str], before: list[str]) -> list[str]:
+    """Flags of two commands that differ and matter, each as "flag: before -> now"."""
+    new, old = flags_of(now), flags_of(before)
+    return [
+        f"{flag or 'script'}: {' '.join(old[flag]) if flag in old else 'left out'} ->"
+        f" {' '.join(new[flag]) if flag in new else 'left out'}"
+        for flag in sorted(new.keys() | old.keys())
+        if flag not in MAY_DIFFER and new.get(flag) != old.get(flag)
+    ]
+
+
+def require_same_training(train: list[str], run: Path) -> None:
+    """Raises FileExistsError where ``run`` was started by another command than ``train``."""
+    entries = read_record(run / "config.json")
+    if not entries or "argv" not in entries[0]:
+        return
+    changed = changed_flags(train, new_arguments(entries[0]["argv"]))
+    if changed:
+        raise FileExistsError(
+            f"{run} was trained by another command, before -> now: {'; '.join(changed)}. Give the"
+            " same arguments, or another --output, or delete this folder and the .json file beside"
+            " it to train the row anew."
+        )
+
+
+def is_scored(evaluate: list[str], scores: Path) -> bool:
+    """Whether ``scores`` is there and was made by the same command; files of old revisions count."""
+    if not scores.exists():
+        return False
+    record = read_record(scores)
+    argv = record.get("argv") if isinstance(record, dict) else None
+    return argv is None or not changed_flags(["eval.py", *evaluate[2:]], ["eval.py", *argv[2:]])
+
+
+def read_record(path: Path) -> Any:
+    """The content of a JSON file; None where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 def run_command(command: list[str], show: bool = True) -> None:
     """Runs a command of this project. Raises ChildProcessError where it fails."""
     if show:
         print(f"\n$ python {shlex.join(command)}", flush=True)
-    code = subprocess.run([sys.executable, *command], check=False).returncode
+    code, stopped_by = run_child([sys.executable, *command])
+    if stopped_by:
+        raise ChildProcessError(
+            f"Stopped by {stopped_by}. Run this again to go on: finished rows are kept, and a"
+            " training goes on where it saved."
+        )
     if code:
         raise ChildProcessError(
             f"{command[0]} ended with {code}; see above. Fix its cause and run this again: finished"
@@ -261,20 +337,42 @@ def run_command(command: list[str], show: bool = True) -> None:
 def run_row(commands: list[list[str]], run: Path) -> None:
     """Trains a row, from its last checkpoint if there is one, and scores it.
 
-    A row with scores and config.json is finished, even if its checkpoint has been deleted. Raises
-    ChildProcessError where a command fails or the training is stopped.
+    A row with scores and config.json is finished, even if its checkpoint has been deleted. What is
+    there is kept only if the same was asked for. Raises ChildProcessError where a command fails or
+    the training is stopped, FileExistsError for a run of another command.
     """
     train, *evaluation = commands
-    last = run / "last.pt"
-    if evaluation and run.with_suffix(".json").exists() and (run / "config.json").exists():
+    last, scores = run / "last.pt", run.with_suffix(".json")
+    require_same_training(train, run)
+    is_done = all(is_scored(command, scores) for command in evaluation)
+    if evaluation and is_done and (run / "config.json").exists():
         return
+    if not last.exists() and scores.exists():
+        raise FileNotFoundError(
+            f"{scores} was scored by another command, and {last} is gone: it cannot be scored"
+            " again. Give the arguments of before, or delete the .json file to train the row anew."
+        )
     if not (last.exists() and read_checkpoint(last).get("finished")):
         run_command([*train, "--resume"] if last.exists() else train)
         if not read_checkpoint(last).get("finished"):
             raise ChildProcessError(f"{run} was stopped before its end. Run this again to go on.")
     for command in evaluation:
-        if not run.with_suffix(".json").exists():
+        if not is_scored(command, scores):
             run_command(command)
+
+
+def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:
+    """The rows called ``names`` (None: all), and those whose checkpoints they begin from."""
+    waiting, needed = list(names or [row.name for row in preset.rows]), set()
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        command = next(row.command for row in preset.rows if row.name == name)
+        folders = re.findall(r"\{output\}/([^/\s]+)/", f"{command} {preset.common}")
+        waiting += [
+            row.name for row in preset.rows if row.folder in folders and row.name not in needed
+        ]
+    return needed
 
 
 def write_comparison(args: argparse.Namespace) -> None:
@@ -296,6 +394,7 @@ def write_comparison(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     preset = args.preset
     steps = args.steps or preset.steps or 0
+    rows = needed_rows(preset, args.rows)
     roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
     if not args.dry_run:
         write_comparison(args)
@@ -303,7 +402,7 @@ def main(args: argparse.Namespace) -> None:
         output = args.output / f"seed{seed}"
         values = {**roots, "steps": steps, "twice_steps": 2 * steps, "output": output}
         for row in preset.rows:
-            if args.rows and row.name not in args.rows:
+            if row.name not in rows:
                 continue
             if row.single_seed and seed != args.seeds[0]:
                 continue

@@ -167,7 +167,9 @@ def three_ways_are_one(method, roots, tmp_path) -> None:
     run_pair(method, roots, tmp_path / "resumed", "--max-steps", 4, "--resume")
     straight = tmp_path / "straight/run/last.pt"
     assert same_state(straight, tmp_path / "resumed/run/last.pt")
-    parts = [read_checkpoint(path)["parts"] for path in (straight, tmp_path / "watched/run/last.pt")]
+    parts = [
+        read_checkpoint(path)["parts"] for path in (straight, tmp_path / "watched/run/last.pt")
+    ]
     for name, state in parts[0].items():
         for key, value in state.items():
             if isinstance(value, torch.Tensor):

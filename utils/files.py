@@ -64,11 +64,14 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def write_file(path: Path, content: bytes) -> None:
-    """Writes ``content`` atomically: ``path`` is complete, or unchanged. Raises OSError."""
+def write_file(path: Path, content: bytes, durable: bool = False) -> None:
+    """Writes ``content`` atomically: ``path`` is complete, or unchanged. Raises OSError.
+
+    ``durable``: see ``atomic_file``.
+    """
     path = Path(path)
     try:
-        with atomic_file(path) as file:
+        with atomic_file(path, durable) as file:
             file.write(content)
     except OSError as error:
         raise OSError(

@@ -105,6 +105,13 @@ def run_forked(
         return subprocess.CompletedProcess([script, *words], status, process.stdout, process.stderr)
 
 
+def forked_child(command: list[str]) -> tuple[int, None]:
+    """Stands in for utils.child.run_child: runs [python, "train.py", ...] or [python, "-m", ...]."""
+    assert command[0] == sys.executable
+    done = run_forked(*command[2 if command[1] == "-m" else 1 :])
+    return done.returncode, None
+
+
 class ForkingSubprocess:
     """Stands in for the module ``subprocess`` where a script starts other scripts: the commands
     run as they are, but forked.

@@ -8,7 +8,7 @@ import pytest
 import train
 import train_da
 from scripts import reproduce
-from tests.helpers.forked import ForkingSubprocess
+from tests.helpers.forked import forked_child
 from utils.training.checkpoint import read_checkpoint
 
 TINY = ["--crop-size", 64, 64, "--batch-size", 2, "--workers", 0]
@@ -76,7 +76,7 @@ def test_rows_share_everything_but_the_method():
 def test_a_comparison_is_trained_scored_and_not_repeated(
     gta5_root, cityscapes_root, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(reproduce, "subprocess", ForkingSubprocess)
+    monkeypatch.setattr(reproduce, "run_child", forked_child)
     command = [
         "--preset",
         "demo",
@@ -118,7 +118,7 @@ def test_a_comparison_is_trained_scored_and_not_repeated(
 def test_a_row_that_fails_says_so_and_keeps_the_others(
     gta5_root, cityscapes_root, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(reproduce, "subprocess", ForkingSubprocess)
+    monkeypatch.setattr(reproduce, "run_child", forked_child)
     args = arguments(
         gta5_root, cityscapes_root, tmp_path / "out", "--steps", 1, "--rows", "start", "--", *TINY
     )
@@ -210,12 +210,61 @@ def test_steps_without_effect_are_refused(capsys):
 
 def test_python_is_the_one_that_runs_the_script(monkeypatch):
     seen = []
-
-    class Done:
-        returncode = 0
-
-    monkeypatch.setattr(
-        reproduce.subprocess, "run", lambda command, **_: seen.append(command) or Done
-    )
+    monkeypatch.setattr(reproduce, "run_child", lambda command: seen.append(command) or (0, None))
     reproduce.run_command(["train.py"])
     assert seen == [[sys.executable, "train.py"]]
+
+
+DEMO = reproduce.preset_argument("demo")
+VALUES = {"gta5": "g", "cityscapes": "c", "steps": 1, "twice_steps": 2}
+
+
+def finished_row(folder, training=()):
+    """The commands of source-only, and a run folder with scores as these leave them."""
+    values = VALUES | {"output": folder}
+    row = next(row for row in DEMO.rows if row.name == "source-only")
+    commands = reproduce.row_commands(DEMO, row, 0, values, ["19"], list(training))
+    run = folder / row.folder
+    run.mkdir(parents=True, exist_ok=True)
+    return commands, run
+
+
+def test_rows_bring_those_that_they_begin_from():
+    """--rows ADA trains the common start, too."""
+    assert reproduce.needed_rows(DEMO, ["ADA"]) == {"ADA", "start"}
+    assert reproduce.needed_rows(DEMO, ["oracle"]) == {"oracle"}
+    assert reproduce.needed_rows(DEMO, None) == {row.name for row in DEMO.rows}
+
+
+def test_what_is_asked_is_compared_with_what_is_there(tmp_path, monkeypatch):
+    """Other steps and arguments are refused; other scoring is scored again; places may change."""
+    (train_words, evaluate), run = finished_row(tmp_path / "a")
+    (run / "config.json").write_text(json.dumps([{"argv": train_words}]))
+    run.with_suffix(".json").write_text(json.dumps({"argv": evaluate}))
+    commands = []
+    monkeypatch.setattr(reproduce, "run_command", commands.append)
+    monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": True})
+    reproduce.run_row([train_words, evaluate], run)
+    assert not commands
+    other = [word if word != "1" else "3" for word in train_words]
+    with pytest.raises(FileExistsError, match=r"--max-steps: 1 -> 3"):
+        reproduce.run_row([other, evaluate], run)
+    more = finished_row(tmp_path / "a", ["--lr", "1e-3"])[0]
+    with pytest.raises(FileExistsError, match=r"--lr: 2e-2 -> 1e-3"):
+        reproduce.run_row(more, run)
+    precise = finished_row(tmp_path / "a", ["--device", "cpu", "--workers", "0"])[0]
+    reproduce.run_row(precise, run)
+    assert not commands
+    (run / "last.pt").touch()
+    rescored = [*evaluate, "--precision", "fp32"]
+    reproduce.run_row([train_words, rescored], run)
+    assert commands == [rescored]
+
+
+def test_scoring_computes_where_training_does(tmp_path):
+    """--device, --precision and --workers after -- go to eval.py, too."""
+    train_words, evaluate = finished_row(
+        tmp_path, ["--precision", "fp32", "--lr", "1", "--device", "cpu"]
+    )[0]
+    assert evaluate[-4:] == ["--precision", "fp32", "--device", "cpu"]
+    assert "--lr" not in evaluate

@@ -1,6 +1,7 @@
 """Groups of flags that entry scripts share. The parsed Namespace stays in the entry script."""
 
 import argparse
+from collections.abc import Collection
 from pathlib import Path
 
 from utils.options.parser import (
@@ -263,6 +264,12 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         help="continue FOLDER/NAME from its last.pt; give the command of its start",
     )
     group.add_argument(
+        "--leave-out",
+        nargs="+",
+        metavar="NAME",
+        help="images to leave out of all data, such as damaged ones; also of a run that is resumed",
+    )
+    group.add_argument(
         "--log-every",
         type=positive_int,
         default=20,
@@ -317,6 +324,23 @@ def require_training_sizes(
         parser.error(
             f"--crop-size needs at least 32 pixels each way, found {crop_size[0]} {crop_size[1]}:"
             " the network halves its input five times"
+        )
+
+
+def require_style(parser: argparse.ArgumentParser, lab: float, given: Collection[str]) -> None:
+    """Ends with a message for an option of --lab without it."""
+    if "lab_class_balanced" in given and not lab:
+        parser.error(
+            "--lab-class-balanced: without effect without --lab. Add --lab, or leave it out"
+        )
+
+
+def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:
+    """Ends with a message for a list of scored images where none are scored."""
+    if val_list and not every:
+        parser.error(
+            "--val-list: without effect, because nothing is scored. Add --validate-every STEPS, or"
+            " leave it out"
         )
 
 

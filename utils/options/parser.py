@@ -23,6 +23,8 @@ RESUME_MAY_CHANGE = frozenset(
     + ("accumulate", "compile")
     # Data are compared by the names of the images, not by their path.
     + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")
+    # Pseudo-labels by their content; images that --leave-out names may be missing.
+    + ("pseudo_labels", "leave_out")
     # Read at the start only.
     + ("init", "backbone_weights", "recipe")
 )

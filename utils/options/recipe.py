@@ -18,7 +18,8 @@ NOT_REPEATED = frozenset(
     # They belong to one run.
     ("recipe", "name", "output", "resume")
     # They are no flags.
-    + ("data_fingerprint", "source_fingerprint", "target_fingerprint", "batch_norm_group_sizes")
+    + ("data_fingerprint", "source_fingerprint", "target_fingerprint", "val_fingerprint")
+    + ("batch_norm_group_sizes",)
 )
 """Settings that settings.toml leaves out."""
 
@@ -80,6 +81,17 @@ def parse_with_recipe(
             parser.error(str(error))
         parser.set_defaults(**checked_settings(parser, name, settings))
     return parser.parse_args(argv)
+
+
+def flag_defaults(parser: Parser, script: str) -> dict[str, dict[str, Any]]:
+    """{"flag_defaults": plain defaults of all flags}, those of the paper's recipe where it has any.
+
+    A field of utils.training.loop.RunOptions.
+    """
+    parser.set_defaults(**read_recipe("paper", script))
+    defaults = {action.dest: action.default for action in parser._actions}
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in defaults.items()}
+    return {"flag_defaults": plain}
 
 
 def checked_settings(parser: Parser, recipe: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -100,8 +100,9 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
 def _protocol(content: dict) -> str:
     tta = content["rows"][0]["tta"]
     augmented = f", test-time augmentation {tta}" if tta else ""
+    images = content.get("fingerprint", f"{content['images']} images")
     return (
-        f"{content['images']} images of {content['split']}, {len(content['classes'])} classes"
+        f"{images} of {content['split']}, {len(content['classes'])} classes"
         f" ({', '.join(content['classes'])}){augmented}"
     )
 

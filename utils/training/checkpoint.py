@@ -3,6 +3,7 @@
 It is read with ``weights_only=True``, so that a stranger's file cannot run code.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -107,12 +108,28 @@ def plain(settings: dict[str, Any]) -> dict[str, Any]:
 def differences(
     now: dict[str, Any], before: dict[str, Any], may_change: frozenset[str]
 ) -> list[str]:
-    """Settings of ``now`` that were others before and matter, each as "name: before -> now"."""
+    """Settings of ``now`` that were others before and matter, each as "name: before -> now".
+
+    What ``before`` does not hold is not compared.
+    """
     return [
-        f"{name}: {before.get(name)} -> {value}"
+        f"{name}: {before[name]} -> {value}"
         for name, value in sorted(now.items())
-        if name not in may_change and value != before.get(name)
+        if name in before and name not in may_change and value != before[name]
     ]
+
+
+def is_named(name: str, words: Sequence[str]) -> bool:
+    """Whether an image is one of the ``words`` of --leave-out: names, or names of files."""
+    own = name.rsplit("/", 1)[-1]
+    return any(word == name or own in (Path(word).name, Path(word).stem) for word in words)
+
+
+def removed_alone(now: list[str], before: list[str], words: Sequence[str]) -> bool:
+    """Whether ``now`` is ``before`` without some images, all of which ``words`` name."""
+    present = set(now)
+    kept = [name for name in before if name in present]
+    return kept == now and all(is_named(name, words) for name in set(before) - present)
 
 
 class TrainingState:
@@ -134,7 +151,7 @@ class TrainingState:
     ):
         self.parts, self.metadata, self.device = parts, metadata, device
         self.meter, self.writes = meter, writes
-        self.step, self.best = 0, None
+        self.step, self.best, self.validation_due = 0, None, False
 
     def check(self, step: int) -> None:
         """Raises FloatingPointError for losses or parts that are not finite."""
@@ -154,33 +171,33 @@ class TrainingState:
     def save(self, path: Path, step: int, **more: Any) -> None:
         """Writes everything after ``step`` steps; raises like ``check`` and ``save_checkpoint``."""
         self.check(step)
+        meter = self.meter.state()
         self.step = step
         if self.writes:
-            save_checkpoint(
-                path,
-                self.parts,
-                step=step,
-                best=self.best,
-                random=random_state(self.device),
-                **self.metadata,
-                **more,
-            )
+            state = {"step": step, "best": self.best, "random": random_state(self.device)}
+            save_checkpoint(path, self.parts, **self.metadata | state | {"meter": meter} | more)
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
         """Writes ``path`` if ``miou`` is the highest so far, marked as chosen with labels."""
-        if self.best is None or miou > self.best["miou"]:
+        if miou == miou and (self.best is None or miou > self.best["miou"]):
             self.best = {"miou": miou, "step": step}
             self.save(path, step, chosen_with_labels=True)
 
-    def resume(self, path: Path, may_change: frozenset[str]) -> None:
-        """Restores every part. Raises ValueError that lists changed settings that matter."""
+    def resume(
+        self, path: Path, may_change: frozenset[str], defaults: dict[str, Any] | None = None
+    ) -> None:
+        """Restores every part. Raises ValueError that lists changed settings that matter.
+
+        ``defaults``: plain values of flags, for those that are younger than the checkpoint. Where
+        the images came from is carried on: ``seen_images`` and ``chosen_with_labels``.
+        """
         checkpoint = read_checkpoint(path)
-        changed = differences(self.metadata["settings"], checkpoint["settings"], may_change)
+        changed = self._changes(checkpoint, may_change, defaults or {})
         if changed:
             raise ValueError(
                 "--resume with settings that change the training, before -> now:"
                 f" {'; '.join(changed)}. Give the run's own settings, or start another run with"
-                " another --name."
+                " another --name. A damaged image is left out by --leave-out NAME."
             )
         if self.parts.keys() != checkpoint["parts"].keys():
             raise ValueError(
@@ -191,6 +208,34 @@ class TrainingState:
             part.load_state_dict(checkpoint["parts"][name])
         set_random_state(checkpoint["random"], self.device)
         self.step, self.best = checkpoint["step"], checkpoint["best"]
+        self.validation_due = checkpoint.get("validation_due", False)
+        self.meter.restore(checkpoint.get("meter"), self.device)
+        self.metadata |= inherited(checkpoint, self.metadata.get("seen_images", []))
+
+    def _changes(
+        self, checkpoint: dict[str, Any], may_change: frozenset[str], defaults: dict[str, Any]
+    ) -> list[str]:
+        """The changed settings and data. An image that --leave-out names may be missing."""
+        now, before = self.metadata["settings"], defaults | checkpoint["settings"]
+        words, before_names = now.get("leave_out") or (), checkpoint.get("data_names", {})
+        for key, names in self.metadata.get("data_names", {}).items():
+            if key in before_names and removed_alone(names, before_names[key], words):
+                before[key] = now[key]
+        changed = differences(now, before, may_change)
+        hashes, old = self.metadata.get("label_hashes", {}), checkpoint.get("label_hashes", {})
+        others = [name for name in hashes if old.get(name, hashes[name]) != hashes[name]]
+        if others:
+            changed.append(f"pseudo-labels: {len(others)} have other content, first {others[0]}")
+        return changed
+
+
+def inherited(checkpoint: dict[str, Any], seen: Sequence[str]) -> dict[str, Any]:
+    """Metadata of a network that learned from a ``checkpoint``, and from the images ``seen``."""
+    old = checkpoint.get("seen_images", [])
+    metadata = {"seen_images": list(dict.fromkeys([*seen, *old]))}
+    if checkpoint.get("chosen_with_labels"):
+        metadata["chosen_with_labels"] = True
+    return metadata
 
 
 def random_state(device: torch.device) -> dict[str, Tensor]:

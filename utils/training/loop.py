@@ -60,6 +60,8 @@ class RunOptions:
     log_every: int
     save_every: int
     panel_every: int
+    flag_defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
+    """Plain default values of the flags, for runs that are older than a flag."""
 
 
 class Trained(NamedTuple):
@@ -131,7 +133,8 @@ class TrainingRun:
             trained.state, self.metadata, processes.device, self.meter, self.folder.writes
         )
         if self.options.resume:
-            self.state.resume(self.folder.last, RESUME_MAY_CHANGE)
+            defaults = self.options.flag_defaults
+            self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
@@ -152,6 +155,9 @@ class TrainingRun:
         batches = zip(*(domain.batches(steps) for domain in data), strict=True)
         images = sum(domain.batch_size for domain in data)
         self.timer = StepTimer(batches, self.first_step, max_steps, images, show=self.folder.writes)
+        if self.state.validation_due and self.watching.validation is not None:
+            self._validate(self.first_step)  # the run ended within it
+            self._save(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
@@ -252,20 +258,28 @@ class TrainingRun:
         options, every = self.options, self.watching.validate_every
         # Asked once: a signal may come at any moment.
         self._stopping = self.processes.any(bool(self.stop))
-        last = done == self.max_steps or self._stopping
+        last = done == self.max_steps
         if done % options.log_every == 0 or last:
-            self._log(done)
+            self._log(done, is_interval=done % options.log_every == 0)
         if self._panel_every and (done == 1 or done % self._panel_every == 0):
             self._draw(done)
-        is_due = every and (done % every == 0 or done == self.max_steps)
-        if self.watching.validation is not None and is_due:
+        is_due = self.watching.validation is not None and every and (done % every == 0 or last)
+        if is_due:  # saved before: whatever happens in it, the steps are there
+            self._save(done, validation_due=True)
             self._validate(done)
-        if done % options.save_every == 0 or last:
-            self.state.save(self.folder.last, done, finished=done == self.max_steps)
-            self._saved = done
+        if is_due or done % options.save_every == 0 or last or self._stopping:
+            self._save(done)
 
-    def _log(self, done: int) -> None:
-        trained, losses = self.trained, self.meter.read()
+    def _save(self, done: int, validation_due: bool = False) -> None:
+        self.folder.flush_events()
+        finished = done == self.max_steps and not validation_due
+        state = {"finished": finished, "validation_due": validation_due}
+        self.state.save(self.folder.last, done, **state)
+        self._saved = done
+
+    def _log(self, done: int, is_interval: bool) -> None:
+        # At the end of a run the interval may be open: a longer run averages over all of it.
+        trained, losses = self.trained, self.meter.read(keep=not is_interval)
         rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers.values()]
         values = {"learning_rate": rates[0]}
         values |= {

@@ -35,11 +35,27 @@ class LossMeter:
         """Raises FloatingPointError for losses since the last ``read`` that are not finite."""
         self._values()
 
-    def read(self) -> dict[str, float]:
-        """The means since the last read; checks them."""
+    def read(self, keep: bool = False) -> dict[str, float]:
+        """The means since the last read; checks them. ``keep``: the next read has them, too."""
         means = {name: value.mean().item() for name, value in self._values().items()}
-        self._steps, self._read = [], self._steps
+        if not keep:
+            self._steps, self._read = [], self._steps
         return means
+
+    def state(self) -> dict[str, Any]:
+        """The losses since the last read, of the whole batches, as plain values."""
+        values = {name: value.tolist() for name, value in self._values().items()}
+        return {"steps": [step for step, _, _ in self._steps], "values": values}
+
+    def restore(self, state: dict[str, Any] | None, device: torch.device) -> None:
+        """Takes over what ``state`` gave; the processes' values add up to it."""
+        share = 1.0 if self.processes.is_first else 0.0
+        for index, step in enumerate(state["steps"] if state else ()):
+            losses = {
+                name: torch.tensor(share * values[index], device=device)
+                for name, values in state["values"].items()
+            }
+            self._steps.append((step, losses, []))
 
     def recent_steps(self) -> str:
         """A line for each step since the last read, or of the last read: its losses and frames."""

@@ -67,9 +67,22 @@ class RunFolder:
         if not self.writes:
             return
         goes_on = self.config.exists() and self.last.exists()
-        entries = json.loads(self.config.read_text()) if goes_on else []
+        entries = self._entries() if goes_on else []
         entries.append({"argv": sys.argv, **environment(), **metadata})
-        write_file(self.config, (json.dumps(entries, indent=2, default=str) + "\n").encode())
+        text = json.dumps(entries, indent=2, default=str) + "\n"
+        write_file(self.config, text.encode(), durable=True)
+
+    def _entries(self) -> list[dict[str, Any]]:
+        """The entries of config.json; [], and a message, where it is damaged."""
+        try:
+            entries = json.loads(self.config.read_text())
+        except ValueError as error:  # no JSON, or no text
+            self.print(
+                f"WARNING: {self.config} is damaged ({error}): a new record begins. The run itself"
+                f" goes on from {self.last}."
+            )
+            return []
+        return entries if isinstance(entries, list) else []
 
     def record_settings(self, text: str) -> None:
         """Writes settings.toml, which --recipe can repeat; a continued run keeps its own."""
@@ -77,9 +90,19 @@ class RunFolder:
             write_file(self.settings, text.encode())
 
     def open_events(self, first_step: int) -> None:
-        """Begins a TensorBoard file; what a stopped run wrote beyond ``first_step`` is hidden."""
+        """Begins a TensorBoard file; what a stopped run wrote beyond ``first_step`` is hidden.
+
+        The points of ``first_step`` itself stay: they were saved. A run that begins anew in the
+        folder of one that never saved hides all of them.
+        """
         if self.writes:
-            self._writer = SummaryWriter(str(self.folder), purge_step=first_step or None)
+            purge_step = first_step + 1 if first_step else 0
+            self._writer = SummaryWriter(str(self.folder), purge_step=purge_step)
+
+    def flush_events(self) -> None:
+        """Brings all points to the disk: before the step that they belong to is saved."""
+        if self._writer is not None:
+            self._writer.flush()
 
     def log(self, step: int, values: dict[str, float], bar: tqdm) -> None:
         """Scalars, to TensorBoard and to the progress bar; without a terminal they are printed."""

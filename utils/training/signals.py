@@ -12,6 +12,7 @@ class StopRequest:
 
     def __init__(self):
         self.signal: str | None = None
+        self._interrupted = False
 
     def __enter__(self) -> "StopRequest":
         self._before = {
@@ -25,8 +26,10 @@ class StopRequest:
             signal.signal(number, handler)
 
     def _note(self, number: int, _frame: object) -> None:
-        if self.signal == "SIGINT" and number == signal.SIGINT:
-            signal.default_int_handler(number, None)
+        if number == signal.SIGINT:
+            if self._interrupted:
+                signal.default_int_handler(number, None)
+            self._interrupted = True
         self.signal = signal.Signals(number).name
 
     def __bool__(self) -> bool:

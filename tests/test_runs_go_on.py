@@ -1,0 +1,317 @@
+"""A run goes on as if it had never stopped, and what a network has seen goes with its weights."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import train
+import train_da
+from model.build import NetworkOptions, build_network
+from scripts import recalibrate
+from tests.helpers.checkpoints import same_state
+from tests.helpers.cli import SMALL, start, words
+from tests.helpers.networks import write_checkpoint
+from utils.evaluation.comparability import score_warnings
+from utils.report.curves import read_curves
+from utils.training.checkpoint import TrainingState, inherited, read_checkpoint, removed_alone
+from utils.training.distributed import ProcessGroup
+from utils.training.meters import LossMeter
+from utils.training.precision import choose_precision
+from utils.training.run_folder import RunFolder
+
+CPU = torch.device("cpu")
+
+
+def curves(folder) -> dict:
+    """The curves that do not measure time."""
+    found = read_curves(folder)
+    return {
+        name: list(zip(*curve, strict=True))
+        for name, curve in found.items()
+        if not name.startswith(("time/", "_hparams"))
+    }
+
+
+def test_curves_of_a_resumed_run_are_those_of_a_straight_one(
+    gta5_root, cityscapes_root, tmp_path, monkeypatch
+):
+    """Stopped at a saved and scored step within an interval of the log, after steps lost since."""
+    roots = (gta5_root, cityscapes_root)
+    flags = ("--schedule-steps", 9, "--log-every", 3, "--validate-every", 2, "--save-every", 2)
+    more = ("--lambda-adv", 0.1, "--max-steps", 4)
+    start("train_da", *words("train_da", *roots, tmp_path / "a", *flags, *more))
+    arguments = words("train_da", *roots, tmp_path / "b", *flags, *more)
+    update, calls = train_da.update, []
+
+    def fail(*parts):
+        calls.append(None)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        update(*parts)
+
+    monkeypatch.setattr(train_da, "update", fail)
+    with pytest.raises(KeyboardInterrupt):
+        start("train_da", *arguments)
+    monkeypatch.undo()
+    assert read_checkpoint(tmp_path / "b/run/last.pt")["step"] == 2
+    start("train_da", *arguments, "--resume")
+    assert curves(tmp_path / "a/run") == curves(tmp_path / "b/run")
+    assert {step for step, _ in curves(tmp_path / "b/run")["val/miou"]} == {2, 4}
+    assert same_state(tmp_path / "a/run/last.pt", tmp_path / "b/run/last.pt")
+
+
+def test_a_fresh_start_hides_the_points_of_a_dead_run(tmp_path):
+    """A run that never saved leaves no points; the saved step's own points stay."""
+
+    class Bar:
+        disable = True
+
+    def log(resume: bool, first: int, steps: range, value: float) -> RunFolder:
+        with RunFolder(tmp_path / "a", resume) as run:
+            run.open_events(first)
+            for step in steps:
+                run.log(step, {"x": value}, Bar)
+        return run
+
+    log(False, 0, range(1, 6), 1.0)
+    run = log(False, 0, range(1, 4), 2.0)
+    run.last.touch()
+    log(True, 2, range(3, 5), 3.0)
+    assert curves(tmp_path / "a")["x"] == [(1, 2.0), (2, 2.0), (3, 3.0), (4, 3.0)]
+
+
+def test_open_intervals_are_saved(tmp_path):
+    """The mean after a resume is that of the whole interval."""
+    processes = ProcessGroup(CPU)
+    meters = [LossMeter(processes) for _ in range(2)]
+    for step, value in enumerate((1.0, 2.5)):
+        meters[0].add(step, {"loss": torch.tensor(value)}, ["a"])
+    meters[1].restore(meters[0].state(), CPU)
+    for meter in meters:
+        meter.add(2, {"loss": torch.tensor(4.0)}, ["b"])
+    assert meters[1].read(keep=True) == meters[0].read() == {"loss": 2.5}
+    assert meters[1].read() == {"loss": 2.5}
+    assert meters[1].read() == {}
+
+
+def test_a_run_is_saved_before_it_is_scored(cityscapes_root, gta5_root, tmp_path, monkeypatch):
+    """Killed while it is scored: nothing is lost, and the resumed run scores the step."""
+    flags = ("--max-steps", 1, "--validate-every", 1, "--cityscapes", cityscapes_root)
+    arguments = words("train", gta5_root, cityscapes_root, tmp_path, *flags)
+    from utils.training import loop
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(loop, "evaluate", killed)
+    with pytest.raises(KeyboardInterrupt):
+        start("train", *arguments)
+    monkeypatch.undo()
+    last = read_checkpoint(tmp_path / "run/last.pt")
+    assert (last["step"], last["finished"], last["best"]) == (1, False, None)
+    start("train", *arguments, "--resume")
+    last = read_checkpoint(tmp_path / "run/last.pt")
+    assert last["finished"]
+    assert last["best"]["step"] == 1
+    assert [step for step, _ in curves(tmp_path / "run")["val/miou"]] == [1]
+
+
+def test_a_damaged_record_does_not_stop_a_run(tmp_path, capsys):
+    """An empty config.json begins anew, and this is said."""
+    with RunFolder(tmp_path / "a", resume=False) as run:
+        run.last.touch()
+        run.config.write_text("")
+        run.record(settings={})
+    assert len(json.loads(run.config.read_text())) == 1
+    assert "config.json is damaged" in capsys.readouterr().out
+
+
+def state(settings: dict, **metadata) -> TrainingState:
+    meter = LossMeter(ProcessGroup(CPU))
+    parts = {"model": torch.nn.Linear(2, 2)}
+    return TrainingState(parts, {"settings": settings, **metadata}, CPU, meter)
+
+
+def test_a_flag_that_is_younger_than_a_run_has_its_default(tmp_path):
+    """A run from before a flag goes on with the default, and is refused with another value."""
+    state({"lr": 0.1}).save(tmp_path / "last.pt", 1)
+    defaults = {"cat_max_ratio": 1.0}
+    now = state({"lr": 0.1, "cat_max_ratio": 1.0, "data_fingerprint": "2 images"})
+    now.resume(tmp_path / "last.pt", frozenset(), defaults)
+    other = state({"lr": 0.1, "cat_max_ratio": 0.5})
+    with pytest.raises(ValueError, match=r"cat_max_ratio: 1.0 -> 0.5"):
+        other.resume(tmp_path / "last.pt", frozenset(), defaults)
+
+
+@pytest.mark.parametrize(
+    ("now", "words", "accepted"),
+    [
+        (["a/x", "a/z"], ["y"], True),
+        (["a/x", "a/z"], ["folder/y.png"], True),
+        (["a/x", "a/z"], ["x"], False),
+        (["a/z", "a/x"], ["y"], False),
+        (["a/x", "a/y", "a/z", "a/w"], ["w"], False),
+    ],
+)
+def test_a_named_image_may_be_missing(now, words, accepted):
+    """Data may lose images that --leave-out names, and change in nothing else."""
+    assert removed_alone(now, ["a/x", "a/y", "a/z"], words) == accepted
+
+
+def test_a_run_goes_on_without_a_damaged_image(gta5_root, cityscapes_root, tmp_path):
+    """It is found before the first step; --leave-out continues the run, in all data."""
+    roots = (gta5_root, cityscapes_root, tmp_path)
+    common = words("train_da", *roots, "--schedule-steps", 9)
+    start("train_da", *common, "--max-steps", 1)
+    damaged = sorted((cityscapes_root / "leftImg8bit/train/aachen").iterdir())[2]
+    damaged.unlink()
+    with pytest.raises(ValueError, match=r"target_fingerprint: 5 images.*--leave-out"):
+        start("train_da", *common, "--max-steps", 2, "--resume")
+    start("train_da", *common, "--max-steps", 2, "--resume", "--leave-out", damaged.name)
+    last = read_checkpoint(tmp_path / "run/last.pt")
+    assert last["step"] == 2
+    assert len(last["data_names"]["target_fingerprint"]) == 4
+
+
+def test_pseudo_labels_may_move_and_not_change(gta5_root, cityscapes_root, tmp_path):
+    """Moved ones go on, exchanged ones are refused."""
+    labels = tmp_path / "labels"
+    shutil.copytree(cityscapes_root / "gtFine", labels / "gtFine")
+    flags = ("--method", "pseudo-labels", "--schedule-steps", 9)
+    common = words("train_da", gta5_root, cityscapes_root, tmp_path, *flags)
+    start("train_da", *common, "--max-steps", 1, "--pseudo-labels", labels)
+    moved = labels.rename(tmp_path / "moved")
+    start("train_da", *common, "--max-steps", 2, "--pseudo-labels", moved, "--resume")
+    files = sorted((moved / "gtFine/train/aachen").iterdir())
+    shutil.copy(files[0], files[1])
+    with pytest.raises(ValueError, match="pseudo-labels: 1 have other content, first aachen"):
+        start("train_da", *common, "--max-steps", 3, "--pseudo-labels", moved, "--resume")
+
+
+def test_other_looks_and_scored_images_are_refused(gta5_root, cityscapes_root, tmp_path):
+    """--target-list and --val-list may move; what they name may not change."""
+    lists = []
+    for split in ("train/aachen", "val/lindau"):
+        names = sorted(
+            f"{path.parent.name}/{path.stem}"
+            for path in (cityscapes_root / "leftImg8bit" / split).iterdir()
+        )
+        for number in (0, 1):
+            lists.append(tmp_path / f"{split[:3]}{number}.txt")
+            lists[-1].write_text(names[number] + "\n")
+    common = [*SMALL, "--train-on", "gta5", "--gta5", gta5_root, "--cityscapes", cityscapes_root]
+    common += ["--lab", "--output", tmp_path, "--name", "run", "--validate-every", 1]
+    common += ["--schedule-steps", 9, "--panel-every", 0]
+    start("train", *common, "--target-list", lists[0], "--val-list", lists[2], "--max-steps", 1)
+    for target, val, name in ((1, 2, "target_fingerprint"), (0, 3, "val_fingerprint")):
+        other = ("--target-list", lists[target], "--val-list", lists[val])
+        with pytest.raises(ValueError, match=name):
+            start("train", *common, *other, "--max-steps", 2, "--resume")
+
+
+def test_provenance_goes_with_weights(gta5_root, cityscapes_root, tmp_path):
+    """--init, adaptation and a Cityscapes source say what was seen and how it was chosen."""
+    first = write_checkpoint(
+        tmp_path / "first.pt", seen_images=["lindau/a"], chosen_with_labels=True
+    )
+    flags = ("--init", first, "--max-steps", 1, "--schedule-steps", 9)
+    tree = words("train_da", cityscapes_root, cityscapes_root, tmp_path, *flags)
+    start("train_da", *tree)
+    last = tmp_path / "run/last.pt"
+    content = read_checkpoint(last)
+    assert "lindau/a" in content["seen_images"]
+    assert any(name.startswith("aachen/") for name in content["seen_images"])
+    warnings = score_warnings(content, "last.pt", ["lindau/a"], None)
+    assert len(warnings) == 2
+    first.unlink()  # --resume needs it no more
+    more = words("train_da", cityscapes_root, cityscapes_root, tmp_path, *flags[:3], 2, *flags[4:])
+    start("train_da", *more, "--resume")
+    content = read_checkpoint(last)
+    assert content["step"] == 2
+    assert "lindau/a" in content["seen_images"]
+    assert content["chosen_with_labels"]
+
+
+def test_seen_images_are_named_once():
+    assert inherited({"seen_images": ["b", "c"]}, ["a", "b"]) == {"seen_images": ["a", "b", "c"]}
+
+
+def test_a_recalibrated_teacher_can_be_read(cityscapes_root, tmp_path):
+    """The file of scripts.recalibrate holds one network, whatever the run trained beside it."""
+    from model.loading import load_network
+    from tests.helpers.networks import trained_like_network
+    from utils.training.checkpoint import save_checkpoint
+
+    plain = read_checkpoint(write_checkpoint(tmp_path / "plain.pt"))
+    metadata = {key: value for key, value in plain.items() if key not in ("format", "parts")}
+    parts = {"model": trained_like_network(1), "teacher": trained_like_network(2)}
+    save_checkpoint(tmp_path / "a.pt", parts, **metadata | {"inference_network": "teacher"})
+    arguments = [tmp_path / "a.pt", "--cityscapes", cityscapes_root, "--device", "cpu"]
+    arguments += ["--workers", 0, "--batch-size", 2]
+    recalibrate.main(recalibrate.parse_arguments(list(map(str, arguments))))
+    model, _ = load_network(read_checkpoint(tmp_path / "a-adabn.pt"))
+    assert torch.equal(model.head.weight, parts["teacher"].head.weight)
+
+
+def test_initial_weights_of_another_input_are_refused(tmp_path):
+    """--init compares the input convention, and the error names the flag."""
+    checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.pt"))
+    options = NetworkOptions("resnet18", "none", None, "local", "caffe_bgr")
+    with pytest.raises(ValueError, match="trained with --input imagenet.*Add --input imagenet"):
+        build_network(options, 19, CPU, checkpoint)
+
+
+def test_tf32_is_off_for_every_script(monkeypatch):
+    """Whatever it was: choose_precision, which all scripts call, turns it off on CUDA."""
+    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    choose_precision("fp32", torch.device("cuda"))
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert not torch.backends.cudnn.allow_tf32
+
+
+DA = ("--gta5", "g", "--cityscapes", "c")
+
+
+@pytest.mark.parametrize(
+    ("script", "flags", "message"),
+    [
+        (train, ("--train-on", "gta5", "--gta5", "g", "--val-list", "v"), "Add --validate-every"),
+        (train_da, (*DA, "--val-list", "v"), "Add --validate-every"),
+        (train, ("--train-on", "gta5", "--gta5", "g", "--weight-decay", "nan"), "finite number"),
+        (
+            train_da,
+            (*DA, "--method", "self-training", "--target-view", "whole"),
+            "Use --target-view crops",
+        ),
+        (
+            train_da,
+            (*DA, "--method", "self-training", "--teacher-scales", 0.2, "--crop-size", 64, 64),
+            "--teacher-scales 0.2 makes 12.8 pixels",
+        ),
+        (
+            train_da,
+            (*DA, "--method", "pseudo-labels", "--pseudo-labels", "p", "--pixel-weights", "class"),
+            "--rare-class-sampling",
+        ),
+        (train_da, (*DA, "--lab-class-balanced"), "without effect without --lab"),
+    ],
+)
+def test_what_cannot_work_or_does_nothing_is_refused(script, flags, message, capsys):
+    """By the parser, with the remedy."""
+    with pytest.raises(SystemExit):
+        script.parse_arguments(list(map(str, flags)))
+    assert message in capsys.readouterr().err
+
+
+def test_whole_images_of_two_sizes_are_refused(gta5_root, cityscapes_root, tmp_path):
+    """Before the first step; the error names two images."""
+    from PIL import Image
+
+    path = sorted((cityscapes_root / "leftImg8bit/train/aachen").iterdir())[3]
+    Image.open(path).resize((96, 48)).save(path)
+    flags = words("train_da", gta5_root, cityscapes_root, tmp_path, "--target-view", "whole")
+    with pytest.raises(ValueError, match=r"needs images of one size.*\(48, 96\)"):
+        start("train_da", *flags, "--max-steps", 1)

@@ -1,0 +1,34 @@
+"""Runs another program of this project to its end, and hands signals on to it."""
+
+import signal
+import subprocess
+from collections.abc import Sequence
+
+PASSED_ON = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
+)
+
+
+def run_child(command: Sequence[str]) -> tuple[int, str | None]:
+    """The exit status of ``command``, and the name of a signal that asked it to stop, or None.
+
+    However long it takes: a training saves before it ends. A terminal sends Ctrl-C to the child,
+    too, which leaves at once at the second. So the child gets SIGTERM, or what came.
+    """
+    child, received = None, []
+
+    def pass_on(number: int, _frame: object) -> None:
+        received.append(number)
+        if child is not None:
+            child.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
+
+    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    try:
+        child = subprocess.Popen(command)
+        if received:  # before the child was there
+            child.terminate()
+        status = child.wait()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    return status, signal.Signals(received[0]).name if received else None
