@@ -73,7 +73,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
     check_arguments(parser, args)
-    groups.require_style(parser, args.lab, parser.given(argv))
+    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
     return args
 
 

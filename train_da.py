@@ -93,7 +93,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
     check_arguments(parser, args, parser.given(argv))
-    groups.require_style(parser, args.lab, parser.given(argv))
+    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
     return args
 
 

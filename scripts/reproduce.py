@@ -301,7 +301,7 @@ def require_same_training(train: list[str], run: Path) -> None:
 
 
 def is_scored(evaluate: list[str], scores: Path) -> bool:
-    """Whether ``scores`` is there and was made by the same command; files of old revisions count."""
+    """Whether ``scores`` is there, made by the same command or by an older revision."""
     if not scores.exists():
         return False
     record = read_record(scores)

@@ -1,7 +1,9 @@
 """A run goes on as if it had never stopped, and what a network has seen goes with its weights."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -21,7 +23,7 @@ from utils.training.meters import LossMeter
 from utils.training.precision import choose_precision
 from utils.training.run_folder import RunFolder
 
-CPU = torch.device("cpu")
+CPU, ROOT = torch.device("cpu"), Path(__file__).parents[1]
 
 
 def curves(folder) -> dict:
@@ -213,9 +215,8 @@ def test_other_looks_and_scored_images_are_refused(gta5_root, cityscapes_root, t
 
 def test_provenance_goes_with_weights(gta5_root, cityscapes_root, tmp_path):
     """--init, adaptation and a Cityscapes source say what was seen and how it was chosen."""
-    first = write_checkpoint(
-        tmp_path / "first.pt", seen_images=["lindau/a"], chosen_with_labels=True
-    )
+    first = write_checkpoint(tmp_path / "first.pt", chosen_with_labels=True)
+    torch.save(torch.load(first) | {"seen_images": ["lindau/a"]}, first)
     flags = ("--init", first, "--max-steps", 1, "--schedule-steps", 9)
     tree = words("train_da", cityscapes_root, cityscapes_root, tmp_path, *flags)
     start("train_da", *tree)
@@ -263,13 +264,27 @@ def test_initial_weights_of_another_input_are_refused(tmp_path):
         build_network(options, 19, CPU, checkpoint)
 
 
-def test_tf32_is_off_for_every_script(monkeypatch):
+def test_tf32_is_off_for_every_script():
     """Whatever it was: choose_precision, which all scripts call, turns it off on CUDA."""
-    monkeypatch.setattr(torch.backends.cuda.matmul, "allow_tf32", True)
-    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
-    choose_precision("fp32", torch.device("cuda"))
-    assert not torch.backends.cuda.matmul.allow_tf32
-    assert not torch.backends.cudnn.allow_tf32
+    backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
+    before = [backend.allow_tf32 for backend in backends]
+    try:
+        for backend in backends:
+            backend.allow_tf32 = True
+        choose_precision("fp32", torch.device("cuda"))
+        assert not any(backend.allow_tf32 for backend in backends)
+    finally:
+        for backend, value in zip(backends, before, strict=True):
+            backend.allow_tf32 = value
+
+
+def test_every_door_to_a_network_chooses_its_precision():
+    """A script that names --precision calls choose_precision, itself or through set_up."""
+    scripts = [*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")]
+    doors = [path for path in scripts if "add_device_arguments(" in path.read_text()]
+    assert len(doors) >= 7
+    for path in doors:
+        assert re.search(r"\b(choose_precision|set_up)\(", path.read_text()), path
 
 
 DA = ("--gta5", "g", "--cityscapes", "c")

@@ -106,7 +106,7 @@ def run_forked(
 
 
 def forked_child(command: list[str]) -> tuple[int, None]:
-    """Stands in for utils.child.run_child: runs [python, "train.py", ...] or [python, "-m", ...]."""
+    """Stands in for utils.child.run_child: [python, "train.py", ...] or [python, "-m", ...]."""
     assert command[0] == sys.executable
     done = run_forked(*command[2 if command[1] == "-m" else 1 :])
     return done.returncode, None

@@ -263,8 +263,6 @@ def test_what_is_asked_is_compared_with_what_is_there(tmp_path, monkeypatch):
 
 def test_scoring_computes_where_training_does(tmp_path):
     """--device, --precision and --workers after -- go to eval.py, too."""
-    train_words, evaluate = finished_row(
-        tmp_path, ["--precision", "fp32", "--lr", "1", "--device", "cpu"]
-    )[0]
+    _, evaluate = finished_row(tmp_path, ["--precision", "fp32", "--lr", "1", "--device", "cpu"])[0]
     assert evaluate[-4:] == ["--precision", "fp32", "--device", "cpu"]
     assert "--lr" not in evaluate

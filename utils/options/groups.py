@@ -327,9 +327,11 @@ def require_training_sizes(
         )
 
 
-def require_style(parser: argparse.ArgumentParser, lab: float, given: Collection[str]) -> None:
-    """Ends with a message for an option of --lab without it."""
-    if "lab_class_balanced" in given and not lab:
+def require_style(
+    parser: argparse.ArgumentParser, lab: float, class_balanced: bool, given: Collection[str]
+) -> None:
+    """Ends with a message for an option of --lab without it, where the user gave it himself."""
+    if class_balanced and "lab_class_balanced" in given and not lab:
         parser.error(
             "--lab-class-balanced: without effect without --lab. Add --lab, or leave it out"
         )
