@@ -239,6 +239,15 @@ def describe(
     }
 
 
+def data_listings(data: DomainBatches, style_target: ImageList | None, validation) -> dict:
+    """The images of a run, by the names of the settings that identify them."""
+    return {
+        "data_fingerprint": data.images,
+        "target_fingerprint": style_target,
+        "val_fingerprint": validation and validation.dataset.listing,
+    }
+
+
 def train(args: argparse.Namespace) -> None:
     compute = set_up(args.device, args.precision)
     device, shard = compute.device, compute.shard
@@ -268,11 +277,7 @@ def train(args: argparse.Namespace) -> None:
     context = StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
 
     settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
-    listings = {
-        "data_fingerprint": data.images,
-        "target_fingerprint": style_target,
-        "val_fingerprint": validation and validation.dataset.listing,
-    }
+    listings = data_listings(data, style_target, validation)
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train")),
         compute.processes,
