@@ -24,8 +24,8 @@ def score_warnings(
         )
     if checkpoint.get("chosen_with_labels"):
         warnings.append(
-            f"{name} ({file_name}), or a checkpoint that it learned from, was chosen by its score"
-            " on labelled validation images: report last.pt of a run without."
+            f"{name} ({file_name}) was chosen by its score on labelled validation images, or"
+            " learned from a checkpoint that was: report last.pt of a run that did neither."
         )
     if tta:
         warnings.append(
