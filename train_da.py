@@ -196,7 +196,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
 
 def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
     """Ends with a message for images that the method's networks could not take."""
-    if args.target_view == "whole" and options.target_needs().valid_rows is not None:
+    if args.target_view == "whole" and options.target_needs().ignored_rows is not None:
         parser.error(
             f"--target-view whole: --method {args.method} mixes crops of both domains, which have"
             " one size. Use --target-view crops"
