@@ -180,6 +180,15 @@ def test_scores_of_other_images_are_refused(folder):
         run(folder)
 
 
+def test_as_many_other_images_are_refused(folder):
+    """Their names count, not their number alone."""
+    file = folder / "seed1/source-only.json"
+    other = json.loads(file.read_text()) | {"fingerprint": "3 images, 0123456789ab"}
+    file.write_text(json.dumps(other))
+    with pytest.raises(ValueError, match=r"names 0123456789ab.*cannot stand in one table"):
+        run(folder)
+
+
 def test_nothing_to_summarise(tmp_path):
     """An absent folder and one without scores."""
     with pytest.raises(FileNotFoundError, match="No folder"):

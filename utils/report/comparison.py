@@ -109,9 +109,10 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
 def _protocol(content: dict) -> str:
     tta = content["rows"][0]["tta"]
     augmented = f", test-time augmentation {tta}" if tta else ""
-    images = content.get("fingerprint", f"{content['images']} images")
+    names = content.get("fingerprint", "").split(", ")[-1]  # a hash of the names
     return (
-        f"{images} of {content['split']}, {len(content['classes'])} classes"
+        f"{content['images']} images of {content['split']}{names and f' (names {names})'},"
+        f" {len(content['classes'])} classes"
         f" ({', '.join(content['classes'])}){augmented}"
     )
 
