@@ -183,6 +183,7 @@ def _run_script(
     """What the forked process does: as the shell's ``python script words``."""
     multiprocessing.set_start_method(None, force=True)  # workers start as anywhere else
     os.setsid()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
     for number, file in enumerate(files, 1):
         os.dup2(os.open(file, os.O_WRONLY), number)
     sys.stdout = open(1, "w", buffering=1, closefd=False)  # noqa: SIM115

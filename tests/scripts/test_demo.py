@@ -24,12 +24,21 @@ def commands(*lines: str) -> list[str]:
     return ["bash", "-c", "\n".join(["set -euo pipefail", function, *lines])]
 
 
+def listen_to_interrupts() -> None:
+    """A shell's background has SIGINT ignored, and bash cannot undo that."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_lets_the_command_save(number):
     """What follows in the demo is not begun."""
     run = f'run {sys.executable} -c "{CHILD}"'
     process = subprocess.Popen(
-        commands(run, "echo went on"), stdout=subprocess.PIPE, text=True, start_new_session=True
+        commands(run, "echo went on"),
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=listen_to_interrupts,
     )
     assert process.stdout.readline() == "ready\n"
     os.kill(process.pid, number)
