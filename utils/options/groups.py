@@ -41,6 +41,8 @@ def add_target_arguments(group: argparse._ArgumentGroup) -> None:
     """--target ROOT|PATTERN and --cityscapes ROOT: images that need no labels."""
     group.add_argument(
         "--target",
+        "--target-images",
+        dest="target",
         nargs="+",
         metavar="ROOT|PATTERN",
         help="target images: a root of Cityscapes, or files, folders, patterns in quotes",

@@ -20,7 +20,6 @@ RENAMED_FLAGS = {
     "--no-rare-classes": "--no-rare-class-sampling",
     "--pseudo-weight": "--lambda-pseudo",
     "--rare-classes": "--rare-class-sampling",
-    "--target-images": "--target",
     "--teacher-statistics": "--teacher-bn",
     "--teacher-view": "--teacher-context",
 }
@@ -44,8 +43,9 @@ RENAMED_SETTINGS = {
     "images_normalised_together": "batch_norm_group_sizes",
     "source": "source_fingerprint",
     "target": "target_fingerprint",
+    "target_images": "target",
 }
-"""Settings that are no flags."""
+"""Settings that are no flags, or whose flag keeps its old spelling, too."""
 
 RENAMED_KEYS = {"cityscapes_images": "seen_images", "deployed": "inference_network"}
 """Keys of a checkpoint."""

@@ -204,6 +204,8 @@ class TrainingRun:
         if processes.world_size > 1:
             computes += f", {processes.world_size} processes"
         counts = " and ".join(f"{len(domain)} {domain.domain}" for domain in self.data)
+        if len(self.data) == 1:
+            counts = str(len(self.data[0]))
         folder.print(
             f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
             f" {computes}, into {folder.folder}",
