@@ -237,7 +237,7 @@ def read_label(path: Path) -> np.ndarray:
             label = label_ids_of_colors(np.asarray(image)[..., :3])
         except ValueError as error:
             raise LabelValuesError(
-                f"{path} has {error}. Expected labelIds, or the colors of Cityscapes; was it saved"
+                f"{path} has {error}. Expected labelIds, or the colours of Cityscapes; was it saved"
                 " as JPEG or resized?"
             ) from error
     else:
