@@ -248,6 +248,12 @@ def build_context(args: argparse.Namespace, data: DomainBatches, compute: Comput
     return StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
 
 
+def scoring_command(args: argparse.Namespace, checkpoint: Path) -> tuple:
+    """The words of the command that scores the run."""
+    root = cityscapes_root(args.cityscapes, args.target) or "ROOT"
+    return "python", "eval.py", checkpoint, "--cityscapes", root
+
+
 def train(args: argparse.Namespace) -> None:
     compute = set_up(args.device, args.precision)
     device, shard = compute.device, compute.shard
@@ -264,8 +270,8 @@ def train(args: argparse.Namespace) -> None:
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
 
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
-    options = from_arguments(NetworkOptions, vars(args))
-    model = build_network(options, NUM_CLASSES, device, initial, args.resume)
+    network = from_arguments(NetworkOptions, vars(args))
+    model = build_network(network, NUM_CLASSES, device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
@@ -307,7 +313,7 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], compute.scaler)
             run.after_step(step + 1)  # log, pictures, validate, save, stop
-        run.finish("python", "eval.py", run.folder.last, "--cityscapes", args.cityscapes or "ROOT")
+        run.finish(*scoring_command(args, run.folder.last))
 
 
 if __name__ == "__main__":

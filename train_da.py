@@ -225,7 +225,6 @@ def build_data(
     )
     if needs.label_root is not None:
         target_images = with_labels(target_images, needs.label_root, args.target_split)
-        check_listing(target_images)
     check_listing(source_images)
     source = labelled_data(source_images, target_images, crop, style, padding)
     scales = args.target_scales and tuple(args.target_scales)
@@ -393,7 +392,8 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), compute.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, stop
-        run.finish("python", "eval.py", run.folder.last, "--cityscapes", args.cityscapes or "ROOT")
+        root = cityscapes_root(args.cityscapes, args.target) or "ROOT"
+        run.finish("python", "eval.py", run.folder.last, "--cityscapes", root)
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:

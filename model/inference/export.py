@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from model.inference.fold_batch_norm import fold_batch_norms
-from model.inference.program_file import read_metadata
+from model.inference.program_file import read_metadata, reason_of
 from model.preprocessing import InputNormalization
 
 METADATA_KEY = "bisenet"
@@ -222,8 +222,7 @@ class OnnxNetwork(ExportedNetwork):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the errors of onnxruntime have no other common base
             raise ValueError(
-                f"{path} cannot be loaded by ONNX Runtime ({str(error).splitlines()[0]}). Export it"
-                " again."
+                f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)}). Export it again."
             ) from error
         metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, metadata, num_classes)
@@ -252,8 +251,7 @@ class ProgramNetwork(ExportedNetwork):
             program = torch.export.load(path)
         except Exception as error:  # a damaged file raises RuntimeError, UnpicklingError, ...
             raise ValueError(
-                f"{path} cannot be loaded by torch.export ({str(error).splitlines()[0]}). Export it"
-                " again."
+                f"{path} cannot be loaded by torch.export ({reason_of(error)}). Export it again."
             ) from error
         self.device = device
         if device.type != "cpu":  # programs are exported on the CPU

@@ -61,7 +61,7 @@ def read_metadata(path: Path, key: str) -> str | None:
             foreign = _foreign_content(archive, members) if metadata else None
     except (zipfile.BadZipFile, OSError, EOFError, ValueError, KeyError, NotImplementedError) as e:
         raise ValueError(
-            f"{path} cannot be loaded by torch.export ({str(e).splitlines()[0]}). Export it again."
+            f"{path} cannot be loaded by torch.export ({reason_of(e)}). Export it again."
         ) from e
     if foreign:
         raise ValueError(
@@ -134,3 +134,8 @@ def _dictionaries(value: Any) -> Iterator[dict]:
     if isinstance(value, list):
         for item in value:
             yield from _dictionaries(item)
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error's text, or its type: an EOFError of a cut file has no text."""
+    return (str(error).splitlines() or [type(error).__name__])[0]

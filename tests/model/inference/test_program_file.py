@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from model.inference import export as module
+from model.inference import program_file
 from model.inference.export import METADATA_KEY, ProgramNetwork
 
 METADATA = json.dumps(
@@ -190,3 +191,16 @@ def test_metadata_is_looked_at_first(tmp_path, monkeypatch):
         archive.writestr("net/extra/bisenet", METADATA.replace("19", "11"))
     with pytest.raises(ValueError, match="has 11 classes; expected 19"):
         load(tmp_path / "net.pt2")
+
+
+@pytest.mark.parametrize("error", [EOFError(), NotImplementedError(), ValueError("first\nsecond")])
+def test_an_error_without_text_is_named(error, honest, monkeypatch):
+    """A cut member of the archive gives an EOFError that has no text."""
+
+    def fail(_archive):
+        raise error
+
+    monkeypatch.setattr(program_file, "_members", fail)
+    reason = "first" if str(error) else type(error).__name__
+    with pytest.raises(ValueError, match=rf"cannot be loaded by torch.export \({reason}\)"):
+        ProgramNetwork(honest, 19, torch.device("cpu"))
