@@ -96,8 +96,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument(
         "--backbone",
-        choices=("resnet18", "resnet101"),
-        help="backbone of the context path; resnet18 is the real-time network",
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"),
+        help="backbone of the context path; real time: resnet18, and the lighter mobilenet_v2",
     )
     group.add_argument(
         "--backbone-weights",
