@@ -146,7 +146,7 @@ class TrainingRun:
             self.folder.last,
             self.options.keep_every,
             self.options.keep_last,
-            trained.inference_network,
+            trained.state[self.metadata.get("inference_network", "model")],
             self.metadata,
             self.folder.writes,
         )
