@@ -276,8 +276,8 @@ def _colors(
         if color in colors[:position]:
             other = names[colors.index(color)]
             raise ValueError(
-                f"{origin}: {other!r} and {names[position]!r} both have the color {list(color)}, and"
-                " could not be told apart in pictures and in color labels. Change one."
+                f"{origin}: {other!r} and {names[position]!r} both have the color {list(color)}:"
+                " pictures and labels could not tell them apart. Change one."
             )
     return colors
 
@@ -288,7 +288,9 @@ def _color(color: Any, origin: str) -> tuple[int, int, int]:
         or len(color) != 3
         or not all(isinstance(part, int) and 0 <= part <= 255 for part in color)
     ):
-        raise ValueError(f"{origin}: expected a color [red, green, blue] of 0-255, found {color!r}.")
+        raise ValueError(
+            f"{origin}: expected a color [red, green, blue] of 0-255, found {color!r}."
+        )
     return tuple(color)
 
 

@@ -20,7 +20,6 @@ import cv2
 from dataset.cityscapes import cityscapes_tree
 from dataset.find import printable
 from dataset.gta5 import gta5_tree
-from dataset.labels import CLASS_NAMES
 from dataset.listing import DatasetLayout
 from dataset.name_list import read_name_list
 from dataset.prepared.build import (
@@ -158,11 +157,13 @@ def report_text(report: PrepareReport, root: Path) -> str:
         lines += [f"sizes (height x width): {sizes}{more}; {gigabytes(report.bytes)} decoded"]
     if report.classes.any():
         percent = 100 * report.classes / report.classes.sum()
-        names = (*CLASS_NAMES, "(ignored)")
+        names = (*report.class_names, "(ignored)")
         rows = [[name, f"{value:.3f}"] for name, value in zip(names, percent, strict=True)]
         lines += ["", markdown_table(["class", "% of pixels"], rows)]
         absent = [
-            name for name, count in zip(CLASS_NAMES, report.classes, strict=False) if count == 0
+            name
+            for name, count in zip(report.class_names, report.classes, strict=False)
+            if count == 0
         ]
         lines += [f"no pixel of: {', '.join(absent)}"] if absent else []
     for kind in KINDS:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.labels import NUM_CLASSES
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.listing import ImageList, PreparedStatistics, mask_of
 
 FOLDER = "prepared"
@@ -35,12 +35,18 @@ class Header(NamedTuple):
     """The first line of a journal.
 
     ``source``: the raw root. ``command``: the command that makes and completes this part.
+    ``classes``: names of the classes whose trainIds the labels hold; None: they hold labelIds.
     """
 
     format: int
     data: str
     source: str
     command: str
+    classes: list[str] | None = None
+
+    def as_dict(self) -> dict:
+        """The values of the line; ``classes`` only where labels hold trainIds."""
+        return {key: value for key, value in self._asdict().items() if value is not None}
 
 
 class PreparedImage(NamedTuple):
@@ -56,7 +62,7 @@ class PreparedImage(NamedTuple):
     lab: list[list[float]]
     """Mean and standard deviation of L, a, b."""
     classes: list[int] | None
-    """Pixels of each of the 19 trainIds, then unlabelled ones."""
+    """Pixels of each trainId, then unlabelled ones. Where labels hold labelIds: of 19 trainIds."""
     values: list[int] | None
     """The label values that occur."""
     source: dict[str, list[int]]
@@ -141,16 +147,46 @@ def has_size(path: Path | str, size: int) -> bool:
     return (file_signature(path) or [None])[0] == size
 
 
+def prepared_classes(root: Path, data: str) -> list[str] | None:
+    """Names of the classes whose trainIds prepared labels of ``data`` hold; None for labelIds."""
+    for path in find_parts(root, data).values():
+        header = next(read_part(path), None)
+        return None if header is None else header.classes
+    return None
+
+
+def _require_classes(root: Path, data: str, label_format: LabelFormat) -> None:
+    """Raises ValueError for a root that was prepared with other classes than those of the run."""
+    wanted = None if label_format.holds_label_ids else list(label_format.class_set.names)
+    found = prepared_classes(root, data)
+    if found != wanted:
+        kinds = [
+            "labelIds of Cityscapes" if names is None else f"the classes {', '.join(names)}"
+            for names in (found, wanted)
+        ]
+        raise ValueError(
+            f"{root} was prepared with {kinds[0]}; this run has {kinds[1]}"
+            f" ({label_format.class_set.name}). Prepare it with this class set in another --output,"
+            " or give the class set that it was prepared with."
+        )
+
+
 def prepared_listing(
-    root: Path, data: str, labels: bool = True, ending: str = ""
+    root: Path,
+    data: str,
+    labels: bool = True,
+    ending: str = "",
+    label_format: LabelFormat = CITYSCAPES_LABELS,
 ) -> ImageList | None:
     """The listing of ``data`` in a prepared root, in the order of the raw one; None for a raw root.
 
-    Raises ValueError when the prepared root is incomplete or stale (a source file has changed),
-    FileNotFoundError when ``data``, its labels, or one of its files is missing.
+    Raises ValueError when the prepared root is incomplete, stale (a source file has changed) or of
+    other classes, FileNotFoundError when ``data``, its labels, or one of its files is missing.
     """
     if not (root / FOLDER).is_dir():
         return None
+    if labels:
+        _require_classes(root, data, label_format)
     names, images, label_files = [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")
     # Into arrays one by one: as objects, 25,000 images would take 75 MB.
@@ -167,18 +203,21 @@ def prepared_listing(
             )
         label_files.append(record.label)
         classes.extend(record.classes)
-        values.append(mask_of(record.values))
+        if label_format.holds_label_ids:
+            values.append(mask_of(record.values))
     if not names:
         raise ValueError(
             f"{root} is a prepared root in which every image of {data} was left out; see"
             f" {FOLDER}/{data}-*.txt there for the reasons."
         )
+    counts = np.array(classes).reshape(len(names), -1) if labels else None  # (n, C + 1)
+    if labels and label_format.holds_label_ids:
+        counts = label_format.class_counts(counts)
     statistics = PreparedStatistics(
-        np.array(lab).reshape(-1, 2, 3),
-        np.array(classes).reshape(-1, NUM_CLASSES + 1) if labels else None,
-        np.array(values) if labels else None,
+        np.array(lab).reshape(-1, 2, 3), counts, np.array(values) if values else None
     )
-    listing = ImageList(root, names, images, label_files if labels else None, statistics)
+    files = label_files if labels else None
+    listing = ImageList(root, names, images, files, statistics, label_format)
     # The order of the raw listing: by the key that an image and its label share.
     return listing.subset(
         sorted(range(len(names)), key=lambda index: names[index].removesuffix(ending))
