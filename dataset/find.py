@@ -215,22 +215,30 @@ def find_files(
     case. ``say``: whether to print what is left out. Raises ValueError for two files of one key,
     OSError for a folder that cannot be read.
     """
-    left_out, found, twins = LeftOut(), {}, []
+    left_out, found = LeftOut(), []
     for path in walk(Path(root) / folder, left_out).files:
         stem, suffix = os.path.splitext(path)
         if suffix.lower() not in suffixes or not stem.endswith(ending):
             left_out.add("other files", path)
             continue
-        key = stem[: len(stem) - len(ending)]
-        if key in found:
-            twins.append((found[key], f"{folder}/{path}"))
-        found[key] = f"{folder}/{path}"
+        found.append((stem[: len(stem) - len(ending)], f"{folder}/{path}"))
+    refuse_twins(found, root)
+    if say:
+        left_out.say(Path(root) / folder)
+    return dict(sorted(found))
+
+
+def refuse_twins(found: Iterable[tuple[str, str]], root: Path) -> None:
+    """Raises ValueError for two files of one key; ``found``: (key, path below ``root``)."""
+    paths: dict[str, str] = {}
+    twins = []
+    for key, path in found:
+        if key in paths:
+            twins.append((paths[key], path))
+        paths[key] = path
     if twins:
         first, second = twins[0]
         raise ValueError(
             f"{root} holds {len(twins)} files twice, which differ in their suffix only: the first"
             f" {first} and {second}. It is unclear which one is meant: remove one of each."
         )
-    if say:
-        left_out.say(Path(root) / folder)
-    return dict(sorted(found.items()))
