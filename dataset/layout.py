@@ -22,15 +22,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dataset.class_set import toml_path
+from dataset.class_set import ClassSet, load_class_set, toml_path
 from dataset.find import printable
 from dataset.image_io import IMAGE_SUFFIXES, is_synthia_label
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
 from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts, prepared_listing
+from dataset.prepared.journal import find_parts, prepared_class_set, prepared_listing
 
 LAYOUTS = Path(__file__).with_name("layouts")
+_LOOKED_AT = 16
+"""Labels that are read, at least, to find their encoding."""
 _FIRST = ("gta5", "cityscapes", "synthia")
 """The layouts that messages name first."""
 _CONVERTED = "_labelTrainIds"
@@ -338,19 +341,72 @@ def _require_label_kind(layout: Layout, tree: DatasetLayout) -> None:
 
 
 def data_images(
-    root: Path, split: str, labels: bool = True, layout: Layout | None = None
+    root: Path,
+    split: str,
+    labels: bool = True,
+    layout: Layout | None = None,
+    class_set: ClassSet | None = None,
 ) -> ImageList:
     """The images of ``split`` of a raw or prepared root, sorted by name.
 
-    ``layout``: by default the one that the root is recognized by. Without ``labels`` no label file
-    is opened. Raises what ``detect`` and ``find_pairs`` raise, FileNotFoundError unless images and
-    labels are complete pairs, ValueError for a prepared root that is incomplete or stale.
+    ``layout``: by default the one that the root is recognized by. ``class_set``: of the labels; by
+    default that of the layout. Without ``labels`` no label file is opened. Raises what ``detect``
+    and ``labelled_pairs`` raise, FileNotFoundError unless images and labels are complete pairs,
+    ValueError for a prepared root that is incomplete, stale, or of other classes.
     """
     root = Path(root)
     layout = detect(root) if layout is None else layout
     split, files = layout.split(split)
-    prepared = prepared_listing(root, layout.data_name(split), labels, files.images[0].ending)
-    return find_pairs(layout, root, split, labels).listing(labels) if prepared is None else prepared
+    if not (root / PREPARED).is_dir():
+        return labelled_pairs(layout, root, split, labels, class_set).listing(labels)
+    data, label_format = layout.data_name(split), CITYSCAPES_LABELS
+    if labels:
+        label_format = _prepared_format(layout, root, data, class_set)
+    return prepared_listing(root, data, labels, files.images[0].ending, label_format)
+
+
+def labelled_pairs(
+    layout: Layout, root: Path, split: str, labels: bool = True, class_set: ClassSet | None = None
+) -> DatasetLayout:
+    """``find_pairs``, with the way in which its labels are read.
+
+    That is the layout's encoding where ``class_set`` has it, else the only one of ``class_set``
+    that fits the labels. Raises what ``find_pairs`` and ``fitting_format`` raise.
+    """
+    pairs = find_pairs(layout, root, split, labels)
+    if not labels:
+        return pairs
+    class_set = class_set or load_class_set(layout.class_set)
+    if layout.encoding in class_set.encodings:
+        return pairs._replace(label_format=LabelFormat(class_set, layout.encoding))
+    paths = [pairs.root / path for path in pairs.labels.values()]
+    step = max(1, len(paths) // _LOOKED_AT)
+    return pairs._replace(label_format=fitting_format(class_set, paths[::step], root))
+
+
+def _prepared_format(
+    layout: Layout, root: Path, data: str, class_set: ClassSet | None
+) -> LabelFormat:
+    """How the labels of a prepared root are read: labelIds, or trainIds of its own class set.
+
+    Raises ValueError where it was prepared with other classes than those of ``class_set``.
+    """
+    stored = prepared_class_set(root, data)
+    wanted = class_set or stored or load_class_set(layout.class_set)
+    encodings = [
+        name
+        for name, rule in wanted.encodings.items()
+        if (rule.read == "cityscapes") == (stored is None)
+    ]
+    if (stored is not None and stored.names != wanted.names) or not encodings:
+        kind = "labelIds of Cityscapes" if stored is None else f"the classes of {stored.name}"
+        raise ValueError(
+            f"{root} was prepared with {kind}, which are not those of the class set {wanted.name}."
+            " Prepare it with this class set into another --output, or give the class set that it"
+            " was prepared with."
+        )
+    encoding = layout.encoding if layout.encoding in encodings else encodings[0]
+    return LabelFormat(wanted, encoding)
 
 
 class Nearness(NamedTuple):

@@ -37,6 +37,7 @@ from dataset.prepared.journal import (
     find_parts,
     has_size,
     part_path,
+    prepared_class_set,
     read_part,
     synchronize,
 )
@@ -206,7 +207,7 @@ def prepare(
         report = PrepareReport(job.data, job.counted_classes.names, problems)
         stored = job.stored_classes
         header = Header(
-            FORMAT, job.data, str(root), command, None if stored is None else list(stored.names)
+            FORMAT, job.data, str(root), command, None if stored is None else stored.as_dict()
         )
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
@@ -279,12 +280,15 @@ def _require_compatible_output(job: PrepareJob, output: Path, journal: Path) -> 
             " same N in --shard I/N as before, or choose another --output."
         )
     header = next(read_part(journal), None) if journal.exists() else None
-    stored = None if job.stored_classes is None else list(job.stored_classes.names)
-    if header is not None and job.labels and header.classes != stored:
+    wanted, stored = job.stored_classes, prepared_class_set(output, job.data)
+    if header is not None and job.labels and wanted != stored:
+        names = [
+            "labelIds of Cityscapes" if classes is None else f"the classes of {classes.name}"
+            for classes in (stored, wanted)
+        ]
         raise FileExistsError(
-            f"{output} was prepared with the classes {header.classes or 'of Cityscapes'}, not with"
-            f" {stored or 'those of Cityscapes'}. Give the same class set, or choose another"
-            " --output."
+            f"{output} was prepared with {names[0]}, not with {names[1]}. Give the same class set,"
+            " or choose another --output."
         )
     if header is not None and Path(header.source) != root:
         raise FileExistsError(
