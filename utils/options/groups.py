@@ -308,6 +308,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
+    """All groups that both training scripts have; returns those of optimization and run folder."""
+    add_style_arguments(parser)
+    add_network_arguments(parser)
+    add_augmentation_arguments(parser)
+    optimization = add_optimization_arguments(parser)
+    add_device_arguments(parser)
+    add_workers_argument(parser)
+    return optimization, add_run_arguments(parser)
+
+
 def require_training_sizes(
     parser: argparse.ArgumentParser,
     batch_sizes: list[int],
