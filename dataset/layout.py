@@ -1,208 +1,46 @@
-"""Layouts of data sets: where images and labels lie, and which of them belong together.
+"""Finds the images and labels of a data set by its layout, and recognizes the layout of a root.
 
-A layout is a TOML file; ``layouts/`` has the built-in ones. The shortest::
-
-    class_set = "mine.toml"
-    [splits.train]
-    images = "photos/train/{key}.jpg"
-    labels = "masks/train/{key}_mask.png"
-
-Patterns are those of dataset/path_pattern.py. An image and a label belong together when all
-placeholders that both patterns have are equal; several images may have one label (the fog densities
-of Foggy Cityscapes). The name of an image in lists is its path below the leading folders of the
-pattern that have no placeholder, without suffix.
+An image and a label belong together when all placeholders that both patterns have are equal;
+several images may have one label (the fog densities of Foggy Cityscapes). The name of an image in
+lists is its path below the leading folders of the pattern that have no placeholder, without suffix.
 """
 
-import difflib
 import os
-import tomllib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from dataset.class_set import ClassSet, load_class_set, toml_path
+from dataset.class_set import ClassSet, load_class_set
 from dataset.find import printable
 from dataset.image_io import IMAGE_SUFFIXES, is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
+from dataset.layout_file import Layout, builtin_layouts, load_layout
 from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.prepared.journal import find_parts, prepared_class_set, prepared_listing
 
-LAYOUTS = Path(__file__).with_name("layouts")
-_LOOKED_AT = 16
-"""Labels that are read, at least, to find their encoding."""
-_FIRST = ("gta5", "cityscapes", "synthia")
-"""The layouts that messages name first."""
 _CONVERTED = "_labelTrainIds"
 """Ending of label files that converters of other projects write beside the original ones."""
-_KEYS = {
-    *("name", "title", "page", "class_set", "encoding", "splits", "by_name_alone"),
-    *("only_by_name", "recognized_by", "not_with", "other_labels", "label_kind", "messages"),
-}
-_SPLIT_KEYS = {"images", "labels", "count"}
-_MESSAGE_KEYS = {"described", "root", "images", "labels", "other_labels"}
-_LABEL_KINDS = {"16-bit color": is_synthia_label}
+_SAMPLED_LABELS = 20
+"""Labels that are read to find the encoding, where neither layout nor class set says it."""
+_LABEL_CHECKS = {"16-bit color": is_synthia_label}
 
 
-@dataclass(frozen=True)
-class Split:
-    """The files of one split.
-
-    ``images``, ``labels``: patterns that are tried in this order, the first with files counts;
-    without ``labels`` the split has none. ``count``: number of images of a whole copy.
-    """
-
-    images: tuple[PathPattern, ...]
-    labels: tuple[PathPattern, ...] = ()
-    count: int | None = None
-
-
-@dataclass(frozen=True)
-class Layout:
-    """Where the files of a data set lie.
-
-    ``page``: the owners' page that says so. ``class_set``, ``encoding``: of the labels (None: the
-    class set has only one). ``by_name_alone``: pair files by their names where folders do not fit.
-    ``only_by_name``: never recognized, only named. ``recognized_by``: folders one of which shows
-    this data set (default: those of images), unless a folder of ``not_with`` is there.
-    ``other_labels``: endings of files that are passed over. ``label_kind``: a key of _LABEL_KINDS
-    that the first label must have. ``messages``: what to say when files are missing.
-    """
-
-    name: str
-    title: str
-    splits: dict[str, Split]
-    page: str = ""
-    class_set: str = "cityscapes19"
-    encoding: str | None = None
-    by_name_alone: bool = False
-    only_by_name: bool = False
-    recognized_by: tuple[str, ...] = ()
-    not_with: tuple[str, ...] = ()
-    other_labels: tuple[str, ...] = ()
-    label_kind: str | None = None
-    messages: dict[str, str] = field(default_factory=dict)
-    file: Path | None = None
-
-    def data_name(self, split: str) -> str:
-        """The name of a split in a prepared root, such as "gta5" or "cityscapes-train"."""
-        return self.name if len(self.splits) == 1 else f"{self.name}-{split}"
-
-    def split(self, name: str) -> tuple[str, Split]:
-        """The split ``name``; that of a data set with only one, whatever ``name``.
-
-        Raises ValueError for an unknown split.
-        """
-        if len(self.splits) == 1:
-            return next(iter(self.splits.items()))
-        if name not in self.splits:
-            raise ValueError(
-                f"{self.title} has no split {name!r}; expected one of {', '.join(self.splits)}."
-            )
-        return name, self.splits[name]
-
-    def labelled_splits(self) -> list[str]:
-        """The names of the splits that have labels."""
-        return [name for name, split in self.splits.items() if split.labels]
-
-    def described(self) -> str:
-        """What is looked for: "images/*.png with labels/*.png (GTA5)"."""
-        if "described" in self.messages:
-            return self.messages["described"]
-        names = [name for name in ("train", *self.labelled_splits()) if name in self.splits]
-        split = self.splits[names[0]] if names else next(iter(self.splits.values()))
-        labels = f" with {split.labels[0].example()}" if split.labels else ""
-        return f"{split.images[0].example()}{labels} ({self.title})"
-
-
-def builtin_layouts() -> list[str]:
-    """The names of the built-in layouts, those of the paper first."""
-    names = sorted(path.stem for path in LAYOUTS.glob("*.toml"))
-    return [*_FIRST, *(name for name in names if name not in _FIRST)]
-
-
-def load_layout(word: str | Path) -> Layout:
-    """A built-in layout by its name, or one from a TOML file.
-
-    Raises FileNotFoundError for neither, ValueError for a file that is no sound layout.
-    """
-    path = toml_path(word, LAYOUTS, "layout")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {LAYOUTS}.") from error
-    _refuse_unknown(content, _KEYS, str(path))
-    _refuse_unknown(content.get("messages", {}), _MESSAGE_KEYS, f"{path}, [messages]")
-    splits = content.get("splits")
-    if not isinstance(splits, Mapping) or not splits:
-        raise ValueError(
-            f"{path} says nothing of images. Expected a section such as [splits.train] with images"
-            ' = "photos/{key}.jpg" and labels = "masks/{key}.png".'
-        )
-    kind = content.get("label_kind")
-    if kind is not None and kind not in _LABEL_KINDS:
-        raise ValueError(
-            f"{path}: label_kind is {kind!r}; expected one of {', '.join(_LABEL_KINDS)}."
-        )
-    name = content.get("name", path.stem)
-    lists = ("recognized_by", "not_with", "other_labels")
-    settings = {key: value for key, value in content.items() if key not in ("name", "splits")}
-    settings |= {key: tuple(settings[key]) for key in lists if key in settings}
-    settings["class_set"] = _beside(settings.get("class_set", Layout.class_set), path)
-    parts = {split: _split(part, f"{path}, [splits.{split}]") for split, part in splits.items()}
-    return Layout(**{"title": name, **settings, "name": name, "splits": parts, "file": path})
-
-
-def _beside(word: str, file: Path) -> str:
-    """The class set that a layout names: a file relative to its own folder, or a name."""
-    beside = file.parent / word
-    return str(beside) if word.endswith(".toml") and beside.is_file() else word
-
-
-def _refuse_unknown(content: Mapping[str, Any], known: set[str], origin: str) -> None:
-    unknown = sorted(set(content) - known)
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"{origin} has the key {unknown[0]!r}, which nothing reads; expected only"
-            f" {', '.join(sorted(known))}.{hint}"
-        )
-
-
-def _split(section: Any, origin: str) -> Split:
-    """One section [splits.NAME]. Raises ValueError."""
-    if not isinstance(section, Mapping) or "images" not in section:
-        raise ValueError(
-            f'{origin}: expected images = "photos/{{key}}.jpg" and labels, found {section!r}.'
-        )
-    _refuse_unknown(section, _SPLIT_KEYS, origin)
-    patterns = {}
-    for kind in ("images", "labels"):
-        given = section.get(kind, [])
-        texts = [given] if isinstance(given, str) else given
-        try:
-            patterns[kind] = tuple(map(PathPattern, texts))
-        except ValueError as error:
-            raise ValueError(f"{origin}, {kind}: {error}") from error
-    for pattern in patterns["labels"]:
-        if pattern.suffix.lower() != ".png":
-            raise ValueError(
-                f"{origin}: labels are PNG files, {pattern.text!r} is none. Lossy compression makes"
-                " other classes of the pixels at every edge: use the original labels."
-            )
-    return Split(patterns["images"], patterns["labels"], section.get("count"))
-
-
-def find_pairs(layout: Layout, root: Path, split: str, labels: bool = True) -> DatasetLayout:
+def find_pairs(
+    layout: Layout,
+    root: Path,
+    split: str,
+    labels: bool = True,
+    class_set: ClassSet | None = None,
+) -> DatasetLayout:
     """The files of ``split`` of a raw root, before images and labels are paired.
 
-    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed;
-    ValueError for an image with two labels, for files that differ in their suffix only, for labels
-    of another kind, and for a split that the data set does not have.
+    ``class_set``: by default that of the layout. Raises FileNotFoundError when there is no image,
+    or no label though ``labels`` are needed; ValueError for an image with two labels, for files
+    that differ in their suffix only, for labels of another kind, and for a split that the data set
+    does not have.
     """
     root = Path(root)
     split, files = layout.split(split)
@@ -223,6 +61,8 @@ def find_pairs(layout: Layout, root: Path, split: str, labels: bool = True) -> D
     label_paths = _by_image(root, image_pattern, images, label_pattern, found)
     if layout.by_name_alone:
         image_paths, label_paths = matched_keys(image_paths, label_paths)
+    if layout.more_labels:
+        label_paths = {key: path for key, path in label_paths.items() if key in image_paths}
     label_folder = label_pattern.folder if label_pattern else ""
     for kind, paths, pattern in (
         ("images", image_paths, image_pattern),
@@ -238,9 +78,10 @@ def find_pairs(layout: Layout, root: Path, split: str, labels: bool = True) -> D
         label_paths,
         image_pattern.ending,
     )
-    if labels:
-        _require_label_kind(layout, tree)
-    return tree
+    if not labels:
+        return tree
+    _require_label_kind(layout, tree)
+    return tree._replace(label_format=_raw_format(layout, tree, class_set))
 
 
 def _find_first(
@@ -334,10 +175,64 @@ def _require_label_kind(layout: Layout, tree: DatasetLayout) -> None:
     if layout.label_kind is None:
         return
     first = tree.root / next(iter(tree.labels.values()))
-    if not _LABEL_KINDS[layout.label_kind](first):
+    if not _LABEL_CHECKS[layout.label_kind](first):
         default = f"{{file}} is no label of {layout.title}: these are {layout.label_kind} PNGs."
         text = layout.messages.get("other_labels", default)
         raise ValueError(text.replace("{file}", str(first)))
+
+
+def _raw_format(layout: Layout, tree: DatasetLayout, class_set: ClassSet | None) -> LabelFormat:
+    """How the labels of a raw root are read: by the layout's encoding, else by the one that fits.
+
+    Raises ValueError when no encoding of the class set fits the labels.
+    """
+    classes = _class_set(layout, class_set)
+    encoding = _encoding(layout, classes)
+    if encoding is not None:
+        return _format(classes, encoding)
+    paths = [tree.root / path for path in tree.labels.values()]
+    sampled = paths[:: max(1, len(paths) // _SAMPLED_LABELS)][:_SAMPLED_LABELS]
+    return fitting_format(classes, sampled, tree.root)
+
+
+def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
+    return load_class_set(layout.class_set) if class_set is None else class_set
+
+
+def _encoding(layout: Layout, class_set: ClassSet) -> str | None:
+    """The encoding that the layout names, if the class set has it, or the class set's only one."""
+    if layout.encoding in class_set.encodings:
+        return layout.encoding
+    return next(iter(class_set.encodings)) if len(class_set.encodings) == 1 else None
+
+
+def _format(class_set: ClassSet, encoding: str) -> LabelFormat:
+    label_format = LabelFormat(class_set, encoding)
+    return CITYSCAPES_LABELS if label_format == CITYSCAPES_LABELS else label_format
+
+
+def _prepared_format(
+    layout: Layout, root: Path, split: str, class_set: ClassSet | None
+) -> LabelFormat:
+    """How the labels of a prepared root are read, which hold labelIds or trainIds.
+
+    Raises ValueError where it was prepared with other classes than those of ``class_set``.
+    """
+    stored = prepared_class_set(root, layout.data_name(split))
+    classes = class_set or stored or _class_set(layout, None)
+    fitting = [
+        name
+        for name, rule in classes.encodings.items()
+        if (rule.read == "cityscapes") == (stored is None)
+    ]
+    if (stored is not None and stored.names != classes.names) or not fitting:
+        kind = "labelIds of Cityscapes" if stored is None else f"the classes of {stored.name}"
+        raise ValueError(
+            f"{root} was prepared with {kind}, which are not those of the class set {classes.name}."
+            " Prepare it with this class set into another --output, or give the class set that it"
+            " was prepared with."
+        )
+    return _format(classes, layout.encoding if layout.encoding in fitting else fitting[0])
 
 
 def data_images(
@@ -349,64 +244,21 @@ def data_images(
 ) -> ImageList:
     """The images of ``split`` of a raw or prepared root, sorted by name.
 
-    ``layout``: by default the one that the root is recognized by. ``class_set``: of the labels; by
-    default that of the layout. Without ``labels`` no label file is opened. Raises what ``detect``
-    and ``labelled_pairs`` raise, FileNotFoundError unless images and labels are complete pairs,
-    ValueError for a prepared root that is incomplete, stale, or of other classes.
+    ``layout``: by default the one that the root is recognized by; ``class_set``: by default that of
+    the layout. Without ``labels`` no label file is opened. Raises what ``detect`` and
+    ``find_pairs`` raise, FileNotFoundError unless images and labels are complete pairs, ValueError
+    for a prepared root that is incomplete, stale or of other classes.
     """
     root = Path(root)
     layout = detect(root) if layout is None else layout
     split, files = layout.split(split)
     if not (root / PREPARED).is_dir():
-        return labelled_pairs(layout, root, split, labels, class_set).listing(labels)
-    data, label_format = layout.data_name(split), CITYSCAPES_LABELS
+        return find_pairs(layout, root, split, labels, class_set).listing(labels)
+    label_format = CITYSCAPES_LABELS
     if labels:
-        label_format = _prepared_format(layout, root, data, class_set)
-    return prepared_listing(root, data, labels, files.images[0].ending, label_format)
-
-
-def labelled_pairs(
-    layout: Layout, root: Path, split: str, labels: bool = True, class_set: ClassSet | None = None
-) -> DatasetLayout:
-    """``find_pairs``, with the way in which its labels are read.
-
-    That is the layout's encoding where ``class_set`` has it, else the only one of ``class_set``
-    that fits the labels. Raises what ``find_pairs`` and ``fitting_format`` raise.
-    """
-    pairs = find_pairs(layout, root, split, labels)
-    if not labels:
-        return pairs
-    class_set = class_set or load_class_set(layout.class_set)
-    if layout.encoding in class_set.encodings:
-        return pairs._replace(label_format=LabelFormat(class_set, layout.encoding))
-    paths = [pairs.root / path for path in pairs.labels.values()]
-    step = max(1, len(paths) // _LOOKED_AT)
-    return pairs._replace(label_format=fitting_format(class_set, paths[::step], root))
-
-
-def _prepared_format(
-    layout: Layout, root: Path, data: str, class_set: ClassSet | None
-) -> LabelFormat:
-    """How the labels of a prepared root are read: labelIds, or trainIds of its own class set.
-
-    Raises ValueError where it was prepared with other classes than those of ``class_set``.
-    """
-    stored = prepared_class_set(root, data)
-    wanted = class_set or stored or load_class_set(layout.class_set)
-    encodings = [
-        name
-        for name, rule in wanted.encodings.items()
-        if (rule.read == "cityscapes") == (stored is None)
-    ]
-    if (stored is not None and stored.names != wanted.names) or not encodings:
-        kind = "labelIds of Cityscapes" if stored is None else f"the classes of {stored.name}"
-        raise ValueError(
-            f"{root} was prepared with {kind}, which are not those of the class set {wanted.name}."
-            " Prepare it with this class set into another --output, or give the class set that it"
-            " was prepared with."
-        )
-    encoding = layout.encoding if layout.encoding in encodings else encodings[0]
-    return LabelFormat(wanted, encoding)
+        label_format = _prepared_format(layout, root, split, class_set)
+    ending = files.images[0].ending
+    return prepared_listing(root, layout.data_name(split), labels, ending, label_format)
 
 
 class Nearness(NamedTuple):
