@@ -241,7 +241,6 @@ def train(args: argparse.Namespace) -> None:
     batches = BatchOptions(args.batch_size, loader, runtime.shard)
     data, style_target, validation = build_data(args, batches)
     images = data.images, style_target, validation and validation.dataset.listing
-    class_set = data.images.class_set
     steps_per_epoch = max(1, len(data) // args.batch_size)
     max_steps = args.max_steps or args.epochs * steps_per_epoch
     schedule_steps = args.schedule_steps or max_steps
@@ -250,7 +249,7 @@ def train(args: argparse.Namespace) -> None:
     # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, len(class_set), device, initial, args.resume)
+    model = build_network(network, len(data.class_set), device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
@@ -266,8 +265,8 @@ def train(args: argparse.Namespace) -> None:
     )
     monitor = MonitorOptions(
         predict=Predictor(model, normalize, device, runtime.autocast),
-        class_names=class_set.names,
-        colors=class_set.color_table,
+        class_names=data.class_set.names,
+        colors=data.class_set.color_table,
         validation=validation,
     )
     run = TrainingRun(

@@ -327,12 +327,11 @@ def adapt(args: argparse.Namespace) -> None:
     batches = BatchOptions(args.batch_size, loader, runtime.shard)
     source_data, target_data, validation = build_data(args, batches)
     images = source_data.images, target_data.images, validation and validation.dataset.listing
-    class_set = source_data.images.class_set
 
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, len(class_set), device, initial, args.resume)
+    model = build_network(network, len(source_data.class_set), device, initial, args.resume)
     method = build_method(args, model, source_data, runtime)
     if args.compile:  # after the method, which may have copied the model
         model.low_resolution = torch.compile(model.low_resolution)
@@ -350,8 +349,8 @@ def adapt(args: argparse.Namespace) -> None:
     )
     monitor = MonitorOptions(
         predict=Predictor(state[method.inference_part], normalize, device, runtime.autocast),
-        class_names=class_set.names,
-        colors=class_set.color_table,
+        class_names=source_data.class_set.names,
+        colors=source_data.class_set.color_table,
         warnings=method.warnings,
         validation=validation,
         start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],

@@ -162,6 +162,10 @@ class DomainBatches:
         """Number of images."""
         return len(self.dataset)
 
+    @property
+    def class_set(self) -> ClassSet:
+        return self.images.class_set
+
     def batches(self, steps: range) -> Iterable[Sample]:
         """One batch for each of the ``steps``, this process's part of it."""
         options = self.options
