@@ -216,7 +216,7 @@ def class_set_of(content: Mapping[str, Any], name: str, origin: str) -> ClassSet
 
 
 def recorded_class_set(metadata: Mapping[str, Any]) -> ClassSet:
-    """The class set of a checkpoint or an exported file; that of Cityscapes in files without one."""
+    """The class set of a checkpoint or an exported file; cityscapes19 where it has none."""
     if "class_set" not in metadata:
         return load_class_set(DEFAULT)
     return class_set_of(metadata["class_set"], "recorded", f"the file of {metadata.get('name')!r}")
