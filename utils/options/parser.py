@@ -77,9 +77,10 @@ class Parser(argparse.ArgumentParser):
             flag, value = (name, attached) if word.startswith("--") else (flag, word)
             action = self._option_string_actions.get(flag)
             new_value = RENAMED_VALUES.get((flag, value))
-            if action is not None and action.choices and new_value in action.choices:
-                if self._get_value(action, value) not in action.choices:
-                    self.error(f"{flag} {value} is called {flag} {new_value} now")
+            if action is None or new_value is None or action.choices is None:
+                continue
+            if self._get_value(action, value) not in action.choices:
+                self.error(f"{flag} {value} is called {flag} {new_value} now")
 
     def action_of(self, name: str) -> argparse.Action | None:
         """The action that sets the attribute ``name``."""
