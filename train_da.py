@@ -175,6 +175,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             " one, or the recipe that sets it, out"
         )
     groups.require_validation(parser, args.val_list, args.validate_every)
+    groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights == "class":
         parser.error(
             "--pixel-weights class weighs pseudo-labels by class, too: wrong labels of rare classes"
@@ -367,7 +368,7 @@ def adapt(args: argparse.Namespace) -> None:
 
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
-            run.after_step(step + 1)  # log, pictures, validate, save, stop
+            run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
         run.finish(cityscapes_root(args.cityscapes, args.target))
 
 

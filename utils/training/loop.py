@@ -28,6 +28,7 @@ from utils.training.optim import gradient_norm
 from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
+from utils.training.snapshots import Snapshots
 
 
 class StepData(Protocol):
@@ -61,6 +62,8 @@ class RunOptions:
     log_every: int
     save_every: int
     panel_every: int
+    keep_every: int
+    keep_last: int | None
     validate_every: int
     flag_defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Plain default values of the flags, for runs that are older than a flag."""
@@ -139,6 +142,14 @@ class TrainingRun:
         self.state = TrainingState(
             trained.state, self.metadata, processes.device, self.meter, self.folder.writes
         )
+        self.snapshots = Snapshots(
+            self.folder.last,
+            self.options.keep_every,
+            self.options.keep_last,
+            trained.state[self.metadata.get("inference_network", "model")],
+            self.metadata,
+            self.folder.writes,
+        )
         if self.options.resume:
             defaults = self.options.flag_defaults
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
@@ -164,6 +175,8 @@ class TrainingRun:
         if self.state.validation_due and self.monitor.validation is not None:
             self._validate(self.first_step)  # the run ended within it
             self._save(self.first_step)
+        if self.snapshots.is_missing(self.first_step):
+            self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
@@ -207,6 +220,7 @@ class TrainingRun:
         folder.print(
             f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
             f" {computes}, into {folder.folder}",
+            *self.snapshots.announcement(self.max_steps),
             *warnings,
         )
 
@@ -267,7 +281,7 @@ class TrainingRun:
         self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
 
     def after_step(self, done: int) -> None:
-        """Logs, draws, saves and validates, each when it is due, after ``done`` steps."""
+        """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
         self._updating, self.done = False, done
         options, every = self.options, self.options.validate_every
@@ -282,8 +296,14 @@ class TrainingRun:
         if is_due:  # saved before: whatever happens in it, the steps are there
             self._save(done, validation_due=True)
             self._validate(done)
-        if is_due or done % options.save_every == 0 or last or self._stopping:
+        keeps_snapshot = self.snapshots.is_due(done)
+        if is_due or keeps_snapshot or done % options.save_every == 0 or last or self._stopping:
             self._save(done)
+        if keeps_snapshot:  # after last.pt: what is kept is a state that the run can resume from
+            self._keep_snapshot(done)
+
+    def _keep_snapshot(self, done: int) -> None:
+        self.folder.log_warning(done, self.snapshots.keep(done))
 
     def _save(self, done: int, validation_due: bool = False) -> None:
         self.folder.flush_events()
