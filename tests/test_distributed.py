@@ -8,8 +8,11 @@ import subprocess
 import pytest
 import torch
 
+from dataset.sampling import ShuffledIndex
+from dataset.training_data import SOURCE_STREAM
+from tests.conftest import write_gta5
 from tests.helpers.checkpoints import same_state
-from tests.helpers.cli import command, run, start, words
+from tests.helpers.cli import SMALL, command, run, start, words
 from tests.helpers.forked import run_together
 from utils.training.checkpoint import read_checkpoint
 
@@ -64,6 +67,32 @@ def test_gradients_do_not_depend_on_parts_and_processes(roots, tmp_path, script)
         assert whole.norm() > 0
         for way in ("parts", "both"):
             assert (found[way][name] - whole).norm() / whole.norm() < 1e-5, (way, name)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_in_one_process_loses_no_whole_step(tmp_path, rank):
+    """Any process may fail: none hangs, the last whole step is saved, and it can be continued."""
+    root = write_gta5(tmp_path / "data", 12)
+    position = ShuffledIndex(12, seed=0, rng_stream=SOURCE_STREAM)(8 + 3 * rank)  # in step 3
+    image = sorted((root / "images").iterdir())[position]
+    whole = image.read_bytes()
+    image.write_bytes(whole[:-100])  # its header, which is looked at before, is whole
+    flags = [*SMALL, "--train-on", "source", "--source", root, "--batch-size", 4, "--panel-every", 0]
+    flags += ["--output", tmp_path, "--name", "run", "--max-steps", 3]
+    done = run_together("train.py", *flags, processes=2, timeout_s=60)
+    assert done.returncode == 1
+    assert "error: " in done.stderr
+    assert f"{image.name} cannot be decoded" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "All 2 whole steps are saved" in done.stdout
+    assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2
+    image.write_bytes(whole)
+    resumed = run_together("train.py", *flags, "--resume", processes=2)
+    assert resumed.returncode == 0, resumed.stderr
+    if rank == 1:
+        straight = run_together("train.py", *flags, "--name", "straight", processes=2)
+        assert straight.returncode == 0, straight.stderr
+        assert same_state(tmp_path / "run/last.pt", tmp_path / "straight/last.pt")
 
 
 @pytest.mark.slow
