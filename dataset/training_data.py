@@ -36,8 +36,8 @@ def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) 
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or names of files. Raises ValueError if none
-    is left.
+    """The images that ``words`` do not name: names, or names of files; ``left_out`` of the result
+    has the others. Raises ValueError if none is left.
     """
     if not words:
         return images
@@ -51,7 +51,11 @@ def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
             f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
             " only."
         )
-    return images if len(kept) == len(names) else images.subset(kept)
+    if len(kept) == len(names):
+        return images
+    left = images.subset(kept)
+    left.left_out = sorted(set(names) - set(left.names))
+    return left
 
 
 def read_target(
@@ -86,11 +90,6 @@ def validation_images(
     images = without(select_by_list(images, list_file), leave_out)
     check_listing(images)
     return images
-
-
-def supervised_names(root: Path | None, images: ImageList) -> list[str]:
-    """The names of labelled ``images`` that may be scored, too: those of Cityscapes."""
-    return images.names if root is not None and is_cityscapes_root(root) else []
 
 
 def label_hashes(images: ImageList) -> dict[str, str]:

@@ -73,6 +73,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     )
     add_device_arguments(parser)
     args = parser.parse_args(argv)
+    if not args.pictures:
+        parser.refuse_unused(parser.given(argv), ["cityscapes", "list"], "with --pictures 0")
     if args.list and not args.cityscapes:
         parser.error("--list names images below --cityscapes ROOT: give both")
     return args

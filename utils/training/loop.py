@@ -149,6 +149,8 @@ class TrainingRun:
         if self.options.resume:
             defaults = self.options.flag_defaults
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+        else:
+            self.state.require_left_out()
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
