@@ -107,7 +107,7 @@ def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
     path = Path(label_root) / f"pseudo_labels-{split}.json"
     if not path.is_file():
         return {}
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     return {"seen_images": [], **record.get("provenance", {})}
 
 

@@ -180,7 +180,7 @@ def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str,
                 " kept. Choose another --output."
             )
         return None
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     before = record["settings"]
     changed = [
         f"{name}: {before.get(name)} -> {value}"

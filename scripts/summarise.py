@@ -86,7 +86,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     Scored rows that it does not name are added under the names of their folders.
     """
     path = folder / "comparison.json"
-    recorded = json.loads(path.read_text()) if path.exists() else {}
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if "one_seed" in recorded:  # the word of older records
         recorded["single_seed"] = recorded.pop("one_seed")
     defaults = {
