@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dataset.gta5 import gta5
-from dataset.loader import Loading, evaluation_loader, training_loader
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.training_data import (
     CropOptions,
     StyleOptions,
@@ -302,12 +302,12 @@ def test_all_data_of_workers_pickles(gta5_root, cityscapes_root):
         labelled_data(source, target, crop, fda, (0, 0, 0)),
         target_data(target, crop, TargetOptions("crops", (1.0,), (0.1, 0.1), 1.0), (0, 0, 0)),
         target_data(target, crop, TargetOptions("whole", None, None, None), (0, 0, 0)),
-        evaluation_loader(source, Loading(0, False)).dataset,
+        evaluation_loader(source, LoaderOptions(0, False)).dataset,
     ]
     context.set_spawning_popen(Spawning())
     try:
         for dataset in sets:
-            loader = training_loader(dataset, 2, range(1), Loading(1, False))
+            loader = training_loader(dataset, 2, range(1), LoaderOptions(1, False))
             everything = (dataset, loader.collate_fn, loader.worker_init_fn, loader.generator)
             assert len(ForkingPickler.dumps(everything)) > 100
     finally:
