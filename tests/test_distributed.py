@@ -13,6 +13,8 @@ from tests.helpers.cli import command, run, start, words
 from tests.helpers.forked import run_together
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture
 def roots(gta5_root, cityscapes_root):

@@ -16,6 +16,8 @@ from tests.helpers.cli import command, run, start, words
 from tests.helpers.forked import run_forked
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 RARE_LOOKS = ("--log-every", 100, "--max-steps", 6)
 
 
