@@ -116,12 +116,34 @@ def forked_child(command: list[str]) -> tuple[int, None]:
     return done.returncode, None
 
 
+class ForkedPopen(ForkedScript):
+    """Stands in for subprocess.Popen([python, "-m", "scripts.check_gpu.worker", ...])."""
+
+    def __init__(self, command: list[str], **_: object):
+        assert command[0] == sys.executable
+        super().__init__(*command[2 if command[1] == "-m" else 1 :])
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout_s: float = 120) -> int:
+        """Also removes the files of what it has printed."""
+        status = super().wait(timeout_s)
+        self.__exit__()
+        return status
+
+
 class ForkingSubprocess:
     """Stands in for the module ``subprocess`` where a script starts other scripts: the commands
     run as they are, but forked.
     """
 
     DEVNULL = subprocess.DEVNULL
+    Popen = ForkedPopen
 
     @staticmethod
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
