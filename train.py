@@ -165,6 +165,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
             " is nothing to transfer"
         )
     groups.require_validation(parser, args.val_list, args.validate_every)
+    groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.target_list and not needs_style:
         parser.error(
             "--target-list names the images whose looks --lab or --fda take; give one of these, or"
@@ -312,7 +313,7 @@ def train(args: argparse.Namespace) -> None:
             run.sum_gradients()
 
             update([optimizer], compute.scaler)
-            run.after_step(step + 1)  # log, pictures, validate, save, stop
+            run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
         run.finish(*scoring_command(args, run.folder.last))
 
 

@@ -41,6 +41,7 @@ from model.losses.segmentation import build_pixel_weights, counts_of_batch
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
+from model.uda.target_watch import TargetWatch
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -108,14 +109,30 @@ def argument_parser() -> Parser:
     add_step_arguments(groups.add_optimization_arguments(parser))
     groups.add_device_arguments(parser)
     groups.add_workers_argument(parser)
-    groups.add_run_arguments(parser).add_argument(
+    add_watch_arguments(groups.add_run_arguments(parser))
+    return parser
+
+
+def add_watch_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--validate-every",
         type=non_negative_int,
         default=0,
         metavar="STEPS",
         help="interval of scores on Cityscapes val (opens its labels, for watching only); 0: never",
     )
-    return parser
+    group.add_argument(
+        "--stop-on-collapse",
+        action="store_true",
+        help="save and stop when a class loses two thirds of its share of the target predictions",
+    )
+    group.add_argument(
+        "--collapse-window",
+        type=positive_int,
+        default=100,
+        metavar="STEPS",
+        help="steps over which class shares are averaged to notice a collapse",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +194,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             " one, or the recipe that sets it, out"
         )
     groups.require_validation(parser, args.val_list, args.validate_every)
+    groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights == "class":
         parser.error(
             "--pixel-weights class weighs pseudo-labels by class, too: wrong labels of rare classes"
@@ -248,6 +266,19 @@ def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[in
     return evaluation_loader(images, loading, shard)
 
 
+def build_target_watch(args: argparse.Namespace, compute: Compute) -> TargetWatch:
+    """Watches class shares on the target; the reference is the end of warm-up, a tenth of the run
+    at least.
+    """
+    return TargetWatch(
+        CLASS_NAMES,
+        max(args.warmup, args.max_steps // 10),
+        args.collapse_window,
+        compute.device,
+        compute.processes.all_reduce_sum,
+    )
+
+
 def build_method(
     args: argparse.Namespace, model: BiSeNet, source: DomainBatches, compute: Compute
 ) -> Method:
@@ -271,6 +302,7 @@ def build_method(
         compute.processes.all_reduce_sum,
         random_color_matrix,
         random_blur_sigma,
+        build_target_watch(args, compute),
     )
     return method(model, from_arguments(method.Options, vars(args)), setting)
 
@@ -376,6 +408,8 @@ def adapt(args: argparse.Namespace) -> None:
             validation,
             args.validate_every,
             [OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
+            method.target_watch,
+            args.stop_on_collapse,
         ),
     )
     with run:
@@ -391,7 +425,7 @@ def adapt(args: argparse.Namespace) -> None:
 
             update(optimizers.values(), compute.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
-            run.after_step(step + 1)  # log, pictures, validate, save, stop
+            run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
         root = cityscapes_root(args.cityscapes, args.target) or "ROOT"
         run.finish("python", "eval.py", run.folder.last, "--cityscapes", root)
 

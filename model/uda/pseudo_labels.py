@@ -48,7 +48,8 @@ class OfflinePseudoLabels(Method):
         # 2. Segmentation loss on the target: the mean over ALL its pixels, so that few labels
         #    weigh little.
         pixels = target.label.numel() / self.context.loss_scale
-        target_loss, _ = self.context.supervised_step(
+        target_loss, target_output = self.context.supervised_step(
             self.model, target.image, target.label, pixels
         )
+        self.watch_target_logits(target_output.logits)
         return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}

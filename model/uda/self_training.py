@@ -25,6 +25,7 @@ from model.uda.pseudo_label_weight import (
     confident_fraction,
 )
 from model.uda.strong_augmentation import StrongAugmentation
+from model.uda.target_watch import label_agreement
 
 IGNORE_INDEX = 255
 TEACHER_BN = ("ema", "target")
@@ -139,6 +140,7 @@ class SelfTraining(Method):
         seen = target.image if target.full_image is None else target.full_image
         labels = self.teacher.pseudo_label(seen, self.context.autocast, target.crop_region)
         confident = self.pseudo_label_weight.confident(*labels, ignored)  # (N, H, W)
+        self.watch_target(*labels, valid=~ignored)
 
         # 2. ClassMix: pixels of half of the source's classes are pasted onto the target.
         pasted = class_mix_mask(source.host_label, source.sample_seeds)
@@ -150,20 +152,24 @@ class SelfTraining(Method):
         weight = torch.where(pasted, 1.0, self.pseudo_label_weight.weight(confident, ignored))
 
         # 3. Segmentation loss on the source, and weighted on the mixed images.
-        loss, mixed_loss = self._add_gradients(source, mixed, mixed_label, pasted, weight)
+        loss, mixed_loss, mixed_logits = self._add_gradients(
+            source, mixed, mixed_label, pasted, weight
+        )
         loss_scale = self.context.loss_scale
+        agreement = label_agreement(mixed_logits, labels.label, ~(ignored | pasted))
         return {
             "loss/segmentation": loss,
             "loss/mixed": mixed_loss,
             "pseudo_label/confident_fraction": confident_fraction(confident, ignored).mean()
             * loss_scale,
+            "pseudo_label/student_agreement": agreement * loss_scale,
             "classmix/pasted_fraction": pasted.float().mean() * loss_scale,
         }
 
     def _add_gradients(
         self, source: Batch, mixed: Tensor, mixed_label: Tensor, pasted: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Adds the gradients of both losses; returns them, detached."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Adds the gradients of both losses; returns them and the mixed logits, detached."""
         context = self.context
 
         def source_loss(output: SegmentationOutput) -> Tensor:
@@ -195,6 +201,7 @@ class SelfTraining(Method):
                 output = self.model.low_resolution(torch.cat([source.image, mixed]))
             source_output, mixed_output = split_output(output, len(source.image))
             losses = [source_loss(source_output), mixed_loss(mixed_output)]
+            logits = mixed_output.logits
             context.scaler.scale(losses[0] + losses[1]).backward()
         else:
             losses = []
@@ -202,8 +209,9 @@ class SelfTraining(Method):
                 with context.autocast():
                     output = self.model.low_resolution(images)
                 losses.append(loss_of(output))
+                logits = output.logits  # of the mixed images in the end
                 context.scaler.scale(losses[-1]).backward()  # frees the graph before the next
-        return losses[0].detach(), losses[1].detach()
+        return losses[0].detach(), losses[1].detach(), logits.detach()
 
     def after_step(self, step: int) -> None:
         self.teacher.update(self.model, step)

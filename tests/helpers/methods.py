@@ -12,7 +12,9 @@ from model.uda.base import Method, MethodSetting, find_methods
 PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
-def build_method(name: str, model, context: StepContext = PLAIN, **options) -> Method:
+def build_method(
+    name: str, model, context: StepContext = PLAIN, target_watch=None, **options
+) -> Method:
     """The method of that name for ``model``, with its default options but those given."""
     method = find_methods()[name]
     setting = MethodSetting(
@@ -21,6 +23,7 @@ def build_method(name: str, model, context: StepContext = PLAIN, **options) -> M
         INPUT_CONVENTIONS["imagenet"],
         random_color_matrix=random_color_matrix,
         random_blur_sigma=random_blur_sigma,
+        target_watch=target_watch,
     )
     return method(model, method.Options(**options), setting)
 

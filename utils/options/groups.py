@@ -286,6 +286,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         help="interval of last.pt, which is also written at the end and when a run is stopped",
     )
     group.add_argument(
+        "--keep-every",
+        type=non_negative_int,
+        default=0,
+        metavar="STEPS",
+        help="interval of snapshots (step_*.pt): checkpoints that stay, network only; 0: none",
+    )
+    group.add_argument(
+        "--keep-last",
+        type=positive_int,
+        metavar="N",
+        help="keep only the N newest snapshots of the run; default: all",
+    )
+    group.add_argument(
         "--panel-every",
         type=non_negative_int,
         default=1000,
@@ -344,6 +357,17 @@ def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, e
     if val_list and not every:
         parser.error(
             "--val-list: without effect, because nothing is scored. Add --validate-every STEPS, or"
+            " leave it out"
+        )
+
+
+def require_snapshots(
+    parser: argparse.ArgumentParser, keep_every: int, keep_last: int | None
+) -> None:
+    """Ends with a message for a number of snapshots where none are kept."""
+    if keep_last is not None and not keep_every:
+        parser.error(
+            "--keep-last: without effect, because no snapshots are kept. Add --keep-every STEPS, or"
             " leave it out"
         )
 

@@ -27,6 +27,7 @@ from utils.training.optim import gradient_norm
 from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
+from utils.training.snapshots import Snapshots
 
 IGNORE_INDEX = 255
 
@@ -62,6 +63,8 @@ class RunOptions:
     log_every: int
     save_every: int
     panel_every: int
+    keep_every: int
+    keep_last: int | None
     flag_defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Plain default values of the flags, for runs that are older than a flag."""
 
@@ -83,13 +86,24 @@ class Trained(NamedTuple):
     batch_counts: BatchCounts | None = None
 
 
+class TargetWatch(Protocol):
+    """Watches predictions on the target (model.uda.target_watch.TargetWatch)."""
+
+    def after_step(self, done: int) -> None: ...
+    def scalars(self) -> dict[str, float]: ...
+    def warnings(self) -> list[str]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class Watching(NamedTuple):
     """How a run is watched.
 
     ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
     ``start_warnings`` are known before. ``validation``: labelled batches that are scored every
-    ``validate_every`` steps, or None.
+    ``validate_every`` steps, or None. ``target_watch`` warns when a class collapses on the target;
+    ``stop_on_collapse``: the run is then saved and ends.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -99,6 +113,8 @@ class Watching(NamedTuple):
     validation: Iterable | None = None
     validate_every: int = 0
     start_warnings: Sequence[str] = ()
+    target_watch: TargetWatch | None = None
+    stop_on_collapse: bool = False
 
 
 class TrainingRun:
@@ -140,7 +156,20 @@ class TrainingRun:
         """Restores the state of a resumed run; all processes begin with the same networks."""
         processes, trained = self.processes, self.trained
         self.state = TrainingState(
-            trained.state, self.metadata, processes.device, self.meter, self.folder.writes
+            trained.state,
+            self.metadata,
+            processes.device,
+            self.meter,
+            self.folder.writes,
+            self.watching.target_watch,
+        )
+        self.snapshots = Snapshots(
+            self.folder.last,
+            self.options.keep_every,
+            self.options.keep_last,
+            trained.inference_network,
+            self.metadata,
+            self.folder.writes,
         )
         if self.options.resume:
             defaults = self.options.flag_defaults
@@ -167,13 +196,16 @@ class TrainingRun:
         if self.state.validation_due and self.watching.validation is not None:
             self._validate(self.first_step)  # the run ended within it
             self._save(self.first_step)
+        if self.snapshots.is_missing(self.first_step):
+            self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
             yield step, *samples
             if self._stopping:
                 self.folder.print(
-                    f"Stopped by {self.stop} after step {self.done}, saved to {self.folder.last}."
+                    f"Stopped by {self._stop_reason} after step {self.done}, saved to"
+                    f" {self.folder.last}."
                     " Continue with the same command and --resume."
                 )
                 return
@@ -209,6 +241,7 @@ class TrainingRun:
         folder.print(
             f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
             f" {computes}, into {folder.folder}",
+            *self.snapshots.announcement(self.max_steps),
             *warnings,
         )
 
@@ -270,12 +303,14 @@ class TrainingRun:
         self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
 
     def after_step(self, done: int) -> None:
-        """Logs, draws, saves and validates, each when it is due, after ``done`` steps."""
+        """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
         self._updating, self.done = False, done
+        if self.watching.target_watch is not None:
+            self.watching.target_watch.after_step(done)
         options, every = self.options, self.watching.validate_every
         # Asked once: a signal may come at any moment.
-        self._stopping = self.processes.any(bool(self.stop))
+        self._stopping, self._stop_reason = self.processes.any(bool(self.stop)), self.stop
         last = done == self.max_steps
         if done % options.log_every == 0 or last:
             self._log(done, is_interval=done % options.log_every == 0)
@@ -285,8 +320,14 @@ class TrainingRun:
         if is_due:  # saved before: whatever happens in it, the steps are there
             self._save(done, validation_due=True)
             self._validate(done)
-        if is_due or done % options.save_every == 0 or last or self._stopping:
+        keeps_snapshot = self.snapshots.is_due(done)
+        if is_due or keeps_snapshot or done % options.save_every == 0 or last or self._stopping:
             self._save(done)
+        if keeps_snapshot:  # after last.pt: what is kept is a state that the run can resume from
+            self._keep_snapshot(done)
+
+    def _keep_snapshot(self, done: int) -> None:
+        self.folder.log_warning(done, self.snapshots.keep(done))
 
     def _save(self, done: int, validation_due: bool = False) -> None:
         self.folder.flush_events()
@@ -310,6 +351,18 @@ class TrainingRun:
         }
         self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
         self.folder.log_warning(done, self.watching.warnings(done, losses))
+        self._log_target(done)
+
+    def _log_target(self, done: int) -> None:
+        """Class shares on the target; a class that collapses is warned of, and may end the run."""
+        watch = self.watching.target_watch
+        if watch is None:
+            return
+        self.folder.log_by_class(done, watch.scalars())
+        collapsed = watch.warnings()
+        self.folder.log_warning(done, collapsed)
+        if collapsed and self.watching.stop_on_collapse and done < self.max_steps:
+            self._stopping, self._stop_reason = True, "--stop-on-collapse"
 
     def _log_pictures(self, done: int) -> None:
         """The first image of each domain, its prediction, and its label if it has one."""
