@@ -173,7 +173,7 @@ def recalibrated_metadata(
     metadata = {
         name: value
         for name, value in checkpoint.items()
-        if name not in ("format", "parts", "random", "meter", "inference_network")
+        if name not in ("format", "parts", "random", "meter", "target_watch", "inference_network")
     }
     recalibrated = {
         "images": used.fingerprint(),

@@ -264,17 +264,21 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
         unknown = not has_source and not header.upright
         photographs += [r.source_image for r in records if unknown and _is_photograph(r)]
         yield from records
-    if photographs and os.environ.get("RANK", "0") == "0":
-        print(
-            f"NOTE: {root} was prepared by an earlier version, which did not turn images by their"
-            f" EXIF orientation, and {source} is gone: of {len(photographs)} photographs, such as"
-            f" {printable(photographs[0])}, some may lie on their side. Look at them."
-        )
+    if photographs:
+        _say_photographs(root, source, photographs)
     if not complete:
         raise ValueError(
             f"{root} is incomplete: preparing {path.stem} stopped after {count} images. Go on with:"
             f" {header.command}"
         )
+    _refuse_changed(root, header, damaged, sideways, stale)
+
+
+def _refuse_changed(
+    root: Path, header: Header, damaged: list[str], sideways: list[str], stale: list[str]
+) -> None:
+    """Raises FileNotFoundError for damaged files, ValueError for those of changed raw files."""
+    source = header.source
     if damaged:
         raise FileNotFoundError(
             f"{root} is incomplete: {len(damaged)} files are missing or cut short, the first"
@@ -290,6 +294,16 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
         raise ValueError(
             f"{root} is stale: {len(stale)} files under {source} have changed since they were"
             f" prepared, the first {stale[0]}. Bring it up to date with: {header.command}"
+        )
+
+
+def _say_photographs(root: Path, source: Path, photographs: list[str]) -> None:
+    """Prints one line, in one process of several only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"NOTE: {root} was prepared by an earlier version, which did not turn images by their"
+            f" EXIF orientation, and {source} is gone: of {len(photographs)} photographs, such as"
+            f" {printable(photographs[0])}, some may lie on their side. Look at them."
         )
 
 

@@ -47,7 +47,10 @@ class ForkedScript:
         self._files = [open(file) for file in files]  # noqa: SIM115
         self._process = _context().Process(
             target=_run_script,
-            args=(script, list(map(str, words)), files, environment or {}, file_limit, are_narrow()),
+            args=(
+                *(script, list(map(str, words)), files, environment or {}),
+                *(file_limit, are_narrow()),
+            ),
         )
         self._process.start()
 
