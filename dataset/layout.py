@@ -19,7 +19,7 @@ from dataset.layout_file import Layout, builtin_layouts, load_layout
 from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts, prepared_classes, prepared_listing
+from dataset.prepared.journal import find_parts, prepared_classes, prepared_listing, read_part
 
 _CONVERTED = "_labelTrainIds"
 """Ending of label files that converters of other projects write beside the original ones."""
@@ -289,19 +289,29 @@ def detect(root: Path) -> Layout:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"No folder {root}. Expected the root of a labelled data set.")
-    found = prepared_layouts(root) if (root / PREPARED).is_dir() else _recognized(root)
+    found = recognized_layouts(root)
     if not found:
         raise FileNotFoundError(_unknown_root(root))
     if len(found) > 1:
-        raise ValueError(
-            f"{root} holds several data sets, {' and '.join(layout.name for layout in found)}: it"
-            " is unclear which one to read. Give each a root of its own."
-        )
+        raise several_data_sets(root, found)
     return found[0]
 
 
-def _recognized(root: Path) -> list[Layout]:
-    """The layouts that fit a raw root best, by their folders, else by the first files in these."""
+def several_data_sets(root: Path, layouts: Sequence[Layout]) -> ValueError:
+    """The error for a root of several data sets."""
+    return ValueError(
+        f"{root} holds several data sets, {' and '.join(layout.name for layout in layouts)}: it"
+        " is unclear which one to read. Give each a root of its own."
+    )
+
+
+def recognized_layouts(root: Path) -> list[Layout]:
+    """The layouts that fit a root best: by journals of a prepared root, by folders of a raw one.
+
+    Where the folders fit several layouts, the first files in these decide.
+    """
+    if (root / PREPARED).is_dir():
+        return prepared_layouts(root)
     candidates = [
         layout
         for layout in map(load_layout, builtin_layouts())
@@ -311,7 +321,7 @@ def _recognized(root: Path) -> list[Layout]:
     ]
     if len(candidates) < 2:
         return candidates
-    evidence = {layout.name: _first_pairs(layout, root) for layout in candidates}
+    evidence = {layout.name: first_pairs(layout, root) for layout in candidates}
     with_pairs = [layout for layout in candidates if evidence[layout.name][1]]
     if with_pairs:
         return with_pairs
@@ -319,7 +329,7 @@ def _recognized(root: Path) -> list[Layout]:
     return _most_special(with_images)
 
 
-def _first_pairs(layout: Layout, root: Path) -> tuple[bool, bool]:
+def first_pairs(layout: Layout, root: Path) -> tuple[bool, bool]:
     """Whether the first images are there, and whether one of them has a label."""
     has_images = False
     for split in layout.splits.values():
@@ -339,21 +349,23 @@ def _most_special(layouts: Sequence[Layout]) -> list[Layout]:
     images/10k/train is more special than images; of equal folders the first layout is meant.
     """
     chosen: list[Layout] = []
-    for layout in sorted(layouts, key=lambda layout: -max(map(len, _signs(layout)))):
-        taken = {folder for other in chosen for folder in _signs(other)}
+    for layout in sorted(layouts, key=lambda layout: -max(map(len, _image_folders(layout)))):
+        taken = {folder for other in chosen for folder in _image_folders(other)}
         if not any(
             other == folder or other.startswith(f"{folder}/")
-            for folder in _signs(layout)
+            for folder in _image_folders(layout)
             for other in taken
         ):
             chosen.append(layout)
-    return chosen
+    return [layout for layout in layouts if layout in chosen]
 
 
 def _signs(layout: Layout) -> tuple[str, ...]:
     """Folders one of which shows a data set."""
-    if layout.recognized_by:
-        return layout.recognized_by
+    return layout.recognized_by or _image_folders(layout)
+
+
+def _image_folders(layout: Layout) -> tuple[str, ...]:
     return tuple(p.folder for split in layout.splits.values() for p in split.images if p.folder)
 
 
@@ -378,7 +390,16 @@ def nearness(layout: Layout, root: Path) -> Nearness:
 
 def _unknown_root(root: Path) -> str:
     """What to say about a root of no known data set."""
-    layouts = [load_layout(name) for name in builtin_layouts()]
+    journals = sorted((root / PREPARED).glob("*-of-*.jsonl"))
+    if journals:
+        header = next(read_part(journals[0]), None)
+        data = journals[0].name.rsplit("-", 3)[0]
+        command = f" It was prepared with: {header.command}" if header else ""
+        return (
+            f"{root} is a prepared root of {data}, whose layout is not built in. Name it:"
+            f" --source-layout FILE.toml.{command}"
+        )
+    layouts = map(load_layout, builtin_layouts())
     looked_for = [layout for layout in layouts if not layout.only_by_name]
     expected = [layout.described() for layout in (*looked_for[3:], *looked_for[:3])]
     near = [nearness(layout, root) for layout in looked_for]

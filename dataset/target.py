@@ -1,36 +1,74 @@
-"""Target images: a Cityscapes root, or any unlabelled images; and pseudo-labels for them."""
+"""Target images: a known data set, or any unlabelled images; and pseudo-labels for them."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset.cityscapes import cityscapes
-from dataset.find import LeftOut, find_files, match
+from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file
+from dataset.layout import data_images, first_pairs, recognized_layouts, several_data_sets
+from dataset.layout_file import Layout
 from dataset.listing import ImageList, check_listing
+from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.prepared.journal import find_parts
 
 _ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
 
 
 def target_images(words: Sequence[str], split: str = "train") -> ImageList:
-    """Target images without labels: ``split`` of a Cityscapes root, or any images.
+    """Target images without labels: ``split`` of a known data set, or any images.
 
-    ``words``: one Cityscapes root, raw or prepared (see ``is_cityscapes_root``), or patterns for
-    ``unlabelled_images``. No label is opened. Raises what ``cityscapes`` and ``unlabelled_images``
-    raise.
+    ``words``: one root, raw or prepared, of a known data set with splits (see ``target_layout``),
+    or patterns for ``unlabelled_images``. Prints what a root is taken for, so that images of other
+    splits are never used unnoticed. No label is opened. Raises what ``data_images`` and
+    ``unlabelled_images`` raise.
     """
-    if len(words) == 1 and is_cityscapes_root(os.path.expanduser(words[0])):
-        return cityscapes(Path(words[0]).expanduser(), split, labels=False)
+    if len(words) == 1:
+        root = Path(words[0]).expanduser()
+        layout = target_layout(root)
+        if layout is not None:
+            images = data_images(root, split, labels=False, layout=layout)
+            if os.environ.get("RANK", "0") == "0":
+                print(
+                    f"{printable(root)}: taken for {layout.title}, split {split},"
+                    f" {len(images)} images."
+                )
+            return images
     return unlabelled_images(words)
+
+
+def target_layout(root: str | Path) -> Layout | None:
+    """The layout of the root of a known data set that has splits; None for other images.
+
+    A raw root must hold images that the layout's patterns match; leftImg8bit/ alone is enough for
+    Cityscapes. Raises ValueError for a root of several data sets.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return None
+    found = recognized_layouts(root)
+    if not (root / PREPARED).is_dir():
+        found = [
+            layout
+            for layout in found
+            if len(layout.splits) > 1
+            and (layout.name == "cityscapes" or first_pairs(layout, root)[0])
+        ]
+    if len(found) > 1:
+        raise several_data_sets(root, found)
+    return found[0] if found else None
 
 
 def is_cityscapes_root(path: str | Path) -> bool:
     """Whether a folder holds Cityscapes: leftImg8bit/, or a journal of a prepared split."""
     path = Path(path)
-    journals = (find_parts(path, f"cityscapes-{split}") for split in ("train", "val"))
-    return (path / "leftImg8bit").is_dir() or any(journals)
+    if any(find_parts(path, f"cityscapes-{split}") for split in ("train", "val")):
+        return True
+    if not (path / "leftImg8bit").is_dir():
+        return False
+    names = {layout.name for layout in recognized_layouts(path)}
+    return not names or "cityscapes" in names
 
 
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:

@@ -37,6 +37,15 @@ def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
     )
 
 
+def add_layout_argument(group: argparse._ArgumentGroup) -> None:
+    """--source-layout NAME|FILE.toml: for ``dataset.source.labelled_images(root, layout)``."""
+    group.add_argument(
+        "--source-layout",
+        metavar="NAME|FILE.toml",
+        help="tree of the source: a name such as bdd100k, or a file; default: recognized",
+    )
+
+
 def add_target_arguments(group: argparse._ArgumentGroup) -> None:
     """--target ROOT|PATTERN and --cityscapes ROOT: images that need no labels."""
     group.add_argument(
