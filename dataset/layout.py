@@ -15,7 +15,7 @@ from dataset.class_set import ClassSet, load_class_set
 from dataset.find import printable
 from dataset.image_io import IMAGE_SUFFIXES, is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
-from dataset.layout_file import Layout, builtin_layouts, load_layout
+from dataset.layout_file import Layout, all_layouts
 from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
@@ -52,7 +52,7 @@ def find_pairs(
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
     image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES)
-    label_pattern, found = None, {}
+    label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
         label_pattern, found = _find_first(
             root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels
@@ -200,9 +200,14 @@ def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
 
 
 def _encoding(layout: Layout, class_set: ClassSet) -> str | None:
-    """The encoding that the layout names, if the class set has it, or the class set's only one."""
+    """The encoding that the layout names, if the class set has it, or the class set's only one.
+
+    For a layout that names none, that of Cityscapes' own files for Cityscapes' classes.
+    """
     if layout.encoding in class_set.encodings:
         return layout.encoding
+    if class_set == CITYSCAPES_LABELS.class_set:
+        return CITYSCAPES_LABELS.encoding
     return next(iter(class_set.encodings)) if len(class_set.encodings) == 1 else None
 
 
@@ -265,17 +270,17 @@ class Nearness(NamedTuple):
     pairs: int = 0
 
     def text(self) -> str:
-        return (
-            f"{self.layout.title}: {self.images} images, {self.labels} labels, {self.pairs} pairs"
-        )
+        found = "nothing"
+        if self.images or self.labels:
+            found = f"{self.images} images, {self.labels} labels, {self.pairs} pairs"
+        return f"{self.layout.described()}: {found}"
 
 
 def prepared_layouts(root: Path) -> list[Layout]:
     """The built-in layouts of the journals of a prepared root."""
-    layouts = map(load_layout, builtin_layouts())
     return [
         layout
-        for layout in layouts
+        for layout in all_layouts()
         if any(find_parts(Path(root), layout.data_name(split)) for split in layout.splits)
     ]
 
@@ -314,7 +319,7 @@ def recognized_layouts(root: Path) -> list[Layout]:
         return prepared_layouts(root)
     candidates = [
         layout
-        for layout in map(load_layout, builtin_layouts())
+        for layout in all_layouts()
         if not layout.only_by_name
         and any((root / folder).is_dir() for folder in _signs(layout))
         and not any((root / folder).is_dir() for folder in layout.not_with)
@@ -399,34 +404,26 @@ def _unknown_root(root: Path) -> str:
             f"{root} is a prepared root of {data}, whose layout is not built in. Name it:"
             f" --source-layout FILE.toml.{command}"
         )
-    layouts = map(load_layout, builtin_layouts())
-    looked_for = [layout for layout in layouts if not layout.only_by_name]
-    expected = [layout.described() for layout in (*looked_for[3:], *looked_for[:3])]
-    near = [nearness(layout, root) for layout in looked_for]
-    near = [found for found in near if found.images or found.labels]
-    inside = _data_sets_inside(root)
-    if inside:
-        hint = f" {inside} Give that folder."
-    elif near:
-        hint = f" Found: {'; '.join(found.text() for found in near)}."
-    else:
-        hint = " Found: no image and no label of any of them."
+    looked_for = [layout for layout in all_layouts() if not layout.only_by_name]
+    first = "; ".join(layout.described() for layout in looked_for[:3])
+    near = "".join(f"\n  {nearness(layout, root).text()}" for layout in looked_for)
     return (
-        f"{root} is no labelled data set of a known kind. Expected one of: {'; '.join(expected)};"
-        f" or such a root prepared by scripts.prepare.{hint} For another tree, describe it in a"
-        " file of ten lines: --source-layout FILE.toml, see docs/data.md."
+        f"{root} is no labelled data set of a known kind. Expected one of: {first}; or such a root"
+        f" prepared by scripts.prepare; or one of those below. {_data_sets_inside(root)}Describe"
+        " another tree in a file of ten lines: --source-layout FILE.toml, see docs/data.md. Looked"
+        f" for, and found in all splits together:{near}"
     )
 
 
 def _data_sets_inside(root: Path) -> str:
-    """The first folder in ``root``, or above it, that is a data set: "X looks like ACDC."."""
+    """The first folder in ``root``, or above it, that is a data set, as a sentence, or ""."""
     inside = sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir())[:50]
     for folder in (*inside, root.parent, root.parent.parent):
-        for layout in map(load_layout, builtin_layouts()):
+        for layout in all_layouts():
             for split in layout.splits.values():
                 folders = [
                     patterns[0].folder for patterns in (split.images, split.labels) if patterns
                 ]
                 if len(folders) == 2 and all(f and (folder / f).is_dir() for f in folders):
-                    return f"{printable(folder)} looks like {layout.title}."
+                    return f"{printable(folder)} looks like {layout.title}: give that folder. "
     return ""

@@ -11,6 +11,7 @@ Patterns are those of dataset/path_pattern.py.
 """
 
 import difflib
+import functools
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -113,6 +114,12 @@ def builtin_layouts() -> list[str]:
     """The names of the built-in layouts, those of the paper first."""
     names = sorted(path.stem for path in LAYOUTS.glob("*.toml"))
     return [*_FIRST, *(name for name in names if name not in _FIRST)]
+
+
+@functools.cache
+def all_layouts() -> tuple[Layout, ...]:
+    """The built-in layouts, in the order of ``builtin_layouts``."""
+    return tuple(load_layout(name) for name in builtin_layouts())
 
 
 def load_layout(word: str | Path) -> Layout:

@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dataset.layout import data_images, load_layout
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList
 
 
