@@ -6,8 +6,9 @@ lists is its path below the leading folders of the pattern that have no placehol
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,7 +20,7 @@ from dataset.layout_file import Layout, all_layouts
 from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts, prepared_classes, prepared_listing, read_part
+from dataset.prepared.journal import find_parts, prepared_class_set, prepared_listing, read_part
 
 _CONVERTED = "_labelTrainIds"
 """Ending of label files that converters of other projects write beside the original ones."""
@@ -192,7 +193,24 @@ def _raw_format(layout: Layout, tree: DatasetLayout, class_set: ClassSet | None)
         return _format(classes, encoding)
     paths = [tree.root / path for path in tree.labels.values()]
     sampled = paths[:: max(1, len(paths) // _SAMPLED_LABELS)][:_SAMPLED_LABELS]
+    fitting: Counter[str] = Counter()
+    for path in sampled:  # one damaged label must not hide what the others are
+        fitting.update(name for name in classes.encodings if _fits(classes, name, path))
+    best = [name for name, count in fitting.items() if count == max(fitting.values())]
+    if len(best) == 1 and 2 * fitting[best[0]] >= len(sampled):
+        return _format(classes, best[0])
     return fitting_format(classes, sampled, tree.root)
+
+
+def _fits(class_set: ClassSet, encoding: str, path: Path) -> bool:
+    """Whether an encoding names all values of a label, and one of a class among them."""
+    try:
+        fitting_format(
+            replace(class_set, encodings={encoding: class_set.encodings[encoding]}), [path], path
+        )
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
 
 
 def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
@@ -219,20 +237,25 @@ def _format(class_set: ClassSet, encoding: str) -> LabelFormat:
 def _prepared_format(
     layout: Layout, root: Path, split: str, class_set: ClassSet | None
 ) -> LabelFormat:
-    """How the labels of a prepared root are read, which hold labelIds or trainIds."""
-    classes = _class_set(layout, class_set)
-    encoding = _encoding(layout, classes)
-    if encoding is None:
-        holds_label_ids = prepared_classes(root, layout.data_name(split)) is None
-        encoding = next(
-            (
-                name
-                for name, rule in classes.encodings.items()
-                if (rule.read == "cityscapes") == holds_label_ids
-            ),
-            next(iter(classes.encodings)),
+    """How the labels of a prepared root are read, which hold labelIds or trainIds.
+
+    Raises ValueError where it was prepared with other classes than those of ``class_set``.
+    """
+    stored = prepared_class_set(root, layout.data_name(split))
+    classes = class_set or stored or _class_set(layout, None)
+    fitting = [
+        name
+        for name, rule in classes.encodings.items()
+        if (rule.read == "cityscapes") == (stored is None)
+    ]
+    if (stored is not None and stored.names != classes.names) or not fitting:
+        kind = "labelIds of Cityscapes" if stored is None else f"the classes of {stored.name}"
+        raise ValueError(
+            f"{root} was prepared with {kind}, which are not those of the class set {classes.name}."
+            " Prepare it with this class set into another --output, or give the class set that it"
+            " was prepared with."
         )
-    return _format(classes, encoding)
+    return _format(classes, layout.encoding if layout.encoding in fitting else fitting[0])
 
 
 def data_images(

@@ -2,16 +2,21 @@
 
 from pathlib import Path
 
+from dataset.class_set import ClassSet
 from dataset.layout import data_images
 from dataset.layout_file import load_layout
 from dataset.listing import ImageList
 
 
-def labelled_images(root: Path, layout: str | Path | None = None) -> ImageList:
+def labelled_images(
+    root: Path, layout: str | Path | None = None, class_set: ClassSet | None = None
+) -> ImageList:
     """The labelled images (split train) of a raw or prepared root.
 
-    ``layout``: name or TOML file; by default the root is recognized. Raises FileNotFoundError for a
-    root of no known data set, ValueError for a root of several, and what
-    ``dataset.layout.find_pairs`` raises for an incomplete one.
+    ``layout``: name or TOML file; by default the root is recognized. ``class_set``: of its labels;
+    by default that of the layout. Raises FileNotFoundError for a root of no known data set,
+    ValueError for a root of several, and what ``dataset.layout.labelled_pairs`` raises for an
+    incomplete one.
     """
-    return data_images(root, "train", layout=None if layout is None else load_layout(layout))
+    layout = None if layout is None else load_layout(layout)
+    return data_images(root, "train", layout=layout, class_set=class_set)

@@ -37,6 +37,7 @@ from dataset.prepared.journal import (
     find_parts,
     has_size,
     part_path,
+    prepared_class_set,
     read_part,
     synchronize,
 )
@@ -74,6 +75,11 @@ class PrepareJob(NamedTuple):
     def counted_classes(self) -> ClassSet:
         """The class set whose pixels are counted."""
         return self.stored_classes or CITYSCAPES_LABELS.class_set
+
+    def header(self, root: Path, command: str) -> Header:
+        """The first line of the journal."""
+        stored = None if self.stored_classes is None else self.stored_classes.as_dict()
+        return Header(FORMAT, self.data, str(root), command, stored)
 
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
@@ -204,10 +210,7 @@ def prepare(
     with _exclusive(journal, lock):
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, job.counted_classes.names, problems)
-        stored = job.stored_classes
-        header = Header(
-            FORMAT, job.data, str(root), command, None if stored is None else list(stored.names)
-        )
+        header = job.header(root, command)
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
         _require_space(job, todo, output, log)
@@ -279,12 +282,15 @@ def _require_compatible_output(job: PrepareJob, output: Path, journal: Path) -> 
             " same N in --shard I/N as before, or choose another --output."
         )
     header = next(read_part(journal), None) if journal.exists() else None
-    stored = None if job.stored_classes is None else list(job.stored_classes.names)
-    if header is not None and job.labels and header.classes != stored:
+    wanted, stored = job.stored_classes, prepared_class_set(output, job.data)
+    if header is not None and job.labels and wanted != stored:
+        names = [
+            "labelIds of Cityscapes" if classes is None else f"the classes of {classes.name}"
+            for classes in (stored, wanted)
+        ]
         raise FileExistsError(
-            f"{output} was prepared with the classes {header.classes or 'of Cityscapes'}, not with"
-            f" {stored or 'those of Cityscapes'}. Give the same class set, or choose another"
-            " --output."
+            f"{output} was prepared with {names[0]}, not with {names[1]}. Give the same class set,"
+            " or choose another --output."
         )
     if header is not None and Path(header.source) != root:
         raise FileExistsError(

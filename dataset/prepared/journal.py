@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.class_set import ClassSet, class_set_of
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.listing import ImageList, PreparedStatistics, mask_of
 
@@ -35,17 +36,17 @@ class Header(NamedTuple):
     """The first line of a journal.
 
     ``source``: the raw root. ``command``: the command that makes and completes this part.
-    ``classes``: names of the classes whose trainIds the labels hold; None: they hold labelIds.
+    ``class_set``: that whose trainIds the labels hold (ClassSet.as_dict); None: they hold labelIds.
     """
 
     format: int
     data: str
     source: str
     command: str
-    classes: list[str] | None = None
+    class_set: dict | None = None
 
     def as_dict(self) -> dict:
-        """The values of the line; ``classes`` only where labels hold trainIds."""
+        """The values of the line; ``class_set`` only where labels hold trainIds."""
         return {key: value for key, value in self._asdict().items() if value is not None}
 
 
@@ -147,28 +148,13 @@ def has_size(path: Path | str, size: int) -> bool:
     return (file_signature(path) or [None])[0] == size
 
 
-def prepared_classes(root: Path, data: str) -> list[str] | None:
-    """Names of the classes whose trainIds prepared labels of ``data`` hold; None for labelIds."""
+def prepared_class_set(root: Path, data: str) -> ClassSet | None:
+    """The class set whose trainIds prepared labels of ``data`` hold; None for labelIds."""
     for path in find_parts(root, data).values():
         header = next(read_part(path), None)
-        return None if header is None else header.classes
+        if header is not None and header.class_set is not None:
+            return class_set_of(header.class_set, "prepared", str(path))
     return None
-
-
-def _require_classes(root: Path, data: str, label_format: LabelFormat) -> None:
-    """Raises ValueError for a root that was prepared with other classes than those of the run."""
-    wanted = None if label_format.holds_label_ids else list(label_format.class_set.names)
-    found = prepared_classes(root, data)
-    if found != wanted:
-        kinds = [
-            "labelIds of Cityscapes" if names is None else f"the classes {', '.join(names)}"
-            for names in (found, wanted)
-        ]
-        raise ValueError(
-            f"{root} was prepared with {kinds[0]}; this run has {kinds[1]}"
-            f" ({label_format.class_set.name}). Prepare it with this class set in another --output,"
-            " or give the class set that it was prepared with."
-        )
 
 
 def prepared_listing(
@@ -180,13 +166,12 @@ def prepared_listing(
 ) -> ImageList | None:
     """The listing of ``data`` in a prepared root, in the order of the raw one; None for a raw root.
 
-    Raises ValueError when the prepared root is incomplete, stale (a source file has changed) or of
-    other classes, FileNotFoundError when ``data``, its labels, or one of its files is missing.
+    ``label_format``: how the labels are read. Raises ValueError when the prepared root is
+    incomplete or stale (a source file has changed), FileNotFoundError when ``data``, its labels, or
+    one of its files is missing.
     """
     if not (root / FOLDER).is_dir():
         return None
-    if labels:
-        _require_classes(root, data, label_format)
     names, images, label_files = [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")
     # Into arrays one by one: as objects, 25,000 images would take 75 MB.
