@@ -1,12 +1,13 @@
 """Layout files: every known data set by its tree, a user's own, and the errors."""
 
+import json
 import shutil
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.class_set import load_class_set
+from dataset.class_set import builtin_names, class_set_of, load_class_set
 from dataset.layout import data_images, detect, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout
 from dataset.listing import check_listing
@@ -417,6 +418,14 @@ def test_values_of_other_data_sets(encoding, values):
     table = classes.table(encoding)
     for value, name in values.items():
         assert table[value] == (255 if name is None else classes.names.index(name))
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_a_class_set_as_plain_values(name):
+    """What checkpoints and prepared roots store gives the same class set, encodings included."""
+    class_set = load_class_set(name)
+    stored = class_set_of(json.loads(json.dumps(class_set.as_dict())), "x", "a checkpoint")
+    assert (stored, stored.encodings) == (class_set, class_set.encodings)
 
 
 def test_beside_files_are_in_trees():
