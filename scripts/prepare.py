@@ -17,9 +17,10 @@ from pathlib import Path
 
 import cv2
 
-from dataset.cityscapes import cityscapes_tree
+from dataset.class_set import load_class_set
 from dataset.find import printable
-from dataset.gta5 import gta5_tree
+from dataset.layout import detect, find_pairs
+from dataset.layout_file import Layout, load_layout
 from dataset.listing import DatasetLayout
 from dataset.name_list import read_name_list
 from dataset.prepared.build import (
@@ -32,7 +33,6 @@ from dataset.prepared.build import (
 )
 from dataset.prepared.check import KINDS
 from dataset.prepared.journal import FOLDER
-from dataset.synthia import synthia_tree
 from utils.locks import FileLock
 from utils.options.parser import (
     available_cores,
@@ -48,10 +48,17 @@ EPILOG = """examples:
   prepare both data sets
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED
     python -m scripts.prepare --cityscapes $CITYSCAPES --output $CITYSCAPES_PREPARED
+  any other data set: recognized, or in a layout that is named or described in a file
+    python -m scripts.prepare --source $ACDC --output $ACDC_PREPARED
+    python -m scripts.prepare --source photos --layout mine.toml --check
   on eight machines that share a file system (SLURM: sbatch --array=1-8), without merging
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED --shard $SLURM_ARRAY_TASK_ID/8
 then train with --gta5 $GTA5_PREPARED --cityscapes $CITYSCAPES_PREPARED
 """
+
+
+DEFAULT_SPLITS = ("train", "val")
+ONE_SPLIT = "--list needs --splits with one split: its names are below that split"
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -71,10 +78,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_output_arguments(parser)
     parser.add_argument("--lab-copies", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if not args.cityscapes:
+    if args.gta5 or args.synthia:
         parser.refuse_unused(parser.given(argv), ["splits"], "with data that has no splits")
-    if args.list and args.cityscapes and len(args.splits) > 1:
-        parser.error("--list needs --splits with one split: its names are below that split")
+    if args.list and args.cityscapes and len(args.splits or DEFAULT_SPLITS) > 1:
+        parser.error(ONE_SPLIT)
+    if args.layout and not args.source:
+        parser.error("--layout describes the tree of --source ROOT: give --source, or leave it out")
     if args.lab_copies:
         parser.error(
             "--lab-copies was removed: LAB is as fast as needed without copies. Give the command"
@@ -98,12 +107,24 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="ROOT",
             help=f"raw root of {name}: the folder with {folders}",
         )
+    root.add_argument(
+        "--source", type=Path, metavar="ROOT", help="raw root of any data set, see --layout"
+    )
+    group.add_argument(
+        "--layout",
+        metavar="NAME|FILE.toml",
+        help="layout of --source, such as bdd100k, or a file (docs/data.md); default: recognized",
+    )
+    group.add_argument(
+        "--class-set",
+        metavar="NAME|FILE.toml",
+        help="classes of the labels; default: those of the layout",
+    )
     group.add_argument(
         "--splits",
         nargs="+",
-        choices=("train", "val"),
-        default=["train", "val"],
-        help="splits of Cityscapes",
+        metavar="SPLIT",
+        help="splits to prepare; default: train and val, as far as they have labels",
     )
     group.add_argument(
         "--list",
@@ -182,17 +203,32 @@ def report_text(report: PrepareReport, root: Path) -> str:
 def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout]]:
     """(name in the prepared root, files) of each data set or split to prepare."""
     labels = not args.without_labels
-    root = args.gta5 or args.cityscapes or args.synthia
+    root = args.gta5 or args.cityscapes or args.synthia or args.source
     if (root / FOLDER).is_dir():
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
-    if args.gta5:
-        return [("gta5", gta5_tree(args.gta5, labels))]
-    if args.synthia:
-        return [("synthia", synthia_tree(args.synthia, labels))]
+    layout = args_layout(args)
+    class_set = None if args.class_set is None else load_class_set(args.class_set)
+    if len(layout.splits) == 1:
+        splits = list(layout.splits)
+    else:
+        with_labels = layout.labelled_splits() if labels else list(layout.splits)
+        splits = args.splits or [name for name in DEFAULT_SPLITS if name in with_labels]
+    if args.list and len(splits) > 1:
+        raise ValueError(ONE_SPLIT)
+    if args.source:
+        print(f"{printable(root)}: {layout.title}, {' and '.join(splits)}")
     return [
-        (f"cityscapes-{split}", cityscapes_tree(args.cityscapes, split, labels))
-        for split in args.splits
+        (layout.data_name(split), find_pairs(layout, root, split, labels, class_set))
+        for split in splits
     ]
+
+
+def args_layout(args: argparse.Namespace) -> Layout:
+    """The layout that the flags name, or that --source is recognized by."""
+    for name in ("gta5", "cityscapes", "synthia"):
+        if getattr(args, name):
+            return load_layout(name)
+    return load_layout(args.layout) if args.layout else detect(args.source)
 
 
 def main(args: argparse.Namespace) -> None:
