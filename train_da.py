@@ -29,7 +29,7 @@ from dataset.training_data import (
     StyleOptions,
     TargetOptions,
     ValidationOptions,
-    cityscapes_root,
+    known_root,
     label_hashes,
     label_provenance,
     labelled_data,
@@ -190,13 +190,18 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             parser.error("--target and --cityscapes both name the target; give one of them")
     elif not args.target and not args.cityscapes:
         parser.error("a target is needed: --cityscapes ROOT, or --target ROOT|PATTERN")
-    if args.validate_every and cityscapes_root(args.cityscapes, args.target) is None:
-        parser.error("--validate-every needs a root of Cityscapes with labels: --cityscapes ROOT")
+    root = known_root(args.cityscapes, args.target, args.target_layout)
+    if args.validate_every and root is None:
+        parser.error(
+            "--validate-every needs a root with labels: --cityscapes ROOT, or --target ROOT of a"
+            " known data set (--target-layout)"
+        )
     if args.target_view == "whole" and args.target_scales:
         parser.error(
             "--target-scales: without effect with --target-view whole, which resizes nothing. Leave"
             " one, or the recipe that sets it, out"
         )
+    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     groups.require_validation(parser, args.val_list, args.validate_every)
     groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights == "class":
@@ -218,7 +223,9 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
 
 def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
     """Ends with a message for flags that the user gave and that nothing would read."""
-    has_splits = cityscapes_root(args.cityscapes if not args.target else None, args.target)
+    has_splits = known_root(
+        args.cityscapes if not args.target else None, args.target, args.target_layout
+    )
     if has_splits is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
@@ -253,7 +260,12 @@ def build_data(
     source_images = without(select_by_list(source_images, args.source_list), args.leave_out)
     class_set = source_images.class_set
     target_images = read_target(
-        args.cityscapes, args.target, args.target_split, args.target_list, args.leave_out
+        args.cityscapes,
+        args.target,
+        args.target_split,
+        args.target_list,
+        args.leave_out,
+        args.target_layout,
     )
     if needs.label_root is not None:
         target_images = with_labels(
@@ -371,7 +383,7 @@ def provenance(
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
     origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
-    found = inherited(target.names + source.names, origin)
+    found = inherited(target.identities + source.identities, origin)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found
@@ -431,12 +443,13 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(cityscapes_root(args.cityscapes, args.target))
+        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:
     """Whether the target is the split that is scored."""
-    return args.target_split == "val" and cityscapes_root(args.cityscapes, args.target) is not None
+    root = known_root(args.cityscapes, args.target, args.target_layout)
+    return args.target_split == "val" and root is not None
 
 
 if __name__ == "__main__":

@@ -275,13 +275,16 @@ def data_images(
     root = Path(root)
     layout = detect(root) if layout is None else layout
     split, files = layout.split(split)
-    if not (root / PREPARED).is_dir():
-        return find_pairs(layout, root, split, labels, class_set).listing(labels)
-    label_format = CITYSCAPES_LABELS
-    if labels:
-        label_format = _prepared_format(layout, root, split, class_set)
-    ending = files.images[0].ending
-    return prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+    if (root / PREPARED).is_dir():
+        label_format = CITYSCAPES_LABELS
+        if labels:
+            label_format = _prepared_format(layout, root, split, class_set)
+        ending = files.images[0].ending
+        images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+    else:
+        images = find_pairs(layout, root, split, labels, class_set).listing(labels)
+    images.data_set = layout.name
+    return images
 
 
 class Nearness(NamedTuple):

@@ -67,9 +67,11 @@ class ImageList:
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
     measurements of the images of a prepared root; None for a raw one. ``label_format``: how label
     files are read. ``left_out``: names of images that are there, and that the user leaves out.
+    ``data_set``: name of the layout in which the images were found; "" for images of any folder.
     """
 
     left_out: Sequence[str] = ()
+    data_set: str = ""
 
     def __init__(
         self,
@@ -108,6 +110,11 @@ class ImageList:
     @property
     def names(self) -> list[str]:
         return [_as_text(name) for name in self._names.tolist()]
+
+    @property
+    def identities(self) -> list[str]:
+        """The names with their data set, "cityscapes::aachen/..."; without it where unknown."""
+        return [f"{self.data_set}::{name}" if self.data_set else name for name in self.names]
 
     def names_of(self, indices: Iterable[int]) -> list[str]:
         return [self[index].name for index in indices]

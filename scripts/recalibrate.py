@@ -23,7 +23,7 @@ from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
-from dataset.training_data import cityscapes_root, read_target
+from dataset.training_data import known_root, read_target
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.loading import load_network
 from model.uda.adabn import recalibrate
@@ -77,7 +77,7 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
-    if cityscapes_root(args.cityscapes, args.target) is None:
+    if known_root(args.cityscapes, args.target) is None:
         condition = "with images that are no Cityscapes root: they have no splits"
         parser.refuse_unused(parser.given(argv), ["split"], condition)
     if args.batch_size < 2:
@@ -187,7 +187,7 @@ def recalibrated_metadata(
     return metadata | {
         "name": args.name or f"{checkpoint['name']}-adabn",
         "settings": checkpoint["settings"] | {"recalibrated": recalibrated},
-        "seen_images": sorted({*checkpoint["seen_images"], *used.names}),
+        "seen_images": sorted({*checkpoint["seen_images"], *used.identities}),
     }
 
 

@@ -56,6 +56,20 @@ def add_class_arguments(
         )
 
 
+def require_layouts(
+    parser: argparse.ArgumentParser,
+    target: Collection[str] | None,
+    target_layout: str | None,
+    source: Path | None,
+    source_layout: str | None,
+) -> None:
+    """Ends with a message for a layout of images that are not given."""
+    if target_layout and not target:
+        parser.error("--target-layout describes --target ROOT: give --target, or leave it out")
+    if source_layout and not source:
+        parser.error("--source-layout describes --source ROOT: give --source, or leave it out")
+
+
 def add_target_arguments(group: argparse._ArgumentGroup) -> None:
     """--target ROOT|PATTERN and --cityscapes ROOT: images that need no labels."""
     group.add_argument(
