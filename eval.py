@@ -80,14 +80,16 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
-    if args.gta5 and "split" in parser.given(argv):
-        parser.error("--split: without effect with --source, which has no splits. Leave it out")
+    given = parser.given(argv)
+    if args.gta5:
+        parser.refuse_unused(given, ["split"], "with --source, which has no splits")
     if args.split == "test" and args.cityscapes:
         if not args.save_predictions:
             parser.error(
                 "--split test has no public labels to score with. Add --save-predictions DIR, and"
                 " submit DIR to the benchmark server"
             )
+        parser.refuse_unused(given, ["classes"], "with --split test, which has no scores")
         if args.pictures or args.json:
             parser.error(
                 "--split test has no public labels: --pictures and --json, which need scores, are"

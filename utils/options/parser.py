@@ -87,6 +87,17 @@ class Parser(argparse.ArgumentParser):
         """The action that sets the attribute ``name``."""
         return next((action for action in self._actions if action.dest == name), None)
 
+    def refuse_unused(self, given: Collection[str], names: Sequence[str], condition: str) -> None:
+        """Ends with a message for flags that the user gave himself and that would do nothing.
+
+        ``given``: see that method. ``names``: the flags, without dashes. ``condition``: why they
+        do nothing.
+        """
+        actions = (self.action_of(name) for name in names if name in given)
+        flags = ["/".join(action.option_strings) for action in actions]
+        if flags:
+            self.error(f"{', '.join(flags)}: without effect {condition}. Leave it out")
+
     def given(self, argv: Sequence[str] | None) -> set[str]:
         """Names of the flags that a command line gives itself, whatever the defaults are."""
         unset = object()
