@@ -208,7 +208,6 @@ def prepares_beside_training(context: Context) -> Finding:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        errors="replace",
     )
     try:
         train(context, "beside-prepare", 4, *METHOD_FLAGS["light LAB"])
@@ -273,12 +272,7 @@ def one_process_of_nccl(context: Context) -> Finding:
         *settings,
     ]
     ended = subprocess.run(
-        launch,
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=context.seconds,
+        launch, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=context.seconds
     )
     if ended.returncode:
         raise Broken(
