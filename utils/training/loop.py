@@ -274,7 +274,11 @@ class TrainingRun:
             counts.forget_counts()
 
     def _counting_pass(self, micro_batches: list[tuple], valid_pixels: int) -> Iterator[tuple]:
-        """The micro-batches once before: only what the whole batch holds is kept of them."""
+        """The micro-batches once before: only what the whole batch holds is kept of them.
+
+        They are computed twice, because which pixels are hard depends on all of the batch, and
+        keeping every micro-batch for its gradient would need the memory of the whole batch.
+        """
         counts = self.trained.batch_counts
         self._counting = True
         counts.begin_counting()
