@@ -8,9 +8,10 @@ are parts of methods: pseudo_label_weight, strong_augmentation, class_balanced_t
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -61,16 +62,17 @@ class MethodOptions:
 class MethodSetting(NamedTuple):
     """What a run gives to its method.
 
-    ``all_reduce_sum``: sums a tensor over the processes of the run. ``random_color_matrix`` and
-    ``random_blur_sigma``: distributions of the strong augmentation (StrongAugmentation).
+    ``all_reduce_sum``: sums a tensor over the processes of the run. ``ignore_index``: the label
+    that is not learned from. ``random_changes``: {name: function of a random generator} that gives
+    the parameters of a random change of an image (dataset.style.photometric.RANDOM_CHANGES).
     """
 
     context: StepContext
     num_classes: int
     normalize: InputNormalization
     all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
-    random_color_matrix: Callable[[np.random.Generator], np.ndarray] | None = None
-    random_blur_sigma: Callable[[np.random.Generator], float] | None = None
+    ignore_index: int = 255
+    random_changes: Mapping[str, Callable[[np.random.Generator], Any]] = MappingProxyType({})
 
 
 class Method(ABC):

@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from dataset.style.photometric import random_blur_sigma, random_color_matrix
+from dataset.style.photometric import RANDOM_CHANGES
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import Batch, StepContext
 from model.uda.base import Method, MethodSetting, find_methods
@@ -19,8 +19,7 @@ def build_method(name: str, model, context: StepContext = PLAIN, **options) -> M
         context,
         19,
         INPUT_CONVENTIONS["imagenet"],
-        random_color_matrix=random_color_matrix,
-        random_blur_sigma=random_blur_sigma,
+        random_changes=RANDOM_CHANGES,
     )
     return method(model, method.Options(**options), setting)
 

@@ -14,13 +14,14 @@ from tqdm import tqdm
 from utils.files import write_file
 from utils.locks import FileLock
 from utils.training.environment import environment
+from utils.training.snapshots import snapshot_files
 
 HPARAM_COLUMNS = ("backbone", "batch_size", "discriminator", "lab", "lr")
 """Columns of TensorBoard's table of runs; any other setting is one click away."""
 
 
 class RunFolder:
-    """``checkpoints/NAME/``: config.json, settings.toml, last.pt, best.pt and TensorBoard events.
+    """``checkpoints/NAME/``: config.json, settings.toml, last.pt, best.pt, snapshots, TensorBoard.
 
     One run at a time holds the folder. Of the processes that train together only one ``writes``;
     for the others every method that would does nothing. Raises FileExistsError when the folder
@@ -42,6 +43,11 @@ class RunFolder:
             raise FileExistsError(
                 f"{self.folder} already holds a run. Continue it with --resume, or choose another"
                 " --name."
+            )
+        if not resume and snapshot_files(self.folder):
+            raise FileExistsError(
+                f"{self.folder} holds snapshots of a run, but no last.pt to continue it. Move them,"
+                " or choose another --name."
             )
         if not writes:
             return
@@ -72,7 +78,7 @@ class RunFolder:
     def _entries(self) -> list[dict[str, Any]]:
         """The entries of config.json; [], and a message, where it is damaged."""
         try:
-            entries = json.loads(self.config.read_text())
+            entries = json.loads(self.config.read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, or no text
             self.print(
                 f"WARNING: {self.config} is damaged ({error}): a new record begins. The run itself"
