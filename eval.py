@@ -30,7 +30,7 @@ from dataset.labels import (
     class_subset,
 )
 from dataset.listing import ImageList, check_listing, select_by_list
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.segmentation import Sample
 from model.inference.cost import deployed_costs, discriminator_costs
 from model.inference.predictor import Predictor, load_predictor
@@ -206,7 +206,7 @@ def evaluation_batches(
 ) -> tqdm:
     """The images of this process, one at a time; the first process shows the progress."""
     rank, world_size = processes.rank, processes.world_size
-    loading = Loading(workers, pin_memory=processes.device.type == "cuda")
+    loading = LoaderOptions(workers, pin_memory=processes.device.type == "cuda")
     loader = evaluation_loader(listing, loading, (rank, world_size))
     title = model.name if world_size == 1 else f"{model.name}, process 1 of {world_size}"
     hidden = True if rank else None  # None: hidden where the output is no terminal

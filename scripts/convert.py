@@ -1,8 +1,8 @@
-"""Converts a BiSeNet of the reference implementation, or a ResNet backbone, for this project.
+"""Converts a BiSeNet of the reference implementation, or a backbone, for this project.
 
 A BiSeNet of the reference implementation becomes a checkpoint that all scripts read (eval.py,
-predict, export, --init). A ResNet-18 or -101 with torchvision's names, also inside a checkpoint,
-becomes a plain state dict for --backbone-weights.
+predict, export, --init). A ResNet or MobileNetV2 with torchvision's names, also inside a
+checkpoint, becomes a plain state dict for --backbone-weights.
 """
 
 if not __package__:  # started by its path: nothing of the project can be imported
@@ -80,7 +80,7 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
-    """Writes a plain state dict; raises ValueError if ``state`` contains no known ResNet."""
+    """Writes a plain state dict; raises ValueError if ``state`` contains no known backbone."""
     try:
         name, backbone = backbone_state(state)
     except ValueError as error:

@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, NUM_CLASSES
 from dataset.listing import ImageList
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import label_path
 from dataset.training_data import cityscapes_root, read_target
 from model.inference.predictor import Predictor, load_predictor
@@ -123,7 +123,7 @@ class PseudoLabeller:
 
         ``title``: of the progress bar.
         """
-        loader = evaluation_loader(listing, Loading(self.workers, self.device.type == "cuda"))
+        loader = evaluation_loader(listing, LoaderOptions(self.workers, self.device.type == "cuda"))
         for batch in tqdm(loader, desc=title, unit="image", disable=None, dynamic_ncols=True):
             scores = self.predictor.class_scores(batch.image)
             probabilities = scores if self.predictor.views else scores.softmax(1)

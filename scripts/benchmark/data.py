@@ -28,7 +28,7 @@ import numpy as np
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import DatasetLayout, ImageList
-from dataset.loader import Loading, training_loader, use_one_core
+from dataset.loader import LoaderOptions, training_loader, use_one_core
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabStatistics, LabTransfer
@@ -350,7 +350,7 @@ def _loader_ms(dataset: SegmentationDataset, batch_size: int = 4, batches: int =
         return os.times().children_user + os.times().children_system
 
     before = cpu_seconds_of_children()
-    loading = Loading(workers=1, pin_memory=False)
+    loading = LoaderOptions(workers=1, pin_memory=False)
     with _forked_workers():
         loader = iter(training_loader(dataset, batch_size, range(batches), loading))
         for _ in loader:

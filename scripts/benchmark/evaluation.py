@@ -20,7 +20,7 @@ from dataset.cityscapes import cityscapes
 from dataset.demo.scene import CAMERA, street
 from dataset.labels import NUM_CLASSES
 from dataset.listing import ImageList
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from model.bisenet import BiSeNet
 from model.inference.fold_batch_norm import for_inference
 from model.inference.predictor import Predictor
@@ -164,7 +164,7 @@ def build_sides(
     def score(precision: str) -> Evaluation:
         network = for_inference(model, device, PRECISIONS[precision])
         predictor = Predictor(network, normalize, device)
-        batches = evaluation_loader(listing, Loading(workers, device.type == "cuda"))
+        batches = evaluation_loader(listing, LoaderOptions(workers, device.type == "cuda"))
         return evaluate(predictor, batches, NUM_CLASSES)
 
     return {BASELINE: score_baseline} | {

@@ -96,8 +96,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument(
         "--backbone",
-        choices=("resnet18", "resnet101"),
-        help="backbone of the context path; resnet18 is the real-time network",
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"),
+        help="backbone of the context path; real time: resnet18, and the lighter mobilenet_v2",
     )
     group.add_argument(
         "--backbone-weights",
@@ -306,6 +306,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         help="interval of pictures in TensorBoard, at most 40 per run; 0: none",
     )
     return group
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
+    """All groups that both training scripts have; returns those of optimization and run folder."""
+    add_style_arguments(parser)
+    add_network_arguments(parser)
+    add_augmentation_arguments(parser)
+    optimization = add_optimization_arguments(parser)
+    add_device_arguments(parser)
+    add_workers_argument(parser)
+    return optimization, add_run_arguments(parser)
 
 
 def require_training_sizes(

@@ -18,7 +18,7 @@ from dataset.gta5 import gta5, gta5_tree
 from dataset.image_io import read_image, read_label
 from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
 from dataset.listing import check_listing, mask_of, select_by_list, values_of
-from dataset.loader import Loading, evaluation_loader, training_loader
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SampleOptions, SegmentationDataset
@@ -110,7 +110,7 @@ def samples(source, target, workers: int, crop=(48, 64), count: int = 6) -> list
         [LabTransfer(source, target)],
         seed=3,
     )
-    loader = training_loader(dataset, 4, range(count), Loading(workers, False))
+    loader = training_loader(dataset, 4, range(count), LoaderOptions(workers, False))
     return [part.clone() for batch in loader for part in (batch.image, batch.label, batch.index)]
 
 
@@ -169,7 +169,7 @@ def test_the_same_samples_on_real_frames(real_data, tmp_path):
 
 def test_evaluation_reads_the_same(cityscapes_root, cityscapes_prepared):
     raw, ours = (
-        list(evaluation_loader(cityscapes(root, "val"), Loading(0, False)))
+        list(evaluation_loader(cityscapes(root, "val"), LoaderOptions(0, False)))
         for root in (cityscapes_root, cityscapes_prepared)
     )
     assert len(raw) == 3

@@ -311,7 +311,7 @@ class TestStep:
                 pasted=mask[i],
                 pseudo_threshold=0.3,
                 valid_pixels=valid,
-                context={"loss_scale": 0.5},
+                context={"batch_fraction": 0.5},
             )
             for i in (slice(0, 1), slice(1, 2))
         ]
