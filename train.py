@@ -25,10 +25,10 @@ from dataset.training_data import (
     cityscapes_root,
     labelled_data,
     read_target,
-    supervised_names,
     validation_data,
     without,
 )
+from model.backbone import weights_origin
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
@@ -74,8 +74,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train", argv)
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
+    given = parser.given(argv)
     check_arguments(parser, args)
-    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
+    refuse_unused(parser, args, given)
+    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -171,6 +173,19 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         )
 
 
+def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Ends with a message for data that the user gave and that nothing would read."""
+    needs_style = bool(args.lab or args.fda)
+    if {"target", "cityscapes"} <= given and not (needs_style and args.validate_every):
+        parser.error("--target and --cityscapes both name the target; give one of them")
+    if args.train_on == "target":
+        parser.refuse_unused(given, ["gta5"], "with --train-on target")
+    elif not needs_style and not args.validate_every:
+        condition = "with --train-on source, without --lab, --fda and --validate-every"
+        parser.refuse_unused(given, ["target", "cityscapes"], condition)
+    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
+
+
 def read_labelled(args: argparse.Namespace) -> ImageList:
     """The labelled images to train on, the first of which are checked."""
     if args.train_on == "source":
@@ -217,14 +232,14 @@ def describe(
         "target_fingerprint": style_target,
         "val_fingerprint": validation,
     }
-    seen = style_target.names if style_target else []
-    seen += train.names if args.train_on == "target" else supervised_names(args.gta5, train)
+    origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
+    seen = [*(style_target.names if style_target else []), *train.names]
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     return {
         **run_metadata("train", name, vars(args) | settings, listings),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
-        **inherited(initial or {}, seen),
+        **inherited(seen, origin),
     }
 
 

@@ -31,11 +31,11 @@ from dataset.training_data import (
     label_provenance,
     labelled_data,
     read_target,
-    supervised_names,
     target_data,
     validation_data,
     without,
 )
+from model.backbone import weights_origin
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
@@ -95,8 +95,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argument_parser()
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
-    check_arguments(parser, args, parser.given(argv))
-    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
+    given = parser.given(argv)
+    check_arguments(parser, args, given)
+    refuse_unused(parser, args, given)
+    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -208,6 +210,14 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         options.check(*batch_sizes)
     except ValueError as error:
         parser.error(str(error))
+
+
+def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Ends with a message for flags that the user gave and that nothing would read."""
+    has_splits = cityscapes_root(args.cityscapes if not args.target else None, args.target)
+    if has_splits is None and args.method != "pseudo-labels":
+        parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
+    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
 
 
 def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
@@ -329,16 +339,13 @@ def provenance(
     target: ImageList,
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
-    seen = target.names + supervised_names(args.gta5, source)
-    found = inherited(initial or {}, seen)
+    origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
+    found = inherited(target.names + source.names, origin)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found
     made_by = label_provenance(label_root, args.target_split)
-    chosen = {"chosen_with_labels": True} if found.get("chosen_with_labels") else {}
-    return (
-        chosen | inherited(made_by, found["seen_images"]) | {"label_hashes": label_hashes(target)}
-    )
+    return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 
 def monitor_options(

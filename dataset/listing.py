@@ -60,8 +60,11 @@ class ImageList:
     """A sequence of Frames.
 
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
-    measurements of the images of a prepared root; None for a raw one.
+    measurements of the images of a prepared root; None for a raw one. ``left_out``: names of images
+    that are there, and that the user leaves out.
     """
+
+    left_out: Sequence[str] = ()
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,13 +33,13 @@ def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) 
     """The root of Cityscapes that --cityscapes or --target names; None for other images."""
     if cityscapes_flag is not None:
         return cityscapes_flag
-    root = Path(target[0]).expanduser() if target is not None and len(target) == 1 else None
+    root = Path(os.path.expanduser(target[0])) if target is not None and len(target) == 1 else None
     return root if root is not None and is_cityscapes_root(root) else None
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or names of files. Raises ValueError if none
-    is left.
+    """The images that ``words`` do not name: names, or names of files; ``left_out`` of the result
+    has the others. Raises ValueError if none is left.
     """
     if not words:
         return images
@@ -52,7 +53,11 @@ def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
             f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
             " only."
         )
-    return images if len(kept) == len(names) else images.subset(kept)
+    if len(kept) == len(names):
+        return images
+    left = images.subset(kept)
+    left.left_out = sorted(set(names) - set(left.names))
+    return left
 
 
 def read_target(
@@ -76,11 +81,6 @@ def read_target(
     return images
 
 
-def supervised_names(root: Path | None, images: ImageList) -> list[str]:
-    """The names of labelled ``images`` that may be scored, too: those of Cityscapes."""
-    return images.names if root is not None and is_cityscapes_root(root) else []
-
-
 def label_hashes(images: ImageList) -> dict[str, str]:
     """{name: hash of the content of its label file}."""
 
@@ -96,7 +96,7 @@ def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
     path = Path(label_root) / f"pseudo_labels-{split}.json"
     if not path.is_file():
         return {}
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     return {"seen_images": [], **record.get("provenance", {})}
 
 

@@ -72,6 +72,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_output_arguments(parser)
     parser.add_argument("--lab-copies", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if not args.cityscapes:
+        parser.refuse_unused(parser.given(argv), ["splits"], "with data that has no splits")
     if args.list and args.cityscapes and len(args.splits) > 1:
         parser.error("--list needs --splits with one split: its names are below that split")
     if args.lab_copies:

@@ -23,7 +23,7 @@ from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
-from dataset.training_data import read_target
+from dataset.training_data import cityscapes_root, read_target
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.loading import load_network
 from model.uda.adabn import recalibrate
@@ -77,6 +77,9 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
+    if cityscapes_root(args.cityscapes, args.target) is None:
+        condition = "with images that are no Cityscapes root: they have no splits"
+        parser.refuse_unused(parser.given(argv), ["split"], condition)
     if args.batch_size < 2:
         parser.error(
             "--batch-size needs at least 2: the attention's BatchNorm cannot normalize the single"

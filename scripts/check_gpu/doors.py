@@ -93,7 +93,8 @@ def streets(context: Context, images: int = 8, size: tuple[int, int] | None = No
             list(map(str, [sys.executable, "-m", *command])),
             cwd=ROOT,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
         )
         require_success("scripts.make_demo_data", drawn.returncode, drawn.stderr)
         (folder / "complete").touch()

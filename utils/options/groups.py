@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from utils.options.parser import (
+    Parser,
     available_cores,
     non_negative_float,
     non_negative_int,
@@ -363,6 +364,15 @@ def require_style(
         parser.error(
             "--lab-class-balanced: without effect without --lab. Add --lab, or leave it out"
         )
+
+
+def refuse_unused_weights(
+    parser: Parser, init: Path | None, backbone_weights: str, given: Collection[str]
+) -> None:
+    """Ends with a message for backbone weights that --init would replace."""
+    if init and backbone_weights != "none":  # none: what a set of commands has in common
+        condition = "with --init, which brings all weights"
+        parser.refuse_unused(given, ["backbone_weights"], condition)
 
 
 def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:

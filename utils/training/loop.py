@@ -30,6 +30,10 @@ from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
 from utils.training.snapshots import Snapshots
 
+WHOLE, GRADIENTS, UPDATE = range(3)
+"""Where a step is: all is there to save; the weights are, not BatchNorm's statistics; nothing is.
+"""
+
 
 class StepData(Protocol):
     """The batches of one domain (dataset.training_data.DomainBatches)."""
@@ -136,7 +140,8 @@ class TrainingRun:
         self.meter = LossMeter(processes)
         self.stop = StopRequest()
         self.first_step = self.done = 0
-        self.finished = self._updating = self._counting = False
+        self.finished = self._counting = False
+        self._phase = WHOLE
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as entered:  # leaves what was entered if a resume is refused
@@ -171,6 +176,8 @@ class TrainingRun:
         if self.options.resume:
             defaults = self.options.flag_defaults
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+        else:
+            self.state.require_left_out()
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
@@ -198,6 +205,7 @@ class TrainingRun:
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
+            self._phase = GRADIENTS
             yield step, *samples
             if self._stopping:
                 self.folder.print(
@@ -296,13 +304,15 @@ class TrainingRun:
 
     def sum_gradients(self) -> None:
         """Sums the gradients of all networks over the processes."""
-        self._updating = True  # until after_step: between the two no whole step is there to save
+        # On the CPU, which sees at once that a process is gone; NCCL would wait for it.
+        self.processes.any(False)
         self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
+        self._phase = UPDATE
 
     def after_step(self, done: int) -> None:
         """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
+        self._phase, self.done = WHOLE, done
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
-        self._updating, self.done = False, done
         if self.monitor.collapse_monitor is not None:
             self.monitor.collapse_monitor.after_step(done)
         options, every = self.options, self.options.validate_every
@@ -390,16 +400,21 @@ class TrainingRun:
     def _save_last_whole_step(self, error: BaseException | None) -> str:
         """Saves the state before the step that failed; returns a sentence that says so.
 
-        Not after values that are not finite, nor in the middle of an update, nor with several
-        processes, which cannot agree any more.
+        Not after values that are not finite, nor in the middle of an update. Of several processes
+        the first one saves, by itself: the others may be gone. Its weights and statistics are
+        those of all; the losses that were not logged yet need all processes, and are left out.
         """
         broken = isinstance(error, FloatingPointError) or not isinstance(error, Exception)
-        if broken or self._updating or self.processes.world_size > 1:
+        if broken or self._phase == UPDATE or not self.processes.is_first:
             return ""
         if self.done <= self._saved:
             return ""
-        torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+        if self._phase == GRADIENTS:
+            torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
         try:
+            self.meter.keep_whole_steps(self.done)
+            if self.processes.world_size > 1:
+                self.meter.leave_others()
             self.state.save(self.folder.last, self.done, finished=False)
         except (FloatingPointError, OSError) as failure:
             return f" Steps since the last save are lost: {failure}"

@@ -67,7 +67,7 @@ def _scores(context: Context, checkpoint: Path, device: str) -> dict:
         "--json",
         output,
     )
-    return json.loads(output.read_text())["rows"][0]
+    return json.loads(output.read_text(encoding="utf-8"))["rows"][0]
 
 
 def _baseline_matrix(checkpoint: Path, root: Path) -> torch.Tensor:
@@ -207,7 +207,8 @@ def prepares_beside_training(context: Context) -> Finding:
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
     try:
         train(context, "beside-prepare", 4, *METHOD_FLAGS["light LAB"])
@@ -272,7 +273,12 @@ def one_process_of_nccl(context: Context) -> Finding:
         *settings,
     ]
     ended = subprocess.run(
-        launch, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds
+        launch,
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=context.seconds,
     )
     if ended.returncode:
         raise Broken(

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
@@ -348,3 +349,40 @@ def test_a_disk_without_fsync_is_prepared_on(number, gta5_root, tmp_path, monkey
     report = prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), tmp_path / "p", "")
     assert report.made == 6
     assert not report.problems
+
+
+def test_images_prepared_before_orientation_are_found(gta5_root, tmp_path, capsys):
+    """An earlier version left them sideways: prepare again, which makes these alone anew."""
+    turned = gta5_root / "images/00003.png"
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    Image.open(turned).save(turned.with_suffix(".jpg"), exif=exif)
+    turned.unlink()
+    root = prepared(gta5_tree(gta5_root), "gta5", tmp_path / "prepared")
+    journal = next((root / "prepared").glob("*.jsonl"))
+    old = journal.read_text(encoding="utf-8").replace(', "upright": true', "")
+    journal.write_text(old, encoding="utf-8")
+    with pytest.raises(ValueError, match=r"left 1 images.*00003.jpg. Prepare them again with: the"):
+        gta5(root)
+    (root / "images/00003.npy").write_bytes((root / "images/00002.npy").read_bytes())
+    job = PrepareJob(gta5_tree(gta5_root), "gta5")
+    assert prepare(job, root, "the command", log=lambda text: None).made == 1
+    assert len(gta5(root)) == 6
+    upright = read_image(turned.with_suffix(".jpg"))
+    np.testing.assert_array_equal(np.load(root / "images/00003.npy"), upright)
+    journal.write_text(old, encoding="utf-8")
+    shutil.rmtree(gta5_root)
+    assert len(gta5(root)) == 6
+    assert "of 1 photographs, such as images/00003.jpg" in capsys.readouterr().out
+
+
+def test_sound_roots_of_an_earlier_version_stay(gta5_root, tmp_path):
+    """Where no image is turned, nothing is decoded again."""
+    root = prepared(gta5_tree(gta5_root), "gta5", tmp_path / "prepared")
+    journal = next((root / "prepared").glob("*.jsonl"))
+    new = journal.read_text(encoding="utf-8")
+    journal.write_text(new.replace(', "upright": true', ""), encoding="utf-8")
+    assert len(gta5(root)) == 6
+    job = PrepareJob(gta5_tree(gta5_root), "gta5")
+    assert prepare(job, root, "the command", log=lambda text: None).made == 0
+    assert sorted(journal.read_text(encoding="utf-8")) == sorted(new)
