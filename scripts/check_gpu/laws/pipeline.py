@@ -208,7 +208,6 @@ def prepares_beside_training(context: Context) -> Finding:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         encoding="utf-8",
-        errors="replace",
     )
     try:
         train(context, "beside-prepare", 4, *METHOD_FLAGS["light LAB"])

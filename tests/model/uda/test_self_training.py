@@ -14,6 +14,8 @@ from model.uda.self_training import EMATeacher, PseudoLabels, class_mix_mask
 from tests.helpers.methods import PLAIN, build_method, gradients, make_batch
 from tests.helpers.networks import trained_like_network
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture
 def batch():
