@@ -65,8 +65,8 @@ class ScoredModel:
 class ScoredData(NamedTuple):
     """The images that checkpoints are scored on, and their classes.
 
-    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values, with
-    "name" and "classes". ``published``: whether these are the classes of the paper.
+    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values
+    with "name" and "classes". ``published``: whether these are the classes of the paper.
     """
 
     description: str
