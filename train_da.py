@@ -42,7 +42,7 @@ from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
-from model.uda.target_watch import TargetWatch
+from model.uda.collapse_monitor import CollapseMonitor
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -109,11 +109,11 @@ def argument_parser() -> Parser:
     add_method_arguments(parser, METHODS)
     optimization, run_folder = groups.add_training_arguments(parser)
     add_step_arguments(optimization)
-    add_watch_arguments(run_folder)
+    add_monitor_arguments(run_folder)
     return parser
 
 
-def add_watch_arguments(group: argparse._ArgumentGroup) -> None:
+def add_monitor_arguments(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--validate-every",
         type=non_negative_int,
@@ -268,11 +268,11 @@ def build_data(
     )
 
 
-def build_target_watch(args: argparse.Namespace, runtime: Runtime) -> TargetWatch:
-    """Watches class shares on the target; the reference is the end of warm-up, a tenth of the run
+def build_collapse_monitor(args: argparse.Namespace, runtime: Runtime) -> CollapseMonitor:
+    """Monitors class shares on the target; the reference is the end of warm-up, a tenth of the run
     at least.
     """
-    return TargetWatch(
+    return CollapseMonitor(
         CLASS_NAMES,
         max(args.warmup, args.max_steps // 10),
         args.collapse_window,
@@ -294,26 +294,10 @@ def build_method(
         all_reduce_sum=runtime.processes.all_reduce_sum,
         ignore_index=IGNORE_INDEX,
         random_changes=RANDOM_CHANGES,
-        target_watch=build_target_watch(args, runtime),
+        collapse_monitor=build_collapse_monitor(args, runtime),
     )
     method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)
-
-
-def build_monitor(
-    args: argparse.Namespace, method: Method, predict: Predictor, validation: DataLoader | None
-) -> MonitorOptions:
-    """Pictures, warnings and scores of the run."""
-    return MonitorOptions(
-        predict=predict,
-        class_names=CLASS_NAMES,
-        colors=COLORS,
-        warnings=method.warnings,
-        validation=validation,
-        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
-        target_watch=method.target_watch,
-        stop_on_collapse=args.stop_on_collapse,
-    )
 
 
 def describe(
@@ -364,6 +348,22 @@ def provenance(
     return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 
+def monitor_options(
+    args: argparse.Namespace, method: Method, predict: Predictor, validation
+) -> MonitorOptions:
+    """How the progress of the run is shown, and what ends it early."""
+    return MonitorOptions(
+        predict=predict,
+        class_names=CLASS_NAMES,
+        colors=COLORS,
+        warnings=method.warnings,
+        validation=validation,
+        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
+        collapse_monitor=method.collapse_monitor,
+        stop_on_collapse=args.stop_on_collapse,
+    )
+
+
 def adapt(args: argparse.Namespace) -> None:
     runtime = start_runtime(args.device, args.precision, args.seed)
     device, normalize = runtime.device, INPUT_CONVENTIONS[args.input]
@@ -400,7 +400,7 @@ def adapt(args: argparse.Namespace) -> None:
         trained=trained,
         metadata=describe(args, method, runtime.precision, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
-        monitor=build_monitor(args, method, predict, validation),
+        monitor=monitor_options(args, method, predict, validation),
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):

@@ -49,5 +49,5 @@ class OfflinePseudoLabels(Method):
         target_loss, target_output = self.context.add_supervised_gradients(
             self.model, target._replace(valid_pixels=pixels)
         )
-        self.watch_target_logits(target_output.logits)
+        self.monitor_target_logits(target_output.logits)
         return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}

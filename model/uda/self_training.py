@@ -18,6 +18,7 @@ from model.inference.tta import CropRegion, TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
 from model.training_step import Autocast, Batch, split_output
 from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
+from model.uda.collapse_monitor import label_agreement
 from model.uda.pseudo_label_weight import (
     GRANULARITIES,
     PseudoLabelWeight,
@@ -25,7 +26,6 @@ from model.uda.pseudo_label_weight import (
     confident_fraction,
 )
 from model.uda.strong_augmentation import StrongAugmentation
-from model.uda.target_watch import label_agreement
 
 TEACHER_BN = ("ema", "target")
 """Statistics that the teacher's BatchNorm normalizes with: see EMATeacher."""
@@ -141,7 +141,7 @@ class SelfTraining(Method):
         seen = target.image if target.full_image is None else target.full_image
         labels = self.teacher.pseudo_label(seen, self.context.autocast, target.crop_region)
         confident = self.pseudo_label_weight.confident(*labels, ignored)  # (N, H, W)
-        self.watch_target(*labels, valid=~ignored)
+        self.monitor_target(*labels, valid=~ignored)
 
         # 2. ClassMix: pixels of half of the source's classes are pasted onto the target.
         pasted = class_mix_mask(source.host_label, source.sample_seeds, self.ignore_index)

@@ -13,7 +13,7 @@ PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=
 
 
 def build_method(
-    name: str, model, context: StepContext = PLAIN, target_watch=None, **options
+    name: str, model, context: StepContext = PLAIN, collapse_monitor=None, **options
 ) -> Method:
     """The method of that name for ``model``, with its default options but those given."""
     method = find_methods()[name]
@@ -22,7 +22,7 @@ def build_method(
         19,
         INPUT_CONVENTIONS["imagenet"],
         random_changes=RANDOM_CHANGES,
-        target_watch=target_watch,
+        collapse_monitor=collapse_monitor,
     )
     return method(model, method.Options(**options), setting)
 

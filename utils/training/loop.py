@@ -88,8 +88,8 @@ class TrainedNetworks(NamedTuple):
     batch_counts: BatchCounts | None = None
 
 
-class TargetWatch(Protocol):
-    """Watches predictions on the target (model.uda.target_watch.TargetWatch)."""
+class CollapseMonitor(Protocol):
+    """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
 
     def after_step(self, done: int) -> None: ...
     def scalars(self) -> dict[str, float]: ...
@@ -104,8 +104,8 @@ class MonitorOptions(NamedTuple):
     ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
     ``start_warnings`` are known before. ``validation``: labelled batches that are scored, or
-    None. ``target_watch`` warns when a class collapses on the target; ``stop_on_collapse``: the run
-    is then saved and ends.
+    None. ``collapse_monitor`` warns when a class collapses on the target; with
+    ``stop_on_collapse`` the run is then saved and ends.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -114,7 +114,7 @@ class MonitorOptions(NamedTuple):
     warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
     validation: Iterable | None = None
     start_warnings: Sequence[str] = ()
-    target_watch: TargetWatch | None = None
+    collapse_monitor: CollapseMonitor | None = None
     stop_on_collapse: bool = False
 
 
@@ -163,7 +163,7 @@ class TrainingRun:
             processes.device,
             self.meter,
             self.folder.writes,
-            self.monitor.target_watch,
+            self.monitor.collapse_monitor,
         )
         self.snapshots = Snapshots(
             self.folder.last,
@@ -274,11 +274,7 @@ class TrainingRun:
             counts.forget_counts()
 
     def _counting_pass(self, micro_batches: list[tuple], valid_pixels: int) -> Iterator[tuple]:
-        """The micro-batches once before: only what the whole batch holds is kept of them.
-
-        They are computed twice, because which pixels are hard depends on all of the batch, and
-        keeping every micro-batch for its gradient would need the memory of the whole batch.
-        """
+        """The micro-batches once before: only what the whole batch holds is kept of them."""
         counts = self.trained.batch_counts
         self._counting = True
         counts.begin_counting()
@@ -317,8 +313,8 @@ class TrainingRun:
         """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
         self._phase, self.done = WHOLE, done
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
-        if self.monitor.target_watch is not None:
-            self.monitor.target_watch.after_step(done)
+        if self.monitor.collapse_monitor is not None:
+            self.monitor.collapse_monitor.after_step(done)
         options, every = self.options, self.options.validate_every
         # Asked once: a signal may come at any moment.
         self._stopping, self._stop_reason = self.processes.any(bool(self.stop)), self.stop
@@ -366,11 +362,11 @@ class TrainingRun:
 
     def _log_target(self, done: int) -> None:
         """Class shares on the target; a class that collapses is warned of, and may end the run."""
-        watch = self.monitor.target_watch
-        if watch is None:
+        collapse = self.monitor.collapse_monitor
+        if collapse is None:
             return
-        self.folder.log_by_class(done, watch.scalars())
-        collapsed = watch.warnings()
+        self.folder.log_by_class(done, collapse.scalars())
+        collapsed = collapse.warnings()
         self.folder.log_warning(done, collapsed)
         if collapsed and self.monitor.stop_on_collapse and done < self.max_steps:
             self._stopping, self._stop_reason = True, "--stop-on-collapse"
