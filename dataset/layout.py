@@ -433,8 +433,8 @@ def _unknown_root(root: Path) -> str:
     return (
         f"{root} is no labelled data set of a known kind. Expected one of: {first}; or such a root"
         f" prepared by scripts.prepare; or one of those below. {_data_sets_inside(root)}Describe"
-        " another tree in a file of ten lines: --source-layout FILE.toml, see docs/data.md. Looked"
-        f" for, and found in all splits together:{near}"
+        " another tree in a file of ten lines, see docs/data.md: --source-layout FILE.toml"
+        f" (scripts.prepare: --layout). Looked for, and found in all splits together:{near}"
     )
 
 

@@ -49,8 +49,8 @@ EPILOG = """examples:
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED
     python -m scripts.prepare --cityscapes $CITYSCAPES --output $CITYSCAPES_PREPARED
   any other data set: recognized, or in a layout that is named or described in a file
-    python -m scripts.prepare --source $ACDC --output $ACDC_PREPARED
-    python -m scripts.prepare --source photos --layout mine.toml --check
+    python -m scripts.prepare --source data/acdc --output data/acdc_prepared
+    python -m scripts.prepare --source drone --layout drone.toml --check
   on eight machines that share a file system (SLURM: sbatch --array=1-8), without merging
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED --shard $SLURM_ARRAY_TASK_ID/8
 then train with --gta5 $GTA5_PREPARED --cityscapes $CITYSCAPES_PREPARED

@@ -28,6 +28,7 @@ NOT_SHELL = {
     "train.py   ": "a tree of folders",
     "@misc{": "a citation",
     "$GTA5/images/": "a tree of files",
+    "class_set = ": "a layout file; tests/dataset/test_layouts.py reads one like it",
 }
 """Blocks of code that are not for a shell: {how the block begins: why}."""
 
