@@ -35,11 +35,13 @@ def find_pairs(
     split: str,
     labels: bool = True,
     class_set: ClassSet | None = None,
+    twins: list[tuple[str, str]] | None = None,
 ) -> DatasetLayout:
     """The files of ``split`` of a raw root, before images and labels are paired.
 
-    ``class_set``: by default that of the layout. Raises FileNotFoundError when there is no image,
-    or no label though ``labels`` are needed; ValueError for an image with two labels, for files
+    ``class_set``: by default that of the layout. ``twins``: receives files that differ in their
+    suffix only; None: they are an error. Raises FileNotFoundError when there is no image, or no
+    label though ``labels`` are needed; ValueError for an image with two labels, for files
     that differ in their suffix only, for labels of another kind, and for a split that the data set
     does not have.
     """
@@ -52,11 +54,11 @@ def find_pairs(
             f"The split {split} of {layout.title} has no labels; splits with labels:"
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
-    image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES)
+    image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES, twins=twins)
     label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
         label_pattern, found = _find_first(
-            root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels
+            root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels, twins
         )
     image_paths = {key: file.path for key, file in images.items()}
     label_paths = _by_image(root, image_pattern, images, label_pattern, found)
@@ -91,6 +93,7 @@ def _find_first(
     suffixes: Sequence[str],
     other_endings: Sequence[str] = (),
     say: bool = True,
+    twins: list[tuple[str, str]] | None = None,
 ) -> tuple[PathPattern, dict[str, FoundFile]]:
     """The first of ``patterns`` that matches files, and these; the first one when none does.
 
@@ -106,6 +109,7 @@ def _find_first(
             suffixes,
             lambda stem, endings=endings: bool(endings) and stem.endswith(endings),
             say and not (is_labels and pattern.ending),
+            twins,
         )
         if found:
             return pattern, found
@@ -275,13 +279,16 @@ def data_images(
     root = Path(root)
     layout = detect(root) if layout is None else layout
     split, files = layout.split(split)
-    if not (root / PREPARED).is_dir():
-        return find_pairs(layout, root, split, labels, class_set).listing(labels)
-    label_format = CITYSCAPES_LABELS
-    if labels:
-        label_format = _prepared_format(layout, root, split, class_set)
-    ending = files.images[0].ending
-    return prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+    if (root / PREPARED).is_dir():
+        label_format = CITYSCAPES_LABELS
+        if labels:
+            label_format = _prepared_format(layout, root, split, class_set)
+        ending = files.images[0].ending
+        images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+    else:
+        images = find_pairs(layout, root, split, labels, class_set).listing(labels)
+    images.data_set = layout.name
+    return images
 
 
 class Nearness(NamedTuple):

@@ -14,7 +14,6 @@ from dataset.layout import data_images, first_pairs, recognized_layouts, several
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts
 
 _ENDING = "_leftImg8bit"
 _LABEL_ENDINGS = {True: "_gtFine_labelIds", False: "_gtFine_labelTrainIds"}
@@ -72,17 +71,6 @@ def target_layout(root: str | Path) -> Layout | None:
     if len(found) > 1:
         raise several_data_sets(root, found)
     return found[0] if found else None
-
-
-def is_cityscapes_root(path: str | Path) -> bool:
-    """Whether a folder holds Cityscapes: leftImg8bit/, or a journal of a prepared split."""
-    path = Path(path)
-    if any(find_parts(path, f"cityscapes-{split}") for split in ("train", "val")):
-        return True
-    if not (path / "leftImg8bit").is_dir():
-        return False
-    names = {layout.name for layout in recognized_layouts(path)}
-    return not names or "cityscapes" in names
 
 
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:

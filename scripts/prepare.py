@@ -31,7 +31,7 @@ from dataset.prepared.build import (
     prepare,
     write_report,
 )
-from dataset.prepared.check import KINDS
+from dataset.prepared.check import KINDS, Problem
 from dataset.prepared.journal import FOLDER
 from utils.locks import FileLock
 from utils.options.parser import (
@@ -78,6 +78,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_output_arguments(parser)
     parser.add_argument("--lab-copies", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if args.gta5 or args.synthia:
+        parser.refuse_unused(parser.given(argv), ["splits"], "with data that has no splits")
     if args.list and args.cityscapes and len(args.splits or DEFAULT_SPLITS) > 1:
         parser.error(ONE_SPLIT)
     if args.layout and not args.source:
@@ -198,9 +200,15 @@ def report_text(report: PrepareReport, root: Path) -> str:
     return "\n".join(lines)
 
 
-def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout]]:
-    """(name in the prepared root, files) of each data set or split to prepare."""
+def layouts(
+    args: argparse.Namespace, twins: list[tuple[str, str]]
+) -> list[tuple[str, DatasetLayout]]:
+    """(name in the prepared root, files) of each data set or split to prepare.
+
+    ``twins``: receives files of one name where they are only to be reported.
+    """
     labels = not args.without_labels
+    found = twins if args.check else None
     root = args.gta5 or args.cityscapes or args.synthia or args.source
     if (root / FOLDER).is_dir():
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
@@ -216,7 +224,7 @@ def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout]]:
     if args.source:
         print(f"{printable(root)}: {layout.title}, {' and '.join(splits)}")
     return [
-        (layout.data_name(split), find_pairs(layout, root, split, labels, class_set))
+        (layout.data_name(split), find_pairs(layout, root, split, labels, class_set, found))
         for split in splits
     ]
 
@@ -229,14 +237,23 @@ def args_layout(args: argparse.Namespace) -> Layout:
     return load_layout(args.layout) if args.layout else detect(args.source)
 
 
+def twin_problem(first: str, second: str) -> Problem:
+    """The problem of two files that differ in their suffix only."""
+    text = f"{first} and {second}: it is unclear which one is meant. Remove one of them."
+    return Problem("two of one name", first, text)
+
+
 def main(args: argparse.Namespace) -> None:
     cv2.setNumThreads(0)  # the workers are the parallelism
     wanted = None if args.list is None else read_name_list(args.list)
     command = shlex.join(["python", "-m", "scripts.prepare", *sys.argv[1:]])
     labels, problems = not args.without_labels, 0
-    for data, tree in layouts(args):
+    twins: list[tuple[str, str]] = []
+    for data, tree in layouts(args, twins):
         job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
         report = check(job) if args.check else prepare(job, args.output, command, FileLock)
+        folders = (f"{tree.image_folder}/", f"{tree.label_folder}/")
+        report.problems += [twin_problem(*pair) for pair in twins if pair[0].startswith(folders)]
         text = report_text(report, tree.root)
         print("\n" + printable(text))
         problems += len(report.problems)
