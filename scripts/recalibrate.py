@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dataset.class_set import recorded_class_set
 from dataset.image_io import image_size
-from dataset.labels import NUM_CLASSES
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, training_loader
 from dataset.sampling import ShuffledIndex
@@ -199,7 +199,7 @@ def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     checkpoint = read_checkpoint(args.checkpoint)
-    model, normalize = load_network(checkpoint, NUM_CLASSES)
+    model, normalize = load_network(checkpoint, len(recorded_class_set(checkpoint)))
     used = choose_images(args)
     crop_size = None if args.crop_size is None else tuple(args.crop_size)
     require_sizes(used, crop_size)
