@@ -219,7 +219,7 @@ def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout, list[Pro
     if args.list and len(splits) > 1:
         raise ValueError(ONE_SPLIT)
     if args.source:
-        print(f"{printable(root)}: {layout.title}, {' and '.join(splits)}")
+        print(f"{printable(root)}: {layout.title}, {' and '.join(map(layout.split_text, splits))}")
     found = []
     for split in splits:
         twins: list[tuple[str, str]] = []
