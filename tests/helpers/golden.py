@@ -328,6 +328,10 @@ def score_differences(name: str, one: Path, other: Path):
                 yield f"{name}: {key} of row {number} differs"
 
 
+MONITORING = ("target_share/", "target_confidence/", "pseudo_label/student_agreement")
+"""Scalars that only monitor a run and are younger than the oldest revisions."""
+
+
 def event_differences(name: str, one: Path, other: Path):
     """Scalars (but times) and pictures in TensorBoard."""
     table = renamed_table()
@@ -356,7 +360,7 @@ def read_events(folder: Path) -> dict[tuple[str, int], object]:
     found = {
         (tag, event.step): float(np.float32(event.value))
         for tag in tags["scalars"]
-        if not tag.startswith("time/")
+        if not tag.startswith(("time/", *MONITORING))
         for event in events.Scalars(tag)
     }
     pictures = {

@@ -18,7 +18,7 @@ RESUME_MAY_CHANGE = frozenset(
     # Where a run is computed and how it is watched.
     ("resume", "device", "workers", "name", "output", "max_steps", "epochs")
     + ("log_every", "save_every", "validate_every", "panel_every")
-    + ("keep_every", "keep_last")
+    + ("keep_every", "keep_last", "stop_on_collapse", "collapse_window")
     # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes.
     + ("accumulate", "compile")
     # Data are compared by the names of the images, not by their path.
