@@ -42,6 +42,7 @@ from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
+from model.uda.collapse_monitor import CollapseMonitor
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -108,14 +109,30 @@ def argument_parser() -> Parser:
     add_method_arguments(parser, METHODS)
     optimization, run_folder = groups.add_training_arguments(parser)
     add_step_arguments(optimization)
-    run_folder.add_argument(
+    add_monitor_arguments(run_folder)
+    return parser
+
+
+def add_monitor_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--validate-every",
         type=non_negative_int,
         default=0,
         metavar="STEPS",
         help="interval of scores on Cityscapes val (opens its labels, to look at only); 0: never",
     )
-    return parser
+    group.add_argument(
+        "--stop-on-collapse",
+        action="store_true",
+        help="save and stop when a class loses two thirds of its share of the target predictions",
+    )
+    group.add_argument(
+        "--collapse-window",
+        type=positive_int,
+        default=100,
+        metavar="STEPS",
+        help="steps over which class shares are averaged to notice a collapse",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -251,6 +268,19 @@ def build_data(
     )
 
 
+def build_collapse_monitor(args: argparse.Namespace, runtime: Runtime) -> CollapseMonitor:
+    """Monitors class shares on the target; the reference is the end of warm-up, a tenth of the run
+    at least.
+    """
+    return CollapseMonitor(
+        CLASS_NAMES,
+        max(args.warmup, args.max_steps // 10),
+        args.collapse_window,
+        runtime.device,
+        runtime.processes.all_reduce_sum,
+    )
+
+
 def build_method(
     args: argparse.Namespace, model: BiSeNet, source: DomainBatches, runtime: Runtime
 ) -> Method:
@@ -264,6 +294,7 @@ def build_method(
         all_reduce_sum=runtime.processes.all_reduce_sum,
         ignore_index=IGNORE_INDEX,
         random_changes=RANDOM_CHANGES,
+        collapse_monitor=build_collapse_monitor(args, runtime),
     )
     method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)
@@ -317,6 +348,22 @@ def provenance(
     return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 
+def monitor_options(
+    args: argparse.Namespace, method: Method, predict: Predictor, validation
+) -> MonitorOptions:
+    """How the progress of the run is shown, and what ends it early."""
+    return MonitorOptions(
+        predict=predict,
+        class_names=CLASS_NAMES,
+        colors=COLORS,
+        warnings=method.warnings,
+        validation=validation,
+        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
+        collapse_monitor=method.collapse_monitor,
+        stop_on_collapse=args.stop_on_collapse,
+    )
+
+
 def adapt(args: argparse.Namespace) -> None:
     runtime = start_runtime(args.device, args.precision, args.seed)
     device, normalize = runtime.device, INPUT_CONVENTIONS[args.input]
@@ -346,21 +393,14 @@ def adapt(args: argparse.Namespace) -> None:
         state=state,
         batch_counts=method.context.batch_counts,
     )
-    monitor = MonitorOptions(
-        predict=Predictor(state[method.inference_part], normalize, device, runtime.autocast),
-        class_names=CLASS_NAMES,
-        colors=COLORS,
-        warnings=method.warnings,
-        validation=validation,
-        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
-    )
+    predict = Predictor(state[method.inference_part], normalize, device, runtime.autocast)
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
         processes=runtime.processes,
         trained=trained,
         metadata=describe(args, method, runtime.precision, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
-        monitor=monitor,
+        monitor=monitor_options(args, method, predict, validation),
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -32,7 +33,7 @@ def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) 
     """The root of Cityscapes that --cityscapes or --target names; None for other images."""
     if cityscapes_flag is not None:
         return cityscapes_flag
-    root = Path(target[0]).expanduser() if target is not None and len(target) == 1 else None
+    root = Path(os.path.expanduser(target[0])) if target is not None and len(target) == 1 else None
     return root if root is not None and is_cityscapes_root(root) else None
 
 

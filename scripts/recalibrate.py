@@ -173,7 +173,8 @@ def recalibrated_metadata(
     metadata = {
         name: value
         for name, value in checkpoint.items()
-        if name not in ("format", "parts", "random", "meter", "inference_network")
+        if name
+        not in ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
     }
     recalibrated = {
         "images": used.fingerprint(),

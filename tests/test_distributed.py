@@ -17,6 +17,8 @@ from tests.helpers.cli import SMALL, command, run, start, words
 from tests.helpers.forked import run_together
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture
 def roots(gta5_root, cityscapes_root):

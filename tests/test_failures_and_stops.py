@@ -19,6 +19,8 @@ from utils.training.distributed import ProcessGroup
 from utils.training.loop import TrainingRun
 from utils.training.meters import LossMeter
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 RARE_LOOKS = ("--log-every", 100, "--max-steps", 6)
 
 

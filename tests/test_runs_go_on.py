@@ -25,6 +25,8 @@ from utils.training.meters import LossMeter
 from utils.training.precision import choose_precision
 from utils.training.run_folder import RunFolder
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 CPU, ROOT = torch.device("cpu"), Path(__file__).parents[1]
 
 

@@ -159,6 +159,7 @@ class TrainingState:
     architecture, input, settings, ... Order and augmentation of the data are functions of the seed
     and the step, so the step is enough for them. Values that are not finite are never written,
     neither losses that ``meter`` noted nor parts. All processes call ``save``; one ``writes``.
+    ``collapse_monitor``: its state is saved beside the parts; older checkpoints have none.
     """
 
     def __init__(
@@ -168,8 +169,10 @@ class TrainingState:
         device: torch.device,
         meter: LossMeter,
         writes: bool = True,
+        collapse_monitor: Stateful | None = None,
     ):
         self.parts, self.metadata, self.device = parts, metadata, device
+        self.collapse_monitor = collapse_monitor
         self.meter, self.writes = meter, writes
         self.step, self.best, self.validation_due = 0, None, False
 
@@ -195,6 +198,8 @@ class TrainingState:
         self.step = step
         if self.writes:
             state = {"step": step, "best": self.best, "random": random_state(self.device)}
+            if self.collapse_monitor is not None:
+                state["collapse_monitor"] = self.collapse_monitor.state_dict()
             save_checkpoint(path, self.parts, **self.metadata | state | {"meter": meter} | more)
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
@@ -231,6 +236,9 @@ class TrainingState:
         self.step, self.best = checkpoint["step"], checkpoint["best"]
         self.validation_due = checkpoint.get("validation_due", False)
         self.meter.restore(checkpoint.get("meter"), self.device)
+        state = checkpoint.get("collapse_monitor")  # older checkpoints have none
+        if self.collapse_monitor is not None and state is not None:
+            self.collapse_monitor.load_state_dict(state)
         self.metadata |= inherited(self.metadata.get("seen_images", []), checkpoint)
 
     def require_left_out(self) -> None:

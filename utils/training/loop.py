@@ -88,13 +88,24 @@ class TrainedNetworks(NamedTuple):
     batch_counts: BatchCounts | None = None
 
 
+class CollapseMonitor(Protocol):
+    """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
+
+    def after_step(self, done: int) -> None: ...
+    def scalars(self) -> dict[str, float]: ...
+    def warnings(self) -> list[str]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class MonitorOptions(NamedTuple):
     """How the progress of a run is shown: pictures, warnings, scores.
 
     ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
     ``start_warnings`` are known before. ``validation``: labelled batches that are scored, or
-    None.
+    None. ``collapse_monitor`` warns when a class collapses on the target; with
+    ``stop_on_collapse`` the run is then saved and ends.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -103,6 +114,8 @@ class MonitorOptions(NamedTuple):
     warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
     validation: Iterable | None = None
     start_warnings: Sequence[str] = ()
+    collapse_monitor: CollapseMonitor | None = None
+    stop_on_collapse: bool = False
 
 
 class TrainingRun:
@@ -145,7 +158,12 @@ class TrainingRun:
         """Restores the state of a resumed run; all processes begin with the same networks."""
         processes, trained = self.processes, self.trained
         self.state = TrainingState(
-            trained.state, self.metadata, processes.device, self.meter, self.folder.writes
+            trained.state,
+            self.metadata,
+            processes.device,
+            self.meter,
+            self.folder.writes,
+            self.monitor.collapse_monitor,
         )
         self.snapshots = Snapshots(
             self.folder.last,
@@ -191,7 +209,8 @@ class TrainingRun:
             yield step, *samples
             if self._stopping:
                 self.folder.print(
-                    f"Stopped by {self.stop} after step {self.done}, saved to {self.folder.last}."
+                    f"Stopped by {self._stop_reason} after step {self.done}, saved to"
+                    f" {self.folder.last}."
                     " Continue with the same command and --resume."
                 )
                 return
@@ -255,11 +274,7 @@ class TrainingRun:
             counts.forget_counts()
 
     def _counting_pass(self, micro_batches: list[tuple], valid_pixels: int) -> Iterator[tuple]:
-        """The micro-batches once before: only what the whole batch holds is kept of them.
-
-        They are computed twice, because which pixels are hard depends on all of the batch, and
-        keeping every micro-batch for its gradient would need the memory of the whole batch.
-        """
+        """The micro-batches once before: only what the whole batch holds is kept of them."""
         counts = self.trained.batch_counts
         self._counting = True
         counts.begin_counting()
@@ -298,9 +313,11 @@ class TrainingRun:
         """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
         self._phase, self.done = WHOLE, done
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
+        if self.monitor.collapse_monitor is not None:
+            self.monitor.collapse_monitor.after_step(done)
         options, every = self.options, self.options.validate_every
         # Asked once: a signal may come at any moment.
-        self._stopping = self.processes.any(bool(self.stop))
+        self._stopping, self._stop_reason = self.processes.any(bool(self.stop)), self.stop
         last = done == self.max_steps
         if done % options.log_every == 0 or last:
             self._log(done, is_interval=done % options.log_every == 0)
@@ -341,6 +358,18 @@ class TrainingRun:
         }
         self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
         self.folder.log_warning(done, self.monitor.warnings(done, losses))
+        self._log_target(done)
+
+    def _log_target(self, done: int) -> None:
+        """Class shares on the target; a class that collapses is warned of, and may end the run."""
+        collapse = self.monitor.collapse_monitor
+        if collapse is None:
+            return
+        self.folder.log_by_class(done, collapse.scalars())
+        collapsed = collapse.warnings()
+        self.folder.log_warning(done, collapsed)
+        if collapsed and self.monitor.stop_on_collapse and done < self.max_steps:
+            self._stopping, self._stop_reason = True, "--stop-on-collapse"
 
     def _log_pictures(self, done: int) -> None:
         """The first image of each domain, its prediction, and its label if it has one."""
