@@ -287,7 +287,7 @@ def data_images(
         images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
     else:
         images = find_pairs(layout, root, split, labels, class_set).listing(labels)
-    images.data_set = layout.images_of or layout.name
+    images.data_set = layout.images_of or layout.data_name(split)
     return images
 
 
