@@ -264,12 +264,7 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
         unknown = not has_source and not header.upright
         photographs += [r.source_image for r in records if unknown and _is_photograph(r)]
         yield from records
-    if photographs and os.environ.get("RANK", "0") == "0":
-        print(
-            f"NOTE: {root} was prepared by an earlier version, which did not turn images by their"
-            f" EXIF orientation, and {source} is gone: of {len(photographs)} photographs, such as"
-            f" {printable(photographs[0])}, some may lie on their side. Look at them."
-        )
+    _say_unknown_orientation(root, source, photographs)
     if not complete:
         raise ValueError(
             f"{root} is incomplete: preparing {path.stem} stopped after {count} images. Go on with:"
@@ -280,16 +275,31 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
             f"{root} is incomplete: {len(damaged)} files are missing or cut short, the first"
             f" {damaged[0]}. Make them again with: {header.command}"
         )
-    if sideways:
-        raise ValueError(
-            f"{root} is stale: it was prepared by an earlier version, which left {len(sideways)}"
-            f" images of {source} as the camera was turned (EXIF orientation), the first"
-            f" {min(sideways)}. Prepare them again with: {header.command}"
-        )
+    _require_upright(header, root, sideways)
     if stale:
         raise ValueError(
             f"{root} is stale: {len(stale)} files under {source} have changed since they were"
             f" prepared, the first {stale[0]}. Bring it up to date with: {header.command}"
+        )
+
+
+def _require_upright(header: Header, root: Path, sideways: list[str]) -> None:
+    """Raises ValueError for images that an earlier version left on their side."""
+    if sideways:
+        raise ValueError(
+            f"{root} is stale: it was prepared by an earlier version, which left {len(sideways)}"
+            f" images of {header.source} as the camera was turned (EXIF orientation), the first"
+            f" {min(sideways)}. Prepare them again with: {header.command}"
+        )
+
+
+def _say_unknown_orientation(root: Path, source: Path, photographs: list[str]) -> None:
+    """Prints that ``photographs`` of an earlier version cannot be compared; in one process only."""
+    if photographs and os.environ.get("RANK", "0") == "0":
+        print(
+            f"NOTE: {root} was prepared by an earlier version, which did not turn images by their"
+            f" EXIF orientation, and {source} is gone: of {len(photographs)} photographs, such as"
+            f" {printable(photographs[0])}, some may lie on their side. Look at them."
         )
 
 

@@ -94,7 +94,6 @@ def streets(context: Context, images: int = 8, size: tuple[int, int] | None = No
             cwd=ROOT,
             capture_output=True,
             encoding="utf-8",
-            errors="replace",
         )
         require_success("scripts.make_demo_data", drawn.returncode, drawn.stderr)
         (folder / "complete").touch()

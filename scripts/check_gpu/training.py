@@ -61,7 +61,6 @@ def measure_side(
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
-        errors="replace",
         timeout=context.seconds,
     )
     if ended.returncode or not output.exists():
@@ -142,7 +141,6 @@ def prepare_frames(context: Context, roots: tuple[Path, Path]) -> tuple[Path, Pa
             cwd=ROOT,
             capture_output=True,
             encoding="utf-8",
-            errors="replace",
             timeout=context.seconds,
         )
         require_success("scripts.prepare", ended.returncode, ended.stderr)
@@ -181,7 +179,6 @@ def time_with_workers(context: Context, workers: int, settings: dict) -> dict[st
         cwd=ROOT,
         capture_output=True,
         encoding="utf-8",
-        errors="replace",
         timeout=context.seconds,
     )
     require_success(f"train_da.py with {workers} workers", ended.returncode, ended.stderr)

@@ -45,9 +45,10 @@ class ForkedScript:
         for file in files:
             Path(file).touch()
         self._files = [open(file) for file in files]  # noqa: SIM115
+        words, environment = list(map(str, words)), environment or {}
         self._process = _context().Process(
             target=_run_script,
-            args=(script, list(map(str, words)), files, environment or {}, file_limit, are_narrow()),
+            args=(script, words, files, environment, file_limit, are_narrow()),
         )
         self._process.start()
 

@@ -235,7 +235,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="pixel weights: none; ohem (hard pixels only); class (rare classes weigh more)",
+        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
     )
     group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
