@@ -23,7 +23,7 @@ from tqdm import tqdm
 from dataset.labels import CLASS_NAMES
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
-from dataset.training_data import read_target
+from dataset.training_data import cityscapes_root, read_target
 from model.inference.predictor import load_predictor
 from model.inference.sampled_pixels import sampled_probabilities
 from model.inference.tta import TTAView
@@ -52,6 +52,7 @@ from utils.options.parser import (
     user_errors_without_traceback,
 )
 from utils.report.curves import Curve, read_curves
+from utils.report.label_free import measure_lines
 from utils.report.tables import markdown_table, percent
 from utils.training.checkpoint import read_checkpoint
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
@@ -70,6 +71,8 @@ TRUST = (
     "How far to trust it: its ranking was not measured against scores by us yet. Look at the"
     " pictures before you decide."
 )
+MAX_PICTURES = 8
+"""Images that scripts.summarise may show, named in the file of --json."""
 TEACHER_CURVE, TEACHER_STEPS = "pseudo_label/student_agreement", 100
 """Scalar of a run, and the steps before a checkpoint over which it is averaged."""
 
@@ -121,7 +124,11 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all values and rankings")
     add_device_arguments(parser)
     add_workers_argument(parser)
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if cityscapes_root(args.cityscapes, args.target) is None:
+        condition = "with images that are no Cityscapes root: they have no splits"
+        parser.refuse_unused(parser.given(argv), ["split"], condition)
+    return args
 
 
 @dataclass
@@ -312,19 +319,6 @@ def rankings(candidates: Sequence[Candidate]) -> dict[str, list[float | None]]:
     }
 
 
-def ranking_table(candidates: Sequence[Candidate], found: dict[str, list[float | None]]) -> str:
-    """A row for each candidate: each measure's value, and its rank in parentheses."""
-    rows = []
-    for index, candidate in enumerate(candidates):
-        cells = []
-        for name in MEASURES:
-            value, rank = candidate.values.get(name), found[name][index]
-            text = f"{value:.0f}" if name == "last" else f"{value or 0:.3f}"
-            cells.append("-" if value is None else f"{text} ({rank:.3g})")
-        rows.append([candidate.metadata["name"], *cells])
-    return markdown_table(["checkpoint", *(entry.title for entry in MEASURES.values())], rows)
-
-
 def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
     """Warnings that the runs recorded while they trained, each with the run's name."""
     found = []
@@ -332,7 +326,8 @@ def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
         config = folder / "config.json"
         entries = json.loads(config.read_text()) if config.is_file() else []
         for entry in entries:
-            found += [f"{folder.name}: {text}" for text in entry.get("warnings", [])]
+            name = f"{folder.parent.name}/{folder.name}"
+            found += [f"{name}: {text}" for text in entry.get("warnings", [])]
     return found
 
 
@@ -371,18 +366,22 @@ def judgement_table(candidates: Sequence[Candidate], miou: dict[tuple[str, int],
     return "\n\n".join(tables)
 
 
-def write_result(
-    path: Path, args: Namespace, candidates: Sequence[Candidate], listing: ImageList, chosen: str
-) -> None:
-    """Writes all values, ranks and class shares as JSON."""
+def result(
+    args: Namespace, candidates: Sequence[Candidate], listing: ImageList, chosen: Candidate
+) -> dict[str, Any]:
+    """All values, ranks and class shares as plain values, which scripts.summarise reads."""
     found, names = rankings(candidates), class_names(candidates[0].metadata)
-    content = {
+    pictures = np.linspace(0, len(listing) - 1, min(MAX_PICTURES, len(listing))).round()
+    return {
+        "target": str(listing.root),
         "images": len(listing),
+        "pictures": [str(listing[int(index)].image) for index in pictures],
         "fingerprint": listing.fingerprint(),
         "pixels": args.pixels,
         "seed": args.seed,
         "by": args.by,
-        "chosen": chosen,
+        "chosen": str(chosen.path),
+        "measures": {name: entry.title for name, entry in MEASURES.items()},
         "candidates": [
             {
                 "checkpoint": str(candidate.path),
@@ -396,7 +395,6 @@ def write_result(
         ],
         "warnings": collapse_warnings(candidates),
     }
-    write_json(path, content)
 
 
 def main(args: Namespace) -> None:
@@ -421,14 +419,15 @@ def main(args: Namespace) -> None:
         f"\n{len(candidates)} checkpoints on {len(listing)} unlabelled images of {listing.root},"
         f" {args.pixels} pixels of each; rank in parentheses, 1 is best.\n"
     )
-    print(ranking_table(candidates, found))
-    print(*(f"\n{warning}" for warning in collapse_warnings(candidates)), sep="")
+    content = result(args, candidates, listing, best)
+    print(markdown_table(*measure_lines(content)))
+    print(*(f"\n{warning}" for warning in content["warnings"]), sep="")
     if scores:
         print(f"\n{judgement_table(candidates, scores)}\n")
     print(f"Use {best.path}: first by {MEASURES[args.by].title} ({MEASURES[args.by].source}).")
     print(TRUST)
     if args.json:
-        write_result(args.json, args, candidates, listing, str(best.path))
+        write_json(args.json, content)
 
 
 if __name__ == "__main__":
