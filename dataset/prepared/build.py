@@ -22,7 +22,7 @@ from tqdm import tqdm
 from dataset.find import printable
 from dataset.image_io import image_size, is_turned
 from dataset.labels import NUM_CLASSES, looks_like_train_ids
-from dataset.listing import DatasetLayout, refuse_label_values
+from dataset.listing import DatasetLayout, has_class, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (
@@ -155,9 +155,10 @@ def check(job: PrepareJob) -> PrepareReport:
         else:
             report.problems += result
     try:
-        refuse_label_values(report.values, job.tree.root)
+        refuse_label_values(report.values, job.tree.root, report.classes)
     except ValueError as error:
-        kind = "trainIds" if looks_like_train_ids(report.values) else "no class"
+        kind = "no class" if not has_class(report.values) else "unknown label values"
+        kind = "trainIds" if looks_like_train_ids(report.values) else kind
         report.problems.append(Problem(kind, job.tree.label_folder, str(error)))
     return report
 
@@ -209,7 +210,7 @@ def prepare(
                     report.made += 1
                 else:
                     report.problems += result
-            refuse_label_values(report.values, root)
+            refuse_label_values(report.values, root, report.classes)
             _append(file, {"complete": report.good})
             synchronize(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)
