@@ -2,13 +2,13 @@
 
 import ast
 import hashlib
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.helpers.forked import run_forked
 
 ROOT = Path(__file__).parents[1]
 LEAVES = {"model", "dataset", "utils"}
@@ -86,8 +86,10 @@ IMPORT_LEAVES = """
         print(f"{leaf}: {count} modules", flush=True)
         return 0
 
-    for library in sys.argv[1].split():  # seconds each: once, for all leaves
-        importlib.import_module(library)
+    root, here = os.getcwd(), sys.argv[1]
+    sys.path = [here, *(path for path in sys.path if path not in ("", root))]
+    for name in [name for name in sys.modules if name.split(".")[0] in FIRST_PARTY]:
+        del sys.modules[name]  # imported before the fork
     for leaf in sys.argv[2:]:  # each in a process of its own, which has imported no other leaf
         if os.fork() == 0:
             os._exit(import_leaf(leaf))
@@ -95,24 +97,25 @@ IMPORT_LEAVES = """
 """
 
 
-def import_leaves(leaves: list[str], folder: Path, libraries: str) -> list[str]:
-    """Imports all modules of each leaf, while other leaves and scripts cannot be imported.
+def import_leaves(leaves: list[str], folder: Path, tmp_path: Path) -> list[str]:
+    """Imports all modules of each leaf in ``folder``, while other leaves and scripts cannot be
+    imported.
 
     One line for each leaf: the number of its modules, or the first module that failed.
     """
-    program = [sys.executable, "-c", textwrap.dedent(IMPORT_LEAVES), libraries, *leaves]
-    done = subprocess.run(program, cwd=folder, capture_output=True, text=True, check=False)
+    (tmp_path / "import_leaves.py").write_text(textwrap.dedent(IMPORT_LEAVES))
+    done = run_forked(str(tmp_path / "import_leaves.py"), folder, *leaves)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
-def test_each_leaf_can_be_imported_without_the_others():
+def test_each_leaf_can_be_imported_without_the_others(tmp_path):
     """Also imports inside __init__, of names made at run time, and through third modules."""
     expected = [
         f"{leaf}: {sum(1 for path in (ROOT / leaf).rglob('*.py')) - 1} modules"
         for leaf in sorted(LEAVES)
     ]
-    assert import_leaves(sorted(LEAVES), ROOT, "torch torchvision tensorboard") == expected
+    assert import_leaves(sorted(LEAVES), ROOT, tmp_path) == expected
 
 
 def test_the_import_law_can_fail(tmp_path):
@@ -121,7 +124,7 @@ def test_the_import_law_can_fail(tmp_path):
         (tmp_path / name / "__init__.py").touch()
         (tmp_path / name / "part.py").write_text(text)
     expected = ["model: 1 modules", "dataset.part: imports model"]
-    assert import_leaves(["model", "dataset"], tmp_path, "") == expected
+    assert import_leaves(["model", "dataset"], tmp_path, tmp_path) == expected
 
 
 def functions(path: Path) -> Iterator[tuple[str, ast.FunctionDef]]:

@@ -35,7 +35,8 @@ def filmed(tmp_path, monkeypatch) -> Path:
 
 
 def arguments(tmp_path, *words):
-    always = ["--model", "last.pt", "--output", tmp_path, "--device", "cpu", "--no-legend"]
+    always = ["--model", "last.pt", "--output", tmp_path, "--device", "cpu"]
+    always += [] if "trainIds" in words else ["--no-legend"]  # no legend for label maps
     return entry.parse_arguments([*map(str, [*words, *always])])
 
 

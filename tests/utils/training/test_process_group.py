@@ -1,13 +1,9 @@
-import subprocess
-import sys
-from pathlib import Path
-
 import torch
 
+from tests.helpers.forked import run_together
 from utils.training.distributed import ProcessGroup
 
-# What each of two processes does and finds. Its assertions end it, and torchrun then ends the
-# other.
+# What each of two processes does and finds.
 TWO = """
 import torch
 from utils.training.checkpoint import TrainingState
@@ -66,16 +62,8 @@ with ProcessGroup(torch.device("cpu")) as processes:
 
 def test_two_processes(tmp_path):
     script = tmp_path / "two.py"
-    script.write_text(f"import sys\nsys.path.insert(0, {str(Path(__file__).parents[3])!r})\n{TWO}")
-    command = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node=2",
-        str(script),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    script.write_text(TWO)
+    done = run_together(str(script), processes=2, timeout_s=60)
     assert done.returncode == 0, done.stderr
 
 
