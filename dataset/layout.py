@@ -107,7 +107,7 @@ def _find_first(
             root,
             pattern,
             suffixes,
-            lambda stem, endings=endings: bool(endings) and stem.endswith(endings),
+            endings,
             say and not (is_labels and pattern.ending),
             twins,
         )
@@ -130,13 +130,15 @@ def _by_image(
     if label_pattern is None:
         return {}
     shared = sorted(image_pattern.words & label_pattern.words)
+    if image_pattern.has_key_alone and label_pattern.has_key_alone:
+        return {key: file.path for key, file in labels.items()}
     keys: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key, file in images.items():
         keys[tuple(file.values[word] for word in shared)].append(key)
     paths: dict[str, str] = {}
     for key, file in labels.items():
-        alone = image_pattern.key_of(file.values) or key
-        for image in keys.get(tuple(file.values[word] for word in shared), [alone]):
+        fitting = keys.get(tuple(file.values[word] for word in shared))
+        for image in fitting or [image_pattern.key_of(file.values) or key]:
             if image in paths:
                 raise ValueError(
                     f"{root}: {images[image].path if image in images else image} has two labels,"
