@@ -362,9 +362,9 @@ def recognized_layouts(root: Path) -> list[Layout]:
     with_pairs = [layout for layout in candidates if evidence[layout.name][1]]
     if with_pairs:
         return with_pairs
-    with_images = [layout for layout in candidates if evidence[layout.name][0]] or candidates
+    with_images = [layout for layout in candidates if evidence[layout.name][0]]
     typical = [layout for layout in with_images if _is_typical(layout, root)]
-    return _most_special(typical or with_images)
+    return _most_special(typical or with_images or candidates)
 
 
 def _is_typical(layout: Layout, root: Path) -> bool:
