@@ -127,6 +127,8 @@ class LabelFormat:
 
         None where a class holds other labelIds, whose pixels were not counted.
         """
+        if self.class_set == CITYSCAPES_LABELS.class_set:
+            return counts_of_19
         named = {value for values in self.rule.classes.values() for value in values}
         if not named <= set(LABEL_IDS):
             return None

@@ -57,9 +57,10 @@ def find_pairs(
     image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES, twins=twins)
     label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
-        label_pattern, found = _find_first(
-            root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels, twins
-        )
+        endings = (*layout.other_labels, _CONVERTED)
+        label_pattern, found = _find_first(root, files.labels, (".png",), endings, labels, twins)
+        if not found:  # labels of a lossy format are refused with a reason when they are read
+            label_pattern, found = _find_first(root, files.labels, IMAGE_SUFFIXES, endings, False)
     image_paths = {key: file.path for key, file in images.items()}
     label_paths = _by_image(root, image_pattern, images, label_pattern, found)
     if layout.by_name_alone:
