@@ -303,6 +303,7 @@ def build_method(
         random_color_matrix,
         random_blur_sigma,
         build_target_watch(args, compute),
+        read_checkpoint,
     )
     return method(model, from_arguments(method.Options, vars(args)), setting)
 
@@ -349,6 +350,8 @@ def provenance(
     source, target = listings["source_fingerprint"], listings["target_fingerprint"]
     seen = target.names + supervised_names(args.gta5, source)
     found = inherited(initial or {}, seen)
+    for origin in method.origins:
+        found |= inherited(origin, found["seen_images"])
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found

@@ -65,6 +65,7 @@ class MethodSetting(NamedTuple):
 
     ``all_reduce_sum``: sums a tensor over the processes of the run. ``random_color_matrix`` and
     ``random_blur_sigma``: distributions of the strong augmentation (StrongAugmentation).
+    ``read_checkpoint``: the content of a file with another network, for methods that learn from it.
     ``target_watch``: what watches the method's predictions on the target, if anything does.
     """
 
@@ -75,6 +76,7 @@ class MethodSetting(NamedTuple):
     random_color_matrix: Callable[[np.random.Generator], np.ndarray] | None = None
     random_blur_sigma: Callable[[np.random.Generator], float] | None = None
     target_watch: TargetWatch | None = None
+    read_checkpoint: Callable[[Path], dict[str, Any]] | None = None
 
 
 class Method(ABC):
@@ -97,6 +99,8 @@ class Method(ABC):
         self.optimizers: dict[str, Optimizer] = {}
         """The optimizers of ``networks``, in their order, by their names in a checkpoint."""
         self.target_watch = setting.target_watch
+        self.origins: list[dict[str, Any]] = []
+        """Checkpoints that it learns from: what they have seen, the new network has seen."""
 
     @abstractmethod
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
