@@ -16,7 +16,14 @@ import numpy as np
 
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, label_size, read_label
-from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, TRAIN_ID_OF, looks_like_train_ids
+from dataset.labels import (
+    IGNORE_INDEX,
+    LAST_LABEL_ID,
+    NUM_CLASSES,
+    TRAIN_ID_OF,
+    looks_like_idd_ids,
+    looks_like_train_ids,
+)
 from dataset.name_list import NameFinder, read_name_list, say_repeated
 
 
@@ -60,8 +67,11 @@ class ImageList:
     """A sequence of Frames.
 
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
-    measurements of the images of a prepared root; None for a raw one.
+    measurements of the images of a prepared root; None for a raw one. ``left_out``: names of images
+    that are there, and that the user leaves out.
     """
+
+    left_out: Sequence[str] = ()
 
     def __init__(
         self,
@@ -261,20 +271,22 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
         return
     if listing.statistics is not None and listing.statistics.values is not None:
         values = values_of(int(np.bitwise_or.reduce(listing.statistics.values)))
-        refuse_label_values(values, listing.root)
+        refuse_label_values(values, listing.root, listing.statistics.classes.sum(0))
         return
     _require_equal_sizes(listing)
     label = listing[0].label
     place = listing.root if label.is_relative_to(listing.root) else label.parent
     sampled = np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int)
-    values: set[int] = set()
+    counts = np.zeros(256, np.int64)
     for index in sampled:
-        values.update(np.unique(read_label(listing[index].label)).tolist())
+        counts += np.bincount(read_label(listing[index].label).ravel(), minlength=256)
+    values = set(np.flatnonzero(counts).tolist())
+    pixels = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
     for index in range(len(listing)):  # a class may be in one label of thousands
         if has_class(values):
             break
         values.update(np.unique(read_label(listing[index].label)).tolist())
-    refuse_label_values(values, place)
+    refuse_label_values(values, place, pixels)
 
 
 def _require_images(listing: ImageList) -> None:
@@ -328,8 +340,11 @@ def has_class(values: Iterable[int]) -> bool:
     return any(TRAIN_ID_OF[value] != IGNORE_INDEX for value in values)
 
 
-def refuse_label_values(values: set[int], root: Path) -> None:
-    """Raises ValueError when the ``values`` of many labels are trainIds, or teach nothing."""
+def refuse_label_values(values: set[int], root: Path, pixels: np.ndarray | None = None) -> None:
+    """Raises ValueError when the ``values`` of many labels are other ids, or teach nothing.
+
+    ``pixels`` (20,): of each trainId, then without class; None: not known.
+    """
     if looks_like_train_ids(values):
         raise ValueError(
             f"The labels under {root} hold the values {sorted(values)}: these are trainIds,"
@@ -337,6 +352,13 @@ def refuse_label_values(values: set[int], root: Path) -> None:
             " the original label PNGs of GTA5. Of data sets that have trainIds only (BDD100K), save"
             " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
             " is ignored, save 0 in its place."
+        )
+    if looks_like_idd_ids(values, pixels):
+        raise ValueError(
+            f"The labels under {root} hold the values {sorted(values)}: they look like IDD's own"
+            " ids or level3Ids, where 0 is road. Expected Cityscapes' labelIds (7 is road): make"
+            " IDD's csIds with its own tools (createLabels.py --id-type csId), and name them"
+            " *_gtFine_labelIds.png."
         )
     if values and not has_class(values):
         mask = " They look like masks of one class: save its labelId, such as 7 for road."

@@ -85,6 +85,12 @@ def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
         name, backbone = backbone_state(state)
     except ValueError as error:
         raise ValueError(f"{args.weights}: {error}") from error
+    given = [f"--{flag}" for flag in ("input", "name") if getattr(args, flag) is not None]
+    if given:
+        raise ValueError(
+            f"{args.weights} is a backbone, a {name}: {', '.join(given)}, of a whole network, would"
+            " have no effect. Leave it out."
+        )
     output_folder(args.output.absolute().parent)
     buffer = io.BytesIO()
     torch.save(backbone, buffer)
@@ -117,6 +123,7 @@ def convert_network(state: dict[str, torch.Tensor], args) -> None:
         "settings": {"converted_from": args.weights.name},
         # The file does not tell its training images; step 0: none of its training happened here.
         "seen_images": [],
+        "unknown_weights": [args.weights.name],
         "step": 0,
         "best": None,
     }

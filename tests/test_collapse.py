@@ -13,8 +13,8 @@ from tests.helpers.cli import start, words
 from tests.helpers.networks import write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
-WATCH = ("--method", "self-training", "--ema", 0, "--lr", 1e-9, "--collapse-window", 3)
-WATCH += ("--save-every", 100, "--warmup", 3)
+MONITOR = ("--method", "self-training", "--ema", 0, "--lr", 1e-9, "--collapse-window", 3)
+MONITOR += ("--save-every", 100, "--warmup", 3)
 
 
 @pytest.fixture
@@ -26,24 +26,24 @@ def network(tmp_path):
 @pytest.fixture
 def collapse(monkeypatch):
     """From step 3 on no pixel is predicted as the class that was most frequent. Holds its name."""
-    build, update, found = train_da.build_target_watch, train_da.update, {}
+    build, update, found = train_da.build_collapse_monitor, train_da.update, {}
 
-    def build_watch(*arguments):
-        found["watch"], found["steps"] = build(*arguments), 0
-        return found["watch"]
+    def build_monitor(*arguments):
+        found["monitor"], found["steps"] = build(*arguments), 0
+        return found["monitor"]
 
     def spoil(*arguments):
         update(*arguments)
         found["steps"] += 1
         if found["steps"] == 3 and "class" not in found:
-            scalars = found["watch"].scalars()
+            scalars = found["monitor"].scalars()
             names = [name for name in scalars if name.startswith("target_share/")]
             largest = max(range(len(names)), key=lambda index: scalars[names[index]])
             found["class"] = names[largest].removeprefix("target_share/")
             with torch.no_grad():
                 found["head"].bias[largest] -= 1e4
 
-    monkeypatch.setattr(train_da, "build_target_watch", build_watch)
+    monkeypatch.setattr(train_da, "build_collapse_monitor", build_monitor)
     monkeypatch.setattr(train_da, "update", spoil)
     init = SelfTraining.__init__
 
@@ -64,7 +64,7 @@ def test_a_collapse_is_said_and_stops_the_run(
 ):
     """Said once on the screen, in TensorBoard and in config.json; --resume does not stop again."""
     roots = (gta5_root, cityscapes_root, tmp_path)
-    flags = words("train_da", *roots, *WATCH, *network, "--max-steps", 7, "--stop-on-collapse")
+    flags = words("train_da", *roots, *MONITOR, *network, "--max-steps", 7, "--stop-on-collapse")
     start("train_da", *flags)
     said = capsys.readouterr().out
     text = f"WARNING: {collapse['class']} collapses on the target: 0 %"
@@ -96,7 +96,7 @@ def test_without_the_flag_a_collapsed_run_goes_on(
     collapse, network, gta5_root, cityscapes_root, tmp_path, capsys
 ):
     """To its end, and to the state that a stopped and resumed run ends in."""
-    roots, flags = (gta5_root, cityscapes_root), (*WATCH, *network, "--max-steps", 7)
+    roots, flags = (gta5_root, cityscapes_root), (*MONITOR, *network, "--max-steps", 7)
     start("train_da", *words("train_da", *roots, tmp_path / "a", *flags))
     said = capsys.readouterr().out
     assert "collapses on the target" in said
@@ -108,14 +108,14 @@ def test_without_the_flag_a_collapsed_run_goes_on(
     assert same_state(tmp_path / "a/run/last.pt", tmp_path / "b/run/last.pt")
 
 
-def test_a_run_from_before_the_watch_can_go_on(gta5_root, cityscapes_root, tmp_path):
-    """Its checkpoint holds no watch and none of its settings."""
+def test_a_run_from_before_the_monitor_can_go_on(gta5_root, cityscapes_root, tmp_path):
+    """Its checkpoint holds no monitor and none of its settings."""
     roots = (gta5_root, cityscapes_root, tmp_path)
     flags = words("train_da", *roots, "--method", "minent")
     start("train_da", *flags, "--max-steps", 1)
     last = tmp_path / "run/last.pt"
     content = torch.load(last, weights_only=True)
-    del content["target_watch"]
+    del content["collapse_monitor"]
     for name in ("stop_on_collapse", "collapse_window", "keep_every", "keep_last"):
         del content["settings"][name]
     torch.save(content, last)

@@ -20,9 +20,9 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset.find import printable
-from dataset.image_io import image_size
+from dataset.image_io import image_size, is_turned
 from dataset.labels import NUM_CLASSES, looks_like_train_ids
-from dataset.listing import DatasetLayout, refuse_label_values
+from dataset.listing import DatasetLayout, has_class, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (
@@ -155,9 +155,10 @@ def check(job: PrepareJob) -> PrepareReport:
         else:
             report.problems += result
     try:
-        refuse_label_values(report.values, job.tree.root)
+        refuse_label_values(report.values, job.tree.root, report.classes)
     except ValueError as error:
-        kind = "trainIds" if looks_like_train_ids(report.values) else "no class"
+        kind = "no class" if not has_class(report.values) else "unknown label values"
+        kind = "trainIds" if looks_like_train_ids(report.values) else kind
         report.problems.append(Problem(kind, job.tree.label_folder, str(error)))
     return report
 
@@ -183,7 +184,7 @@ def prepare(
     with _exclusive(journal, lock):
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, problems=problems)
-        header = Header(FORMAT, job.data, str(root), command)
+        header = Header(FORMAT, job.data, str(root), command, upright=True)
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
         _require_space(job, todo, output, log)
@@ -209,7 +210,7 @@ def prepare(
                     report.made += 1
                 else:
                     report.problems += result
-            refuse_label_values(report.values, root)
+            refuse_label_values(report.values, root, report.classes)
             _append(file, {"complete": report.good})
             synchronize(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)
@@ -300,10 +301,12 @@ def reuse_valid(
             and raw_files
             and all(file_signature(tree.root / raw) == record.source.get(raw) for raw in raw_files)
             and all(has_size(output / path, size) for path, size in record.files().items())
+            and (was_upright or not is_turned(tree.root / record.source_image))
         )
 
     old = read_part(journal) if journal.exists() else iter(())
-    next(old, None)  # its header
+    old_header = next(old, None)
+    was_upright = old_header is not None and old_header.upright
     try:
         # Threads: network file systems answer slowly.
         with (
@@ -330,7 +333,7 @@ def reuse_valid(
             synchronize(new.fileno())
     except OSError as error:
         raise write_error(_new_journal(journal), error) from error
-    return done, not complete or count != len(done)
+    return done, not (complete and was_upright) or count != len(done)
 
 
 def _append(file: TextIO, line: dict) -> None:

@@ -22,8 +22,6 @@ from model.training_step import Batch
 from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
 from model.uda.strong_augmentation import StrongAugmentation
 
-IGNORE_INDEX = 255
-
 
 @dataclass(frozen=True)
 class DistillationOptions(MethodOptions):
@@ -85,6 +83,7 @@ class Distillation(Method):
         checkpoints = [setting.read_checkpoint(path) for path in options.teachers]
         self.teachers = nn.ModuleList(teachers_of(checkpoints, setting))
         self.teachers.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+        self.ignore_index = setting.ignore_index
         self.origins = [
             {key: value for key, value in checkpoint.items() if key != "parts"}
             for checkpoint in checkpoints
@@ -93,8 +92,8 @@ class Distillation(Method):
         largest = options.target_needs().context_scale or 1.0
         self.views = [TTAView(scale / largest) for scale in options.teacher_scales]
         self.augment = StrongAugmentation(
-            setting.random_color_matrix,
-            setting.random_blur_sigma,
+            setting.random_changes["color_matrix"],
+            setting.random_changes["blur_sigma"],
             options.strong_jitter,
             options.strong_blur,
             setting.normalize,
@@ -105,22 +104,23 @@ class Distillation(Method):
 
         # 1. Segmentation loss on the source: the mean over its labelled pixels.
         if weight := self.options.lambda_source:
-            losses["loss/segmentation"], _ = self.context.supervised_step(
-                self.model, source.image, source.label, source.valid_pixels / weight
+            weighted = source._replace(valid_pixels=source.valid_pixels / weight)
+            losses["loss/segmentation"], _ = self.context.add_supervised_gradients(
+                self.model, weighted
             )
 
         # 2. The teachers see the target as it is, and the network sees it augmented.
         probabilities = self._probabilities(target)  # (N, C, H, W)
-        valid = target.label != IGNORE_INDEX  # (N, H, W): no padding
+        valid = target.label != self.ignore_index  # (N, H, W): no padding
         image = self.augment(target.image, target.sample_seeds)
 
         # 3. Cross-entropy with the probabilities: the mean over ALL pixels of the target.
         with self.context.autocast():
             output = self.model.low_resolution(image)
-        loss = soft_cross_entropy(output, probabilities, valid) * self.context.loss_scale
+        loss = soft_cross_entropy(output, probabilities, valid) * self.context.batch_fraction
         self.context.scaler.scale(loss).backward()
-        self.watch_target_logits(output.logits)
-        confidence = (probabilities.amax(1) * valid).mean() * self.context.loss_scale
+        self.monitor_target_logits(output.logits)
+        confidence = (probabilities.amax(1) * valid).mean() * self.context.batch_fraction
         return losses | {"loss/distillation": loss.detach(), "teachers/confidence": confidence}
 
     @torch.no_grad()

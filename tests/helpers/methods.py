@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.style.photometric import random_blur_sigma, random_color_matrix
+from dataset.style.photometric import RANDOM_CHANGES
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import Batch, StepContext
 from model.uda.base import Method, MethodSetting, find_methods
@@ -15,7 +15,7 @@ PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=
 
 
 def build_method(
-    name: str, model, context: StepContext = PLAIN, target_watch=None, **options
+    name: str, model, context: StepContext = PLAIN, collapse_monitor=None, **options
 ) -> Method:
     """The method of that name for ``model``, with its default options but those given.
 
@@ -28,9 +28,8 @@ def build_method(
         context,
         19,
         INPUT_CONVENTIONS["imagenet"],
-        random_color_matrix=random_color_matrix,
-        random_blur_sigma=random_blur_sigma,
-        target_watch=target_watch,
+        random_changes=RANDOM_CHANGES,
+        collapse_monitor=collapse_monitor,
         read_checkpoint=lambda _path: as_checkpoint(trained_like_network(1)),
     )
     built = method(model, method.Options(**options), setting)

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from utils.options.parser import (
+    Parser,
     available_cores,
     non_negative_float,
     non_negative_int,
@@ -234,7 +235,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="pixel weights: none; ohem (hard pixels only); class (rare classes weigh more)",
+        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
     )
     group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
@@ -308,6 +309,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
     return group
 
 
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
+    """All groups that both training scripts have; returns those of optimization and run folder."""
+    add_style_arguments(parser)
+    add_network_arguments(parser)
+    add_augmentation_arguments(parser)
+    optimization = add_optimization_arguments(parser)
+    add_device_arguments(parser)
+    add_workers_argument(parser)
+    return optimization, add_run_arguments(parser)
+
+
 def require_training_sizes(
     parser: argparse.ArgumentParser,
     batch_sizes: list[int],
@@ -350,6 +364,15 @@ def require_style(
         parser.error(
             "--lab-class-balanced: without effect without --lab. Add --lab, or leave it out"
         )
+
+
+def refuse_unused_weights(
+    parser: Parser, init: Path | None, backbone_weights: str, given: Collection[str]
+) -> None:
+    """Ends with a message for backbone weights that --init would replace."""
+    if init and backbone_weights != "none":  # none: what a set of commands has in common
+        condition = "with --init, which brings the backbone"
+        parser.refuse_unused(given, ["backbone_weights"], condition)
 
 
 def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:

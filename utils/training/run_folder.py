@@ -81,7 +81,7 @@ class RunFolder:
     def _entries(self) -> list[dict[str, Any]]:
         """The entries of config.json; [], and a message, where it is damaged."""
         try:
-            entries = json.loads(self.config.read_text())
+            entries = json.loads(self.config.read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, or no text
             self.print(
                 f"WARNING: {self.config} is damaged ({error}): a new record begins. The run itself"

@@ -5,6 +5,7 @@ import copy
 import pytest
 import torch
 
+from dataset.style.photometric import RANDOM_CHANGES
 from model.bisenet import BiSeNet
 from model.inference.tta import TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
@@ -20,7 +21,11 @@ def distil(model, teachers, context: StepContext = PLAIN, input_name="imagenet",
     """The method with in-memory teachers, without augmentation."""
     files = {f"{number}.pt": as_checkpoint(t, input_name) for number, t in enumerate(teachers)}
     setting = MethodSetting(
-        context, 19, INPUT_CONVENTIONS["imagenet"], read_checkpoint=files.__getitem__
+        context,
+        19,
+        INPUT_CONVENTIONS["imagenet"],
+        random_changes=RANDOM_CHANGES,
+        read_checkpoint=lambda path: files[str(path)],
     )
     method = find_methods()["distil"]
     plain = {"strong_jitter": 0.0, "strong_blur": 0.0, "teacher_context": "crop"}

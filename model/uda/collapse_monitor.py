@@ -1,4 +1,4 @@
-"""Watches the predictions of a run on its target without labels: class shares and confidence.
+"""Notices, without labels, when a class collapses on the target: class shares of predictions.
 
 Adaptation can collapse: a class that was predicted gives its pixels to another class, and the
 teacher confirms the error. The losses do not show it; the class shares of the predictions do.
@@ -18,7 +18,7 @@ STANDARD_ERRORS = 3
 """A loss must exceed so many standard errors: rare classes come and go with the images."""
 
 
-class TargetWatch:
+class CollapseMonitor:
     """Class shares and confidence of target predictions, over a sliding window of steps.
 
     ``class_names``: the classes, whose number is C. ``warmup_end``: number of steps after which the
@@ -46,7 +46,7 @@ class TargetWatch:
         self._warned: list[str] = []
 
     @torch.no_grad()
-    def see(self, label: Tensor, probability: Tensor, valid: Tensor | None = None) -> None:
+    def add(self, label: Tensor, probability: Tensor, valid: Tensor | None = None) -> None:
         """Notes predictions of target pixels, of any resolution, of a micro-batch.
 
         ``label`` (N, H, W) int64, its ``probability`` (N, H, W) float; only ``valid`` pixels
@@ -56,10 +56,10 @@ class TargetWatch:
         values = torch.stack([weight, weight * probability]).flatten(1)  # (2, pixels)
         self._step.index_add_(1, label.flatten(), values.to(self._step.dtype))
 
-    def see_logits(self, logits: Tensor) -> None:
+    def add_logits(self, logits: Tensor) -> None:
         """Notes logits (N, C, h, w) of the target, at the network's resolution."""
         probability, label = logits.detach().float().softmax(1).max(1)
-        self.see(label, probability)
+        self.add(label, probability)
 
     def after_step(self, done: int) -> None:
         """Ends step number ``done``, counted from 1. Does not wait for the device."""

@@ -1,9 +1,9 @@
-"""When a class counts as collapsed, and that the watch goes on after a resume."""
+"""When a class counts as collapsed, and that the monitor goes on after a resume."""
 
 import pytest
 import torch
 
-from model.uda.target_watch import TargetWatch, label_agreement
+from model.uda.collapse_monitor import CollapseMonitor, label_agreement
 from tests.helpers.methods import build_method, make_batch
 from tests.helpers.networks import trained_like_network
 
@@ -11,24 +11,24 @@ NAMES = ("road", "sky", "tree")
 CPU = torch.device("cpu")
 
 
-def watch(window=4, warmup_end=4) -> TargetWatch:
-    return TargetWatch(NAMES, warmup_end, window, CPU)
+def monitor(window=4, warmup_end=4) -> CollapseMonitor:
+    return CollapseMonitor(NAMES, warmup_end, window, CPU)
 
 
-def see(target_watch, step, shares, probability=0.5) -> None:
+def see(collapse_monitor, step, shares, probability=0.5) -> None:
     """A step of 1000 pixels, of which fractions ``shares`` are predicted as the classes."""
     counts = [round(1000 * share) for share in shares]
     label = torch.repeat_interleave(torch.arange(3), torch.tensor(counts))[None, None]
-    target_watch.see(label, torch.full(label.shape, probability))
-    target_watch.after_step(step)
+    collapse_monitor.add(label, torch.full(label.shape, probability))
+    collapse_monitor.after_step(step)
 
 
 def run(shares_before, shares_after, steps=4, **options) -> list[str]:
     """Warnings of ``steps`` steps of each kind, as asked after every step."""
-    target_watch, found = watch(**options), []
+    collapse_monitor, found = monitor(**options), []
     for step in range(1, 2 * steps + 1):
-        see(target_watch, step, shares_before if step <= steps else shares_after)
-        found += target_watch.warnings()
+        see(collapse_monitor, step, shares_before if step <= steps else shares_after)
+        found += collapse_monitor.warnings()
     return found
 
 
@@ -55,23 +55,23 @@ def test_what_is_no_collapse(before, after, options):
 
 def test_rare_classes_that_come_and_go_are_no_collapse():
     """A class in one step of four: its absence from a window may be chance."""
-    target_watch = watch(window=4)
+    collapse_monitor = monitor(window=4)
     for step in range(1, 9):
-        see(target_watch, step, (0.8, 0.2, 0) if step == 2 else (1, 0, 0))
-    assert target_watch.scalars()["target_share/sky"] == 0
-    assert target_watch.warnings() == []
+        see(collapse_monitor, step, (0.8, 0.2, 0) if step == 2 else (1, 0, 0))
+    assert collapse_monitor.scalars()["target_share/sky"] == 0
+    assert collapse_monitor.warnings() == []
 
 
 def test_shares_and_confidence_are_those_of_the_window():
     """Pixels that are not valid do not count; a class that is not predicted has no confidence."""
-    target_watch = watch(window=2)
-    assert target_watch.scalars() == {}
-    see(target_watch, 1, (1, 0, 0), probability=0.9)
-    see(target_watch, 2, (0.5, 0.5, 0), probability=0.75)
+    collapse_monitor = monitor(window=2)
+    assert collapse_monitor.scalars() == {}
+    see(collapse_monitor, 1, (1, 0, 0), probability=0.9)
+    see(collapse_monitor, 2, (0.5, 0.5, 0), probability=0.75)
     label, probability = torch.tensor([[[0, 0, 1, 1]]]), torch.tensor([[[0.5, 1.0, 0.25, 1.0]]])
     valid = torch.tensor([[[True, True, True, False]]])
-    target_watch.see(label, probability, valid)
-    target_watch.after_step(3)
+    collapse_monitor.add(label, probability, valid)
+    collapse_monitor.after_step(3)
     expected = {
         "target_share/road": (0.5 + 2 / 3) / 2,
         "target_confidence/road": (0.5 * 0.75 + 1.5 / 3) / (0.5 + 2 / 3),
@@ -79,33 +79,33 @@ def test_shares_and_confidence_are_those_of_the_window():
         "target_confidence/sky": (0.5 * 0.75 + 0.25 / 3) / (0.5 + 1 / 3),
         "target_share/tree": 0,
     }
-    assert target_watch.scalars() == pytest.approx(expected)
+    assert collapse_monitor.scalars() == pytest.approx(expected)
 
 
 def test_micro_batches_add_up_to_their_step():
-    whole, parts = watch(), watch()
+    whole, parts = monitor(), monitor()
     logits = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
-    whole.see_logits(logits)
+    whole.add_logits(logits)
     for part in logits.split(2):
-        parts.see_logits(part)
-    for target_watch in (whole, parts):
-        target_watch.after_step(1)
+        parts.add_logits(part)
+    for collapse_monitor in (whole, parts):
+        collapse_monitor.after_step(1)
     assert whole.scalars() == pytest.approx(parts.scalars())
     assert sum(v for k, v in whole.scalars().items() if "share" in k) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("stop", [2, 5, 9])
-def test_a_resumed_watch_warns_as_an_uninterrupted_one(stop):
+def test_a_resumed_monitor_warns_as_an_uninterrupted_one(stop):
     """Once: not again in a run that resumes after the warning."""
-    straight, found = watch(), []
+    straight, found = monitor(), []
     for step in range(1, 12):
         see(straight, step, (0.6, 0.1, 0.3) if step <= 4 else (0.7, 0, 0.3))
         found += straight.warnings()
-    first, second, resumed_found = watch(), watch(), []
+    first, second, resumed_found = monitor(), monitor(), []
     for step in range(1, 12):
-        target_watch = first if step <= stop else second
-        see(target_watch, step, (0.6, 0.1, 0.3) if step <= 4 else (0.7, 0, 0.3))
-        resumed_found += target_watch.warnings()
+        collapse_monitor = first if step <= stop else second
+        see(collapse_monitor, step, (0.6, 0.1, 0.3) if step <= 4 else (0.7, 0, 0.3))
+        resumed_found += collapse_monitor.warnings()
         if step == stop:
             second.load_state_dict(first.state_dict())
     assert resumed_found == found
@@ -114,7 +114,7 @@ def test_a_resumed_watch_warns_as_an_uninterrupted_one(stop):
 
 
 def test_another_window_begins_anew_and_keeps_the_reference():
-    first, second, found = watch(), watch(window=3), []
+    first, second, found = monitor(), monitor(window=3), []
     for step in range(1, 5):
         see(first, step, (0.6, 0.1, 0.3))
     second.load_state_dict(first.state_dict())
@@ -148,10 +148,10 @@ def test_every_method_shows_its_target_predictions(name):
     images = torch.randn(4, 3, 64, 64, generator=generator)
     label = torch.randint(0, 19, (2, 64, 64), generator=generator).to(torch.uint8)
     options = {"pseudo_labels": "root"} if name == "pseudo-labels" else {}
-    target_watch = TargetWatch([str(index) for index in range(19)], 1, 1, CPU)
-    method = build_method(name, model.train(), target_watch=target_watch, **options)
+    collapse_monitor = CollapseMonitor([str(index) for index in range(19)], 1, 1, CPU)
+    method = build_method(name, model.train(), collapse_monitor=collapse_monitor, **options)
     method.step(make_batch(images[:2], label, label.numel()), make_batch(images[2:], label))
-    target_watch.after_step(1)
-    shares = [v for k, v in target_watch.scalars().items() if k.startswith("target_share")]
+    collapse_monitor.after_step(1)
+    shares = [v for k, v in collapse_monitor.scalars().items() if k.startswith("target_share")]
     assert sum(shares) == pytest.approx(1)
     assert sum(share > 0 for share in shares) > 3
