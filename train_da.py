@@ -317,6 +317,7 @@ def build_method(
         ignore_index=IGNORE_INDEX,
         random_changes=RANDOM_CHANGES,
         collapse_monitor=build_collapse_monitor(args, source.class_set.names, runtime),
+        read_checkpoint=read_checkpoint,
     )
     method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)
@@ -363,7 +364,7 @@ def provenance(
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
     origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
-    found = inherited(target.identities + source.identities, origin)
+    found = inherited(target.identities + source.identities, origin, *method.origins)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found

@@ -98,13 +98,13 @@ def reason_of(error: Exception) -> str:
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as values that a checkpoint may hold: paths as text, tuples as lists."""
-    convert = {Path: str, tuple: list}
-    return {
-        name: next(
-            (make(value) for kind, make in convert.items() if isinstance(value, kind)), value
-        )
-        for name, value in settings.items()
-    }
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def differences(
