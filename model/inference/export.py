@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from model.preprocessing import InputNormalization
 METADATA_KEY = "bisenet"
 """Metadata key of exported files.
 
-Its value is JSON: name, classes, input normalization, and whether normalization and argmax are part
-of the graph.
+Its value is JSON: name, classes, input normalization, precision, and whether normalization and
+argmax are part of the graph.
 """
+INT8_SUFFIX = ".int8.onnx"
+"""Suffix of quantized files, and of no others."""
 
 
 class DeployedNetwork(nn.Module):
@@ -103,6 +106,16 @@ def export_onnx(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any])
         file.write(proto.SerializeToString())
 
 
+def update_onnx_metadata(path: Path, values: dict[str, Any]) -> None:
+    """Sets ``values`` (plain) in the metadata of an ONNX file that ``export_onnx`` wrote."""
+    import onnx
+
+    proto = onnx.load(path)
+    entry = next(entry for entry in proto.metadata_props if entry.key == METADATA_KEY)
+    entry.value = json.dumps(json.loads(entry.value) | values)
+    path.write_bytes(proto.SerializeToString())
+
+
 def export_program(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any]) -> None:
     """Writes a torch.export program (.pt2) for any batch size and images of at least 33x33 pixels.
 
@@ -146,6 +159,7 @@ def _metadata(deployed: DeployedNetwork, metadata: dict[str, Any]) -> str:
     graph = {
         "normalize_inside": deployed.normalize_inside,
         "argmax_inside": deployed.argmax_inside,
+        "precision": "fp32",
     }
     return json.dumps(metadata | graph)
 
@@ -159,8 +173,8 @@ class ExportedNetwork(ABC):
 
     min_size = 32
 
-    def __init__(self, path: Path, metadata: str | None, num_classes: int):
-        """``metadata``: the value of METADATA_KEY in the file.
+    def __init__(self, path: Path, metadata: str | None, num_classes: int | None):
+        """``metadata``: the value of METADATA_KEY in the file. ``num_classes`` None: any number.
 
         Raises ValueError if it is missing, or if the number of classes is another.
         """
@@ -170,11 +184,12 @@ class ExportedNetwork(ABC):
                 " python -m scripts.export"
             )
         self.metadata = json.loads(metadata)
-        if self.metadata["num_classes"] != num_classes:
+        if num_classes not in (None, self.metadata["num_classes"]):
             raise ValueError(
                 f"{path} has {self.metadata['num_classes']} classes; expected {num_classes}."
             )
         self.name = self.metadata["name"]
+        self.precision = self.metadata.get("precision", "fp32")  # older files do not say it
         self.normalize = InputNormalization.from_dict(self.metadata["input"])
 
     @abstractmethod
@@ -197,7 +212,11 @@ class OnnxNetwork(ExportedNetwork):
     """
 
     def __init__(
-        self, path: Path, num_classes: int, device: torch.device, threads: int | None = None
+        self,
+        path: Path,
+        num_classes: int | None,
+        device: torch.device,
+        threads: int | None = None,
     ):
         require_onnx("onnxruntime")
         import onnxruntime
@@ -222,13 +241,42 @@ class OnnxNetwork(ExportedNetwork):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the errors of onnxruntime have no other common base
             raise ValueError(
-                f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)}). Export it again."
+                f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)})."
+                f" {_remedy(str(error), onnxruntime.__version__)}"
             ) from error
         metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, metadata, num_classes)
+        _check_precision(path, self.precision)
 
     def run(self, image: np.ndarray) -> np.ndarray:
         return self.session.run(None, {"image": image})[0]
+
+
+_ABSENT_OPERATOR = re.compile(
+    "not a registered function/op|Could not find an implementation|only \\*?guarantees\\*? support"
+)
+
+
+def _remedy(message: str, version: str) -> str:
+    """What to do about an error of ONNX Runtime while it loads a file."""
+    if not _ABSENT_OPERATOR.search(message):
+        return "Export it again."
+    return (
+        f"ONNX Runtime {version} lacks an operator of this file: install a newer one (pip install"
+        " --upgrade -r requirements-export.txt), or export a float32 file (without --int8)."
+    )
+
+
+def _check_precision(path: Path, precision: str) -> None:
+    """Raises ValueError where a file's name promises another precision than its content has."""
+    promised = "int8" if path.name.endswith(INT8_SUFFIX) else "fp32"
+    if promised != precision:
+        stem = path.name.removesuffix(INT8_SUFFIX).removesuffix(".onnx")
+        right_name = stem + (INT8_SUFFIX if precision == "int8" else ".onnx")
+        raise ValueError(
+            f"{path} holds a network in {precision}, but its name says {promised}. Names in"
+            f" {INT8_SUFFIX} are for int8: rename it to {right_name}, or export it again."
+        )
 
 
 class ProgramNetwork(ExportedNetwork):
@@ -239,7 +287,7 @@ class ProgramNetwork(ExportedNetwork):
 
     min_size = 33
 
-    def __init__(self, path: Path, num_classes: int, device: torch.device):
+    def __init__(self, path: Path, num_classes: int | None, device: torch.device):
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(
