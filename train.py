@@ -9,30 +9,31 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 
 from dataset.cityscapes import cityscapes
 from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES
 from dataset.listing import ImageList, check_listing, select_by_list
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
 from dataset.training_data import (
     BatchOptions,
     CropOptions,
     DomainBatches,
     StyleOptions,
+    ValidationOptions,
     cityscapes_root,
     labelled_data,
     read_target,
-    supervised_names,
-    validation_images,
+    validation_data,
     without,
 )
+from model.backbone import weights_origin
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
-from model.losses.segmentation import build_pixel_weights, counts_of_batch
 from model.preprocessing import INPUT_CONVENTIONS
-from model.training_step import StepContext, to_device
+from model.training_step import build_step_context, to_device
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -43,10 +44,10 @@ from utils.options.parser import (
     user_errors_without_traceback,
 )
 from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
-from utils.training.checkpoint import inherited, plain, read_checkpoint
-from utils.training.compute import Compute, set_up
+from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.distributed import world_size
-from utils.training.loop import RunOptions, Trained, TrainingRun, Watching
+from utils.training.loop import MonitorOptions, RunOptions, TrainedNetworks, TrainingRun
+from utils.training.metadata import run_metadata
 from utils.training.optim import (
     poly_decay,
     set_learning_rate,
@@ -55,6 +56,7 @@ from utils.training.optim import (
     warm_up,
     zero_gradients,
 )
+from utils.training.runtime import start_runtime
 
 EPILOG = """examples:
   step 2 of the paper:
@@ -72,8 +74,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train", argv)
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
+    given = parser.given(argv)
     check_arguments(parser, args)
-    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
+    refuse_unused(parser, args, given)
+    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -81,13 +85,9 @@ def argument_parser() -> Parser:
     parser = new_parser(__doc__, EPILOG, groups.ESSENTIAL)
     add_recipe_argument(parser)
     add_data_arguments(parser)
-    groups.add_style_arguments(parser)
-    groups.add_network_arguments(parser)
-    groups.add_augmentation_arguments(parser)
-    add_step_arguments(groups.add_optimization_arguments(parser))
-    groups.add_device_arguments(parser)
-    groups.add_workers_argument(parser)
-    groups.add_run_arguments(parser).add_argument(
+    optimization, run_folder = groups.add_training_arguments(parser)
+    add_step_arguments(optimization)
+    run_folder.add_argument(
         "--validate-every",
         type=non_negative_int,
         metavar="STEPS",
@@ -117,7 +117,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
         "--target-list",
         type=Path,
         metavar="FILE",
-        help="target images whose looks --lab and --fda take; default: all",
+        help="target images whose colors --lab and --fda take over; default: all",
     )
     data.add_argument(
         "--val-list",
@@ -161,15 +161,29 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         parser.error("--lab and --fda need --cityscapes ROOT (or --target ROOT|PATTERN)")
     if needs_style and args.train_on == "target":
         parser.error(
-            "--lab and --fda give the source the looks of the target; with --train-on target there"
+            "--lab and --fda give the source the colors of the target; with --train-on target there"
             " is nothing to transfer"
         )
     groups.require_validation(parser, args.val_list, args.validate_every)
+    groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.target_list and not needs_style:
         parser.error(
-            "--target-list names the images whose looks --lab or --fda take; give one of these, or"
-            " leave it out"
+            "--target-list names the images whose colors --lab or --fda take over; give one of"
+            " these, or leave it out"
         )
+
+
+def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Ends with a message for data that the user gave and that nothing would read."""
+    needs_style = bool(args.lab or args.fda)
+    if {"target", "cityscapes"} <= given and not (needs_style and args.validate_every):
+        parser.error("--target and --cityscapes both name the target; give one of them")
+    if args.train_on == "target":
+        parser.refuse_unused(given, ["gta5"], "with --train-on target")
+    elif not needs_style and not args.validate_every:
+        condition = "with --train-on source, without --lab, --fda and --validate-every"
+        parser.refuse_unused(given, ["target", "cityscapes"], condition)
+    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
 
 
 def read_labelled(args: argparse.Namespace) -> ImageList:
@@ -184,9 +198,9 @@ def read_labelled(args: argparse.Namespace) -> ImageList:
 
 
 def build_data(
-    args: argparse.Namespace, loading: Loading, shard: tuple[int, int]
-) -> tuple[DomainBatches, ImageList | None]:
-    """The batches to train on, and the target images whose looks they take, if any."""
+    args: argparse.Namespace, batches: BatchOptions
+) -> tuple[DomainBatches, ImageList | None, DataLoader | None]:
+    """The batches to train on; target images whose colors they take over; images to score."""
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     images = read_labelled(args)
@@ -196,108 +210,83 @@ def build_data(
             args.cityscapes, args.target, "train", args.target_list, args.leave_out
         )
     dataset = labelled_data(images, style_target, crop, style, padding)
-    batches = BatchOptions(args.batch_size, loading, shard)
-    return DomainBatches("train", dataset, batches, has_labels=True), style_target
-
-
-def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[int, int]):
-    """The labelled images that --validate-every scores; None without it."""
-    if not args.validate_every:
-        return None
-    images = validation_images(args.cityscapes, args.target, args.val_list, args.leave_out)
-    return evaluation_loader(images, loading, shard)
+    validation = validation_data(from_arguments(ValidationOptions, vars(args)), batches)
+    return DomainBatches("train", dataset, batches, has_labels=True), style_target, validation
 
 
 def describe(
     args: argparse.Namespace,
     model: BiSeNet,
     settings: dict,
-    listings: dict[str, ImageList | None],
     initial: dict | None,
+    images: tuple[ImageList, ImageList | None, ImageList | None],
 ) -> dict:
-    """What checkpoints and records say about the run: plain values.
+    """Plain values that describe the run in its checkpoints and records.
 
-    ``listings``: the images, by the names of the settings that identify them.
+    ``settings``: what was chosen for flags without a value. ``initial``: the checkpoint of --init.
+    ``images``: trained on, whose colors are taken over, to be scored.
     """
-    group_sizes = groups.batch_norm_group_sizes(
-        [args.batch_size], args.accumulate, world_size(), args.bn
-    )
-    found = {name: images for name, images in listings.items() if images is not None}
-    settings = vars(args) | settings
-    settings |= {name: images.fingerprint() for name, images in found.items()}
-    train, style_target = listings["data_fingerprint"], listings["target_fingerprint"]
-    seen = style_target.names if style_target else []
-    seen += train.names if args.train_on == "target" else supervised_names(args.gta5, train)
+    train, style_target, validation = images
+    listings = {
+        "data_fingerprint": train,
+        "target_fingerprint": style_target,
+        "val_fingerprint": validation,
+    }
+    origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
+    seen = [*(style_target.names if style_target else []), *train.names]
+    name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     return {
-        "script": "train",
-        "name": args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}",
+        **run_metadata("train", name, vars(args) | settings, listings),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
-        "settings": plain(settings | {"batch_norm_group_sizes": group_sizes}),
-        "data_names": {name: images.names for name, images in found.items()},
-        **inherited(initial or {}, seen),
+        **inherited(seen, origin),
     }
 
 
-def build_context(args: argparse.Namespace, data: DomainBatches, compute: Compute) -> StepContext:
-    """Precision, gradient scaling and pixel weights of all steps."""
-    pixels = torch.from_numpy(data.class_pixels()) if args.pixel_weights == "class" else None
-    pixel_weights = build_pixel_weights(
-        args.pixel_weights, pixels, compute.device, compute.processes.all_gather
-    )
-    return StepContext(compute.autocast, compute.scaler, pixel_weights=pixel_weights)
-
-
-def scoring_command(args: argparse.Namespace, checkpoint: Path) -> tuple:
-    """The words of the command that scores the run."""
-    root = cityscapes_root(args.cityscapes, args.target) or "ROOT"
-    return "python", "eval.py", checkpoint, "--cityscapes", root
-
-
 def train(args: argparse.Namespace) -> None:
-    compute = set_up(args.device, args.precision)
-    device, shard = compute.device, compute.shard
-    normalize = INPUT_CONVENTIONS[args.input]
-    torch.manual_seed(args.seed)
+    runtime = start_runtime(args.device, args.precision, args.seed)
+    device, normalize = runtime.device, INPUT_CONVENTIONS[args.input]
 
     # Data: what is learned from, and perhaps labelled images to score.
-    loading = Loading(args.workers, pin_memory=device.type == "cuda")
-    data, style_target = build_data(args, loading, shard)
-    validation = build_validation(args, loading, shard)
+    loader = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
+    batches = BatchOptions(args.batch_size, loader, runtime.shard)
+    data, style_target, validation = build_data(args, batches)
+    images = data.images, style_target, validation and validation.dataset.listing
     steps_per_epoch = max(1, len(data) // args.batch_size)
     max_steps = args.max_steps or args.epochs * steps_per_epoch
     schedule_steps = args.schedule_steps or max_steps
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
 
+    # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
     model = build_network(network, NUM_CLASSES, device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
-    state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer}
-    context = build_context(args, data, compute)
+    context = build_step_context(runtime, args.pixel_weights, data.class_pixels, args.accumulate)
 
-    counts = counts_of_batch(context.pixel_weights)
-    settings = {"precision": compute.precision, "schedule_steps": schedule_steps}
-    listings = {
-        "data_fingerprint": data.images,
-        "target_fingerprint": style_target,
-        "val_fingerprint": validation and validation.dataset.listing,
-    }
+    # What surrounds the steps: run folder, checkpoints, log, pictures, validation, stop signals.
+    settings = {"precision": runtime.precision, "schedule_steps": schedule_steps}
+    trained = TrainedNetworks(
+        model=model,
+        optimizers={"optimizer": optimizer},
+        state={"model": model, "scaler": runtime.scaler, "optimizer": optimizer},
+        batch_counts=context.batch_counts,
+    )
+    monitor = MonitorOptions(
+        predict=Predictor(model, normalize, device, runtime.autocast),
+        class_names=CLASS_NAMES,
+        colors=COLORS,
+        validation=validation,
+    )
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train")),
-        compute.processes,
-        Trained(model, {}, {"optimizer": optimizer}, state, model, counts),
-        describe(args, model, settings, listings, initial),
-        partial(to_device, normalize=normalize, device=device),
-        Watching(
-            Predictor(model, normalize, device, compute.autocast),
-            CLASS_NAMES,
-            COLORS,
-            validation=validation,
-            validate_every=args.validate_every,
-        ),
+        processes=runtime.processes,
+        trained=trained,
+        metadata=describe(args, model, settings, initial, images),
+        to_device=partial(to_device, normalize=normalize, device=device),
+        monitor=monitor,
     )
     with run:
         for step, sample in run.steps(max_steps, data):
@@ -306,14 +295,14 @@ def train(args: argparse.Namespace) -> None:
             zero_gradients([optimizer])
 
             # The gradient, in micro-batches that add up to the whole batch.
-            for (part,) in run.micro_batches(sample):
-                loss, _ = context.supervised_step(model, part.image, part.label, part.valid_pixels)
+            for (batch,) in run.micro_batches(sample):
+                loss, _ = context.add_supervised_gradients(model, batch)
                 run.record(step, {"loss/segmentation": loss})
             run.sum_gradients()
 
-            update([optimizer], compute.scaler)
-            run.after_step(step + 1)  # log, pictures, validate, save, stop
-        run.finish(*scoring_command(args, run.folder.last))
+            update([optimizer], runtime.scaler)
+            run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
+        run.finish(cityscapes_root(args.cityscapes, args.target))
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from torch.utils.data import DataLoader
 
-from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES
+from dataset.labels import CLASS_NAMES, COLORS, IGNORE_INDEX, NUM_CLASSES
 from dataset.listing import ImageList, check_listing, select_by_list
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
-from dataset.style.photometric import random_blur_sigma, random_color_matrix
+from dataset.style.photometric import RANDOM_CHANGES
 from dataset.target import with_labels
 from dataset.training_data import (
     BatchOptions,
@@ -24,23 +25,24 @@ from dataset.training_data import (
     DomainBatches,
     StyleOptions,
     TargetOptions,
+    ValidationOptions,
     cityscapes_root,
     label_hashes,
     label_provenance,
     labelled_data,
     read_target,
-    supervised_names,
     target_data,
-    validation_images,
+    validation_data,
     without,
 )
+from model.backbone import weights_origin
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
-from model.losses.segmentation import build_pixel_weights, counts_of_batch
 from model.preprocessing import INPUT_CONVENTIONS
-from model.training_step import StepContext, to_device
+from model.training_step import build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
+from model.uda.collapse_monitor import CollapseMonitor
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -55,10 +57,10 @@ from utils.options.parser import (
     user_errors_without_traceback,
 )
 from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
-from utils.training.checkpoint import inherited, plain, read_checkpoint
-from utils.training.compute import Compute, set_up
+from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.distributed import world_size
-from utils.training.loop import RunOptions, Trained, TrainingRun, Watching
+from utils.training.loop import MonitorOptions, RunOptions, TrainedNetworks, TrainingRun
+from utils.training.metadata import run_metadata
 from utils.training.optim import (
     poly_decay,
     set_learning_rate,
@@ -67,6 +69,7 @@ from utils.training.optim import (
     warm_up,
     zero_gradients,
 )
+from utils.training.runtime import Runtime, start_runtime
 
 EPILOG = """examples:
   ADA (step 3):
@@ -92,8 +95,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argument_parser()
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
-    check_arguments(parser, args, parser.given(argv))
-    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
+    given = parser.given(argv)
+    check_arguments(parser, args, given)
+    refuse_unused(parser, args, given)
+    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -102,20 +107,32 @@ def argument_parser() -> Parser:
     add_recipe_argument(parser)
     add_data_arguments(parser)
     add_method_arguments(parser, METHODS)
-    groups.add_style_arguments(parser)
-    groups.add_network_arguments(parser)
-    groups.add_augmentation_arguments(parser)
-    add_step_arguments(groups.add_optimization_arguments(parser))
-    groups.add_device_arguments(parser)
-    groups.add_workers_argument(parser)
-    groups.add_run_arguments(parser).add_argument(
+    optimization, run_folder = groups.add_training_arguments(parser)
+    add_step_arguments(optimization)
+    add_monitor_arguments(run_folder)
+    return parser
+
+
+def add_monitor_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--validate-every",
         type=non_negative_int,
         default=0,
         metavar="STEPS",
-        help="interval of scores on Cityscapes val (opens its labels, for watching only); 0: never",
+        help="interval of scores on Cityscapes val (opens its labels, to look at only); 0: never",
     )
-    return parser
+    group.add_argument(
+        "--stop-on-collapse",
+        action="store_true",
+        help="save and stop when a class loses two thirds of its share of the target predictions",
+    )
+    group.add_argument(
+        "--collapse-window",
+        type=positive_int,
+        default=100,
+        metavar="STEPS",
+        help="steps over which class shares are averaged to notice a collapse",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -177,6 +194,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             " one, or the recipe that sets it, out"
         )
     groups.require_validation(parser, args.val_list, args.validate_every)
+    groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights == "class":
         parser.error(
             "--pixel-weights class weighs pseudo-labels by class, too: wrong labels of rare classes"
@@ -192,6 +210,14 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         options.check(*batch_sizes)
     except ValueError as error:
         parser.error(str(error))
+
+
+def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Ends with a message for flags that the user gave and that nothing would read."""
+    has_splits = cityscapes_root(args.cityscapes if not args.target else None, args.target)
+    if has_splits is None and args.method != "pseudo-labels":
+        parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
+    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
 
 
 def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
@@ -212,9 +238,9 @@ def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions
 
 
 def build_data(
-    args: argparse.Namespace, loading: Loading, shard: tuple[int, int]
-) -> tuple[DomainBatches, DomainBatches]:
-    """A labelled source, perhaps in the target's colors, and a target without labels."""
+    args: argparse.Namespace, batches: BatchOptions
+) -> tuple[DomainBatches, DomainBatches, DataLoader | None]:
+    """A labelled source, perhaps in the target's colors; a target without labels; scored images."""
     needs = from_arguments(METHODS[args.method].Options, vars(args)).target_needs()
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
@@ -227,51 +253,50 @@ def build_data(
         target_images = with_labels(target_images, needs.label_root, args.target_split)
     check_listing(source_images)
     source = labelled_data(source_images, target_images, crop, style, padding)
-    scales = args.target_scales and tuple(args.target_scales)
     target_options = TargetOptions(
-        args.target_view, scales, needs.ignored_rows, needs.context_scale
+        target_view=args.target_view,
+        target_scales=args.target_scales and tuple(args.target_scales),
+        ignored_rows=needs.ignored_rows,
+        context_scale=needs.context_scale,
     )
     target = target_data(target_images, crop, target_options, padding)
-    batches = BatchOptions(args.batch_size, loading, shard)
     target_batches = batches._replace(batch_size=args.target_batch_size)
     return (
         DomainBatches("source", source, batches, has_labels=True),
         DomainBatches("target", target, target_batches, has_labels=target_images.has_labels),
+        validation_data(from_arguments(ValidationOptions, vars(args)), batches),
     )
 
 
-def build_validation(args: argparse.Namespace, loading: Loading, shard: tuple[int, int]):
-    """The labelled images that --validate-every scores; None without it."""
-    if not args.validate_every:
-        return None
-    images = validation_images(args.cityscapes, args.target, args.val_list, args.leave_out)
-    return evaluation_loader(images, loading, shard)
+def build_collapse_monitor(args: argparse.Namespace, runtime: Runtime) -> CollapseMonitor:
+    """Monitors class shares on the target; the reference is the end of warm-up, a tenth of the run
+    at least.
+    """
+    return CollapseMonitor(
+        CLASS_NAMES,
+        max(args.warmup, args.max_steps // 10),
+        args.collapse_window,
+        runtime.device,
+        runtime.processes.all_reduce_sum,
+    )
 
 
 def build_method(
-    args: argparse.Namespace, model: BiSeNet, source: DomainBatches, compute: Compute
+    args: argparse.Namespace, model: BiSeNet, source: DomainBatches, runtime: Runtime
 ) -> Method:
-    """The method of --method, with the networks and optimizers that it needs."""
-    method = METHODS[args.method]
-    pixels = None
-    if args.pixel_weights == "class":
-        pixels = torch.from_numpy(source.class_pixels())
-    context = StepContext(
-        compute.autocast,
-        compute.scaler,
-        loss_scale=1 / (args.accumulate * compute.processes.world_size),
-        pixel_weights=build_pixel_weights(
-            args.pixel_weights, pixels, compute.device, compute.processes.all_gather
-        ),
-    )
+    """The method of --method, with the networks and optimizers that belong to it."""
     setting = MethodSetting(
-        context,
-        NUM_CLASSES,
-        INPUT_CONVENTIONS[args.input],
-        compute.processes.all_reduce_sum,
-        random_color_matrix,
-        random_blur_sigma,
+        context=build_step_context(
+            runtime, args.pixel_weights, source.class_pixels, args.accumulate
+        ),
+        num_classes=model.architecture["num_classes"],
+        normalize=INPUT_CONVENTIONS[args.input],
+        all_reduce_sum=runtime.processes.all_reduce_sum,
+        ignore_index=IGNORE_INDEX,
+        random_changes=RANDOM_CHANGES,
+        collapse_monitor=build_collapse_monitor(args, runtime),
     )
+    method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)
 
 
@@ -279,104 +304,103 @@ def describe(
     args: argparse.Namespace,
     method: Method,
     precision: str,
-    listings: dict[str, ImageList | None],
     initial: dict | None,
+    images: tuple[ImageList, ImageList, ImageList | None],
 ) -> dict:
     """Plain values that describe the run in its checkpoints and records.
 
-    ``listings``: the images, by the names of the settings that identify them.
+    ``initial``: the checkpoint of --init. ``images``: of the source, of the target, to be scored.
     """
+    source, target, validation = images
+    listings = {
+        "source_fingerprint": source,
+        "target_fingerprint": target,
+        "val_fingerprint": validation,
+    }
     name = f"{method.short_name}{'-lab' if args.lab else ''}-{args.backbone}-seed{args.seed}"
     unused = other_method_settings(METHODS, args.method)
-    found = {key: images for key, images in listings.items() if images is not None}
     settings = {key: value for key, value in vars(args).items() if key not in unused}
-    settings |= {key: images.fingerprint() for key, images in found.items()}
-    settings |= {
-        "precision": precision,
-        "batch_norm_group_sizes": groups.batch_norm_group_sizes(
-            [args.batch_size, args.target_batch_size], args.accumulate, world_size(), args.bn
-        ),
-    }
+    settings |= {"precision": precision}
     return {
-        "script": "train_da",
-        "name": args.name or name,
+        **run_metadata("train_da", args.name or name, settings, listings),
         "architecture": method.model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         "inference_network": method.inference_part,
-        "settings": plain(settings),
-        "data_names": {key: images.names for key, images in found.items()},
-        **provenance(args, method, listings, initial),
+        **provenance(args, method, initial, source, target),
         **method.metadata(),
     }
 
 
 def provenance(
-    args: argparse.Namespace, method: Method, listings: dict, initial: dict | None
+    args: argparse.Namespace,
+    method: Method,
+    initial: dict | None,
+    source: ImageList,
+    target: ImageList,
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
-    source, target = listings["source_fingerprint"], listings["target_fingerprint"]
-    seen = target.names + supervised_names(args.gta5, source)
-    found = inherited(initial or {}, seen)
+    origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
+    found = inherited(target.names + source.names, origin)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found
     made_by = label_provenance(label_root, args.target_split)
-    chosen = {"chosen_with_labels": True} if found.get("chosen_with_labels") else {}
-    return (
-        chosen | inherited(made_by, found["seen_images"]) | {"label_hashes": label_hashes(target)}
+    return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
+
+
+def monitor_options(
+    args: argparse.Namespace, method: Method, predict: Predictor, validation
+) -> MonitorOptions:
+    """How the progress of the run is shown, and what ends it early."""
+    return MonitorOptions(
+        predict=predict,
+        class_names=CLASS_NAMES,
+        colors=COLORS,
+        warnings=method.warnings,
+        validation=validation,
+        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
+        collapse_monitor=method.collapse_monitor,
+        stop_on_collapse=args.stop_on_collapse,
     )
 
 
-def trained_parts(method: Method, optimizers: dict, state: dict) -> Trained:
-    """What the run trains, saves and validates."""
-    counts = counts_of_batch(method.context.pixel_weights)
-    inference_network = state[method.inference_part]
-    return Trained(method.model, method.networks, optimizers, state, inference_network, counts)
-
-
 def adapt(args: argparse.Namespace) -> None:
-    compute = set_up(args.device, args.precision)
-    device, shard = compute.device, compute.shard
-    normalize = INPUT_CONVENTIONS[args.input]
-    torch.manual_seed(args.seed)
+    runtime = start_runtime(args.device, args.precision, args.seed)
+    device, normalize = runtime.device, INPUT_CONVENTIONS[args.input]
 
     # Data: a labelled source, a target without labels, perhaps labelled images to score.
-    loading = Loading(args.workers, pin_memory=device.type == "cuda")
-    source_data, target_data = build_data(args, loading, shard)
-    validation = build_validation(args, loading, shard)
+    loader = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
+    batches = BatchOptions(args.batch_size, loader, runtime.shard)
+    source_data, target_data, validation = build_data(args, batches)
+    images = source_data.images, target_data.images, validation and validation.dataset.listing
 
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
-    network_options = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network_options, NUM_CLASSES, device, initial, args.resume)
-    method = build_method(args, model, source_data, compute)
+    network = from_arguments(NetworkOptions, vars(args))
+    model = build_network(network, NUM_CLASSES, device, initial, args.resume)
+    method = build_method(args, model, source_data, runtime)
     if args.compile:  # after the method, which may have copied the model
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
     optimizers = {"optimizer": optimizer, **method.optimizers}
-    state = {"model": model, "scaler": compute.scaler, "optimizer": optimizer, **method.state()}
+    state = {"model": model, "scaler": runtime.scaler, "optimizer": optimizer, **method.state()}
 
     # What surrounds the steps: run folder, checkpoints, log, pictures, validation, stop signals.
-    listings = {
-        "source_fingerprint": source_data.images,
-        "target_fingerprint": target_data.images,
-        "val_fingerprint": validation and validation.dataset.listing,
-    }
+    trained = TrainedNetworks(
+        model=model,
+        networks=method.networks,
+        optimizers=optimizers,
+        state=state,
+        batch_counts=method.context.batch_counts,
+    )
+    predict = Predictor(state[method.inference_part], normalize, device, runtime.autocast)
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
-        compute.processes,
-        trained_parts(method, optimizers, state),
-        describe(args, method, compute.precision, listings, initial),
-        partial(to_device, normalize=normalize, device=device),
-        Watching(
-            Predictor(state[method.inference_part], normalize, device, compute.autocast),
-            CLASS_NAMES,
-            COLORS,
-            method.warnings,
-            validation,
-            args.validate_every,
-            [OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
-        ),
+        processes=runtime.processes,
+        trained=trained,
+        metadata=describe(args, method, runtime.precision, initial, images),
+        to_device=partial(to_device, normalize=normalize, device=device),
+        monitor=monitor_options(args, method, predict, validation),
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):
@@ -389,11 +413,10 @@ def adapt(args: argparse.Namespace) -> None:
                 run.record(step, method.step(source_batch, target_batch))
             run.sum_gradients()
 
-            update(optimizers.values(), compute.scaler)
+            update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
-            run.after_step(step + 1)  # log, pictures, validate, save, stop
-        root = cityscapes_root(args.cityscapes, args.target) or "ROOT"
-        run.finish("python", "eval.py", run.folder.last, "--cityscapes", root)
+            run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
+        run.finish(cityscapes_root(args.cityscapes, args.target))
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:

@@ -25,10 +25,13 @@ def cityscapes(root: Path, split: str, labels: bool = True) -> ImageList:
     return cityscapes_tree(root, split, labels).listing(labels) if prepared is None else prepared
 
 
-def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DatasetLayout:
+def cityscapes_tree(
+    root: Path, split: str, labels: bool = True, twins: list[tuple[str, str]] | None = None
+) -> DatasetLayout:
     """The files of ``split`` of a raw root.
 
-    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed.
+    ``twins``: see ``find_files``. Raises FileNotFoundError when there is no image, or no
+    label though ``labels`` are needed.
     """
     root = Path(root)
     if not root.is_dir():
@@ -38,7 +41,7 @@ def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DatasetLayou
         )
     image_folder, label_folder = f"leftImg8bit/{split}", f"gtFine/{split}"
     images = _without_repetition(
-        find_files(root, image_folder, _ENDING, IMAGE_SUFFIXES), image_folder
+        find_files(root, image_folder, _ENDING, IMAGE_SUFFIXES, twins=twins), image_folder
     )
     if not images:
         raise FileNotFoundError(
@@ -48,7 +51,7 @@ def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DatasetLayou
         )
     label_files = {}
     if labels:
-        found = find_files(root, label_folder, _LABEL_ENDING, IMAGE_SUFFIXES, say=False)
+        found = find_files(root, label_folder, _LABEL_ENDING, IMAGE_SUFFIXES, False, twins)
         label_files = _without_repetition(found, label_folder)
     if labels and not label_files:
         raise FileNotFoundError(

@@ -207,15 +207,21 @@ def _may_contain(parts: list[str], folders: list[str]) -> bool:
 
 
 def find_files(
-    root: Path, folder: str, ending: str, suffixes: Iterable[str], say: bool = True
+    root: Path,
+    folder: str,
+    ending: str,
+    suffixes: Iterable[str],
+    say: bool = True,
+    twins: list[tuple[str, str]] | None = None,
 ) -> dict[str, str]:
     """Files ``*{ending}{suffix}`` below ``root/folder``, sorted: {key: path below root}.
 
     The key is the path below the folder, without ending and suffix; suffixes are compared without
-    case. ``say``: whether to print what is left out. Raises ValueError for two files of one key,
+    case. ``say``: whether to print what is left out. ``twins``: receives the two paths of files of
+    one key, of which the first is found; None: they are an error. Raises ValueError for these,
     OSError for a folder that cannot be read.
     """
-    left_out, found, twins = LeftOut(), {}, []
+    left_out, found, doubled = LeftOut(), {}, []
     for path in walk(Path(root) / folder, left_out).files:
         stem, suffix = os.path.splitext(path)
         if suffix.lower() not in suffixes or not stem.endswith(ending):
@@ -223,12 +229,14 @@ def find_files(
             continue
         key = stem[: len(stem) - len(ending)]
         if key in found:
-            twins.append((found[key], f"{folder}/{path}"))
-        found[key] = f"{folder}/{path}"
-    if twins:
-        first, second = twins[0]
+            doubled.append((found[key], f"{folder}/{path}"))
+        found.setdefault(key, f"{folder}/{path}")
+    if twins is not None:
+        twins += doubled
+    elif doubled:
+        first, second = doubled[0]
         raise ValueError(
-            f"{root} holds {len(twins)} files twice, which differ in their suffix only: the first"
+            f"{root} holds {len(doubled)} files twice, which differ in their suffix only: the first"
             f" {first} and {second}. It is unclear which one is meant: remove one of each."
         )
     if say:

@@ -18,18 +18,21 @@ def gta5(root: Path) -> ImageList:
     return gta5_tree(root).listing(labels=True) if prepared is None else prepared
 
 
-def gta5_tree(root: Path, labels: bool = True) -> DatasetLayout:
+def gta5_tree(
+    root: Path, labels: bool = True, twins: list[tuple[str, str]] | None = None
+) -> DatasetLayout:
     """The files of a raw root.
 
-    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed.
+    ``twins``: see ``find_files``. Raises FileNotFoundError when there is no image, or no
+    label though ``labels`` are needed.
     """
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(
             f"No folder {root}. --gta5 expects the folder that holds images/ and labels/."
         )
-    images = find_files(root, "images", "", IMAGE_SUFFIXES)
-    label_files = find_files(root, "labels", "", (".png",), say=labels)
+    images = find_files(root, "images", "", IMAGE_SUFFIXES, twins=twins)
+    label_files = find_files(root, "labels", "", (".png",), labels, twins)
     images, label_files = matched_keys(images, label_files)
     for files, folder in ((images, "images"), (label_files, "labels")):
         if not files and (folder == "images" or labels):

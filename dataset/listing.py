@@ -16,7 +16,13 @@ import numpy as np
 
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, label_size, read_label
-from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, TRAIN_ID_OF, looks_like_train_ids
+from dataset.labels import (
+    IGNORE_INDEX,
+    LAST_LABEL_ID,
+    TRAIN_ID_OF,
+    looks_like_idd_level3_ids,
+    looks_like_train_ids,
+)
 from dataset.name_list import NameFinder, read_name_list, say_repeated
 
 
@@ -60,8 +66,11 @@ class ImageList:
     """A sequence of Frames.
 
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
-    measurements of the images of a prepared root; None for a raw one.
+    measurements of the images of a prepared root; None for a raw one. ``left_out``: names of images
+    that are there, and that the user leaves out.
     """
+
+    left_out: Sequence[str] = ()
 
     def __init__(
         self,
@@ -337,6 +346,13 @@ def refuse_label_values(values: set[int], root: Path) -> None:
             " the original label PNGs of GTA5. Of data sets that have trainIds only (BDD100K), save"
             " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
             " is ignored, save 0 in its place."
+        )
+    if looks_like_idd_level3_ids(values):
+        raise ValueError(
+            f"The labels under {root} hold the values {sorted(values)}: they look like IDD's"
+            " level3Ids (0-26, 255), where 0 is road. Expected Cityscapes' labelIds (7 is road):"
+            " make IDD's csIds with its own tools (createLabels.py --id-type csId), and name them"
+            " *_gtFine_labelIds.png. If these are labelIds, save 0 in place of 255."
         )
     if values and not has_class(values):
         mask = " They look like masks of one class: save its labelId, such as 7 for road."

@@ -20,8 +20,8 @@ from dataset.threads import use_one_thread
 from dataset.transforms import WholeImage
 
 
-class Loading(NamedTuple):
-    """How batches are loaded: ``workers`` processes (0: in this one), into pinned memory or not."""
+class LoaderOptions(NamedTuple):
+    """``workers`` processes load batches (0: this one does), into pinned memory or not."""
 
     workers: int
     pin_memory: bool
@@ -31,7 +31,7 @@ def training_loader(
     dataset: SegmentationDataset,
     batch_size: int,
     steps: range,
-    loading: Loading,
+    options: LoaderOptions,
     shard: tuple[int, int] = (0, 1),
 ) -> DataLoader:
     """One uint8 batch for each of the ``steps``; batch k is the same wherever ``steps`` begins.
@@ -41,12 +41,12 @@ def training_loader(
     return DataLoader(
         dataset,
         batch_sampler=StepBatches(batch_size, steps, shard),
-        **_loader_options(loading),
+        **_loader_arguments(options),
     )
 
 
 def evaluation_loader(
-    listing: ImageList, loading: Loading, shard: tuple[int, int] = (0, 1)
+    listing: ImageList, options: LoaderOptions, shard: tuple[int, int] = (0, 1)
 ) -> DataLoader:
     """Every image whole, once, in order, in batches of 1: image sizes may differ.
 
@@ -58,27 +58,27 @@ def evaluation_loader(
         SegmentationDataset(listing, WholeImage()),
         batch_size=1,
         sampler=range(len(listing))[rank::world_size],
-        persistent_workers=loading.workers > 0,
-        **_loader_options(loading),
+        persistent_workers=options.workers > 0,
+        **_loader_arguments(options),
     )
 
 
-def _loader_options(loading: Loading) -> dict:
+def _loader_arguments(options: LoaderOptions) -> dict:
     """Arguments of every DataLoader.
 
     The generator keeps a loader, whenever it starts, from drawing from torch's global generator,
     whose state is part of a run.
     """
-    options = {
-        "num_workers": loading.workers,
+    arguments = {
+        "num_workers": options.workers,
         "collate_fn": collate,
-        "pin_memory": loading.pin_memory,
+        "pin_memory": options.pin_memory,
         "generator": torch.Generator(),
     }
-    if loading.workers:
+    if options.workers:
         _kill_workers_at_exit()
-        options |= {"worker_init_fn": _start_worker, "prefetch_factor": 4}
-    return options
+        arguments |= {"worker_init_fn": _start_worker, "prefetch_factor": 4}
+    return arguments
 
 
 @functools.cache

@@ -16,16 +16,18 @@ from torch.utils.data import Dataset, default_collate
 from dataset.image_io import read_image, read_label
 from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
 from dataset.listing import Frame, ImageList
-from dataset.transforms import CropWindow, SourceRegion, resize_area
+from dataset.transforms import CropOrigin, CropWindow, resize_area
 
 
 class Geometry(Protocol):
     """Chooses the part of an image: RandomScaleCropFlip or WholeImage."""
 
-    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow: ...
+    def choose_window(
+        self, rng: np.random.Generator, image_size: tuple[int, int]
+    ) -> CropWindow: ...
 
 
-StyleTransform = Callable[[np.ndarray, SourceRegion, np.random.Generator], np.ndarray]
+StyleTransform = Callable[[np.ndarray, CropOrigin, np.random.Generator], np.ndarray]
 """(crop, its origin, rng) -> crop, (h, w, 3) uint8 RGB: style augmentation before any resize."""
 
 _MAX_CROP_ATTEMPTS = 10
@@ -50,17 +52,21 @@ class Sample(NamedTuple):
     full_image: Tensor | None = None
     affine_theta: Tensor | None = None
 
-    def split(self, parts: int) -> Iterator["Sample"]:
-        """Splits a batch into ``parts`` micro-batches of equal size, as views.
+    def count_valid_pixels(self) -> int:
+        """Number of labelled pixels."""
+        return int((self.label != IGNORE_INDEX).sum())
 
-        Raises ValueError when the batch size is not a multiple of ``parts``.
+    def split(self, count: int) -> Iterator["Sample"]:
+        """Splits a batch into ``count`` micro-batches of equal size, as views.
+
+        Raises ValueError when the batch size is not a multiple of ``count``.
         """
-        if len(self.image) % parts:
+        if len(self.image) % count:
             raise ValueError(
-                f"A batch of {len(self.image)} images cannot be split into {parts} equal parts."
-                " Choose a multiple as --batch-size."
+                f"A batch of {len(self.image)} images cannot be split into {count} equal"
+                " micro-batches. Choose a multiple as --batch-size."
             )
-        fields = ([None] * parts if field is None else field.chunk(parts) for field in self)
+        fields = ([None] * count if field is None else field.chunk(count) for field in self)
         return map(Sample._make, zip(*fields, strict=True))
 
 
@@ -117,8 +123,8 @@ class SegmentationDataset(Dataset):
         image_size = full_image.shape[:2]
         label_ids = None if frame.label is None else _read_label_ids(frame, image_size)  # (H, W)
 
-        window = self._draw_window(rng, image_size, label_ids)
-        origin = SourceRegion(index, full_image, window.source())
+        window = self._choose_window(rng, image_size, label_ids)
+        origin = CropOrigin(index, full_image, window.input_slices())
         crop = full_image[origin.slices]
         for style in self.styles:
             crop = style(crop, origin, rng)
@@ -136,18 +142,18 @@ class SegmentationDataset(Dataset):
             affine_theta=torch.from_numpy(window.affine_theta()),
         )
 
-    def _draw_window(
+    def _choose_window(
         self, rng: np.random.Generator, image_size: tuple[int, int], label_ids: np.ndarray | None
     ) -> CropWindow:
-        """Draws a crop window, again while one class exceeds ``max_class_ratio``."""
+        """Chooses a crop window, again while one class exceeds ``max_class_ratio``."""
         limit = self.options.max_class_ratio
-        window = self.geometry.draw(rng, image_size)
+        window = self.geometry.choose_window(rng, image_size)
         if label_ids is None or limit == 1:
             return window
         for _ in range(_MAX_CROP_ATTEMPTS - 1):
-            if largest_class_ratio(label_ids[window.source()]) < limit:
+            if largest_class_ratio(label_ids[window.input_slices()]) < limit:
                 break
-            window = self.geometry.draw(rng, image_size)
+            window = self.geometry.choose_window(rng, image_size)
         return window
 
     def _label(
@@ -155,11 +161,12 @@ class SegmentationDataset(Dataset):
     ) -> Tensor | None:
         """(H, W) uint8: trainIds of a labelled image, or the mask of ``ignored_rows``; or None."""
         if label_ids is not None:
-            return torch.from_numpy(window.apply_to_label(label_ids[window.source()], TRAIN_ID_OF))
+            crop = label_ids[window.input_slices()]
+            return torch.from_numpy(window.apply_to_label(crop, TRAIN_ID_OF))
         if self.options.ignored_rows is None:
             return None
         mask = _ignored_rows_mask(image_size, self.options.ignored_rows)
-        return torch.from_numpy(window.apply_to_label(mask[window.source()]))
+        return torch.from_numpy(window.apply_to_label(mask[window.input_slices()]))
 
 
 def _read_label_ids(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:

@@ -24,11 +24,13 @@ def synthia(root: Path) -> ImageList:
     return synthia_tree(root).listing(labels=True) if prepared is None else prepared
 
 
-def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
+def synthia_tree(
+    root: Path, labels: bool = True, twins: list[tuple[str, str]] | None = None
+) -> DatasetLayout:
     """The files of a raw root.
 
-    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed,
-    ValueError when the first label is not an original one.
+    ``twins``: see ``find_files``. Raises FileNotFoundError when there is no image, or no
+    label though ``labels`` are needed, ValueError when the first label is not an original one.
     """
     root = Path(root)
     if not root.is_dir():
@@ -36,10 +38,10 @@ def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
             f"No folder {root}. SYNTHIA is expected in the folder that holds {_IMAGES}/ and"
             f" {_LABELS}/."
         )
-    images = find_files(root, _IMAGES, "", IMAGE_SUFFIXES)
+    images = find_files(root, _IMAGES, "", IMAGE_SUFFIXES, twins=twins)
     label_files = {
         key: path
-        for key, path in find_files(root, _LABELS, "", (".png",), say=labels).items()
+        for key, path in find_files(root, _LABELS, "", (".png",), labels, twins).items()
         if not key.endswith("_labelTrainIds")  # written there by converters of other projects
     }
     images, label_files = matched_keys(images, label_files)

@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -11,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from torch.utils.data import DataLoader
 
 from dataset.cityscapes import cityscapes
 from dataset.image_io import image_size
 from dataset.listing import ImageList, check_listing, select_by_list
-from dataset.loader import Loading, training_loader
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
 from dataset.style.photometric import build_style_transforms
@@ -31,13 +33,13 @@ def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) 
     """The root of Cityscapes that --cityscapes or --target names; None for other images."""
     if cityscapes_flag is not None:
         return cityscapes_flag
-    is_root = target is not None and len(target) == 1 and is_cityscapes_root(target[0])
-    return Path(target[0]) if is_root else None
+    root = Path(os.path.expanduser(target[0])) if target is not None and len(target) == 1 else None
+    return root if root is not None and is_cityscapes_root(root) else None
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or names of files. Raises ValueError if none
-    is left.
+    """The images that ``words`` do not name: names, or names of files; ``left_out`` of the result
+    has the others. Raises ValueError if none is left.
     """
     if not words:
         return images
@@ -51,7 +53,11 @@ def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
             f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
             " only."
         )
-    return images if len(kept) == len(names) else images.subset(kept)
+    if len(kept) == len(names):
+        return images
+    left = images.subset(kept)
+    left.left_out = sorted(set(names) - set(left.names))
+    return left
 
 
 def read_target(
@@ -75,24 +81,6 @@ def read_target(
     return images
 
 
-def validation_images(
-    cityscapes_flag: Path | None,
-    target: Sequence[str] | None,
-    list_file: Path | None,
-    leave_out: Sequence[str] | None = None,
-) -> ImageList:
-    """The labelled images of Cityscapes val to score, checked like those that are trained on."""
-    images = cityscapes(cityscapes_root(cityscapes_flag, target), "val")
-    images = without(select_by_list(images, list_file), leave_out)
-    check_listing(images)
-    return images
-
-
-def supervised_names(root: Path | None, images: ImageList) -> list[str]:
-    """The names of labelled ``images`` that may be scored, too: those of Cityscapes."""
-    return images.names if root is not None and is_cityscapes_root(root) else []
-
-
 def label_hashes(images: ImageList) -> dict[str, str]:
     """{name: hash of the content of its label file}."""
 
@@ -108,7 +96,7 @@ def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
     path = Path(label_root) / f"pseudo_labels-{split}.json"
     if not path.is_file():
         return {}
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     return {"seen_images": [], **record.get("provenance", {})}
 
 
@@ -141,7 +129,7 @@ class StyleOptions:
 
     @property
     def needs_target(self) -> bool:
-        """Whether the looks of target images are taken over."""
+        """Whether colors of target images are taken over (--lab, --fda)."""
         return bool(self.lab or self.fda)
 
 
@@ -149,7 +137,7 @@ class BatchOptions(NamedTuple):
     """Size of a step's batch, how it is loaded, and the process's (rank, world size)."""
 
     batch_size: int
-    loading: Loading
+    loader: LoaderOptions
     shard: tuple[int, int]
 
 
@@ -175,7 +163,7 @@ class DomainBatches:
         """One batch for each of the ``steps``, this process's part of it."""
         options = self.options
         return training_loader(
-            self.dataset, options.batch_size, steps, options.loading, options.shard
+            self.dataset, options.batch_size, steps, options.loader, options.shard
         )
 
     def class_pixels(self) -> np.ndarray:
@@ -196,8 +184,8 @@ def labelled_data(
 ) -> SegmentationDataset:
     """Augmented labelled images: the source of adaptation, or what is supervised.
 
-    ``style_target``: images whose looks are taken over, or None. ``padding``: RGB value around
-    small images.
+    ``style_target``: images whose colors --lab and --fda take over, or None. ``padding``:
+    RGB value around small images.
     """
     if crop.rare_class_sampling:
         order = RareClassIndex(_class_pixels(images), crop.seed, SOURCE_STREAM)
@@ -250,6 +238,27 @@ def target_data(
         geometry, order = WholeImage(), CyclicIndex(len(images))
     options = SampleOptions(padding, ignored_rows=target.ignored_rows, context_size=context_size)
     return SegmentationDataset(images, geometry, order, (), options, crop.seed, TARGET_STREAM)
+
+
+@dataclass(frozen=True)
+class ValidationOptions:
+    """Flags: which labelled images of Cityscapes val are scored during a run; 0 steps: none."""
+
+    cityscapes: Path | None
+    target: tuple[str, ...] | None
+    val_list: Path | None
+    leave_out: tuple[str, ...] | None
+    validate_every: int
+
+
+def validation_data(options: ValidationOptions, batches: BatchOptions) -> DataLoader | None:
+    """Batches of the scored images, checked like those that are trained on; None without any."""
+    if not options.validate_every:
+        return None
+    images = cityscapes(cityscapes_root(options.cityscapes, options.target), "val")
+    images = without(select_by_list(images, options.val_list), options.leave_out)
+    check_listing(images)
+    return evaluation_loader(images, batches.loader, batches.shard)
 
 
 def _require_one_size(images: ImageList) -> None:

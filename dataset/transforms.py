@@ -1,8 +1,8 @@
 """Paired augmentation of image and label: random scale, crop and flip.
 
-A window is drawn first; then only the pixels of the source that it needs are read and resized. A
-scale s maps output coordinate i to source coordinate (i + 0.5) / s - 0.5 in both axes, never
-through a rounded size. Images are interpolated bilinearly, labels take the nearest pixel. Sizes are
+A window is chosen first; then only the pixels of the image that it needs are read and resized. A
+scale s maps output coordinate i to input coordinate (i + 0.5) / s - 0.5 in both axes, never through
+a rounded size. Images are interpolated bilinearly, labels take the nearest pixel. Sizes are
 (height, width).
 """
 
@@ -20,7 +20,7 @@ from dataset.labels import IGNORE_INDEX
 class AxisCrop:
     """A crop along one axis: ``length`` pixels from ``start`` of the scaled axis.
 
-    ``full`` is the number of source pixels along the axis, before scaling by ``scale``.
+    ``full`` is the number of input pixels along the axis, before scaling by ``scale``.
     """
 
     start: int
@@ -28,10 +28,10 @@ class AxisCrop:
     scale: Fraction
     full: int
 
-    def source(self) -> tuple[slice, int]:
-        """Source pixels needed, and the number of output pixels that resizing them adds in front.
+    def input_slice(self) -> tuple[slice, int]:
+        """Input pixels needed, and the number of output pixels that resizing them adds in front.
 
-        The slice begins where output and source grids coincide, so that resizing it alone samples
+        The slice begins where output and input grids coincide, so that resizing it alone samples
         exactly the points that resizing the whole axis would. Enlarging reads one pixel further
         back, hence one period more.
         """
@@ -41,9 +41,9 @@ class AxisCrop:
         return slice(first * q // p, min(self.full, last_tap + 1)), self.start - first
 
     def nearest(self) -> np.ndarray:
-        """(length,) int64: the source pixel under the center of each output pixel.
+        """(length,) int64: the input pixel under the center of each output pixel.
 
-        All of them lie within ``source``.
+        All of them lie within ``input_slice``.
         """
         p, q = self.scale.numerator, self.scale.denominator
         centers = 2 * np.arange(self.start, self.start + self.length, dtype=np.int64) + 1
@@ -64,20 +64,20 @@ class CropWindow:
     size: tuple[int, int]
     flip: bool
 
-    def source(self) -> tuple[slice, slice]:
-        """Rows and columns of the source image and label from which the window is made."""
-        return self.rows.source()[0], self.columns.source()[0]
+    def input_slices(self) -> tuple[slice, slice]:
+        """Rows and columns of the image and its label from which the window is made."""
+        return self.rows.input_slice()[0], self.columns.input_slice()[0]
 
     def apply_to_image(self, crop: np.ndarray, padding: tuple[int, int, int]) -> np.ndarray:
-        """``crop`` = image[window.source()], (h, w, 3) uint8 -> (*size, 3) uint8."""
+        """``crop`` = image[window.input_slices()], (h, w, 3) uint8 -> (*size, 3) uint8."""
         scale = float(self.rows.scale)
         if scale != 1:
             crop = cv2.resize(crop, None, fx=scale, fy=scale, interpolation=cv2.INTER_LINEAR)
-        y, x = self.rows.source()[1], self.columns.source()[1]
+        y, x = self.rows.input_slice()[1], self.columns.input_slice()[1]
         return self._pad(crop[y : y + self.rows.length, x : x + self.columns.length], padding)
 
     def apply_to_label(self, crop: np.ndarray, train_id_of: np.ndarray | None = None) -> np.ndarray:
-        """``crop`` = label[window.source()], (h, w) uint8 -> (*size,) uint8, padded with 255.
+        """``crop`` = label[window.input_slices()], (h, w) uint8 -> (*size,) uint8, padded with 255.
 
         ``train_id_of``: (256,) uint8 lookup table for every pixel; None: pixels are unchanged.
         """
@@ -85,7 +85,7 @@ class CropWindow:
             crop = crop[: self.rows.length, : self.columns.length]
         else:
             rows, columns = (
-                axis.nearest() - axis.source()[0].start for axis in (self.rows, self.columns)
+                axis.nearest() - axis.input_slice()[0].start for axis in (self.rows, self.columns)
             )
             # First the axis that leaves fewer pixels for the second. (crop[rows][:, columns] would
             # leave the columns contiguous, not the rows.)
@@ -124,7 +124,7 @@ def _affine_axis(axis: AxisCrop, size: int, offset: int) -> tuple[float, float]:
     return size / scaled_length, (size + 2 * (axis.start - offset)) / scaled_length - 1
 
 
-class SourceRegion(NamedTuple):
+class CropOrigin(NamedTuple):
     """Origin of a crop: the image at ``index`` of the listing, and the ``slices`` cut from it.
 
     ``full_image``: (H, W, 3) uint8 RGB, the whole image.
@@ -137,7 +137,7 @@ class SourceRegion(NamedTuple):
 
 @dataclass(frozen=True)
 class RandomScaleCropFlip:
-    """Draws a CropWindow: one of ``scales``, a crop of ``size``, flipped with probability ``flip``.
+    """Chooses a crop of ``size`` at one of ``scales``, flipped with probability ``flip``.
 
     ``crop``: "random" (anywhere; a scaled image smaller than the crop lies at the top left), or
     "centre" (the middle of both, as in the authors' code).
@@ -148,9 +148,9 @@ class RandomScaleCropFlip:
     flip: float = 0.5
     crop: str = "random"
 
-    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow:
-        # A short fraction makes the output grid periodic in the source grid, so that a part of the
-        # source can be resized exactly as within the whole.
+    def choose_window(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow:
+        # A short fraction makes the output grid periodic in the input grid, so that a part of the
+        # image can be resized exactly as within the whole.
         scale = Fraction(self.scales[rng.integers(len(self.scales))]).limit_denominator(64)
         crops, offsets = [], []
         for full, wanted in zip(image_size, self.size, strict=True):
@@ -167,9 +167,9 @@ class RandomScaleCropFlip:
 
 @dataclass(frozen=True)
 class WholeImage:
-    """Draws the CropWindow of the whole, unchanged image (validation; recipe "authors")."""
+    """Chooses the CropWindow of the whole, unchanged image (validation; recipe "authors")."""
 
-    def draw(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow:
+    def choose_window(self, rng: np.random.Generator, image_size: tuple[int, int]) -> CropWindow:
         rows, columns = (AxisCrop(0, full, Fraction(1), full) for full in image_size)
         return CropWindow(rows, columns, 0, 0, tuple(image_size), False)
 

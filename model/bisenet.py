@@ -1,8 +1,8 @@
 """BiSeNet (Yu et al., ECCV 2018) as in "Real-time Domain Adaptation in Semantic Segmentation".
 
-A shallow spatial path keeps detail (stride 8); a ResNet context path sees context (strides 16 and
-32). They are fused at stride 8. Sizes are (height, width); N is the batch size, H x W the input,
-c16 | c32 the widths of the last two ResNet stages (256 | 512, or 1024 | 2048).
+A shallow spatial path keeps detail (stride 8); a context path with a backbone (ResNet in the paper)
+sees context (strides 16 and 32). They are fused at stride 8. Sizes are (height, width); N is the
+batch size, H x W the input, c16 | c32 the widths of the backbone's features (resnet18: 256 | 512).
 """
 
 from typing import NamedTuple
@@ -63,7 +63,7 @@ class AttentionRefinementModule(nn.Module):
 
 
 class ContextPath(nn.Module):
-    """ResNet with an ARM on its last two stages.
+    """Backbone with an ARM on its features of strides 16 and 32.
 
     (N, 3, H, W) -> context16 (N, c16, H/16, W/16) and context32 (N, c32, H/32, W/32).
     ``context32 = ARM(feat32) * tail``, where tail is the global average of feat32; Fig. 1 of the
@@ -110,9 +110,9 @@ class BiSeNet(nn.Module):
 
     Args:
         num_classes: channels of the logits.
-        backbone: "resnet18" (real time) or "resnet101".
+        backbone: a name of model.backbone.BACKBONES, such as "resnet18" (real time).
         backbone_weights: None (random), "imagenet" (torchvision's, downloaded once), or a file
-            with a torchvision ResNet state dict.
+            with a torchvision state dict.
         fusion_channels: width F of the fused paths; None: ``num_classes``, as in the reference
             implementation. The original BiSeNet has 256.
     """

@@ -1,12 +1,11 @@
-"""Converts checkpoints of other implementations: BiSeNet networks and ResNet backbones."""
+"""Converts checkpoints of other implementations: BiSeNet networks and backbones."""
 
 import re
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from model.backbone import BACKBONES
+from model.backbone import BACKBONES, backbone_name, expected_state, used_tensors
 from model.bisenet import BiSeNet
 from model.weights import load_strict
 
@@ -91,41 +90,46 @@ def reference_network(state: dict[str, Tensor]) -> BiSeNet:
 
 
 def backbone_state(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
-    """Finds a ResNet in a state dict: its name and its torchvision state dict, without ``fc``.
+    """Finds a backbone in a state dict: its name and its torchvision state dict, no classifier.
 
-    A common prefix of the keys ("backbone.", "encoder.", ...) is removed. Raises ValueError if
-    there is neither a resnet18 nor a resnet101.
+    A common prefix of the keys ("backbone.", "encoder.", ...) is removed. MobileNetV2 is also found
+    under other names, if its tensors have torchvision's order, shapes and last words ("weight",
+    "running_mean", ...). Raises ValueError if there is no backbone of BACKBONES.
     """
     prefixes = {
-        key.removesuffix("conv1.weight")
+        key.removesuffix(first)
         for key in state
-        if re.fullmatch(r"(.*\.)?conv1\.weight", key) and "layer" not in key
+        for first in ("conv1.weight", "features.0.0.weight")
+        if re.fullmatch(r"(.*\.)?" + re.escape(first), key) and "layer" not in key
     }
     for prefix in sorted(prefixes, key=len):
-        backbone = {
+        without = {
             key.removeprefix(prefix): value
             for key, value in state.items()
-            if re.match(re.escape(prefix) + r"(conv1|bn1|layer[1-4])\.", key)
+            if re.match(re.escape(prefix) + r"(conv1|bn1|layer[1-4]|features)\.", key)
         }
-        for name in BACKBONES:
-            if _shapes(backbone) == _expected_shapes(name):
-                return name, backbone
+        if name := backbone_name(without):
+            return name, used_tensors(without, name)
+        if renamed := mobilenet_in_order(without):
+            return "mobilenet_v2", renamed
     raise ValueError(
         f"Found {len(state)} tensors, {', '.join(list(state)[:3])}, ...: neither a BiSeNet of the"
-        f" reference implementation nor a {' or '.join(BACKBONES)} with torchvision's names (conv1,"
-        " bn1, layer1-4). Rename the tensors first; names of other networks are not known."
+        f" reference implementation nor one of {', '.join(BACKBONES)} with torchvision's names"
+        " (conv1, bn1, layer1-4; features). Rename the tensors first; names of other networks are"
+        " not known."
     )
 
 
-def _shapes(state: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    """Shapes of all tensors but the batch counters of BatchNorm."""
-    return {
-        key: tuple(value.shape)
-        for key, value in state.items()
-        if not key.endswith("num_batches_tracked")
-    }
+def mobilenet_in_order(state: dict[str, Tensor]) -> dict[str, Tensor] | None:
+    """torchvision's names for MobileNetV2's tensors under other names; None if they differ.
 
-
-def _expected_shapes(name: str) -> dict[str, tuple[int, ...]]:
-    with torch.device("meta"):
-        return _shapes(BiSeNet(1, name).context_path.backbone.state_dict())
+    Earlier implementations number the same layers otherwise ("features.1.conv.3.weight" instead of
+    "features.1.conv.1.weight"). Order, shapes and the last word of each name must agree.
+    """
+    expected = expected_state("mobilenet_v2")
+    pairs = list(zip(expected.items(), state.items(), strict=False))
+    agree = len(state) >= len(expected) and all(
+        key.rsplit(".", 1)[-1] == other.rsplit(".", 1)[-1] and value.shape == found.shape
+        for (key, value), (other, found) in pairs
+    )
+    return {key: found for (key, _), (_, found) in pairs} if agree else None

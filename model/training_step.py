@@ -2,14 +2,20 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from model.bisenet import SegmentationOutput
 from model.inference.tta import CropRegion
-from model.losses.segmentation import PixelWeights, segmentation_loss
+from model.losses.segmentation import (
+    OnlineHardExamples,
+    PixelWeights,
+    build_pixel_weights,
+    segmentation_loss,
+)
 from model.preprocessing import InputNormalization
 
 Autocast = Callable[[], AbstractContextManager]
@@ -21,7 +27,7 @@ class Batch(NamedTuple):
     ``image`` (N, 3, H, W) float32, normalized. ``label`` (N, H, W) uint8 trainIds, 255: ignored, or
     None; ``host_label``: the same on the CPU. ``sample_seeds``: a random integer for each image.
     ``valid_pixels``: labelled pixels of the whole source batch, over all micro-batches and
-    processes; None for the target.
+    processes, by which its loss is divided; None for the target.
     ``full_image`` (N, 3, h, w), normalized: the frames that the images are crops of, and
     ``crop_region``: which crops; None unless the method asks for them (``TargetNeeds``).
     """
@@ -30,7 +36,7 @@ class Batch(NamedTuple):
     label: Tensor | None
     host_label: Tensor | None
     sample_seeds: list[int]
-    valid_pixels: int | None = None
+    valid_pixels: float | None = None
     full_image: Tensor | None = None
     crop_region: CropRegion | None = None
 
@@ -56,30 +62,68 @@ class StepContext(NamedTuple):
     """What all steps of a run share.
 
     ``autocast()`` opens the precision of the run. ``scaler`` scales losses before backward (a
-    disabled one passes them through). ``loss_scale``: the fraction of the batch that a micro-batch
-    is. ``pixel_weights``: weights of the supervised losses, or None.
+    disabled one passes them through). ``batch_fraction``: the fraction of the batch that a
+    micro-batch is. ``pixel_weights``: weights of the supervised losses, or None.
     """
 
     autocast: Autocast
     scaler: torch.amp.GradScaler
-    loss_scale: float = 1.0
+    batch_fraction: float = 1.0
     pixel_weights: PixelWeights | None = None
 
-    def supervised_step(
-        self, model: nn.Module, image: Tensor, label: Tensor, valid_pixels: float | None
+    @property
+    def batch_counts(self) -> OnlineHardExamples | None:
+        """The pixel weights if they depend on the whole batch, else None."""
+        weights = self.pixel_weights
+        return weights if isinstance(weights, OnlineHardExamples) else None
+
+    def add_supervised_gradients(
+        self, model: nn.Module, batch: Batch
     ) -> tuple[Tensor, SegmentationOutput]:
-        """Adds the gradient of the segmentation loss (Eqs. 1, 2) of labelled images.
+        """Adds the gradients of the segmentation loss (Eqs. 1, 2) of a labelled batch.
 
         Returns the loss and the output at stride 8, both detached.
         """
         with self.autocast():
-            output = model.low_resolution(image)
+            output = model.low_resolution(batch.image)
         loss = segmentation_loss(
-            output, label, valid_pixels=valid_pixels, pixel_weights=self.pixel_weights
+            output,
+            batch.label,
+            valid_pixels=batch.valid_pixels,
+            pixel_weights=self.pixel_weights,
         )
         self.scaler.scale(loss).backward()
         aux = tuple(logits.detach() for logits in output.aux)
         return loss.detach(), output._replace(logits=output.logits.detach(), aux=aux)
+
+
+class Runtime(Protocol):
+    """Where a run computes (utils.training.runtime.Runtime)."""
+
+    device: torch.device
+    autocast: Autocast
+    scaler: torch.amp.GradScaler
+    processes: Any
+
+
+def build_step_context(
+    runtime: Runtime, pixel_weights: str, class_pixels: Callable[[], np.ndarray], accumulate: int
+) -> StepContext:
+    """Precision, loss scaling and pixel weights of a run's steps.
+
+    ``pixel_weights``: a kind of build_pixel_weights. ``class_pixels()`` counts the pixels of each
+    class (C,) in the labels; called only for "class". ``accumulate``: micro-batches per process.
+    """
+    processes = runtime.processes
+    pixels = torch.from_numpy(class_pixels()) if pixel_weights == "class" else None
+    return StepContext(
+        runtime.autocast,
+        runtime.scaler,
+        batch_fraction=1 / (accumulate * processes.world_size),
+        pixel_weights=build_pixel_weights(
+            pixel_weights, pixels, runtime.device, processes.all_gather
+        ),
+    )
 
 
 def split_output(
@@ -88,6 +132,6 @@ def split_output(
     """The network's output for the ``first`` images of a batch, and for the rest."""
     logits, *aux = (t.split([first, len(t) - first]) for t in (output.logits, *output.aux))
     return tuple(
-        output._replace(logits=logits[part], aux=tuple(pair[part] for pair in aux))
-        for part in (0, 1)
+        output._replace(logits=logits[side], aux=tuple(pair[side] for pair in aux))
+        for side in (0, 1)
     )

@@ -1,8 +1,8 @@
-"""Converts a BiSeNet of the reference implementation, or a ResNet backbone, for this project.
+"""Converts a BiSeNet of the reference implementation, or a backbone, for this project.
 
 A BiSeNet of the reference implementation becomes a checkpoint that all scripts read (eval.py,
-predict, export, --init). A ResNet-18 or -101 with torchvision's names, also inside a checkpoint,
-becomes a plain state dict for --backbone-weights.
+predict, export, --init). A ResNet or MobileNetV2 with torchvision's names, also inside a
+checkpoint, becomes a plain state dict for --backbone-weights.
 """
 
 if not __package__:  # started by its path: nothing of the project can be imported
@@ -80,11 +80,17 @@ def read_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
-    """Writes a plain state dict; raises ValueError if ``state`` contains no known ResNet."""
+    """Writes a plain state dict; raises ValueError if ``state`` contains no known backbone."""
     try:
         name, backbone = backbone_state(state)
     except ValueError as error:
         raise ValueError(f"{args.weights}: {error}") from error
+    given = [f"--{flag}" for flag in ("input", "name") if getattr(args, flag) is not None]
+    if given:
+        raise ValueError(
+            f"{args.weights} is a backbone, a {name}: {', '.join(given)}, of a whole network, would"
+            " have no effect. Leave it out."
+        )
     output_folder(args.output.absolute().parent)
     buffer = io.BytesIO()
     torch.save(backbone, buffer)
@@ -117,6 +123,7 @@ def convert_network(state: dict[str, torch.Tensor], args) -> None:
         "settings": {"converted_from": args.weights.name},
         # The file does not tell its training images; step 0: none of its training happened here.
         "seen_images": [],
+        "unknown_weights": [args.weights.name],
         "step": 0,
         "best": None,
     }

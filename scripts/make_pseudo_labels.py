@@ -25,7 +25,7 @@ from tqdm import tqdm
 
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, NUM_CLASSES
 from dataset.listing import ImageList
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import label_path
 from dataset.training_data import cityscapes_root, read_target
 from model.inference.predictor import Predictor, load_predictor
@@ -39,7 +39,7 @@ from utils.options.groups import (
 )
 from utils.options.parser import new_parser, probability, user_errors_without_traceback
 from utils.report.tables import markdown_table, percent
-from utils.training.checkpoint import read_checkpoint
+from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
@@ -123,7 +123,7 @@ class PseudoLabeller:
 
         ``title``: of the progress bar.
         """
-        loader = evaluation_loader(listing, Loading(self.workers, self.device.type == "cuda"))
+        loader = evaluation_loader(listing, LoaderOptions(self.workers, self.device.type == "cuda"))
         for batch in tqdm(loader, desc=title, unit="image", disable=None, dynamic_ncols=True):
             scores = self.predictor.class_scores(batch.image)
             probabilities = scores if self.predictor.views else scores.softmax(1)
@@ -180,7 +180,7 @@ def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str,
                 " kept. Choose another --output."
             )
         return None
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     before = record["settings"]
     changed = [
         f"{name}: {before.get(name)} -> {value}"
@@ -290,10 +290,7 @@ def main(args) -> None:
             "warnings": warnings,
             "argv": sys.argv,
             "settings": settings,
-            "provenance": {
-                "seen_images": checkpoint["seen_images"],
-                "chosen_with_labels": bool(checkpoint.get("chosen_with_labels")),
-            },
+            "provenance": inherited([], checkpoint),
             "environment": environment(),
             "complete": False,
             "classes": measure_thresholds(labeller, listing, args.keep, args.min_confidence),

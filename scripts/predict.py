@@ -56,6 +56,7 @@ EPILOG = """examples:
     python -m scripts.predict frames --labels gtFine --output out \\
         --compare checkpoints/source/last.pt checkpoints/ada/last.pt
 """
+EXPORTED = (".onnx", ".pt2")
 BYTES_PER_PIXEL = 300
 """Peak memory of a forward pass for each pixel, without the weights.
 
@@ -88,6 +89,7 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     args = parser.parse_args(argv)
     check_arguments(parser, args)
+    refuse_unused(parser, args, parser.given(argv))
     return args
 
 
@@ -182,12 +184,23 @@ def check_arguments(parser, args) -> None:
         )
 
 
+def refuse_unused(parser, args, given: set[str]) -> None:
+    """Ends with a usage error for options that would do nothing."""
+    if args.compare:
+        parser.refuse_unused(given, ["save"], "with --compare, which draws one picture")
+    elif not {"overlay", "colour"} & set(args.save):
+        parser.refuse_unused(given, ["no_legend"], "with label maps alone, which have no legend")
+    if all(path.suffix in EXPORTED for path in args.compare or [args.model]):
+        condition = "with exported networks, which have a precision already"
+        parser.refuse_unused(given, ["precision"], condition)
+
+
 # Networks and images
 
 
 def load_named_network(path: Path, device: torch.device, precision: str) -> NamedNetwork:
     """Loads a checkpoint or an exported network, by file suffix; raises what reading it raises."""
-    if path.suffix in (".onnx", ".pt2"):
+    if path.suffix in EXPORTED:
         network_class = OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork
         exported = network_class(path, NUM_CLASSES, device)
         return NamedNetwork(

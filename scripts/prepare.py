@@ -31,7 +31,7 @@ from dataset.prepared.build import (
     prepare,
     write_report,
 )
-from dataset.prepared.check import KINDS
+from dataset.prepared.check import KINDS, Problem
 from dataset.prepared.journal import FOLDER
 from dataset.synthia import synthia_tree
 from utils.locks import FileLock
@@ -72,6 +72,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_output_arguments(parser)
     parser.add_argument("--lab-copies", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
+    if not args.cityscapes:
+        parser.refuse_unused(parser.given(argv), ["splits"], "with data that has no splits")
     if args.list and args.cityscapes and len(args.splits) > 1:
         parser.error("--list needs --splits with one split: its names are below that split")
     if args.lab_copies:
@@ -176,20 +178,32 @@ def report_text(report: PrepareReport, root: Path) -> str:
     return "\n".join(lines)
 
 
-def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout]]:
-    """(name in the prepared root, files) of each data set or split to prepare."""
+def layouts(
+    args: argparse.Namespace, twins: list[tuple[str, str]]
+) -> list[tuple[str, DatasetLayout]]:
+    """(name in the prepared root, files) of each data set or split to prepare.
+
+    ``twins``: receives files of one name where they are only to be reported.
+    """
     labels = not args.without_labels
+    found = {"twins": twins} if args.check else {}
     root = args.gta5 or args.cityscapes or args.synthia
     if (root / FOLDER).is_dir():
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
     if args.gta5:
-        return [("gta5", gta5_tree(args.gta5, labels))]
+        return [("gta5", gta5_tree(args.gta5, labels, **found))]
     if args.synthia:
-        return [("synthia", synthia_tree(args.synthia, labels))]
+        return [("synthia", synthia_tree(args.synthia, labels, **found))]
     return [
-        (f"cityscapes-{split}", cityscapes_tree(args.cityscapes, split, labels))
+        (f"cityscapes-{split}", cityscapes_tree(args.cityscapes, split, labels, **found))
         for split in args.splits
     ]
+
+
+def twin_problem(first: str, second: str) -> Problem:
+    """The problem of two files that differ in their suffix only."""
+    text = f"{first} and {second}: it is unclear which one is meant. Remove one of them."
+    return Problem("two of one name", first, text)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -197,9 +211,12 @@ def main(args: argparse.Namespace) -> None:
     wanted = None if args.list is None else read_name_list(args.list)
     command = shlex.join(["python", "-m", "scripts.prepare", *sys.argv[1:]])
     labels, problems = not args.without_labels, 0
-    for data, tree in layouts(args):
+    twins: list[tuple[str, str]] = []
+    for data, tree in layouts(args, twins):
         job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
         report = check(job) if args.check else prepare(job, args.output, command, FileLock)
+        folders = (f"{tree.image_folder}/", f"{tree.label_folder}/")
+        report.problems += [twin_problem(*pair) for pair in twins if pair[0].startswith(folders)]
         text = report_text(report, tree.root)
         print("\n" + printable(text))
         problems += len(report.problems)

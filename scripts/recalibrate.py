@@ -20,10 +20,10 @@ from tqdm import tqdm
 from dataset.image_io import image_size
 from dataset.labels import NUM_CLASSES
 from dataset.listing import ImageList
-from dataset.loader import Loading, training_loader
+from dataset.loader import LoaderOptions, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
-from dataset.training_data import read_target
+from dataset.training_data import cityscapes_root, read_target
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.loading import load_network
 from model.uda.adabn import recalibrate
@@ -77,6 +77,9 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
+    if cityscapes_root(args.cityscapes, args.target) is None:
+        condition = "with images that are no Cityscapes root: they have no splits"
+        parser.refuse_unused(parser.given(argv), ["split"], condition)
     if args.batch_size < 2:
         parser.error(
             "--batch-size needs at least 2: the attention's BatchNorm cannot normalize the single"
@@ -156,7 +159,7 @@ def image_batches(
     """Yields batches (N, H, W, 3) uint8 on the device, with a progress bar called ``title``."""
     geometry = WholeImage() if crop_size is None else RandomScaleCropFlip((1.0,), crop_size)
     dataset = SegmentationDataset(listing, geometry, seed=args.seed)
-    loading = Loading(args.workers, pin_memory=device.type == "cuda")
+    loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
     batches = len(listing) // args.batch_size
     loader = training_loader(dataset, args.batch_size, range(batches), loading)
     for batch in tqdm(loader, desc=title, unit="batch", disable=None, dynamic_ncols=True):
@@ -170,7 +173,8 @@ def recalibrated_metadata(
     metadata = {
         name: value
         for name, value in checkpoint.items()
-        if name not in ("format", "parts", "random", "meter", "inference_network")
+        if name
+        not in ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
     }
     recalibrated = {
         "images": used.fingerprint(),

@@ -73,6 +73,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     )
     add_device_arguments(parser)
     args = parser.parse_args(argv)
+    if not args.pictures:
+        parser.refuse_unused(parser.given(argv), ["cityscapes", "list"], "with --pictures 0")
     if args.list and not args.cityscapes:
         parser.error("--list names images below --cityscapes ROOT: give both")
     return args
@@ -84,7 +86,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     Scored rows that it does not name are added under the names of their folders.
     """
     path = folder / "comparison.json"
-    recorded = json.loads(path.read_text()) if path.exists() else {}
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if "one_seed" in recorded:  # the word of older records
         recorded["single_seed"] = recorded.pop("one_seed")
     defaults = {

@@ -11,6 +11,8 @@ from model.uda.base import find_methods
 from tests.helpers.cli import run_train_da
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 TOY = '''
 """Scales the target's logits towards zero; has a weight that learns, a flag, a state, a warning."""
 
@@ -39,11 +41,9 @@ class Toy(Method):
         self.optimizers["toy_optimizer"] = torch.optim.SGD(self.networks["toy"].parameters(), 0.1)
 
     def step(self, source, target):
-        loss, _ = self.context.supervised_step(
-            self.model, source.image, source.label, source.valid_pixels
-        )
+        loss, _ = self.context.add_supervised_gradients(self.model, source)
         logits = self.model.low_resolution(target.image, with_aux=False).logits
-        toy = self.networks["toy"](logits.float()).square().mean() * self.context.loss_scale
+        toy = self.networks["toy"](logits.float()).square().mean() * self.context.batch_fraction
         (self.options.toy_weight * toy).backward()
         return {"loss/segmentation": loss, "loss/toy": toy.detach()}
 

@@ -14,7 +14,7 @@ import train
 from dataset.cityscapes import cityscapes
 from dataset.image_io import read_image, read_label
 from dataset.labels import TRAIN_ID_OF
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from model.bisenet import BiSeNet
 from model.inference.predictor import Predictor
 from model.loading import load_network
@@ -26,6 +26,8 @@ from tests.helpers.forked import ForkedScript, run_forked
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
 from utils.training.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 
 def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
@@ -278,7 +280,7 @@ def test_the_network_overfits_four_real_frames(real_data, tmp_path):
     ]
     folder = run(tmp_path, *arguments)
     model, normalize = load_network(read_checkpoint(folder / "last.pt"))
-    batches = evaluation_loader(cityscapes(tmp_path / "four", "train"), Loading(0, False))
+    batches = evaluation_loader(cityscapes(tmp_path / "four", "train"), LoaderOptions(0, False))
     result = evaluate(Predictor(model, normalize, torch.device("cpu")), batches, 19)
     present = [c for c in range(19) if result.matrix[c].sum() > 0]
     assert len(present) >= 12

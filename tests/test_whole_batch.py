@@ -58,7 +58,7 @@ def added_gradients(method, scene, weights, images, parts, share) -> torch.Tenso
     """The model's gradient of ``images`` (a range), in ``parts``; ``share``: of the batch."""
     model, source, label, target = scene
     model = copy.deepcopy(model)
-    context = PLAIN._replace(loss_scale=share / parts, pixel_weights=weights)
+    context = PLAIN._replace(batch_fraction=share / parts, pixel_weights=weights)
     options = {"pseudo_threshold": 0.5} if method == "self-training" else {}
     built = build_method(method, model, context, **options)
     for network in built.networks.values():
@@ -70,7 +70,7 @@ def added_gradients(method, scene, weights, images, parts, share) -> torch.Tenso
             weights.begin_counting()
         for part in torch.tensor(list(images)).chunk(parts):
             if isinstance(weights, OnlineHardExamples):
-                weights.begin_part()
+                weights.begin_micro_batch()
             batches = [
                 make_batch(source[part], label[part], valid),
                 make_batch(target[part], label[part].flip(1)),
@@ -123,12 +123,12 @@ def test_hard_pixels_are_those_of_the_whole_batch(scene, easy):
     weights = OnlineHardExamples()
     weights.begin_counting()
     for index in range(4):
-        weights.begin_part()
+        weights.begin_micro_batch()
         weights(logits[index : index + 1], truth[index : index + 1])
     weights.end_counting()
     parts = []
     for index in range(4):
-        weights.begin_part()
+        weights.begin_micro_batch()
         parts.append(weights(logits[index : index + 1], truth[index : index + 1]))
     assert torch.equal(torch.cat(parts), whole)
     assert 0 < (whole > 0).float().mean() < 1

@@ -20,7 +20,7 @@ import numpy as np
 from tqdm import tqdm
 
 from dataset.find import printable
-from dataset.image_io import image_size
+from dataset.image_io import image_size, is_turned
 from dataset.labels import NUM_CLASSES, looks_like_train_ids
 from dataset.listing import DatasetLayout, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
@@ -183,7 +183,7 @@ def prepare(
     with _exclusive(journal, lock):
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, problems=problems)
-        header = Header(FORMAT, job.data, str(root), command)
+        header = Header(FORMAT, job.data, str(root), command, upright=True)
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
         _require_space(job, todo, output, log)
@@ -300,10 +300,12 @@ def reuse_valid(
             and raw_files
             and all(file_signature(tree.root / raw) == record.source.get(raw) for raw in raw_files)
             and all(has_size(output / path, size) for path, size in record.files().items())
+            and (was_upright or not is_turned(tree.root / record.source_image))
         )
 
     old = read_part(journal) if journal.exists() else iter(())
-    next(old, None)  # its header
+    old_header = next(old, None)
+    was_upright = old_header is not None and old_header.upright
     try:
         # Threads: network file systems answer slowly.
         with (
@@ -330,7 +332,7 @@ def reuse_valid(
             synchronize(new.fileno())
     except OSError as error:
         raise write_error(_new_journal(journal), error) from error
-    return done, not complete or count != len(done)
+    return done, not (complete and was_upright) or count != len(done)
 
 
 def _append(file: TextIO, line: dict) -> None:

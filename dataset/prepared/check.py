@@ -12,7 +12,10 @@ from dataset.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF, looks_like_tr
 from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature, synchronize
 from dataset.style.lab import lab_statistics
 
-KINDS = ("missing", "unreadable", "different sizes", "unknown label values", "trainIds", "no class")
+KINDS = (
+    *("missing", "unreadable", "different sizes", "unknown label values", "trainIds", "no class"),
+    "two of one name",
+)
 
 
 class Pair(NamedTuple):

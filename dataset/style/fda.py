@@ -13,7 +13,7 @@ import numpy as np
 
 from dataset.image_io import read_image
 from dataset.listing import ImageList
-from dataset.transforms import SourceRegion
+from dataset.transforms import CropOrigin
 
 
 @lru_cache(maxsize=64)
@@ -34,7 +34,7 @@ def low_frequencies(image: np.ndarray, reach: int) -> np.ndarray:
 
 
 def fourier_transfer(
-    crop: np.ndarray, origin: SourceRegion, target_amplitudes: np.ndarray
+    crop: np.ndarray, origin: CropOrigin, target_amplitudes: np.ndarray
 ) -> np.ndarray:
     """FDA of a crop: (h, w, 3) uint8 RGB -> the same, with the low frequencies of the target.
 
@@ -63,7 +63,7 @@ class FourierTransfer:
         self.target, self.beta = target, beta
 
     def __call__(
-        self, crop: np.ndarray, origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, origin: CropOrigin, rng: np.random.Generator
     ) -> np.ndarray:
         reach = int(self.beta * min(origin.full_image.shape[:2]))
         target = read_image(self.target[int(rng.integers(len(self.target)))].image)

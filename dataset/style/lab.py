@@ -15,7 +15,7 @@ import numpy as np
 from dataset.image_io import read_image, read_label
 from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
 from dataset.listing import ImageList
-from dataset.transforms import SourceRegion
+from dataset.transforms import CropOrigin
 
 _MIN_CLASS_FRACTION = 5e-4
 """Class-balanced statistics leave out classes that cover a smaller fraction of the image."""
@@ -179,7 +179,7 @@ class LabTransfer:
         self.source, self.target = LabStatistics(source, class_balanced), LabStatistics(target)
 
     def __call__(
-        self, crop: np.ndarray, origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, origin: CropOrigin, rng: np.random.Generator
     ) -> np.ndarray:
         target = self.target.of(int(rng.integers(len(self.target))))
         source = self.source.of(origin.index, origin.full_image)

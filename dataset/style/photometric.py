@@ -12,7 +12,7 @@ from dataset.listing import ImageList
 from dataset.segmentation import StyleTransform
 from dataset.style.fda import FourierTransfer
 from dataset.style.lab import LabTransfer
-from dataset.transforms import SourceRegion
+from dataset.transforms import CropOrigin
 
 GREY = 116.0
 """Center of contrast changes: the mean of natural images."""
@@ -28,7 +28,7 @@ class RandomApply:
     probability: float
 
     def __call__(
-        self, crop: np.ndarray, origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, origin: CropOrigin, rng: np.random.Generator
     ) -> np.ndarray:
         return self.style(crop, origin, rng) if rng.random() < self.probability else crop
 
@@ -65,11 +65,15 @@ def random_blur_sigma(rng: np.random.Generator) -> float:
     return float(rng.uniform(*_BLUR_SIGMAS))
 
 
+RANDOM_CHANGES = {"color_matrix": random_color_matrix, "blur_sigma": random_blur_sigma}
+"""The distributions, for methods that change images on the device (model.uda)."""
+
+
 class ColorJitter:
     """Style transform: random brightness, contrast, saturation and hue."""
 
     def __call__(
-        self, crop: np.ndarray, _origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, _origin: CropOrigin, rng: np.random.Generator
     ) -> np.ndarray:
         # cv2.transform rounds, and clips to 0..255.
         return cv2.transform(np.ascontiguousarray(crop), random_color_matrix(rng))
@@ -79,7 +83,7 @@ class GaussianBlur:
     """Style transform: Gaussian blur of random strength."""
 
     def __call__(
-        self, crop: np.ndarray, _origin: SourceRegion, rng: np.random.Generator
+        self, crop: np.ndarray, _origin: CropOrigin, rng: np.random.Generator
     ) -> np.ndarray:
         return cv2.GaussianBlur(crop, (0, 0), random_blur_sigma(rng))
 

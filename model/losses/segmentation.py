@@ -80,7 +80,7 @@ class OnlineHardExamples:
 
     Selected is from the whole batch. ``all_gather``: stacks the tensors of all processes (P, ...).
     A batch in several micro-batches is computed twice: after ``begin_counting`` the losses are
-    noted, weights are 0, and ``end_counting`` selects. ``begin_part`` comes before every
+    noted, weights are 0, and ``end_counting`` selects. ``begin_micro_batch`` comes before every
     micro-batch.
     """
 
@@ -101,7 +101,7 @@ class OnlineHardExamples:
         """Notes losses from now on."""
         self._losses, self._selected = [], []
 
-    def begin_part(self) -> None:
+    def begin_micro_batch(self) -> None:
         """A micro-batch begins."""
         self._call = 0
 
@@ -182,8 +182,3 @@ def build_pixel_weights(
     if kind == "class":
         return ClassWeights(class_pixels, device)
     raise ValueError(f"Unknown pixel weights {kind!r}; expected none, ohem or class.")
-
-
-def counts_of_batch(weights: PixelWeights | None) -> OnlineHardExamples | None:
-    """``weights`` if they depend on the whole batch, else None."""
-    return weights if isinstance(weights, OnlineHardExamples) else None

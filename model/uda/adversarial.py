@@ -151,6 +151,7 @@ class AdversarialAdaptation(Method):
             gradients.append(None)
         else:
             loss, source_output, target_output = self._forward_separately(source, target)
+        self.monitor_target_logits(target_output.logits)
         losses = {"loss/segmentation": loss.detach()}
 
         for discriminator in self.discriminators:
@@ -178,7 +179,7 @@ class AdversarialAdaptation(Method):
             }
             losses |= {
                 f"discriminator_accuracy/{domain}{suffix}": right.float().mean()
-                * self.context.loss_scale
+                * self.context.batch_fraction
                 for domain, right in is_right.items()
             }
 
@@ -191,9 +192,7 @@ class AdversarialAdaptation(Method):
         The gradient of the source is added at once, so its graph is gone before the target's is
         built.
         """
-        loss, source_output = self.context.supervised_step(
-            self.model, source.image, source.label, source.valid_pixels
-        )
+        loss, source_output = self.context.add_supervised_gradients(self.model, source)
         needs_aux = any(d.level != "logits" for d in self.discriminators)
         with self.context.autocast():
             target_output = self.model.low_resolution(target.image, with_aux=needs_aux)
@@ -226,7 +225,7 @@ class AdversarialAdaptation(Method):
         context, leaf = self.context, probabilities.detach().requires_grad_()
         with context.autocast():
             score = discriminator.network(self.input_map(leaf))
-        loss = self.adversarial_loss.loss(score, SOURCE) * context.loss_scale
+        loss = self.adversarial_loss.loss(score, SOURCE) * context.batch_fraction
         scaled = context.scaler.scale(discriminator.weight * loss)
         # Only the probabilities get a gradient. The graph stays: Eq. 3 uses this score again.
         (gradient,) = torch.autograd.grad(scaled, leaf, retain_graph=True)
@@ -240,7 +239,7 @@ class AdversarialAdaptation(Method):
         with context.autocast():
             source_score = network(self.input_map(source_probabilities))
         loss = (loss_of(source_score, SOURCE) + loss_of(target_score, TARGET)) / 2
-        loss = loss * context.loss_scale
+        loss = loss * context.batch_fraction
         parameters = list(network.parameters())
         torch.autograd.backward(context.scaler.scale(loss), inputs=parameters)
         return source_score.detach(), loss.detach()

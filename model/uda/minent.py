@@ -23,15 +23,14 @@ class MinEnt(Method):
 
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
         # 1. Segmentation loss on the source.
-        loss, _ = self.context.supervised_step(
-            self.model, source.image, source.label, source.valid_pixels
-        )
+        loss, _ = self.context.add_supervised_gradients(self.model, source)
 
         # 2. Mean entropy of the target's pixels, from 0 (certain) to 1 (uniform).
         with self.context.autocast():
             logits = self.model.low_resolution(target.image, with_aux=False).logits
+        self.monitor_target_logits(logits)
         size = target.image.shape[-2:]
         probabilities = upsampled_softmax(at_least_float32(logits), size)  # (N, C, H, W)
-        entropy = self_information(probabilities).sum(1).mean() * self.context.loss_scale
+        entropy = self_information(probabilities).sum(1).mean() * self.context.batch_fraction
         self.context.scaler.scale(self.options.lambda_entropy * entropy).backward()
         return {"loss/segmentation": loss, "loss/entropy": entropy.detach()}

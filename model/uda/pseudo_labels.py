@@ -41,14 +41,13 @@ class OfflinePseudoLabels(Method):
 
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
         # 1. Segmentation loss on the source: the mean over its labelled pixels.
-        loss, _ = self.context.supervised_step(
-            self.model, source.image, source.label, source.valid_pixels
-        )
+        loss, _ = self.context.add_supervised_gradients(self.model, source)
 
         # 2. Segmentation loss on the target: the mean over ALL its pixels, so that few labels
         #    weigh little.
-        pixels = target.label.numel() / self.context.loss_scale
-        target_loss, _ = self.context.supervised_step(
-            self.model, target.image, target.label, pixels
+        pixels = target.label.numel() / self.context.batch_fraction
+        target_loss, target_output = self.context.add_supervised_gradients(
+            self.model, target._replace(valid_pixels=pixels)
         )
+        self.monitor_target_logits(target_output.logits)
         return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}

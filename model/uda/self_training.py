@@ -18,6 +18,7 @@ from model.inference.tta import CropRegion, TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
 from model.training_step import Autocast, Batch, split_output
 from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
+from model.uda.collapse_monitor import label_agreement
 from model.uda.pseudo_label_weight import (
     GRANULARITIES,
     PseudoLabelWeight,
@@ -26,7 +27,6 @@ from model.uda.pseudo_label_weight import (
 )
 from model.uda.strong_augmentation import StrongAugmentation
 
-IGNORE_INDEX = 255
 TEACHER_BN = ("ema", "target")
 """Statistics that the teacher's BatchNorm normalizes with: see EMATeacher."""
 
@@ -119,8 +119,8 @@ class SelfTraining(Method):
         scales = [scale / largest for scale in options.teacher_scales]
         self.teacher = EMATeacher(model, options.ema, options.teacher_bn, scales)
         self.augment = StrongAugmentation(
-            setting.random_color_matrix,
-            setting.random_blur_sigma,
+            setting.random_changes["color_matrix"],
+            setting.random_changes["blur_sigma"],
             options.strong_jitter,
             options.strong_blur,
             setting.normalize,
@@ -128,49 +128,56 @@ class SelfTraining(Method):
         weight_options = WeightOptions(
             options.pseudo_threshold, options.pseudo_weighting, options.lambda_pseudo
         )
+        self.ignore_index = setting.ignore_index
         device = next(model.parameters()).device
         self.pseudo_label_weight = PseudoLabelWeight(
             weight_options, setting.num_classes, setting.all_reduce_sum
         ).to(device)
 
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
-        # 1. The teacher labels the target. Nothing is learned where the loader's label is 255.
-        ignored = target.label == IGNORE_INDEX  # (N, H, W)
+        # 1. The teacher labels the target. Nothing is learned where the loader's label is
+        #    ``ignore_index``.
+        ignored = target.label == self.ignore_index  # (N, H, W)
         seen = target.image if target.full_image is None else target.full_image
         labels = self.teacher.pseudo_label(seen, self.context.autocast, target.crop_region)
         confident = self.pseudo_label_weight.confident(*labels, ignored)  # (N, H, W)
+        self.monitor_target(*labels, valid=~ignored)
 
         # 2. ClassMix: pixels of half of the source's classes are pasted onto the target.
-        pasted = class_mix_mask(source.host_label, source.sample_seeds)
+        pasted = class_mix_mask(source.host_label, source.sample_seeds, self.ignore_index)
         pasted = pasted.to(source.image.device, non_blocking=True)
         mixed = torch.where(pasted[:, None], source.image, target.image)
         mixed = self.augment(mixed, target.sample_seeds)
-        pseudo_label = labels.label.masked_fill(ignored, IGNORE_INDEX)
+        pseudo_label = labels.label.masked_fill(ignored, self.ignore_index)
         mixed_label = torch.where(pasted, source.label.long(), pseudo_label)
         weight = torch.where(pasted, 1.0, self.pseudo_label_weight.weight(confident, ignored))
 
         # 3. Segmentation loss on the source, and weighted on the mixed images.
-        loss, mixed_loss = self._add_gradients(source, mixed, mixed_label, pasted, weight)
-        loss_scale = self.context.loss_scale
+        loss, mixed_loss, mixed_logits = self._add_gradients(
+            source, mixed, mixed_label, pasted, weight
+        )
+        batch_fraction = self.context.batch_fraction
+        agreement = label_agreement(mixed_logits, labels.label, ~(ignored | pasted))
         return {
             "loss/segmentation": loss,
             "loss/mixed": mixed_loss,
             "pseudo_label/confident_fraction": confident_fraction(confident, ignored).mean()
-            * loss_scale,
-            "classmix/pasted_fraction": pasted.float().mean() * loss_scale,
+            * batch_fraction,
+            "pseudo_label/student_agreement": agreement * batch_fraction,
+            "classmix/pasted_fraction": pasted.float().mean() * batch_fraction,
         }
 
     def _add_gradients(
         self, source: Batch, mixed: Tensor, mixed_label: Tensor, pasted: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Adds the gradients of both losses; returns them, detached."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Adds the gradients of both losses; returns them and the mixed logits, detached."""
         context = self.context
 
         def source_loss(output: SegmentationOutput) -> Tensor:
             return segmentation_loss(
                 output,
                 source.label,
-                IGNORE_INDEX,
+                self.ignore_index,
                 source.valid_pixels,
                 pixel_weights=context.pixel_weights,
             )
@@ -184,8 +191,8 @@ class SelfTraining(Method):
             return segmentation_loss(
                 output,
                 mixed_label,
-                IGNORE_INDEX,
-                mixed_label.numel() / context.loss_scale,
+                self.ignore_index,
+                mixed_label.numel() / context.batch_fraction,
                 weight,
                 context.pixel_weights and pasted_pixel_weights,
             )
@@ -195,6 +202,7 @@ class SelfTraining(Method):
                 output = self.model.low_resolution(torch.cat([source.image, mixed]))
             source_output, mixed_output = split_output(output, len(source.image))
             losses = [source_loss(source_output), mixed_loss(mixed_output)]
+            logits = mixed_output.logits
             context.scaler.scale(losses[0] + losses[1]).backward()
         else:
             losses = []
@@ -202,8 +210,9 @@ class SelfTraining(Method):
                 with context.autocast():
                     output = self.model.low_resolution(images)
                 losses.append(loss_of(output))
+                logits = output.logits  # of the mixed images in the end
                 context.scaler.scale(losses[-1]).backward()  # frees the graph before the next
-        return losses[0].detach(), losses[1].detach()
+        return losses[0].detach(), losses[1].detach(), logits.detach()
 
     def after_step(self, step: int) -> None:
         self.teacher.update(self.model, step)
@@ -273,9 +282,7 @@ class EMATeacher:
         return PseudoLabels(label, probability)
 
 
-def class_mix_mask(
-    label: Tensor, sample_seeds: Sequence[int], ignore_index: int = IGNORE_INDEX
-) -> Tensor:
+def class_mix_mask(label: Tensor, sample_seeds: Sequence[int], ignore_index: int = 255) -> Tensor:
     """ClassMix (Olsson et al., WACV 2021): the pixels of half of the classes of each image.
 
     The number of classes is rounded up; which ones is random. ``label`` (N, H, W) uint8 on the CPU,

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.style.photometric import random_blur_sigma, random_color_matrix
+from dataset.style.photometric import RANDOM_CHANGES
 from model.bisenet import BiSeNet
 from model.inference.tta import CropRegion
 from model.losses.segmentation import build_pixel_weights
@@ -98,8 +98,7 @@ def training_step(
             context,
             19,
             normalize,
-            random_color_matrix=random_color_matrix,
-            random_blur_sigma=random_blur_sigma,
+            random_changes=RANDOM_CHANGES,
         )
         method = find_methods()[name]
         method = method(network, method.Options(**options), setting)
@@ -108,7 +107,7 @@ def training_step(
     def step() -> None:
         zero_gradients(optimizers)
         if method is None:
-            context.supervised_step(network, source.image, source.label, source.valid_pixels)
+            context.add_supervised_gradients(network, source)
         else:
             method.step(source, target)
         update(optimizers, scaler)

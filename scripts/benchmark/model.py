@@ -50,8 +50,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--backbone",
         choices=BACKBONES,
-        default="resnet18",
-        help="backbone of the network, with random weights",
+        help="backbone of the network, with random weights; default: resnet18",
     )
     parser.add_argument(
         "--checkpoint",
@@ -124,9 +123,11 @@ def run(args) -> None:
     check_arguments(args, precisions, device)
     torch.manual_seed(0)
     if args.checkpoint:
+        if args.backbone:
+            raise ValueError("--backbone: --checkpoint brings its own. Give one of the two.")
         network, _ = load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)
     else:
-        network = BiSeNet(NUM_CLASSES, args.backbone).eval()
+        network = BiSeNet(NUM_CLASSES, args.backbone or "resnet18").eval()
     backbone = network.architecture["backbone"]
     image = torch.randn(args.batch_size, 3, *args.size, device=device)
     baseline = BaselineBiSeNet(NUM_CLASSES, backbone).eval()

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dataset.style.photometric import random_blur_sigma, random_color_matrix
+from dataset.style.photometric import RANDOM_CHANGES
 from model.bisenet import BiSeNet
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import Batch, StepContext
@@ -125,8 +125,7 @@ def _method(setup: Setup, model: nn.Module, context: StepContext) -> Method:
         context,
         NUM_CLASSES,
         INPUT_CONVENTIONS["imagenet"],
-        random_color_matrix=random_color_matrix,
-        random_blur_sigma=random_blur_sigma,
+        random_changes=RANDOM_CHANGES,
     )
     torch.manual_seed(1)
     built = method(model, method.Options(**options), setting)

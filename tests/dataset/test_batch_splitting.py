@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from dataset.cityscapes import cityscapes
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.sampling import StepBatches
 from dataset.segmentation import Sample
 
@@ -42,6 +42,6 @@ def test_every_image_is_scored_by_one_process(cityscapes_root, world):
     seen = [
         int(batch.index)
         for rank in range(world)
-        for batch in evaluation_loader(listing, Loading(0, False), (rank, world))
+        for batch in evaluation_loader(listing, LoaderOptions(0, False), (rank, world))
     ]
     assert sorted(seen) == list(range(len(listing)))

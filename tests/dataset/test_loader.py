@@ -10,7 +10,7 @@ import torch
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
-from dataset.loader import Loading, evaluation_loader, training_loader
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
@@ -19,7 +19,7 @@ from tests.helpers.forked import run_forked
 
 REPOSITORY = Path(__file__).parents[2]
 CROP = RandomScaleCropFlip((0.5, 1.0), (32, 48))
-ALONE = Loading(workers=0, pin_memory=False)
+ALONE = LoaderOptions(workers=0, pin_memory=False)
 
 
 def dataset(listing, rng_stream: int = 0, styles=(), **more) -> SegmentationDataset:
@@ -71,7 +71,7 @@ def test_a_resumed_run_reads_the_same_batches(gta5_root, cityscapes_root):
             ),
             4,
             range(first, 9),
-            Loading(workers, False),
+            LoaderOptions(workers, False),
         )
         return [part.clone() for batch in loader for part in batch]
 
@@ -83,7 +83,7 @@ def test_a_resumed_run_reads_the_same_batches(gta5_root, cityscapes_root):
 
 
 def test_the_workers_of_an_evaluation_loader_stay(cityscapes_root):
-    loader = evaluation_loader(cityscapes(cityscapes_root, "val"), Loading(1, False))
+    loader = evaluation_loader(cityscapes(cityscapes_root, "val"), LoaderOptions(1, False))
     first, workers = list(loader), {worker.pid for worker in loader._iterator._workers}
     second = list(loader)
     assert {worker.pid for worker in loader._iterator._workers} == workers
@@ -101,7 +101,7 @@ def test_a_statistic_is_measured_once_for_all_workers(gta5_root, monkeypatch):
         lab_statistics(read_image(frame.image))
         for frame in (listing[index] for index in range(len(listing)))
     ]
-    list(training_loader(dataset(listing, styles=[style]), 4, range(30), Loading(2, False)))
+    list(training_loader(dataset(listing, styles=[style]), 4, range(30), LoaderOptions(2, False)))
     monkeypatch.setattr(
         "dataset.style.lab.read_image", lambda path: pytest.fail(f"{path} was read again")
     )
@@ -117,14 +117,14 @@ def test_an_error_is_one_line_with_the_file_name(gta5_root, tmp_path, workers):
     path.write_bytes(path.read_bytes()[:400])
     program = f"""
         from dataset.gta5 import gta5
-        from dataset.loader import Loading, training_loader
+        from dataset.loader import LoaderOptions, training_loader
         from dataset.segmentation import SegmentationDataset
         from dataset.transforms import RandomScaleCropFlip
         from utils.options.parser import user_errors_without_traceback
         with user_errors_without_traceback():
             crops = RandomScaleCropFlip((1.0,), (32, 32))
             dataset = SegmentationDataset(gta5({str(gta5_root)!r}), crops)
-            list(training_loader(dataset, 2, range(3), Loading({workers}, False)))
+            list(training_loader(dataset, 2, range(3), LoaderOptions({workers}, False)))
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     result = run_forked(str(tmp_path / "program.py"))
@@ -140,7 +140,7 @@ def test_an_error_is_one_line_with_the_file_name(gta5_root, tmp_path, workers):
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="pinned memory needs CUDA")
 def test_batches_are_pinned_and_arrive(gta5_root):
-    for batch in training_loader(dataset(gta5(gta5_root)), 4, range(4), Loading(2, True)):
+    for batch in training_loader(dataset(gta5(gta5_root)), 4, range(4), LoaderOptions(2, True)):
         assert batch.image.is_pinned()
         assert batch.label.is_pinned()
         assert torch.equal(batch.image.to("cuda", non_blocking=True).cpu(), batch.image)

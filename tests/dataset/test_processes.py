@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from dataset.gta5 import gta5
-from dataset.loader import Loading, evaluation_loader, training_loader, use_one_core
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader, use_one_core
 from dataset.prepared.workers import in_processes
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
@@ -20,7 +20,8 @@ from dataset.style.fda import FourierTransfer
 from dataset.style.lab import LabTransfer
 from dataset.threads import blas_library, set_blas_threads
 from dataset.transforms import RandomScaleCropFlip
-from scripts.benchmark.data import _BaselineProcess, _dataset, _loader_ms
+from scripts.benchmark.loader import loader_ms
+from scripts.benchmark.samples import BaselineProcess, build_dataset
 from tests.helpers import forked
 
 
@@ -103,23 +104,23 @@ def test_loaders_give_the_same_batches(gta5_root, forkserver):
             ShuffledIndex(len(listing), 0, 0),
             [LabTransfer(listing, listing), FourierTransfer(listing)],
         )
-        return list(training_loader(data, 2, range(2), Loading(workers, pin_memory=False)))
+        return list(training_loader(data, 2, range(2), LoaderOptions(workers, pin_memory=False)))
 
     for one, other in zip(batches(0), batches(1), strict=True):
         np.testing.assert_array_equal(one.image, other.image)
         np.testing.assert_array_equal(one.label, other.label)
-    assert len(list(evaluation_loader(listing, Loading(1, pin_memory=False)))) == 6
+    assert len(list(evaluation_loader(listing, LoaderOptions(1, pin_memory=False)))) == 6
 
 
 def test_the_benchmark_of_data_sends_its_data(gta5_root, forkserver):
     """Python 3.14 pickles what a worker needs."""
     listings = dict.fromkeys(("gta5_raw", "cityscapes_raw"), gta5(gta5_root))
-    data = _dataset(listings, "gta5_lab_raw", (1.0,), (32, 48))
-    assert len(list(training_loader(data, 2, range(1), Loading(1, pin_memory=False)))) == 1
-    assert _loader_ms(data, 2, 4) > 0  # the server's children are not counted
+    data = build_dataset(listings, "gta5_lab_raw", (1.0,), (32, 48))
+    assert len(list(training_loader(data, 2, range(1), LoaderOptions(1, pin_memory=False)))) == 1
+    assert loader_ms(data, 2, 4) > 0  # the server's children are not counted
     assert multiprocessing.get_start_method() == "forkserver"
     frame = listings["gta5_raw"][0]
-    with _BaselineProcess() as milliseconds:
+    with BaselineProcess() as milliseconds:
         assert milliseconds(frame.image, frame.label, 1.0, (32, 48), None) > 0
 
 

@@ -7,7 +7,7 @@ from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
 from dataset.labels import TRAIN_ID_OF
-from dataset.loader import Loading, evaluation_loader, training_loader
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, ShuffledIndex
 from dataset.segmentation import (
     SampleOptions,
@@ -36,7 +36,7 @@ def training_set(root, cityscapes_root=None, seed=0):
 
 
 def batches(dataset, first, last, workers, batch_size=4):
-    loader = training_loader(dataset, batch_size, range(first, last), Loading(workers, False))
+    loader = training_loader(dataset, batch_size, range(first, last), LoaderOptions(workers, False))
     return [tuple(part.clone() for part in batch if part is not None) for batch in loader]
 
 
@@ -126,7 +126,7 @@ def test_batches_are_full_and_go_on_past_the_end_of_an_epoch(gta5_root):
 
 
 def test_evaluation_reads_everything_whole_and_once(cityscapes_root):
-    found = list(evaluation_loader(cityscapes(cityscapes_root, "val"), Loading(2, False)))
+    found = list(evaluation_loader(cityscapes(cityscapes_root, "val"), LoaderOptions(2, False)))
     assert [batch.index.tolist() for batch in found] == [[0], [1], [2]]
     image, label = scene(101, (64, 128))
     assert np.array_equal(found[1].image[0].numpy(), image)
@@ -136,7 +136,11 @@ def test_evaluation_reads_everything_whole_and_once(cityscapes_root):
 def test_target_samples_have_no_label(cityscapes_root):
     listing = cityscapes(cityscapes_root, "train", labels=False)
     batch = next(
-        iter(training_loader(SegmentationDataset(listing, CROP), 2, range(1), Loading(0, False)))
+        iter(
+            training_loader(
+                SegmentationDataset(listing, CROP), 2, range(1), LoaderOptions(0, False)
+            )
+        )
     )
     assert batch.label is None
     assert batch.image.shape == (2, 48, 64, 3)
@@ -149,11 +153,11 @@ def test_samples_bring_the_whole_frame_and_where_they_lie_in_it(cityscapes_root,
         SegmentationDataset(listing, CROP, options=SampleOptions(context_size=size))
         for size in ((32, 64), None)
     )
-    batch = next(iter(training_loader(dataset, 2, range(1), Loading(workers, False))))
+    batch = next(iter(training_loader(dataset, 2, range(1), LoaderOptions(workers, False))))
     for number in range(2):
         frame = read_image(listing[number].image)
         assert np.array_equal(batch.full_image[number].numpy(), resize_area(frame, (32, 64)))
-        window = CROP.draw(np.random.default_rng((0, 0, number)), frame.shape[:2])
+        window = CROP.choose_window(np.random.default_rng((0, 0, number)), frame.shape[:2])
         assert np.array_equal(batch.affine_theta[number].numpy(), window.affine_theta())
         assert torch.equal(batch.image[number], plain[number].image)  # nothing else differs
         assert plain[number].full_image is None

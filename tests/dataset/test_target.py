@@ -11,7 +11,7 @@ from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
 from dataset.listing import check_listing, select_by_list
-from dataset.loader import Loading, evaluation_loader
+from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
@@ -138,7 +138,7 @@ def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):
 def test_it_is_a_target_like_any_other(dashcam, gta5_root):
     source, target = gta5(gta5_root), unlabelled_images([str(dashcam)])
     check_listing(target)
-    batch = next(iter(evaluation_loader(target, Loading(0, False))))
+    batch = next(iter(evaluation_loader(target, LoaderOptions(0, False))))
     assert batch.label is None
     assert np.array_equal(batch.image[0].numpy(), read_image(dashcam / "0.png"))
     crops = RandomScaleCropFlip((0.5, 1.0), (32, 64))

@@ -41,15 +41,15 @@ def test_a_crop_equals_the_crop_of_the_resized_image(size, scale):
     """Resizing only the needed source pixels equals resizing the whole image and cropping."""
     image, label = data(size)
     whole_image, whole_label = scaled_whole(image, label, scale)
-    draw = RandomScaleCropFlip((scale,), (32, 40), flip=0.0).draw
+    choose_window = RandomScaleCropFlip((scale,), (32, 40), flip=0.0).choose_window
     for seed in range(60):
-        window = draw(np.random.default_rng(seed), size)
+        window = choose_window(np.random.default_rng(seed), size)
         y, x = window.rows.start, window.columns.start
         height, width = window.rows.length, window.columns.length
-        found = window.apply_to_image(image[window.source()], (1, 2, 3))
+        found = window.apply_to_image(image[window.input_slices()], (1, 2, 3))
         assert np.array_equal(found[:height, :width], whole_image[y : y + height, x : x + width])
         assert np.array_equal(
-            window.apply_to_label(label[window.source()])[:height, :width],
+            window.apply_to_label(label[window.input_slices()])[:height, :width],
             whole_label[y : y + height, x : x + width],
         )
 
@@ -72,13 +72,13 @@ def test_a_crop_of_a_real_frame_equals_the_whole(real_data, scale):
         )
         whole_image, whole_label = scaled_whole(image, TRAIN_ID_OF[label], scale)
         for seed in range(2):
-            window = RandomScaleCropFlip((scale,), (512, 1024), flip=0.0).draw(
+            window = RandomScaleCropFlip((scale,), (512, 1024), flip=0.0).choose_window(
                 np.random.default_rng(seed), label.shape
             )
             inside = np.s_[: window.rows.length, : window.columns.length]
             there = np.s_[window.rows.start :, window.columns.start :]
-            found_image = window.apply_to_image(image[window.source()], (0, 0, 0))[inside]
-            found_label = window.apply_to_label(label[window.source()], TRAIN_ID_OF)[inside]
+            found_image = window.apply_to_image(image[window.input_slices()], (0, 0, 0))[inside]
+            found_label = window.apply_to_label(label[window.input_slices()], TRAIN_ID_OF)[inside]
             assert np.array_equal(found_image, whole_image[there][inside])
             assert np.array_equal(found_label, whole_label[there][inside])
 
@@ -86,13 +86,13 @@ def test_a_crop_of_a_real_frame_equals_the_whole(real_data, scale):
 def test_the_region_is_no_larger_than_needed():
     for scale in map(Fraction, SCALES):
         for start in range(100):
-            region, _ = AxisCrop(start, 64, scale, 400).source()
+            region, _ = AxisCrop(start, 64, scale, 400).input_slice()
             assert region.stop - region.start <= 64 / scale + 8
 
 
 def test_every_place_and_both_mirror_images_are_drawn():
-    draw = RandomScaleCropFlip((1.0,), (62, 120)).draw
-    windows = [draw(np.random.default_rng(seed), (64, 128)) for seed in range(500)]
+    choose_window = RandomScaleCropFlip((1.0,), (62, 120)).choose_window
+    windows = [choose_window(np.random.default_rng(seed), (64, 128)) for seed in range(500)]
     assert {w.rows.start for w in windows} == {0, 1, 2}
     assert {w.columns.start for w in windows} == set(range(9))
     assert 200 < sum(w.flip for w in windows) < 300
@@ -101,29 +101,31 @@ def test_every_place_and_both_mirror_images_are_drawn():
 def test_a_flip_mirrors_image_and_label():
     image, label = data((64, 128))
     straight, mirrored = (
-        RandomScaleCropFlip((0.75,), (80, 110), flip=p).draw(np.random.default_rng(1), (64, 128))
+        RandomScaleCropFlip((0.75,), (80, 110), flip=p).choose_window(
+            np.random.default_rng(1), (64, 128)
+        )
         for p in (0.0, 1.0)
     )
     pad = (9, 9, 9)
     assert np.array_equal(
-        mirrored.apply_to_image(image[mirrored.source()], pad),
-        straight.apply_to_image(image[straight.source()], pad)[:, ::-1],
+        mirrored.apply_to_image(image[mirrored.input_slices()], pad),
+        straight.apply_to_image(image[straight.input_slices()], pad)[:, ::-1],
     )
     assert np.array_equal(
-        mirrored.apply_to_label(label[mirrored.source()]),
-        straight.apply_to_label(label[straight.source()])[:, ::-1],
+        mirrored.apply_to_label(label[mirrored.input_slices()]),
+        straight.apply_to_label(label[straight.input_slices()])[:, ::-1],
     )
 
 
 def test_small_images_are_padded_and_ignored_there():
     """An image smaller than the crop is padded; its label is 255 in the padding."""
     image, label = data((40, 50))
-    window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).draw(
+    window = RandomScaleCropFlip((0.5,), (64, 96), flip=0.0).choose_window(
         np.random.default_rng(0), (40, 50)
     )
     padded, ignored = (
-        window.apply_to_image(image[window.source()], (124, 116, 104)),
-        window.apply_to_label(label[window.source()]),
+        window.apply_to_image(image[window.input_slices()], (124, 116, 104)),
+        window.apply_to_label(label[window.input_slices()]),
     )
     assert padded.shape == (64, 96, 3)
     assert (padded[20:] == (124, 116, 104)).all()
@@ -135,29 +137,29 @@ def test_small_images_are_padded_and_ignored_there():
 
 def test_centre_crop():
     image, label = data((40, 50))
-    window = RandomScaleCropFlip((1.0,), (20, 70), flip=0.0, crop="centre").draw(
+    window = RandomScaleCropFlip((1.0,), (20, 70), flip=0.0, crop="centre").choose_window(
         np.random.default_rng(0), (40, 50)
     )
-    found = window.apply_to_image(image[window.source()], (0, 0, 0))
+    found = window.apply_to_image(image[window.input_slices()], (0, 0, 0))
     assert np.array_equal(found[:, 10:60], image[10:30])
     assert (found[:, :10] == 0).all()
-    assert (window.apply_to_label(label[window.source()])[:, 60:] == 255).all()
+    assert (window.apply_to_label(label[window.input_slices()])[:, 60:] == 255).all()
 
 
 def test_labels_keep_their_values():
     label = np.where(np.indices((61, 83)).sum(0) % 2, 3, 17).astype(np.uint8)
     for scale in SCALES:
-        window = RandomScaleCropFlip((scale,), (40, 40), flip=0.0).draw(
+        window = RandomScaleCropFlip((scale,), (40, 40), flip=0.0).choose_window(
             np.random.default_rng(0), label.shape
         )
-        assert set(np.unique(window.apply_to_label(label[window.source()]))) <= {3, 17, 255}
+        assert set(np.unique(window.apply_to_label(label[window.input_slices()]))) <= {3, 17, 255}
 
 
 def test_whole_image_is_unchanged():
     image, label = data((33, 47))
-    window = WholeImage().draw(np.random.default_rng(0), (33, 47))
-    assert np.array_equal(window.apply_to_image(image[window.source()], (0, 0, 0)), image)
-    assert np.array_equal(window.apply_to_label(label[window.source()]), label)
+    window = WholeImage().choose_window(np.random.default_rng(0), (33, 47))
+    assert np.array_equal(window.apply_to_image(image[window.input_slices()], (0, 0, 0)), image)
+    assert np.array_equal(window.apply_to_label(label[window.input_slices()]), label)
 
 
 @pytest.mark.parametrize("crop", ["random", "centre"])
@@ -167,11 +169,11 @@ def test_the_place_of_a_window_is_where_its_pixels_are_from(size, crop):
     image = cv2.GaussianBlur(image, None, 4)  # so that a mean of rounded pixels tells a place
     for scale in SCALES:
         for flip in (0.0, 1.0):
-            window = RandomScaleCropFlip((scale,), (60, 80), flip, crop).draw(
+            window = RandomScaleCropFlip((scale,), (60, 80), flip, crop).choose_window(
                 np.random.default_rng(5), size
             )
-            found = window.apply_to_image(image[window.source()], (0, 0, 0))
-            inside = window.apply_to_label(label[window.source()]) != 255
+            found = window.apply_to_image(image[window.input_slices()], (0, 0, 0))
+            inside = window.apply_to_label(label[window.input_slices()]) != 255
             grid = F.affine_grid(
                 torch.from_numpy(window.affine_theta())[None], [1, 1, 60, 80], align_corners=False
             )

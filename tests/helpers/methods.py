@@ -4,7 +4,7 @@ import contextlib
 
 import torch
 
-from dataset.style.photometric import random_blur_sigma, random_color_matrix
+from dataset.style.photometric import RANDOM_CHANGES
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import Batch, StepContext
 from model.uda.base import Method, MethodSetting, find_methods
@@ -12,15 +12,17 @@ from model.uda.base import Method, MethodSetting, find_methods
 PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
-def build_method(name: str, model, context: StepContext = PLAIN, **options) -> Method:
+def build_method(
+    name: str, model, context: StepContext = PLAIN, collapse_monitor=None, **options
+) -> Method:
     """The method of that name for ``model``, with its default options but those given."""
     method = find_methods()[name]
     setting = MethodSetting(
         context,
         19,
         INPUT_CONVENTIONS["imagenet"],
-        random_color_matrix=random_color_matrix,
-        random_blur_sigma=random_blur_sigma,
+        random_changes=RANDOM_CHANGES,
+        collapse_monitor=collapse_monitor,
     )
     return method(model, method.Options(**options), setting)
 

@@ -1,5 +1,6 @@
 """Backbone weights: files, ImageNet, errors."""
 
+import argparse
 import urllib.error
 
 import pytest
@@ -8,6 +9,7 @@ import torchvision
 
 from model import backbone as module
 from model.bisenet import BiSeNet
+from utils.options.groups import add_network_arguments
 
 
 def test_a_file_of_weights_is_loaded(tmp_path):
@@ -56,14 +58,55 @@ def test_wrong_files_are_refused(tmp_path):
     with pytest.raises(ValueError, match="no state dict"):
         BiSeNet(19, "resnet18", str(tmp_path / "other.pth"))
     torch.save(torchvision.models.resnet34(weights=None).state_dict(), tmp_path / "resnet34.pth")
-    with pytest.raises(ValueError, match="do not fit"):
+    with pytest.raises(ValueError, match=r"found .* resnet34, expected .* resnet18\. Add"):
         BiSeNet(19, "resnet18", str(tmp_path / "resnet34.pth"))
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    del state["layer4.1.bn2.weight"]
+    torch.save(state, tmp_path / "part.pth")
+    with pytest.raises(ValueError, match=r"do not fit .*1 tensors missing \['layer4.1.bn2"):
+        BiSeNet(19, "resnet18", str(tmp_path / "part.pth"))
 
 
 def test_unknown_backbone_is_refused():
     """The error lists the backbones."""
-    with pytest.raises(ValueError, match="resnet18, resnet101"):
-        module.build_backbone("resnet50", None)
+    with pytest.raises(ValueError, match="resnet18, resnet34, resnet50, resnet101, mobilenet_v2"):
+        module.build_backbone("vgg16", None)
+
+
+@pytest.mark.parametrize("name", module.BACKBONES)
+def test_strides_and_widths_of_the_features(name):
+    """feat16 and feat32 have strides 16 and 32, rounded up, and the widths that are returned."""
+    with torch.device("meta"):
+        backbone, channels16, channels32 = module.build_backbone(name, None)
+        feat16, feat32 = backbone.eval()(torch.empty(1, 3, 65, 130))
+    assert feat16.shape == (1, channels16, 5, 9)
+    assert feat32.shape == (1, channels32, 3, 5)
+
+
+@pytest.mark.parametrize("name", ["resnet34", "resnet50", "mobilenet_v2"])
+def test_features_are_torchvisions(name, tmp_path):
+    """The file of torchvision's whole classifier; its own layers give the same feature maps."""
+    donor = getattr(torchvision.models, name)(weights=None).eval()
+    torch.save(donor.state_dict(), tmp_path / "weights.pth")
+    backbone, _, _ = module.build_backbone(name, str(tmp_path / "weights.pth"))
+    layers = {"mobilenet_v2": ("features.13", "features.17")}.get(name, ("layer3", "layer4"))
+    expected = []
+    for layer in layers:
+        donor.get_submodule(layer).register_forward_hook(
+            lambda _module, _inputs, output: expected.append(output)
+        )
+    with torch.no_grad():
+        donor(torch.ones(1, 3, 32, 64))
+        found = backbone.eval()(torch.ones(1, 3, 32, 64))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))
+
+
+def test_the_flag_offers_every_backbone():
+    """--backbone of the training scripts has the names that model/ builds."""
+    parser = argparse.ArgumentParser()
+    add_network_arguments(parser)
+    (action,) = [a for a in parser._actions if a.dest == "backbone"]
+    assert tuple(action.choices) == module.BACKBONES
 
 
 @pytest.mark.parametrize("content", ["<html>Please log in</html>", "", b"PK\x03\x04", "cut"])

@@ -6,6 +6,7 @@ from torch import nn
 
 from model.bisenet import BiSeNet, SegmentationOutput
 from model.discriminator import build_discriminator
+from model.inference import cost
 from model.inference.cost import count_parameters
 from scripts.baselines import BaselineBiSeNet
 
@@ -46,7 +47,13 @@ def randomize_batch_norms(model: nn.Module) -> None:
 
 @pytest.mark.parametrize(
     ("backbone", "training", "inference"),
-    [("resnet18", 12_068_672, 12_054_042), ("resnet101", 48_752_192, 48_693_786)],
+    [
+        ("resnet18", 12_068_672, 12_054_042),
+        ("resnet34", 22_176_832, 22_162_202),
+        ("resnet50", 29_760_064, 29_701_658),
+        ("resnet101", 48_752_192, 48_693_786),
+        ("mobilenet_v2", 2_419_872, 2_411_930),
+    ],
 )
 def test_parameter_counts(backbone, training, inference):
     """In training, and in inference without the auxiliary heads."""
@@ -79,6 +86,17 @@ def test_convolution_macs(backbone, gmac):
     head_moved_to_stride_8 = 19 * 19 * 512 * 1024 * (1 - 1 / 64) / 1e9
     macs = convolution_macs(BiSeNet(19, backbone), (512, 1024))
     assert macs / 1e9 == pytest.approx(baseline - head_moved_to_stride_8, abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "gmac"), [("resnet34", 44.77), ("resnet50", 52.43), ("mobilenet_v2", 8.92)]
+)
+def test_macs_of_other_backbones(backbone, gmac):
+    """Pinned: 19 classes, 512x1024, counted as above and in closed form (model/inference/cost)."""
+    model = BiSeNet(19, backbone)
+    closed_form = cost.convolution_macs(model, (3, 512, 1024)) / 1e9
+    assert closed_form == pytest.approx(gmac, abs=0.005)
+    assert convolution_macs(model, (512, 1024)) / 1e9 == pytest.approx(closed_form, abs=1e-9)
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "resnet101"])

@@ -166,6 +166,30 @@ def test_a_backbone_becomes_a_plain_state_dict(tmp_path, prefix):
     assert torch.equal(backbone.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
 
 
+@pytest.mark.parametrize("prefix", ["", "encoder."])
+def test_mobilenet_is_found_by_its_order(tmp_path, prefix):
+    """Other names, torchvision's order: what earlier implementations of MobileNetV2 have."""
+    features = torchvision.models.mobilenet_v2(weights=None).state_dict()
+    state = {
+        f"{prefix}features.0.0.weight" if number == 0 else f"{prefix}features.{number}.{key}": value
+        for number, (key, value) in enumerate(
+            (key.rsplit(".", 1)[-1], value)
+            for key, value in features.items()
+            if key.startswith("features.")
+        )
+    }
+    torch.save(state, tmp_path / "x.pt")
+    run(tmp_path / "x.pt", "--output", tmp_path / "mobilenet_v2.pth")
+    backbone, _, _ = build_backbone("mobilenet_v2", str(tmp_path / "mobilenet_v2.pth"))
+    for key, value in backbone.state_dict().items():
+        assert torch.equal(value, features[key]), key
+    swapped = list(state.items())
+    swapped[1], swapped[2] = swapped[2], swapped[1]
+    torch.save(dict(swapped), tmp_path / "x.pt")
+    with pytest.raises(ValueError, match="neither a BiSeNet"):
+        run(tmp_path / "x.pt", "--output", tmp_path / "y.pth")
+
+
 def test_a_network_needs_its_input_named(tmp_path):
     """Weights do not tell the input convention."""
     torch.save(reference_network().state_dict(), tmp_path / "x.pth")
@@ -188,7 +212,7 @@ def test_files_that_cannot_be_converted_are_refused(tmp_path):
     refused(state | {"extra.weight": torch.zeros(1)}, r"1 unknown tensors \['extra.weight'\]")
     refused(state | {"conv.bias": torch.zeros(7)}, "1 of another shape")
     refused(reference_network(11).state_dict(), "has 11 classes; 19")
-    message = "neither a BiSeNet of the reference implementation nor a resnet18 or resnet101"
+    message = "neither a BiSeNet of the reference implementation nor one of resnet18"
     refused({"encoder.weight": torch.zeros(2)}, message)
     refused({"epoch": 3, "loss": 0.5}, "expected a state dict of tensors")
     refused([1, 2], "expected a state dict of tensors")

@@ -20,7 +20,12 @@ def score_warnings(
     if seen:
         warnings.append(
             f"{name} was trained or adapted on {len(seen)} of the {len(image_names)} images it is"
-            " scored on."
+            " scored on (images of these names)."
+        )
+    for file in checkpoint.get("unknown_weights", ()):
+        warnings.append(
+            f"{name} began with the weights of {file}, whose training images are not known: images"
+            " that it is scored on may be among them."
         )
     if checkpoint.get("chosen_with_labels"):
         warnings.append(

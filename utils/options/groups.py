@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from utils.options.parser import (
+    Parser,
     available_cores,
     non_negative_float,
     non_negative_int,
@@ -96,8 +97,8 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("network")
     group.add_argument(
         "--backbone",
-        choices=("resnet18", "resnet101"),
-        help="backbone of the context path; resnet18 is the real-time network",
+        choices=("resnet18", "resnet34", "resnet50", "resnet101", "mobilenet_v2"),
+        help="backbone of the context path; real time: resnet18, and the lighter mobilenet_v2",
     )
     group.add_argument(
         "--backbone-weights",
@@ -234,7 +235,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="pixel weights: none; ohem (hard pixels only); class (rare classes weigh more)",
+        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
     )
     group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
@@ -286,6 +287,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         help="interval of last.pt, which is also written at the end and when a run is stopped",
     )
     group.add_argument(
+        "--keep-every",
+        type=non_negative_int,
+        default=0,
+        metavar="STEPS",
+        help="interval of snapshots (step_*.pt): checkpoints that stay, network only; 0: none",
+    )
+    group.add_argument(
+        "--keep-last",
+        type=positive_int,
+        metavar="N",
+        help="keep only the N newest snapshots of the run; default: all",
+    )
+    group.add_argument(
         "--panel-every",
         type=non_negative_int,
         default=1000,
@@ -293,6 +307,19 @@ def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGrou
         help="interval of pictures in TensorBoard, at most 40 per run; 0: none",
     )
     return group
+
+
+def add_training_arguments(
+    parser: argparse.ArgumentParser,
+) -> tuple[argparse._ArgumentGroup, argparse._ArgumentGroup]:
+    """All groups that both training scripts have; returns those of optimization and run folder."""
+    add_style_arguments(parser)
+    add_network_arguments(parser)
+    add_augmentation_arguments(parser)
+    optimization = add_optimization_arguments(parser)
+    add_device_arguments(parser)
+    add_workers_argument(parser)
+    return optimization, add_run_arguments(parser)
 
 
 def require_training_sizes(
@@ -339,11 +366,31 @@ def require_style(
         )
 
 
+def refuse_unused_weights(
+    parser: Parser, init: Path | None, backbone_weights: str, given: Collection[str]
+) -> None:
+    """Ends with a message for backbone weights that --init would replace."""
+    if init and backbone_weights != "none":  # none: what a set of commands has in common
+        condition = "with --init, which brings all weights"
+        parser.refuse_unused(given, ["backbone_weights"], condition)
+
+
 def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:
     """Ends with a message for a list of scored images where none are scored."""
     if val_list and not every:
         parser.error(
             "--val-list: without effect, because nothing is scored. Add --validate-every STEPS, or"
+            " leave it out"
+        )
+
+
+def require_snapshots(
+    parser: argparse.ArgumentParser, keep_every: int, keep_last: int | None
+) -> None:
+    """Ends with a message for a number of snapshots where none are kept."""
+    if keep_last is not None and not keep_every:
+        parser.error(
+            "--keep-last: without effect, because no snapshots are kept. Add --keep-every STEPS, or"
             " leave it out"
         )
 

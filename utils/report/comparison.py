@@ -85,14 +85,16 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
     for run, name in names.items():
         scores, records = [], []
         for file in sorted(folder.glob(f"seed*/{run}.json")):
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8"))
             protocols[file] = _protocol(content)
             row = {
                 key: value if key == "tta" else _nan_for_none(value)
                 for key, value in content["rows"][0].items()
             }
             scores.append(row | {"images": content["images"], "split": content["split"]})
-            records.append(json.loads((file.with_suffix("") / "config.json").read_text())[-1])
+            records.append(
+                json.loads((file.with_suffix("") / "config.json").read_text(encoding="utf-8"))[-1]
+            )
         if scores:
             rows.append(ComparisonRow(name, tuple(scores), tuple(records)))
     first = next(iter(protocols), None)

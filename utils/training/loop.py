@@ -5,9 +5,10 @@ A TrainingRun never calls a model or a method. The training loop stays in the en
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -27,8 +28,11 @@ from utils.training.optim import gradient_norm
 from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
+from utils.training.snapshots import Snapshots
 
-IGNORE_INDEX = 255
+WHOLE, GRADIENTS, UPDATE = range(3)
+"""Where a step is: all is there to save; the weights are, not BatchNorm's statistics; nothing is.
+"""
 
 
 class StepData(Protocol):
@@ -47,14 +51,14 @@ class BatchCounts(Protocol):
     """Loss weights that depend on the whole batch (model.losses.segmentation)."""
 
     def begin_counting(self) -> None: ...
-    def begin_part(self) -> None: ...
+    def begin_micro_batch(self) -> None: ...
     def end_counting(self) -> None: ...
     def forget_counts(self) -> None: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """How long a run is and how it is stored and watched: flags of the training scripts."""
+    """Flags of the training scripts: where a run is stored, micro-batches, intervals."""
 
     output: Path
     resume: bool
@@ -62,34 +66,46 @@ class RunOptions:
     log_every: int
     save_every: int
     panel_every: int
+    keep_every: int
+    keep_last: int | None
+    validate_every: int
     flag_defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Plain default values of the flags, for runs that are older than a flag."""
 
 
-class Trained(NamedTuple):
-    """What a run trains.
+class TrainedNetworks(NamedTuple):
+    """What a run trains, and with what.
 
     ``networks`` are trained beside ``model``. ``optimizers`` of all of them, the model's first,
-    under "optimizer". ``state``: everything that a checkpoint holds. ``inference_network``: the
-    network that is validated. ``batch_counts``: loss weights that depend on the whole batch, or
-    None.
+    under "optimizer". ``state``: everything that a checkpoint holds. ``batch_counts``: loss
+    weights that depend on the whole batch, or None.
     """
 
     model: nn.Module
-    networks: dict[str, nn.Module]
     optimizers: dict[str, Optimizer]
     state: dict[str, Any]
-    inference_network: nn.Module
+    networks: Mapping[str, nn.Module] = MappingProxyType({})
     batch_counts: BatchCounts | None = None
 
 
-class Watching(NamedTuple):
-    """How a run is watched.
+class CollapseMonitor(Protocol):
+    """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
+
+    def after_step(self, done: int) -> None: ...
+    def scalars(self) -> dict[str, float]: ...
+    def warnings(self) -> list[str]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+class MonitorOptions(NamedTuple):
+    """How the progress of a run is shown: pictures, warnings, scores.
 
     ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
-    ``start_warnings`` are known before. ``validation``: labelled batches that are scored every
-    ``validate_every`` steps, or None.
+    ``start_warnings`` are known before. ``validation``: labelled batches that are scored, or
+    None. ``collapse_monitor`` warns when a class collapses on the target; with
+    ``stop_on_collapse`` the run is then saved and ends.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -97,8 +113,9 @@ class Watching(NamedTuple):
     colors: np.ndarray
     warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
     validation: Iterable | None = None
-    validate_every: int = 0
     start_warnings: Sequence[str] = ()
+    collapse_monitor: CollapseMonitor | None = None
+    stop_on_collapse: bool = False
 
 
 class TrainingRun:
@@ -113,17 +130,18 @@ class TrainingRun:
         self,
         options: RunOptions,
         processes: ProcessGroup,
-        trained: Trained,
+        trained: TrainedNetworks,
         metadata: dict[str, Any],
         to_device: Callable[[Any, int], Any],
-        watching: Watching,
+        monitor: MonitorOptions,
     ):
         self.options, self.processes, self.trained = options, processes, trained
-        self.metadata, self.to_device, self.watching = metadata, to_device, watching
+        self.metadata, self.to_device, self.monitor = metadata, to_device, monitor
         self.meter = LossMeter(processes)
         self.stop = StopRequest()
         self.first_step = self.done = 0
-        self.finished = self._updating = self._counting = False
+        self.finished = self._counting = False
+        self._phase = WHOLE
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as entered:  # leaves what was entered if a resume is refused
@@ -140,11 +158,26 @@ class TrainingRun:
         """Restores the state of a resumed run; all processes begin with the same networks."""
         processes, trained = self.processes, self.trained
         self.state = TrainingState(
-            trained.state, self.metadata, processes.device, self.meter, self.folder.writes
+            trained.state,
+            self.metadata,
+            processes.device,
+            self.meter,
+            self.folder.writes,
+            self.monitor.collapse_monitor,
+        )
+        self.snapshots = Snapshots(
+            self.folder.last,
+            self.options.keep_every,
+            self.options.keep_last,
+            trained.state[self.metadata.get("inference_network", "model")],
+            self.metadata,
+            self.folder.writes,
         )
         if self.options.resume:
             defaults = self.options.flag_defaults
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+        else:
+            self.state.require_left_out()
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
@@ -164,30 +197,35 @@ class TrainingRun:
         batches = zip(*(domain.batches(steps) for domain in data), strict=True)
         images = sum(domain.batch_size for domain in data)
         self.timer = StepTimer(batches, self.first_step, max_steps, images, show=self.folder.writes)
-        if self.state.validation_due and self.watching.validation is not None:
+        if self.state.validation_due and self.monitor.validation is not None:
             self._validate(self.first_step)  # the run ended within it
             self._save(self.first_step)
+        if self.snapshots.is_missing(self.first_step):
+            self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
+            self._phase = GRADIENTS
             yield step, *samples
             if self._stopping:
                 self.folder.print(
-                    f"Stopped by {self.stop} after step {self.done}, saved to {self.folder.last}."
+                    f"Stopped by {self._stop_reason} after step {self.done}, saved to"
+                    f" {self.folder.last}."
                     " Continue with the same command and --resume."
                 )
                 return
         self.finished = True
 
-    def finish(self, *next_command: object) -> None:
-        """Prints the words of ``next_command``, which scores the run, if all steps are done."""
+    def finish(self, cityscapes: Path | None) -> None:
+        """Prints the command that scores the run on ``cityscapes``, if all steps are done."""
         if self.finished:
-            self.folder.print(f"Done. Score it with: {shlex.join(map(str, next_command))}")
+            words = "python", "eval.py", self.folder.last, "--cityscapes", cityscapes or "ROOT"
+            self.folder.print(f"Done. Score it with: {shlex.join(map(str, words))}")
 
     def _announce(self) -> None:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
         metadata, processes, folder = self.metadata, self.processes, self.folder
-        settings, warnings = metadata["settings"], self.watching.start_warnings
+        settings, warnings = metadata["settings"], self.monitor.start_warnings
         folder.record(
             settings=settings,
             seed=settings["seed"],
@@ -198,7 +236,7 @@ class TrainingRun:
         )
         folder.record_settings(settings_toml(metadata["script"], metadata["name"], settings))
         folder.open_events(self.first_step)
-        scored = ["val/miou"] if self.watching.validation is not None else []
+        scored = ["val/miou"] if self.monitor.validation is not None else []
         folder.log_hparams(settings, ["loss/segmentation", *scored])
         computes = describe_precision(processes.device, settings["precision"])
         if processes.world_size > 1:
@@ -209,6 +247,7 @@ class TrainingRun:
         folder.print(
             f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
             f" {computes}, into {folder.folder}",
+            *self.snapshots.announcement(self.max_steps),
             *warnings,
         )
 
@@ -220,43 +259,42 @@ class TrainingRun:
         Losses are divided by what the whole batch holds, here and in other processes, so that the
         gradients of micro-batches add up to those of the whole batch.
         """
-        valid_pixels = int((samples[0].label != IGNORE_INDEX).sum())
-        valid_pixels = self.processes.all_reduce_sum(valid_pixels)
-        parts = (sample.split(self.options.accumulate) for sample in samples)
-        parts = list(zip(*parts, strict=True))
+        valid_pixels = self.processes.all_reduce_sum(samples[0].count_valid_pixels())
+        splits = (sample.split(self.options.accumulate) for sample in samples)
+        micro_batches = list(zip(*splits, strict=True))
         counts = self.trained.batch_counts
-        if counts is not None and len(parts) > 1:
-            yield from self._counting_pass(parts, valid_pixels)
-        for part in parts:
+        if counts is not None and len(micro_batches) > 1:
+            yield from self._counting_pass(micro_batches, valid_pixels)
+        for micro_batch in micro_batches:
             if counts is not None:
-                counts.begin_part()
-            self._names = self._names_of(part)
-            yield self._on_device(part, valid_pixels)
+                counts.begin_micro_batch()
+            self._names = self._names_of(micro_batch)
+            yield self._on_device(micro_batch, valid_pixels)
         if counts is not None:
             counts.forget_counts()
 
-    def _counting_pass(self, parts: list[tuple], valid_pixels: int) -> Iterator[tuple]:
+    def _counting_pass(self, micro_batches: list[tuple], valid_pixels: int) -> Iterator[tuple]:
         """The micro-batches once before: only what the whole batch holds is kept of them."""
         counts = self.trained.batch_counts
         self._counting = True
         counts.begin_counting()
-        for part in parts:
-            counts.begin_part()
-            yield self._on_device(part, valid_pixels)
+        for micro_batch in micro_batches:
+            counts.begin_micro_batch()
+            yield self._on_device(micro_batch, valid_pixels)
         counts.end_counting()
         self._counting = False
         torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
         for optimizer in self.trained.optimizers.values():
             optimizer.zero_grad()
 
-    def _on_device(self, part: tuple, valid_pixels: int) -> tuple:
+    def _on_device(self, micro_batch: tuple, valid_pixels: int) -> tuple:
         """A micro-batch on the device; ``valid_pixels`` are those of the first domain."""
-        counts = (valid_pixels, *[None] * (len(part) - 1))
-        return tuple(map(self.to_device, part, counts))
+        counts = (valid_pixels, *[None] * (len(micro_batch) - 1))
+        return tuple(map(self.to_device, micro_batch, counts))
 
-    def _names_of(self, part: tuple) -> list[str]:
+    def _names_of(self, micro_batch: tuple) -> list[str]:
         """The names of the images of a micro-batch."""
-        pairs = zip(self.data, part, strict=True)
+        pairs = zip(self.data, micro_batch, strict=True)
         return [name for domain, sample in pairs for name in domain.names(sample)]
 
     def record(self, step: int, losses: dict[str, Tensor]) -> None:
@@ -266,27 +304,37 @@ class TrainingRun:
 
     def sum_gradients(self) -> None:
         """Sums the gradients of all networks over the processes."""
-        self._updating = True  # until after_step: between the two no whole step is there to save
+        # On the CPU, which sees at once that a process is gone; NCCL would wait for it.
+        self.processes.any(False)
         self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
+        self._phase = UPDATE
 
     def after_step(self, done: int) -> None:
-        """Logs, draws, saves and validates, each when it is due, after ``done`` steps."""
+        """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
+        self._phase, self.done = WHOLE, done
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
-        self._updating, self.done = False, done
-        options, every = self.options, self.watching.validate_every
+        if self.monitor.collapse_monitor is not None:
+            self.monitor.collapse_monitor.after_step(done)
+        options, every = self.options, self.options.validate_every
         # Asked once: a signal may come at any moment.
-        self._stopping = self.processes.any(bool(self.stop))
+        self._stopping, self._stop_reason = self.processes.any(bool(self.stop)), self.stop
         last = done == self.max_steps
         if done % options.log_every == 0 or last:
             self._log(done, is_interval=done % options.log_every == 0)
         if self._panel_every and (done == 1 or done % self._panel_every == 0):
             self._log_pictures(done)
-        is_due = self.watching.validation is not None and every and (done % every == 0 or last)
+        is_due = self.monitor.validation is not None and every and (done % every == 0 or last)
         if is_due:  # saved before: whatever happens in it, the steps are there
             self._save(done, validation_due=True)
             self._validate(done)
-        if is_due or done % options.save_every == 0 or last or self._stopping:
+        keeps_snapshot = self.snapshots.is_due(done)
+        if is_due or keeps_snapshot or done % options.save_every == 0 or last or self._stopping:
             self._save(done)
+        if keeps_snapshot:  # after last.pt: what is kept is a state that the run can resume from
+            self._keep_snapshot(done)
+
+    def _keep_snapshot(self, done: int) -> None:
+        self.folder.log_warning(done, self.snapshots.keep(done))
 
     def _save(self, done: int, validation_due: bool = False) -> None:
         self.folder.flush_events()
@@ -309,23 +357,35 @@ class TrainingRun:
             for name, network in {"model": trained.model, **trained.networks}.items()
         }
         self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
-        self.folder.log_warning(done, self.watching.warnings(done, losses))
+        self.folder.log_warning(done, self.monitor.warnings(done, losses))
+        self._log_target(done)
+
+    def _log_target(self, done: int) -> None:
+        """Class shares on the target; a class that collapses is warned of, and may end the run."""
+        collapse = self.monitor.collapse_monitor
+        if collapse is None:
+            return
+        self.folder.log_by_class(done, collapse.scalars())
+        collapsed = collapse.warnings()
+        self.folder.log_warning(done, collapsed)
+        if collapsed and self.monitor.stop_on_collapse and done < self.max_steps:
+            self._stopping, self._stop_reason = True, "--stop-on-collapse"
 
     def _log_pictures(self, done: int) -> None:
         """The first image of each domain, its prediction, and its label if it has one."""
         for domain, sample in zip(self.data, self._samples, strict=True):
-            maps = [self.watching.predict(sample.image[:1])[0].cpu().numpy()]
+            maps = [self.monitor.predict(sample.image[:1])[0].cpu().numpy()]
             if domain.has_labels:
                 maps.append(sample.label[0].numpy())
-            picture = side_by_side(sample.image[0].numpy(), maps, self.watching.colors)
+            picture = side_by_side(sample.image[0].numpy(), maps, self.monitor.colors)
             self.folder.log_image(done, f"{domain.domain}/image_prediction_truth", picture)
 
     def _validate(self, done: int) -> None:
         """Scores the validation set, whose images the processes share; keeps the best."""
-        processes, watching = self.processes, self.watching
-        matrix, ignored = evaluate(watching.predict, watching.validation, len(watching.class_names))
+        processes, monitor = self.processes, self.monitor
+        matrix, ignored = evaluate(monitor.predict, monitor.validation, len(monitor.class_names))
         result = scores(processes.all_reduce_sum(matrix), processes.all_reduce_sum(ignored))
-        iou = dict(zip(watching.class_names, result.iou, strict=True))
+        iou = dict(zip(monitor.class_names, result.iou, strict=True))
         self.folder.log_scores(done, result.miou, result.pixel_accuracy, iou, self.timer.bar)
         self.state.save_if_best(self.folder.best, done, result.miou)
 
@@ -340,16 +400,21 @@ class TrainingRun:
     def _save_last_whole_step(self, error: BaseException | None) -> str:
         """Saves the state before the step that failed; returns a sentence that says so.
 
-        Not after values that are not finite, nor in the middle of an update, nor with several
-        processes, which cannot agree any more.
+        Not after values that are not finite, nor in the middle of an update. Of several processes
+        the first one saves, by itself: the others may be gone. Its weights and statistics are
+        those of all; the losses that were not logged yet need all processes, and are left out.
         """
         broken = isinstance(error, FloatingPointError) or not isinstance(error, Exception)
-        if broken or self._updating or self.processes.world_size > 1:
+        if broken or self._phase == UPDATE or not self.processes.is_first:
             return ""
         if self.done <= self._saved:
             return ""
-        torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+        if self._phase == GRADIENTS:
+            torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
         try:
+            self.meter.keep_whole_steps(self.done)
+            if self.processes.world_size > 1:
+                self.meter.leave_others()
             self.state.save(self.folder.last, self.done, finished=False)
         except (FloatingPointError, OSError) as failure:
             return f" Steps since the last save are lost: {failure}"
@@ -365,9 +430,9 @@ class TrainingRun:
         reason = str(error).split("\n")[0]
         return (
             f"Out of memory on {self.processes.device} ({reason}) in a step of {sizes} images of"
-            f" {height}x{width} in {settings['precision']}, in {self.options.accumulate} parts."
-            " Split the batch with --accumulate 2 or more, or choose a smaller --batch-size or"
-            " --crop-size, or --precision bf16."
+            f" {height}x{width} in {settings['precision']}, in {self.options.accumulate}"
+            " micro-batches. Split the batch with --accumulate 2 or more, or choose a smaller"
+            " --batch-size or --crop-size, or --precision bf16."
         )
 
 

@@ -16,7 +16,7 @@ from dataset.style.lab import (
     lab_transfer,
     rgb_transfer,
 )
-from dataset.transforms import SourceRegion
+from dataset.transforms import CropOrigin
 from scripts.baselines import whole_image_lab
 
 
@@ -136,7 +136,7 @@ def test_the_style_takes_the_sources_statistics_by_class(gta5_root):
     listing = gta5(gta5_root)
     image = read_image(listing[2].image)
     style = LabTransfer(listing, listing, class_balanced=True)
-    found = style(image, SourceRegion(2, image, np.s_[:, :]), np.random.default_rng(0))
+    found = style(image, CropOrigin(2, image, np.s_[:, :]), np.random.default_rng(0))
     target = int(np.random.default_rng(0).integers(len(listing)))
     statistics = class_balanced_lab_statistics(image, TRAIN_ID_OF[read_label(listing[2].label)])
     expected = lab_transfer(image, statistics, lab_statistics(read_image(listing[target].image)))
@@ -144,7 +144,7 @@ def test_the_style_takes_the_sources_statistics_by_class(gta5_root):
     assert not np.array_equal(
         found,
         LabTransfer(listing, listing)(
-            image, SourceRegion(2, image, np.s_[:, :]), np.random.default_rng(0)
+            image, CropOrigin(2, image, np.s_[:, :]), np.random.default_rng(0)
         ),
     )
 
@@ -157,8 +157,7 @@ def test_the_style_draws_every_target_and_measures_each_once(gta5_root, monkeypa
     style, rng = LabTransfer(listing, listing), np.random.default_rng(0)
     image = read_image(listing[2].image)
     looks = {
-        style(image[:8, :8], SourceRegion(2, image, np.s_[:8, :8]), rng).tobytes()
-        for _ in range(60)
+        style(image[:8, :8], CropOrigin(2, image, np.s_[:8, :8]), rng).tobytes() for _ in range(60)
     }
     assert len(looks) == len(listing)
     assert len(reads) == len(set(reads)) <= len(listing)

@@ -12,7 +12,7 @@ from dataset.style.photometric import (
     build_style_transforms,
     random_color_matrix,
 )
-from dataset.transforms import SourceRegion
+from dataset.transforms import CropOrigin
 
 
 def picture(seed: int, size=(60, 84)) -> np.ndarray:
@@ -25,9 +25,9 @@ def picture(seed: int, size=(60, 84)) -> np.ndarray:
     )
 
 
-def origin(image: np.ndarray, slices=np.s_[:, :]) -> SourceRegion:
+def origin(image: np.ndarray, slices=np.s_[:, :]) -> CropOrigin:
     axes = zip(slices, image.shape[:2], strict=True)
-    return SourceRegion(0, image, tuple(slice(*part.indices(length)) for part, length in axes))
+    return CropOrigin(0, image, tuple(slice(*part.indices(length)) for part, length in axes))
 
 
 def plain_fda(source: np.ndarray, target: np.ndarray, reach: int) -> np.ndarray:

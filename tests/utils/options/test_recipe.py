@@ -55,7 +55,7 @@ def test_flags_win_over_a_recipe_file(tmp_path):
         ("[train_da]\nlr = 'fast'", "lr = 'fast'"),
         ("[train_da]\nscales = 1.0", "expected a list"),
         ("[train_da]\ncrop_size = [64]", "expected 2 values"),
-        ("[train_da]\nbackbone = 'resnet50'", "expected one of resnet18, resnet101"),
+        ("[train_da]\nbackbone = 'vgg16'", "expected one of resnet18, resnet34"),
         ("[train_da]\nrare_class_sampling = 1", "expected true or false"),
         ("[train_da]\nlr = [1]", "expected a number or a text"),
     ],

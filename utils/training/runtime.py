@@ -10,7 +10,7 @@ from utils.training.distributed import ProcessGroup
 from utils.training.precision import autocast_for, choose_device, choose_precision, scaler_for
 
 
-class Compute(NamedTuple):
+class Runtime(NamedTuple):
     """The processes of a run and the precision of its networks.
 
     ``autocast()`` opens the precision; ``scaler`` scales the losses of fp16.
@@ -31,14 +31,15 @@ class Compute(NamedTuple):
         return self.processes.rank, self.processes.world_size
 
 
-def set_up(device: str, precision: str) -> Compute:
-    """From --device and --precision; joins the processes that torchrun started, if it did.
+def start_runtime(device: str, precision: str, seed: int) -> Runtime:
+    """From --device, --precision and --seed; joins the processes that torchrun started, if any.
 
     Raises what choose_device, choose_precision and ProcessGroup raise.
     """
     processes = ProcessGroup(choose_device(device))
+    torch.manual_seed(seed)
     precision = choose_precision(precision, processes.device)
-    return Compute(
+    return Runtime(
         processes,
         precision,
         autocast_for(processes.device, precision),
