@@ -318,3 +318,7 @@ def _module_without_guards(program: torch.export.ExportedProgram) -> nn.Module:
     """The program as a module; guards are Python code of the file, which newer torch would run."""
     parameters = inspect.signature(program.module).parameters
     return program.module(**({"check_guards": False} if "check_guards" in parameters else {}))
+
+
+EXPORTED_NETWORKS = {".onnx": OnnxNetwork, ".pt2": ProgramNetwork}
+"""Exported networks by the suffix of their files."""
