@@ -129,8 +129,8 @@ def choose_engine(
     """
     dtype = next(eager.network.parameters()).dtype
     engines = {
-        "onnx": Engine("onnx", lambda: _onnx(checkpoint, num_classes), setup_s=15, gain=0.3),
-        "compiled": Engine("compiled", lambda: _compiled(eager), setup_s=90, gain=0.2),
+        "onnx": Engine("onnx", lambda: _onnx(checkpoint, num_classes), setup_s=15, gain=0.15),
+        "compiled": Engine("compiled", lambda: _compiled(eager), setup_s=90, gain=0.1),
     }
     if wanted == "eager":
         return EngineChoice(eager)
