@@ -1,8 +1,9 @@
 """Scores checkpoints on a labelled split at full resolution: the paper's Tables I and II.
 
-A checkpoint is enough: it records its backbone, classes and input. One confusion matrix is counted
-over the whole split. Predictions can be saved for Cityscapes' evaluation script and its benchmark
-server; pictures show the mistakes. The processes of torchrun share the images.
+A checkpoint is enough: it records its backbone, classes and input. So does a file that was exported
+from it. One confusion matrix is counted over the whole split. Predictions can be saved for
+Cityscapes' evaluation script and its benchmark server; pictures show the mistakes. The processes of
+torchrun share the images.
 """
 
 from argparse import ArgumentParser, Namespace
@@ -24,6 +25,8 @@ from dataset.segmentation import Sample
 from dataset.source import labelled_images
 from dataset.target import target_layout
 from model.inference.cost import deployed_costs, discriminator_costs
+from model.inference.engines import ENGINES, EngineChoice, choose_engine
+from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS
 from utils.evaluation.evaluate import Evaluation, evaluate
@@ -55,7 +58,7 @@ EPILOG = """examples:
 
 def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser = new_parser(__doc__, EPILOG)
-    checkpoints_help = "last.pt of a run (best.pt was chosen with labels)"
+    checkpoints_help = "last.pt of a run (best.pt was chosen with labels), or an exported file"
     parser.add_argument(
         "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help=checkpoints_help
     )
@@ -73,6 +76,12 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     )
     add_result_arguments(parser)
     add_device_arguments(parser)
+    parser.add_argument(
+        "--engine",
+        choices=("auto", *ENGINES),
+        default="auto",
+        help="auto: with many images, the fastest that agrees with the eager network (CPU)",
+    )
     add_workers_argument(parser)
     args = parser.parse_args(argv)
     given = parser.given(argv)
@@ -148,15 +157,45 @@ def add_result_arguments(parser: ArgumentParser) -> None:
     )
 
 
-def load_model(path: Path, args: Namespace, device: torch.device) -> ScoredModel:
-    """Reads a checkpoint."""
+def load_model(path: Path, args: Namespace, processes: ProcessGroup) -> ScoredModel:
+    """Reads a checkpoint or an exported file."""
+    device = processes.device
+    if path.suffix in EXPORTED_NETWORKS:
+        return load_exported(path, args, device)
     checkpoint = read_checkpoint(path)
     num_classes = len(recorded_class_set(checkpoint))
     precision = choose_precision(args.precision, device)
     dtype, views = PRECISIONS[precision], TTA_PRESETS.get(args.tta, ())
     predictor = load_predictor(checkpoint, num_classes, device, dtype, views)
+    # Several processes might choose differently, and their counts are added.
+    wanted = "eager" if args.engine == "auto" and processes.world_size > 1 else args.engine
+    engine = choose_engine(predictor, checkpoint, num_classes, wanted)
     metadata = {key: value for key, value in checkpoint.items() if key != "parts"}
-    return ScoredModel(path, metadata, predictor, precision, args.tta)
+    return ScoredModel(path, metadata, engine, precision, args.tta)
+
+
+def load_exported(path: Path, args: Namespace, device: torch.device) -> ScoredModel:
+    """Reads a file of scripts.export. Raises ValueError for options that need a checkpoint."""
+    for flag, value in (
+        ("--tta", args.tta),
+        ("--engine", args.engine),
+        ("--precision", args.precision),
+    ):
+        if value not in (None, "auto"):
+            raise ValueError(
+                f"{flag} {value}: {path} is an exported file, which has its own. Leave {flag} out,"
+                " or score the checkpoint."
+            )
+    network = EXPORTED_NETWORKS[path.suffix](path, device)
+    missing = {"architecture", "step", "seen_images"} - network.metadata.keys()
+    if missing:
+        raise ValueError(
+            f"{path} does not record {', '.join(sorted(missing))} of its checkpoint, which scoring"
+            " needs: an older version exported it. Export it again."
+        )
+    engine = "torch.export" if path.suffix == ".pt2" else "onnx"
+    segment = EngineChoice(lambda images: torch.from_numpy(network(images.numpy())), name=engine)
+    return ScoredModel(path, network.metadata, segment, network.precision, None)
 
 
 def common_class_set(models: list[ScoredModel]) -> ClassSet:
@@ -244,6 +283,7 @@ def evaluate_model(
             mistakes.add(index, images[index].name, maps, matrix)
 
     batches = evaluation_batches(model, images, processes, workers)
+    model.predict.expect(len(batches))
     local = evaluate(model.predict, batches, len(class_set), IGNORE_INDEX, on_batch)
     # Counts are integers: their sum is the same for every number of processes.
     matrix = processes.all_reduce_sum(local.matrix)
@@ -282,7 +322,7 @@ def main(args: Namespace) -> None:
     if args.json:  # a folder that cannot be written to is an error before the scoring
         output_folder(args.json.absolute().parent)
     with ProcessGroup(choose_device(args.device)) as processes:
-        models = [load_model(path, args, processes.device) for path in args.checkpoints]
+        models = [load_model(path, args, processes) for path in args.checkpoints]
         class_set = common_class_set(models)
         classes = averaged_classes(args.classes, class_set)
         names = [model.folder for model in models]
