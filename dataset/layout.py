@@ -42,6 +42,15 @@ def find_pairs(
     that differ in their suffix only, for labels of another kind, and for a split that the data set
     does not have.
     """
+    tree = find_data_files(layout, root, split, labels)
+    if not labels:
+        return tree
+    _require_label_kind(layout, tree)
+    return tree._replace(label_format=raw_label_format(layout, tree, class_set))
+
+
+def find_data_files(layout: Layout, root: Path, split: str, labels: bool = True) -> DatasetLayout:
+    """``find_pairs`` without a look into the label files: they count as those of Cityscapes."""
     root = Path(root)
     split, files = layout.split(split)
     if not root.is_dir():
@@ -70,7 +79,7 @@ def find_pairs(
     ):
         if not paths and (kind == "images" or labels):
             raise FileNotFoundError(_missing(layout, root, split, kind, pattern))
-    tree = DatasetLayout(
+    return DatasetLayout(
         root,
         image_pattern.folder,
         label_folder,
@@ -78,10 +87,6 @@ def find_pairs(
         label_paths,
         image_pattern.ending,
     )
-    if not labels:
-        return tree
-    _require_label_kind(layout, tree)
-    return tree._replace(label_format=_raw_format(layout, tree, class_set))
 
 
 def _find_first(
@@ -181,7 +186,9 @@ def _require_label_kind(layout: Layout, tree: DatasetLayout) -> None:
         raise ValueError(text.replace("{file}", str(first)))
 
 
-def _raw_format(layout: Layout, tree: DatasetLayout, class_set: ClassSet | None) -> LabelFormat:
+def raw_label_format(
+    layout: Layout, tree: DatasetLayout, class_set: ClassSet | None
+) -> LabelFormat:
     """How the labels of a raw root are read: by the layout's encoding, else by the one that fits.
 
     Raises ValueError when no encoding of the class set fits the labels.
