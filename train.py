@@ -11,8 +11,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.cityscapes import cityscapes
-from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES
+from dataset.class_set import load_class_set
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
@@ -105,6 +104,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     groups.add_source_argument(data)
     groups.add_target_arguments(data)
+    groups.add_class_arguments(data)
     data.add_argument(
         "--list",
         type=Path,
@@ -173,10 +173,12 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
 
 def read_labelled(args: argparse.Namespace) -> ImageList:
     """The labelled images to train on, the first of which are checked."""
+    class_set = None if args.class_set is None else load_class_set(args.class_set)
     if args.train_on == "source":
-        images = labelled_images(args.gta5)
+        images = labelled_images(args.gta5, args.source_layout, class_set)
     else:
-        images = cityscapes(cityscapes_root(args.cityscapes, args.target), "train")
+        root = cityscapes_root(args.cityscapes, args.target)
+        images = labelled_images(root, args.target_layout, class_set)
     images = without(select_by_list(images, args.list), args.leave_out)
     check_listing(images)
     return images
@@ -195,7 +197,8 @@ def build_data(
             args.cityscapes, args.target, "train", args.target_list, args.leave_out
         )
     dataset = labelled_data(images, style_target, crop, style, padding)
-    validation = validation_data(from_arguments(ValidationOptions, vars(args)), batches)
+    options = from_arguments(ValidationOptions, vars(args))
+    validation = validation_data(options, batches, images.class_set)
     return DomainBatches("train", dataset, batches, has_labels=True), style_target, validation
 
 
@@ -222,6 +225,7 @@ def describe(
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     return {
         **run_metadata("train", name, vars(args) | settings, listings),
+        "class_set": train.class_set.as_dict(),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         **inherited(initial or {}, seen),
@@ -245,7 +249,7 @@ def train(args: argparse.Namespace) -> None:
     # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, NUM_CLASSES, device, initial, args.resume)
+    model = build_network(network, len(data.class_set), device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
@@ -261,8 +265,8 @@ def train(args: argparse.Namespace) -> None:
     )
     monitor = MonitorOptions(
         predict=Predictor(model, normalize, device, runtime.autocast),
-        class_names=CLASS_NAMES,
-        colors=COLORS,
+        class_names=data.class_set.names,
+        colors=data.class_set.color_table,
         validation=validation,
     )
     run = TrainingRun(

@@ -13,7 +13,9 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.labels import CLASS_NAMES, COLORS, IGNORE_INDEX, NUM_CLASSES
+from dataset.class_set import load_class_set
+from dataset.label_format import prediction_format
+from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
@@ -120,6 +122,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     groups.add_source_argument(data, required=True)
     groups.add_target_arguments(data)
+    groups.add_class_arguments(data)
     for name, what in (("source", "source"), ("target", "target"), ("val", "scored (val)")):
         data.add_argument(
             f"--{name}-list",
@@ -217,13 +220,17 @@ def build_data(
     needs = from_arguments(METHODS[args.method].Options, vars(args)).target_needs()
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
-    source_images = select_by_list(labelled_images(args.gta5), args.source_list)
-    source_images = without(source_images, args.leave_out)
+    class_set = None if args.class_set is None else load_class_set(args.class_set)
+    source_images = labelled_images(args.gta5, args.source_layout, class_set)
+    source_images = without(select_by_list(source_images, args.source_list), args.leave_out)
+    class_set = source_images.class_set
     target_images = read_target(
         args.cityscapes, args.target, args.target_split, args.target_list, args.leave_out
     )
     if needs.label_root is not None:
-        target_images = with_labels(target_images, needs.label_root, args.target_split)
+        target_images = with_labels(
+            target_images, needs.label_root, args.target_split, prediction_format(class_set)
+        )
     check_listing(source_images)
     source = labelled_data(source_images, target_images, crop, style, padding)
     target_options = TargetOptions(
@@ -237,7 +244,7 @@ def build_data(
     return (
         DomainBatches("source", source, batches, has_labels=True),
         DomainBatches("target", target, target_batches, has_labels=target_images.has_labels),
-        validation_data(from_arguments(ValidationOptions, vars(args)), batches),
+        validation_data(from_arguments(ValidationOptions, vars(args)), batches, class_set),
     )
 
 
@@ -282,6 +289,7 @@ def describe(
     settings |= {"precision": precision}
     return {
         **run_metadata("train_da", args.name or name, settings, listings),
+        "class_set": source.class_set.as_dict(),
         "architecture": method.model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         "inference_network": method.inference_part,
@@ -323,7 +331,7 @@ def adapt(args: argparse.Namespace) -> None:
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, NUM_CLASSES, device, initial, args.resume)
+    model = build_network(network, len(source_data.class_set), device, initial, args.resume)
     method = build_method(args, model, source_data, runtime)
     if args.compile:  # after the method, which may have copied the model
         model.low_resolution = torch.compile(model.low_resolution)
@@ -341,8 +349,8 @@ def adapt(args: argparse.Namespace) -> None:
     )
     monitor = MonitorOptions(
         predict=Predictor(state[method.inference_part], normalize, device, runtime.autocast),
-        class_names=CLASS_NAMES,
-        colors=COLORS,
+        class_names=source_data.class_set.names,
+        colors=source_data.class_set.color_table,
         warnings=method.warnings,
         validation=validation,
         start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],

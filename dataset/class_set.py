@@ -215,6 +215,13 @@ def class_set_of(content: Mapping[str, Any], name: str, origin: str) -> ClassSet
     return ClassSet(name, names, colors, encodings)
 
 
+def recorded_class_set(metadata: Mapping[str, Any]) -> ClassSet:
+    """The class set of a checkpoint or an exported file; cityscapes19 where it has none."""
+    if "class_set" not in metadata:
+        return load_class_set(DEFAULT)
+    return class_set_of(metadata["class_set"], "recorded", f"the file of {metadata.get('name')!r}")
+
+
 def _refuse_unknown_keys(content: Mapping[str, Any], known: set[str], origin: str) -> None:
     unknown = sorted(set(content) - known)
     if unknown:

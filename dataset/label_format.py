@@ -6,7 +6,7 @@ class sets. All others become trainIds when they are read.
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from dataset.class_set import (
     value_text,
 )
 from dataset.image_io import LabelValuesError, decode_label, map_array, read_label
-from dataset.labels import IGNORE_INDEX, LABEL_IDS
+from dataset.labels import IGNORE_INDEX, LABEL_ID_OF, LABEL_IDS
 
 _SHOWN = 6
 """Unknown values that an error names."""
@@ -180,6 +180,21 @@ def _wrong_kind(path: Path, image: Image.Image, read: str) -> ValueError:
         f"{path} has pixel format {image.mode!r}; expected {READS[read]}. Correct read = {read!r}"
         " of the encoding, or give the label file of that kind."
     )
+
+
+def prediction_format(class_set: ClassSet) -> LabelFormat:
+    """How predictions are stored as label files: labelIds for the 19 classes, else trainIds."""
+    if class_set == CITYSCAPES_LABELS.class_set:
+        return CITYSCAPES_LABELS
+    own = Encoding("index", {name: (i,) for i, name in enumerate(class_set.names)}, (IGNORE_INDEX,))
+    return LabelFormat(replace(class_set, encodings={"trainIds": own}), "trainIds")
+
+
+def stored_value_of(class_set: ClassSet) -> np.ndarray:
+    """(256,) uint8: trainId -> the value in files of ``prediction_format``; 255 -> ignored."""
+    if prediction_format(class_set).holds_label_ids:
+        return LABEL_ID_OF
+    return np.arange(256, dtype=np.uint8)
 
 
 CITYSCAPES_LABELS = LabelFormat(load_class_set(DEFAULT), "labelIds")

@@ -1,17 +1,22 @@
 """Target images: a Cityscapes root, or any unlabelled images; and pseudo-labels for them."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataset.cityscapes import cityscapes
+from dataset.class_set import ClassSet
 from dataset.find import LeftOut, find_files, match
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.listing import ImageList, check_listing
 from dataset.prepared.journal import find_parts
 
-_ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
+_ENDING = "_leftImg8bit"
+_LABEL_ENDINGS = {True: "_gtFine_labelIds", False: "_gtFine_labelTrainIds"}
+"""Ending of label files, by LabelFormat.holds_label_ids."""
 
 
 def target_images(words: Sequence[str], split: str = "train") -> ImageList:
@@ -146,31 +151,55 @@ def split_files(
     return chosen, [path for path in paths if path in labels], others
 
 
-def label_path(name: str, split: str) -> str:
+def label_path(name: str, split: str, label_format: LabelFormat = CITYSCAPES_LABELS) -> str:
     """Path of the label of the image ``name`` below a root: gtFine/SPLIT/NAME_gtFine_labelIds.png.
 
-    ``name`` is that of its ImageList; the ending _leftImg8bit is dropped.
+    ``name`` is that of its ImageList; the ending _leftImg8bit is dropped. Labels of trainIds end in
+    _gtFine_labelTrainIds.png.
     """
-    return f"gtFine/{split}/{name.removesuffix(_ENDING)}{_LABEL_ENDING}.png"
+    ending = _LABEL_ENDINGS[label_format.holds_label_ids]
+    return f"gtFine/{split}/{name.removesuffix(_ENDING)}{ending}.png"
 
 
-def with_labels(listing: ImageList, label_root: Path, split: str = "train") -> ImageList:
+def with_labels(
+    listing: ImageList,
+    label_root: Path,
+    split: str = "train",
+    label_format: LabelFormat = CITYSCAPES_LABELS,
+) -> ImageList:
     """The images of ``listing`` with pseudo-labels from ``label_root``, at their ``label_path``.
 
-    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label, and
-    what ``check_listing`` raises.
+    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label,
+    ValueError for labels of other classes, and what ``check_listing`` raises.
     """
     label_root = Path(label_root).absolute()
-    present = find_files(label_root, f"gtFine/{split}", _LABEL_ENDING, (".png",), say=False)
+    _require_classes(label_root, split, label_format.class_set)
+    ending = _LABEL_ENDINGS[label_format.holds_label_ids]
+    present = find_files(label_root, f"gtFine/{split}", ending, (".png",), say=False)
     keys = [name.removesuffix(_ENDING) for name in listing.names]
     unlabelled = [key for key in keys if key not in present]
     if unlabelled:
         raise FileNotFoundError(
             f"{len(unlabelled)} of {len(keys)} images have no label under {label_root}, the first"
-            f" {label_root / label_path(unlabelled[0], split)}. Make the rest (python -m"
-            " scripts.make_pseudo_labels continues where it stopped), or name the labelled images"
-            " in a list."
+            f" {label_root / label_path(unlabelled[0], split, label_format)}. Make the rest"
+            " (python -m scripts.make_pseudo_labels continues where it stopped), or name the"
+            " labelled images in a list."
         )
-    labelled = listing.with_label_files([str(label_root / present[key]) for key in keys])
+    files = [str(label_root / present[key]) for key in keys]
+    labelled = listing.with_label_files(files, label_format)
     check_listing(labelled)
     return labelled
+
+
+def _require_classes(label_root: Path, split: str, class_set: ClassSet) -> None:
+    """Raises ValueError for pseudo-labels whose record names other classes."""
+    record = label_root / f"pseudo_labels-{split}.json"
+    if not record.is_file():
+        return
+    classes = tuple(json.loads(record.read_text(encoding="utf-8")).get("classes", class_set.names))
+    if classes != class_set.names:
+        raise ValueError(
+            f"The pseudo-labels under {label_root} have the classes {', '.join(classes)}; this run"
+            f" has {', '.join(class_set.names)} ({class_set.name}). Make them with a checkpoint of"
+            " this class set, or give the run theirs."
+        )

@@ -14,7 +14,10 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from dataset.cityscapes import cityscapes
+from dataset.class_set import ClassSet
 from dataset.image_io import image_size
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
@@ -159,6 +162,10 @@ class DomainBatches:
         """Number of images."""
         return len(self.dataset)
 
+    @property
+    def class_set(self) -> ClassSet:
+        return self.images.class_set
+
     def batches(self, steps: range) -> Iterable[Sample]:
         """One batch for each of the ``steps``, this process's part of it."""
         options = self.options
@@ -242,20 +249,25 @@ def target_data(
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """Flags: which labelled images of Cityscapes val are scored during a run; 0 steps: none."""
+    """Flags: which labelled images, of split val, are scored during a run; 0 steps: none."""
 
     cityscapes: Path | None
     target: tuple[str, ...] | None
+    target_layout: str | None
     val_list: Path | None
     leave_out: tuple[str, ...] | None
     validate_every: int
 
 
-def validation_data(options: ValidationOptions, batches: BatchOptions) -> DataLoader | None:
+def validation_data(
+    options: ValidationOptions, batches: BatchOptions, class_set: ClassSet
+) -> DataLoader | None:
     """Batches of the scored images, checked like those that are trained on; None without any."""
     if not options.validate_every:
         return None
-    images = cityscapes(cityscapes_root(options.cityscapes, options.target), "val")
+    root = cityscapes_root(options.cityscapes, options.target)
+    layout = "cityscapes" if options.target_layout is None else options.target_layout
+    images = data_images(root, "val", layout=load_layout(layout), class_set=class_set)
     images = without(select_by_list(images, options.val_list), options.leave_out)
     check_listing(images)
     return evaluation_loader(images, batches.loader, batches.shard)

@@ -9,6 +9,8 @@ from model.batch_norm import with_batch_norm
 from model.bisenet import BiSeNet
 from model.loading import load_initial_weights
 
+PUBLISHED_CLASSES, FEWEST_CHANNELS = 19, 64
+
 
 @dataclass(frozen=True)
 class NetworkOptions:
@@ -19,6 +21,16 @@ class NetworkOptions:
     fusion_channels: int | None
     bn: str
     input: str
+
+
+def default_fusion_channels(num_classes: int) -> int | None:
+    """Width of the feature fusion where --fusion-channels does not say it; None: as published.
+
+    The published width is the number of classes, 19. Two or five channels would be a bottleneck
+    between 1,024 channels of features and the classes, so other class sets get 64 at least: 29.0
+    instead of 25.6 GMac at 512x1024 (BiSeNet-18). The authors of BiSeNet have 256.
+    """
+    return None if num_classes == PUBLISHED_CLASSES else max(num_classes, FEWEST_CHANNELS)
 
 
 def build_network(
@@ -36,7 +48,8 @@ def build_network(
     """
     brings_all = is_resumed or initial is not None or options.backbone_weights == "none"
     weights = None if brings_all else options.backbone_weights
-    model = BiSeNet(num_classes, options.backbone, weights, options.fusion_channels)
+    fusion_channels = options.fusion_channels or default_fusion_channels(num_classes)
+    model = BiSeNet(num_classes, options.backbone, weights, fusion_channels)
     if initial is not None:
         load_initial_weights(model, initial, options.input)
     model = model.to(device, memory_format=torch.channels_last).train()

@@ -19,11 +19,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.labels import CLASS_NAMES, LABEL_ID_OF, NUM_CLASSES
+from dataset.class_set import recorded_class_set
+from dataset.label_format import LabelFormat, prediction_format, stored_value_of
+from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import label_path
@@ -109,10 +112,13 @@ def add_selection_arguments(parser) -> None:
 
 
 class PseudoLabeller:
-    """Predicts the class of each pixel of a list of images, and its confidence."""
+    """Predicts the class of each pixel of a list of images, and its confidence.
 
-    def __init__(self, predictor: Predictor, workers: int):
-        self.predictor, self.workers = predictor, workers
+    ``label_format``: how the labels are stored.
+    """
+
+    def __init__(self, predictor: Predictor, workers: int, label_format: LabelFormat):
+        self.predictor, self.workers, self.label_format = predictor, workers, label_format
 
     @property
     def device(self) -> torch.device:
@@ -199,7 +205,8 @@ def measure_thresholds(
     labeller: PseudoLabeller, listing: ImageList, keep: float, min_confidence: float
 ) -> dict[str, dict[str, Any]]:
     """First pass over the images: the threshold of each class, and how many pixels it keeps."""
-    histogram = ConfidenceHistogram(NUM_CLASSES)
+    names = labeller.label_format.class_set.names
+    histogram = ConfidenceHistogram(len(names))
     for _, prediction, bins in labeller(listing, "measuring"):
         histogram.add(prediction, bins)
     thresholds = histogram.thresholds(keep, min_confidence)  # (C,), bins
@@ -217,32 +224,29 @@ def measure_thresholds(
             "threshold": confidence if predicted else None,
             "threshold_bin": threshold_bin,
         }
-        for name, threshold_bin, confidence, predicted, kept in zip(
-            CLASS_NAMES, *columns, strict=True
-        )
+        for name, threshold_bin, confidence, predicted, kept in zip(names, *columns, strict=True)
     }
 
 
 def write_labels(
     labeller: PseudoLabeller, listing: ImageList, thresholds: Tensor, output: Path, split: str
 ) -> int:
-    """Second pass: writes a PNG of labelIds for each image without one; returns their number.
+    """Second pass: writes a label PNG for each image without one; returns their number.
 
     ``thresholds``: (C,) int64, the lowest bin that is kept of each class.
     """
-    missing = [
-        index
-        for index, name in enumerate(listing.names)
-        if not (output / label_path(name, split)).exists()
-    ]
+    label_format = labeller.label_format
+    paths = {name: output / label_path(name, split, label_format) for name in listing.names}
+    missing = [index for index, path in enumerate(paths.values()) if not path.exists()]
     if not missing:
         return 0
     thresholds = thresholds.to(labeller.device)
+    stored = stored_value_of(label_format.class_set)
     for name, prediction, bins in labeller(listing.subset(missing), "labelling"):
         confident = (bins >= thresholds[prediction.long()]).cpu().numpy()  # (H, W)
-        path = output / label_path(name, split)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_png(path, LABEL_ID_OF[prediction.cpu().numpy()] * confident)  # labelId 0 is ignored
+        paths[name].parent.mkdir(parents=True, exist_ok=True)
+        train_ids = np.where(confident, prediction.cpu().numpy(), IGNORE_INDEX)
+        write_png(paths[name], stored[train_ids])
     return len(missing)
 
 
@@ -275,8 +279,9 @@ def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     views = TTA_PRESETS.get(args.tta, ())
-    predictor = load_predictor(checkpoint, NUM_CLASSES, device, PRECISIONS[precision], views)
-    labeller = PseudoLabeller(predictor, args.workers)
+    class_set = recorded_class_set(checkpoint)
+    predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision], views)
+    labeller = PseudoLabeller(predictor, args.workers, prediction_format(class_set))
 
     settings = label_settings(args, listing, precision)
     warnings = label_warnings(args, checkpoint, listing)

@@ -76,6 +76,11 @@ class PrepareJob(NamedTuple):
         """The class set whose pixels are counted."""
         return self.stored_classes or CITYSCAPES_LABELS.class_set
 
+    def header(self, root: Path, command: str) -> Header:
+        """The first line of the journal."""
+        stored = None if self.stored_classes is None else self.stored_classes.as_dict()
+        return Header(FORMAT, self.data, str(root), command, stored)
+
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
         number = zlib.crc32(name.encode("utf-8", "surrogateescape"))
@@ -205,10 +210,7 @@ def prepare(
     with _exclusive(journal, lock):
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, job.counted_classes.names, problems)
-        stored = job.stored_classes
-        header = Header(
-            FORMAT, job.data, str(root), command, None if stored is None else stored.as_dict()
-        )
+        header = job.header(root, command)
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
         _require_space(job, todo, output, log)

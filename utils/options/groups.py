@@ -15,6 +15,7 @@ from utils.options.parser import (
 
 ESSENTIAL = frozenset(
     ("recipe", "gta5", "cityscapes", "target", "train_on", "list", "source_list", "target_list")
+    + ("class_set",)
     + ("val_list", "method", "lab", "fda")
     + ("backbone", "backbone_weights", "init", "crop_size", "scales", "pixel_weights")
     + ("rare_class_sampling", "batch_size", "accumulate", "bn", "lr", "epochs", "max_steps")
@@ -32,9 +33,26 @@ def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
         dest="gta5",
         type=Path,
         metavar="ROOT",
-        help="labelled source: GTA5 (images/, labels/), or a tree of Cityscapes or SYNTHIA",
+        help="labelled source: GTA5, Cityscapes, SYNTHIA, folders of your own, ... (docs/data.md)",
         **settings,
     )
+
+
+def add_class_arguments(
+    group: argparse._ArgumentGroup, roots: Collection[str] = ("source", "target")
+) -> None:
+    """--class-set, and --source-layout and --target-layout for the ``roots`` of the script."""
+    group.add_argument(
+        "--class-set",
+        metavar="NAME|FILE",
+        help="classes: cityscapes19, camvid11, ... or a TOML file; default: those of the data set",
+    )
+    for name in roots:
+        group.add_argument(
+            f"--{name}-layout",
+            metavar="NAME|FILE",
+            help=f"data set of the {name}: gta5, acdc, ... or a TOML file; default: recognized",
+        )
 
 
 def add_target_arguments(group: argparse._ArgumentGroup) -> None:
@@ -45,7 +63,7 @@ def add_target_arguments(group: argparse._ArgumentGroup) -> None:
         dest="target",
         nargs="+",
         metavar="ROOT|PATTERN",
-        help="target images: a root of Cityscapes, or files, folders, patterns in quotes",
+        help="target images: root of a known data set, or files, folders, patterns in quotes",
     )
     group.add_argument(
         "--cityscapes", type=Path, metavar="ROOT", help="target: folder with leftImg8bit/"
@@ -109,7 +127,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--fusion-channels",
         type=positive_int,
         metavar="N",
-        help="width of the feature fusion; default: number of classes (paper). BiSeNet has 256",
+        help="width of the feature fusion; default: 19 for 19 classes (paper), else 64 or more",
     )
     group.add_argument(
         "--init",

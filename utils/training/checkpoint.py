@@ -222,11 +222,18 @@ class TrainingState:
             if key in before_names and removed_alone(names, before_names[key], words):
                 before[key] = now[key]
         changed = differences(now, before, may_change)
+        classes, old_classes = self.metadata.get("class_set"), checkpoint.get("class_set")
+        if classes and old_classes and classes != old_classes:
+            changed.append(f"classes: {_class_text(old_classes)} -> {_class_text(classes)}")
         hashes, old = self.metadata.get("label_hashes", {}), checkpoint.get("label_hashes", {})
         others = [name for name in hashes if old.get(name, hashes[name]) != hashes[name]]
         if others:
             changed.append(f"pseudo-labels: {len(others)} have other content, first {others[0]}")
         return changed
+
+
+def _class_text(class_set: dict[str, Any]) -> str:
+    return f"{class_set['name']} ({', '.join(class_set['classes'])})"
 
 
 def inherited(checkpoint: dict[str, Any], seen: Sequence[str]) -> dict[str, Any]:
