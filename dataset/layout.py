@@ -61,6 +61,7 @@ def find_data_files(layout: Layout, root: Path, split: str, labels: bool = True)
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
     image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES)
+    images = {key: f for key, f in images.items() if not _is_label(f.path, files.labels)}
     label_pattern, found = None, {}
     if files.labels and (labels or layout.by_name_alone):
         label_pattern, found = _find_first(
@@ -114,6 +115,18 @@ def _find_first(
         if found:
             return pattern, found
     return patterns[0], {}
+
+
+def _is_label(path: str, patterns: Sequence[PathPattern]) -> bool:
+    """Whether a pattern of labels matches a file that a pattern of images matches, too."""
+    stem, suffix = os.path.splitext(path)
+    for pattern in patterns:
+        folder = f"{pattern.folder}/" if pattern.folder else ""
+        below = stem.removeprefix(folder)
+        is_inside = stem.startswith(folder) and suffix.lower() == ".png"
+        if is_inside and pattern.expression.fullmatch(below):
+            return True
+    return False
 
 
 def _by_image(

@@ -8,6 +8,7 @@ if not __package__:  # started by its path: nothing of the project can be import
     raise SystemExit("error: start it in the project's folder: python -m scripts.describe")
 
 import argparse
+import shlex
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from dataset.describe.folder import (
 from dataset.describe.guess import Guess, guess_layout
 from dataset.describe.suggest import CLASS_SET_FILE, LAYOUT_FILE, suggested_layout
 from dataset.describe.values import evenly
-from dataset.find import printable
+from dataset.find import is_system_name, printable
 from dataset.image_io import LabelValuesError, read_image
 from dataset.label_format import LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
@@ -51,6 +52,8 @@ EPILOG = """examples:
 PICTURES, PICTURE_WIDTH = 4, 480
 MOST_VALUES = 40
 """Rows of the table of values."""
+MOST_FOLDERS = 100
+"""Folders in which known data sets are looked for."""
 UNNAMED_COLOR = (255, 0, 255)
 
 
@@ -109,12 +112,26 @@ def find_layout(root: Path, word: str | None) -> Found:
         if (root / PREPARED).is_dir():
             raise
         guess = guess_layout(root)
+        guess.notes.extend(data_sets_inside(root))
         return Found(layout_of(guess), "guessed from names and contents of the files", guess)
     if (root / PREPARED).is_dir():
         return Found(layout, f"a root prepared by scripts.prepare ({PREPARED}/)")
     patterns = (p for split in layout.splits.values() for p in (*split.images, *split.labels))
     folders = sorted({p.folder for p in patterns if p.folder and (root / p.folder).is_dir()})
     return Found(layout, f"recognized by {', '.join(f'{folder}/' for folder in folders)}")
+
+
+def data_sets_inside(root: Path) -> list[str]:
+    """Notes about folders of ``root``, one or two levels down, that are known data sets."""
+    folders = [path for pattern in ("*", "*/*") for path in sorted(root.glob(pattern))]
+    folders = [path for path in folders if path.is_dir() and not is_system_name(path.name)]
+    found = []
+    for folder in folders[:MOST_FOLDERS]:
+        try:
+            found.append(f"{folder.relative_to(root)}/ alone is {detect(folder).title}")
+        except (FileNotFoundError, ValueError):
+            continue
+    return [f"{'; '.join(found)}: describe such a folder by itself"] if found else []
 
 
 def layout_of(guess: Guess) -> Layout:
@@ -158,14 +175,14 @@ def layout_text(root: Path, found: Found, near: Sequence[Nearness]) -> list[str]
     return lines + [f"NOTE: {note}" for note in found.guess.notes]
 
 
-def splits_text(splits: Sequence[SplitFiles], layout: Layout) -> list[str]:
+def splits_text(splits: Sequence[SplitFiles], found: Found) -> list[str]:
     """The table of splits, and what is wrong with each."""
     rows = []
     for split in splits:
-        expected = layout.splits[split.name].count
+        expected = None if found.guess else found.layout.splits[split.name].count
         counts = (len(split.images or ()), split.labels, len(split.pairs or ()), expected or "-")
         rows.append([split.name, *map(str, counts)])
-    lines = ["", markdown_table(["split", "images", "labels", "pairs", "whole copy"], rows)]
+    lines = ["", markdown_table(["split", "images", "labels", "pairs", "a whole copy has"], rows)]
     for split in splits:
         if split.fault:
             lines.append(f"{split.name}: {split.fault}")
@@ -205,18 +222,18 @@ def labels_text(labels: Labels) -> list[str]:
     lines = ["", f"Labels: {read}; {len(labels.values.pixels)} different values"]
     if labels.broken:
         lines.append(f"{len(labels.broken)} labels cannot be read, such as: {labels.broken[0]}")
-    name = labels.class_set.name
+    name = labels.class_set.name if labels.class_set else ""
     if labels.label_format is not None:
         encoding = labels.label_format.encoding
         lines.append(f"Class set: {name}, read as [encodings.{encoding}]")
     else:
-        lines.append(f"Class set: none; {name} does not fit")
+        lines.append(f"Class set: none{f'; {name} does not fit' if name else ''}")
     if labels.others:
         lines.append(f"Other encodings of {name} that fit: {', '.join(labels.others)}")
     if labels.fault:
         lines.append(f"PROBLEM: {labels.fault}")
     if labels.builtin:
-        lines.append(f"Built-in encodings that name all values: {'; '.join(labels.builtin)}")
+        lines.append(f"Built-in encodings name all values: {'; '.join(labels.builtin)}")
     lines += classes_text(labels) if labels.label_format is not None else values_text(labels)
     return lines
 
@@ -270,17 +287,20 @@ def _value_names(found: Sequence[int], labels: Labels) -> str:
     return ", ".join(names) + (", ..." if len(found) > 6 else "")
 
 
-def suggestion_text(found: Found, labels: Labels | None) -> list[str]:
+def suggestion_text(root: Path, found: Found, labels: Labels | None) -> list[str]:
     """Files to start from, where no layout or no encoding fits."""
-    lines = []
-    unfit = labels is not None and labels.label_format is None
-    if unfit and labels.suggestion is not None:
+    lines, flags = [], []
+    has_classes = labels is not None and labels.label_format is None and labels.suggestion
+    if has_classes:
         lines += ["", f"A class set to start from ({CLASS_SET_FILE}):", "", labels.suggestion]
+        flags = ["--class-set", CLASS_SET_FILE]
     if found.guess is not None and found.guess.has_labels:
-        text = suggested_layout(found.guess.splits, unfit and labels.suggestion is not None)
+        text = suggested_layout(found.guess.splits, bool(has_classes))
         lines += ["", f"A layout to start from ({LAYOUT_FILE}):", "", text]
-    if found.guess is not None and not found.guess.has_labels:
-        lines += ["", "Images without labels need no layout: give the folder as --target."]
+        flags = ["--layout", LAYOUT_FILE, *flags]
+    if flags:
+        command = shlex.join(["python", "-m", "scripts.describe", str(root), *flags])
+        lines += ["", f"Save and edit what is above; then check it: {command}"]
     return lines
 
 
@@ -315,22 +335,28 @@ def shown_classes(frame: Frame, labels: Labels) -> np.ndarray:
         return classes[inverse].reshape(values.shape)
 
 
-def describe(root: Path, found: Found, class_set: ClassSet | None, samples: int):
+def describe(
+    root: Path, found: Found, class_set: ClassSet | None, samples: int
+) -> tuple[ImageList, Labels | None]:
     """Prints all about a folder; returns the listing and labels that a picture needs."""
     near = [] if (root / PREPARED).is_dir() else near_layouts(root, found)
     layout = found.layout
     splits = [split_files(layout, root, name, class_set) for name in layout.splits]
     listings = [split.pairs or split.images for split in splits]
     listings = [listing for listing in listings if listing is not None]
-    lines = [*layout_text(root, found, near), *splits_text(splits, layout)]
+    lines = [*layout_text(root, found, near), *splits_text(splits, found)]
     if not listings:
         print(printable("\n".join(lines)))
         raise FileNotFoundError(f"{root} holds no image of the layout {layout.name}: see above.")
     lines += sizes_text([measure_sizes(listing, 20 * samples) for listing in listings])
     labelled = [split.pairs for split in splits if split.pairs is not None]
     labels = labels_of(root, found, labelled, class_set, samples) if labelled else None
-    lines += labels_text(labels) if labels else ["", "Labels: none. Images alone can be a target."]
-    print(printable("\n".join(lines + suggestion_text(found, labels))))
+    lines += (
+        labels_text(labels)
+        if labels
+        else ["", "Labels: none. Images alone are enough for a target."]
+    )
+    print(printable("\n".join(lines + suggestion_text(root, found, labels))))
     return (labelled or listings)[0], labels
 
 
@@ -345,8 +371,9 @@ def labels_of(
     if (root / PREPARED).is_dir():
         return describe_prepared_labels(labelled[0], samples)
     paths = [pairs[index].label for pairs in labelled for index in range(len(pairs))]
-    classes = load_class_set(found.layout.class_set) if class_set is None else class_set
-    return describe_labels(paths, samples, classes, found.layout.encoding)
+    if class_set is None and found.guess is None:
+        class_set = load_class_set(found.layout.class_set)
+    return describe_labels(paths, samples, class_set, found.layout.encoding)
 
 
 def main(args: argparse.Namespace) -> None:

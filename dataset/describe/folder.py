@@ -25,7 +25,7 @@ from dataset.describe.values import (
     natural_read,
 )
 from dataset.image_io import image_size, label_size
-from dataset.label_format import LabelFormat, label_values
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import data_images, find_data_files
 from dataset.layout_file import Layout
@@ -144,16 +144,16 @@ class Labels:
     """What labels hold.
 
     ``files``: those that were read, of ``total``. ``values``: as found. ``label_format``: how they
-    are read; None where no encoding fits, ``fault`` says why. ``others``: other encodings of the
-    class set that fit. ``builtin``: encodings of built-in class sets that name all values.
-    ``shown``: how pictures show them: ``label_format``, or a class for each value. ``suggestion``:
-    a class set to start from.
+    are read; None where no encoding of ``class_set`` fits, ``fault`` says why. ``others``: other
+    encodings of the class set that fit. ``builtin``: encodings of built-in class sets that name all
+    values, as texts. ``shown``: how pictures show labels: ``label_format``, or a class for each
+    value. ``suggestion``: a class set to start from. ``broken``: what is wrong with other files.
     """
 
     files: list[Path]
     total: int
     values: LabelValues
-    class_set: ClassSet
+    class_set: ClassSet | None
     label_format: LabelFormat | None
     fault: str
     others: list[str]
@@ -192,21 +192,22 @@ def class_of(label_format: LabelFormat, value: int) -> int:
 
 
 def describe_labels(
-    paths: Sequence[Path], most: int, class_set: ClassSet, encoding: str | None
+    paths: Sequence[Path], most: int, class_set: ClassSet | None, encoding: str | None
 ) -> Labels:
     """Reads at most ``most`` labels of raw data.
 
-    ``encoding``: that of the layout, if it names one. Raises ValueError where no file is a label.
+    ``class_set``: None where neither the user nor a layout names one. ``encoding``: that of the
+    layout, if it names one. Raises ValueError where no file is a label.
     """
     files, broken = _sound_labels(evenly(paths, most))
     checked = evenly(files, _FIT_FILES)
-    faults = encoding_faults(class_set, checked)
+    faults = {} if class_set is None else encoding_faults(class_set, checked)
     fitting = [name for name, fault in faults.items() if fault is None]
-    chosen = _chosen_encoding(class_set, encoding, fitting)
+    chosen = class_set and _chosen_encoding(class_set, encoding, fitting)
     label_format = None if chosen is None else LabelFormat(class_set, chosen)
     values, fault = count_values(files), ""
     if label_format is None:
-        fault = _fault_text(class_set, faults, fitting)
+        fault = _fault_text(class_set, faults, fitting) if class_set else ""
     else:
         values, fault = _read_with(label_format, files, values, faults[chosen] or "")
     suggestion = suggested_class_set(values)
@@ -312,24 +313,26 @@ def _is_unusable(label_format: LabelFormat, values: LabelValues) -> bool:
 
 def _builtin_fits(values: LabelValues, files: Sequence[Path]) -> list[str]:
     """Encodings of the built-in class sets that name all values, best first, as texts."""
-    found: list[tuple[float, str]] = []
+    found: list[tuple[int, float, str]] = []
+
+    def add(label_format: LabelFormat, found_values: Sequence[int]) -> None:
+        class_set = label_format.class_set
+        classes = {class_of(label_format, value) for value in found_values}
+        present = len(classes - {IGNORE_INDEX})
+        if UNKNOWN not in classes and present:
+            text = f"{present} of {len(class_set)} classes of {class_set.name}"
+            found.append((present, present / len(class_set), f"{text} [{label_format.encoding}]"))
+
     for name in builtin_names():
         class_set = load_class_set(name)
         for encoding, rule in class_set.encodings.items():
-            if rule.read != values.read or rule.ignored == REST:
-                continue
-            label_format = LabelFormat(class_set, encoding)
-            classes = {class_of(label_format, value) for value in values.pixels}
-            present = len(classes - {IGNORE_INDEX})
-            if UNKNOWN not in classes and present:
-                text = f"{name} [{encoding}], {present} of {len(class_set)} classes"
-                found.append((present / len(class_set), text))
-    if values.read != "cityscapes" and encoding_faults(
-        _only_label_ids(load_class_set("cityscapes19")), files
-    ) == {"labelIds": None}:
-        found.append((0.5, "cityscapes19 [labelIds]"))
-    return [text for _, text in sorted(found, reverse=True)]
-
-
-def _only_label_ids(class_set: ClassSet) -> ClassSet:
-    return replace(class_set, encodings={"labelIds": class_set.encodings["labelIds"]})
+            if rule.read == values.read and rule.ignored != REST:
+                add(LabelFormat(class_set, encoding), list(values.pixels))
+    try:
+        label_ids = set(count_as(CITYSCAPES_LABELS, files).pixels)
+        refuse_label_values(label_ids, files[0].parent)
+    except ValueError:
+        label_ids = set()
+    if values.read != "cityscapes":
+        add(CITYSCAPES_LABELS, sorted(label_ids))
+    return [text for *_, text in sorted(found, key=lambda fit: fit[:2], reverse=True)]

@@ -1,5 +1,6 @@
 """Guesses where images and labels lie in a tree of no known layout, from names and contents."""
 
+import difflib
 import os
 import re
 from collections import Counter, defaultdict
@@ -19,7 +20,7 @@ from dataset.image_io import IMAGE_SUFFIXES
 _SPLIT = re.compile(
     r"(?:^|[_\-.])(train(?:ing)?|valid(?:ation)?|val|test(?:ing)?)(?=[_\-.]|$)", re.I
 )
-_TAIL = re.compile(r"(?<=\d)[_\-.]?[A-Za-z][A-Za-z_\-.]*$")
+_TAIL = re.compile(r"(?<=\d)(?:[_\-.][A-Za-z][\w\-.]*|[A-Za-z]+)$")
 _MOST_TAILS = 8
 """Names with more different endings are no files of several kinds."""
 _MOST_VALUES, _LEAST_FLAT, _LEAST_SIDE = 256, 0.75, 8
@@ -42,10 +43,6 @@ class FileGroup:
     def parts(self) -> list[str]:
         return self.folder.split("/") if self.folder else []
 
-    def text(self) -> str:
-        """The group as users read it: "masks/*_mask.png"."""
-        return "/".join([*self.parts, f"*{self.ending}{self.suffix}"])
-
 
 class Pattern(NamedTuple):
     """A pattern in parts: folders, and what follows {key}."""
@@ -61,8 +58,7 @@ class Pattern(NamedTuple):
 class Guess:
     """What a tree seems to hold.
 
-    ``splits``: {name: patterns}. ``images``: number of images without label files, where no pairs
-    were found. ``notes``: what was seen besides.
+    ``splits``: {name: patterns}. ``notes``: what was seen besides.
     """
 
     splits: dict[str, SuggestedSplit] = field(default_factory=dict)
@@ -86,11 +82,11 @@ def guess_layout(root: Path) -> Guess:
     images = [group for group in groups if not group.is_labels]
     labels = [group for group in groups if group.is_labels]
     pairs, alone = _paired(images, labels, root)
-    for group in alone:
-        guess.notes.append(
-            f"{len(group.paths)} files {group.text()} look like labels, and are not taken: no image"
-            " has their names, or other labels fit better"
-        )
+    guess.notes += [
+        f"{text} look like labels and are not taken: no image has their names, or other labels fit"
+        " better"
+        for text in _texts(alone)
+    ]
     _add_pairs(guess, pairs)
     paired = {id(image) for image, _ in pairs}
     _add_images(guess, [group for group in images if id(group) not in paired], pairs)
@@ -134,13 +130,14 @@ def _groups(paths: Iterable[str]) -> list[FileGroup]:
 
 
 def _endings(stems: Iterable[str], beside: set[str]) -> dict[str, str]:
-    """{stem: its ending}: what follows another stem, or the last digit, or what all have."""
+    """{stem: its ending}: what follows another stem, or a number, or what all have."""
     stems = list(stems)
     endings = {stem: _behind_another(stem, beside) for stem in stems}
     tails = {stem: m[0] if (m := _TAIL.search(stem)) else "" for stem in stems}
     rest = [stem for stem in stems if not endings[stem]]
     counts = Counter(tails[stem] for stem in rest)
-    if len(rest) > 1 and len(counts) <= _MOST_TAILS and min(counts.values()) > 1:
+    is_kind = len(counts) <= _MOST_TAILS and min(counts.values(), default=0) > 1
+    if is_kind and set(counts) != {""}:
         endings |= {stem: tails[stem] for stem in rest}
     elif len(rest) == 1:
         endings[rest[0]] = tails[rest[0]]
@@ -212,10 +209,23 @@ def _paired(
     return pairs, [label for label in labels if id(label) not in taken]
 
 
-def _fit(image: FileGroup, label: FileGroup) -> tuple[int, int]:
-    """How well two groups fit: common keys, common folders."""
+def _texts(groups: Sequence[FileGroup]) -> list[str]:
+    """Numbers of files with an example, one text for all groups of one ending."""
+    by_ending: dict[tuple[str, str], list[FileGroup]] = defaultdict(list)
+    for group in groups:
+        by_ending[group.ending, group.suffix].append(group)
+    return [
+        f"{sum(len(group.paths) for group in members)} files *{ending}{suffix}, such as"
+        f" {next(iter(members[0].paths.values()))},"
+        for (ending, suffix), members in by_ending.items()
+    ]
+
+
+def _fit(image: FileGroup, label: FileGroup) -> tuple[int, int, float]:
+    """How well two groups fit: common keys, common folders, alike folders (train, trainannot)."""
     head, tail = _common(image.parts, label.parts)
-    return len(image.paths.keys() & label.paths.keys()), head + tail
+    alike = difflib.SequenceMatcher(None, image.folder, label.folder).ratio()
+    return len(image.paths.keys() & label.paths.keys()), head + tail, alike
 
 
 def _plainness(root: Path, group: FileGroup) -> tuple[int, int]:
@@ -341,13 +351,15 @@ def _add_images(
     if not groups:
         return
     found: dict[str, list[FileGroup]] = defaultdict(list)
+    without = []
+    known = {_patterns(image, label)[0] for image, label in pairs}
     for group in groups:
         split = _patterns(group, None)[0]
-        known = any(_patterns(image, label)[0] == split for image, label in pairs)
-        if known or (pairs and split == "train"):
-            guess.notes.append(f"{len(group.paths)} files {group.text()} have no labels")
+        if split in known or (pairs and split == "train"):
+            without.append(group)
         else:
             found[split].append(group)
+    guess.notes += [f"{text} have no labels" for text in _texts(without)]
     for split, members in found.items():
         folder = os.path.commonpath([group.folder or "." for group in members])
         folders = () if folder in ("", ".") else tuple(folder.split("/"))
