@@ -354,7 +354,7 @@ def describe(
     lines += (
         labels_text(labels)
         if labels
-        else ["", "Labels: none. Images alone are enough for a target."]
+        else ["", "Labels: none. Images alone are enough for --target."]
     )
     print(printable("\n".join(lines + suggestion_text(root, found, labels))))
     return (labelled or listings)[0], labels

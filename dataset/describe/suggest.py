@@ -44,9 +44,10 @@ def suggested_class_set(values: LabelValues) -> str | None:
             f"{_key(name)} = {list(color)}" for name, color in zip(names, colors, strict=True)
         ]
     lines += ["", "[encodings.labels]", f'read = "{values.read}"']
-    lines += [
-        f"ignored = [{_value(value, values)}] # {_found(value, values)}" for value in ignored[:1]
-    ]
+    for value in ignored:  # at most one
+        text = _value(value, values)
+        lines.append(f"ignored = {text if values.read == 'color' else f'[{text}]'}")
+        lines[-1] += f" # {_found(value, values)}"
     lines += ["", "[encodings.labels.classes]"]
     for name, value in zip(names, kept, strict=True):
         lines.append(f"{_key(name)} = {_value(value, values)} # {_found(value, values)}")
