@@ -5,12 +5,7 @@ over the whole split. Predictions can be saved for Cityscapes' evaluation script
 server; pictures show the mistakes. The processes of torchrun share the images.
 """
 
-import sys
 from argparse import ArgumentParser, Namespace
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -18,33 +13,26 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.cityscapes import cityscapes
-from dataset.gta5 import gta5
-from dataset.labels import (
-    CLASS_NAMES,
-    CLASS_SUBSETS,
-    COLORS,
-    IGNORE_INDEX,
-    LABEL_ID_OF,
-    NUM_CLASSES,
-    class_subset,
-)
+from dataset.class_set import ClassSet, recorded_class_set
+from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_value_of
+from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.segmentation import Sample
+from dataset.source import labelled_images
+from dataset.target import target_layout
 from model.inference.cost import deployed_costs, discriminator_costs
-from model.inference.predictor import Predictor, load_predictor
+from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS
-from utils.evaluation.comparability import score_warnings
 from utils.evaluation.evaluate import Evaluation, evaluate
-from utils.evaluation.metrics import scores
-from utils.files import output_folder, write_json, write_png
+from utils.evaluation.predictions import prediction_files, result_folders, save_prediction
+from utils.files import output_folder
 from utils.options.groups import add_device_arguments, add_workers_argument
 from utils.options.parser import new_parser, user_errors_without_traceback
-from utils.report.comparison import ComparisonRow, table_1, table_2
-from utils.report.pictures import confusion_picture
-from utils.report.tables import markdown_table, percent
-from utils.report.worst_images import ImageScore, draw_images, worst_images
+from utils.report.evaluation import ScoredData, ScoredModel, print_tables, write_rows
+from utils.report.worst_images import NUM_WORST_IMAGES, MistakePictures
 from utils.training.checkpoint import read_checkpoint
 from utils.training.distributed import ProcessGroup
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
@@ -63,7 +51,6 @@ EPILOG = """examples:
     torchrun --standalone --nproc-per-node 4 eval.py checkpoints/ada/last.pt \\
         --cityscapes $CITYSCAPES
 """
-NUM_WORST_IMAGES = 8
 
 
 def parse_arguments(argv: list[str] | None = None) -> Namespace:
@@ -76,9 +63,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser.add_argument(
         "--classes",
         nargs="+",
-        default=["19"],
         metavar="SUBSET|NAME",
-        help=f"classes of the means: one of {', '.join(CLASS_SUBSETS)}, or class names",
+        help=f"classes of the means: {', '.join(CLASS_SUBSETS)}, or class names; default: all",
     )
     parser.add_argument(
         "--tta",
@@ -89,14 +75,16 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
-    if args.gta5 and "split" in parser.given(argv):
-        parser.error("--split: without effect with --source, which has no splits. Leave it out")
+    given = parser.given(argv)
+    if args.gta5:
+        parser.refuse_unused(given, ["split"], "with --source, which has no splits")
     if args.split == "test" and args.cityscapes:
         if not args.save_predictions:
             parser.error(
                 "--split test has no public labels to score with. Add --save-predictions DIR, and"
                 " submit DIR to the benchmark server"
             )
+        parser.refuse_unused(given, ["classes"], "with --split test, which has no scores")
         if args.pictures or args.json:
             parser.error(
                 "--split test has no public labels: --pictures and --json, which need scores, are"
@@ -113,7 +101,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         dest="cityscapes",
         type=Path,
         metavar="ROOT",
-        help="score on Cityscapes: folder with leftImg8bit/ and gtFine/",
+        help="score on Cityscapes, or on another known data set with splits",
     )
     data.add_argument(
         "--source",
@@ -121,13 +109,17 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         dest="gta5",
         type=Path,
         metavar="ROOT",
-        help="score on the source instead: folder with images/ and labels/",
+        help="score on the source instead: GTA5, SYNTHIA, folders of your own, ... (train)",
+    )
+    parser.add_argument(
+        "--layout",
+        metavar="NAME|FILE",
+        help="data set of the root: gta5, acdc, ... or a TOML file; default: recognized",
     )
     parser.add_argument(
         "--split",
-        choices=("train", "val", "test"),
         default="val",
-        help="split of Cityscapes; test has no public labels: predictions only, no scores",
+        help="split of --target; test of Cityscapes has no public labels: predictions, no scores",
     )
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="score only the images named in FILE, one a line"
@@ -156,128 +148,128 @@ def add_result_arguments(parser: ArgumentParser) -> None:
     )
 
 
-@dataclass(frozen=True)
-class EvaluatedModel:
-    """A checkpoint to score: its predictor, and its content without the weights."""
-
-    path: Path
-    metadata: dict[str, Any]
-    predictor: Predictor
-    precision: str
-    tta: str | None
-
-    @property
-    def name(self) -> str:
-        """The name in tables, which tells the test-time augmentation."""
-        return self.metadata["name"] + (f" ({self.tta})" if self.tta else "")
-
-
-def load_model(path: Path, args: Namespace, device: torch.device) -> EvaluatedModel:
-    """Reads a checkpoint. Raises ValueError where it has other classes than Cityscapes' 19."""
+def load_model(path: Path, args: Namespace, device: torch.device) -> ScoredModel:
+    """Reads a checkpoint."""
     checkpoint = read_checkpoint(path)
+    num_classes = len(recorded_class_set(checkpoint))
     precision = choose_precision(args.precision, device)
     dtype, views = PRECISIONS[precision], TTA_PRESETS.get(args.tta, ())
-    predictor = load_predictor(checkpoint, NUM_CLASSES, device, dtype, views)
+    predictor = load_predictor(checkpoint, num_classes, device, dtype, views)
     metadata = {key: value for key, value in checkpoint.items() if key != "parts"}
-    return EvaluatedModel(path, metadata, predictor, precision, args.tta)
+    return ScoredModel(path, metadata, predictor, precision, args.tta)
 
 
-def result_folders(folder: Path | None, models: Sequence[EvaluatedModel]) -> list[Path | None]:
-    """A folder for each model's files; None where ``folder`` is None.
+def common_class_set(models: list[ScoredModel]) -> ClassSet:
+    """The class set of all ``models``; raises ValueError where they have different ones."""
+    class_sets = [recorded_class_set(model.metadata) for model in models]
+    first = class_sets[0]
+    for model, other in zip(models, class_sets, strict=True):
+        if other.names != first.names:
+            raise ValueError(
+                f"{models[0].path} has the classes of {first.name} ({', '.join(first.names)}),"
+                f" {model.path} those of {other.name} ({', '.join(other.names)}): their scores"
+                " cannot stand in one table. Score them one by one."
+            )
+    return first
 
-    Several models get a subfolder each: Cityscapes' script wants one prediction an image below a
-    folder. Raises ValueError where two of them have the same name.
-    """
-    if folder is None:
-        return [None] * len(models)
-    if len(models) == 1:
-        return [output_folder(folder)]
-    names = [f"{model.metadata['name']}-{model.path.stem}" for model in models]
-    if len(set(names)) < len(names):
-        raise ValueError(
-            f"Two of the checkpoints have the same name, {sorted(names)}: their files would"
-            " overwrite each other. Score them one by one."
-        )
-    return [output_folder(folder / name) for name in names]
+
+def averaged_classes(words: list[str] | None, class_set: ClassSet) -> tuple[int, ...]:
+    """The trainIds that --classes names; all without it. Raises ValueError for an unknown one."""
+    if words is None:
+        return tuple(range(len(class_set)))
+    is_subset = class_set == CITYSCAPES_LABELS.class_set
+    return class_subset(words) if is_subset else class_set.train_ids(words)
+
+
+def costs(metadata: dict[str, Any]) -> dict[str, float]:
+    """Parameters and MACs of the deployed network, and of the discriminator if it had one."""
+    found = deployed_costs(metadata["architecture"])
+    if "discriminator" in metadata:
+        num_classes = metadata["architecture"]["num_classes"]
+        found |= discriminator_costs(metadata["discriminator"], num_classes)
+    return found
+
+
+def read_images(args: Namespace, class_set: ClassSet) -> ImageList:
+    """The images to score, with labels but for the split test; the first of them are checked."""
+    has_labels = scores_are_possible(args)
+    if args.gta5:
+        images = labelled_images(args.gta5, args.layout, class_set)
+    else:
+        layout = load_layout(args.layout) if args.layout else target_layout(args.cityscapes)
+        layout = layout or load_layout("cityscapes")  # whose message says what is missing
+        images = data_images(args.cityscapes, args.split, has_labels, layout, class_set)
+    images = select_by_list(images, args.list)
+    if has_labels:
+        check_listing(images)
+    return images
+
+
+def scores_are_possible(args: Namespace) -> bool:
+    """Whether the images have public labels."""
+    return not (args.cityscapes and args.split == "test")
 
 
 def evaluation_batches(
-    model: EvaluatedModel, listing: ImageList, processes: ProcessGroup, workers: int
+    model: ScoredModel, images: ImageList, processes: ProcessGroup, workers: int
 ) -> tqdm:
     """The images of this process, one at a time; the first process shows the progress."""
     rank, world_size = processes.rank, processes.world_size
-    loading = LoaderOptions(workers, pin_memory=processes.device.type == "cuda")
-    loader = evaluation_loader(listing, loading, (rank, world_size))
+    options = LoaderOptions(workers, pin_memory=processes.device.type == "cuda")
+    loader = evaluation_loader(images, options, (rank, world_size))
     title = model.name if world_size == 1 else f"{model.name}, process 1 of {world_size}"
     hidden = True if rank else None  # None: hidden where the output is no terminal
     return tqdm(loader, desc=title, unit="image", disable=hidden, dynamic_ncols=True)
 
 
-def prediction_names(listing: ImageList) -> list[str]:
-    """The file of each image's prediction: its name, below its folders where names are equal.
-
-    Cityscapes' script looks for CITY_000000_000000*.png anywhere below the folder.
-    """
-    names = [name.removesuffix("_leftImg8bit") for name in listing.names]
-    stems = [Path(name).name for name in names]
-    count = Counter(stems)
-    kept = [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
-    return [f"{name}_pred_labelIds.png" for name in kept]
-
-
-def save_prediction(path: Path, prediction: Tensor) -> None:
-    """Writes (H, W) uint8 trainIds as a PNG of labelIds."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, LABEL_ID_OF[prediction.numpy()])
-
-
 def evaluate_model(
-    model: EvaluatedModel,
-    listing: ImageList,
+    model: ScoredModel,
+    images: ImageList,
     processes: ProcessGroup,
     workers: int,
     predictions: Path | None,
     pictures: Path | None,
 ) -> Evaluation:
     """The pixel counts of all processes. Writes into ``predictions`` and ``pictures`` if given."""
-    worst: list[ImageScore] = []
-    files = prediction_names(listing)
+    class_set = images.class_set
+    files, stored = prediction_files_of(images, class_set), stored_value_of(class_set)
+    mistakes = MistakePictures(class_set.names, class_set.color_table, IGNORE_INDEX)
 
     def on_batch(batch: Sample, prediction: Tensor, matrix: Tensor) -> None:
         index = int(batch.index[0])
-        name = listing[index].name
         if predictions:
-            save_prediction(predictions / files[index], prediction[0])
-        if pictures and matrix.any():
-            arrays = (x[0].numpy() for x in (batch.image, batch.label, prediction))
-            image = ImageScore(scores(matrix).miou, index, name, *arrays)
-            worst[:] = worst_images([*worst, image], NUM_WORST_IMAGES)
+            save_prediction(predictions / files[index], stored[prediction[0].numpy()])
+        if pictures:
+            maps = batch.image[0], batch.label[0], prediction[0]
+            mistakes.add(index, images[index].name, maps, matrix)
 
-    batches = evaluation_batches(model, listing, processes, workers)
-    local = evaluate(model.predictor, batches, NUM_CLASSES, IGNORE_INDEX, on_batch)
+    batches = evaluation_batches(model, images, processes, workers)
+    local = evaluate(model.predict, batches, len(class_set), IGNORE_INDEX, on_batch)
     # Counts are integers: their sum is the same for every number of processes.
     matrix = processes.all_reduce_sum(local.matrix)
     ignored = processes.all_reduce_sum(local.ignored)
     if pictures:
-        worst = worst_images(chain(*processes.gather(worst)), NUM_WORST_IMAGES)
-        if processes.is_first:
-            title = f"{model.name}: mIoU {percent(scores(matrix).miou)} % on {len(listing)} images"
-            picture = confusion_picture(matrix.numpy(), CLASS_NAMES, title)
-            write_png(pictures / "confusion_matrix.png", picture)
-            picture = draw_images(worst, CLASS_NAMES, COLORS, IGNORE_INDEX)
-            write_png(pictures / "worst_images.png", picture)
+        mistakes.write(pictures, matrix, model.name, len(images), processes)
     return Evaluation(matrix, ignored)
 
 
+def prediction_files_of(images: ImageList, class_set: ClassSet) -> list[str]:
+    """The file of each image's prediction, which holds labelIds or trainIds."""
+    are_label_ids = prediction_format(class_set).holds_label_ids
+    return prediction_files(images.names, "labelIds" if are_label_ids else "trainIds")
+
+
 def save_without_scores(
-    model: EvaluatedModel, listing: ImageList, processes: ProcessGroup, workers: int, folder: Path
+    model: ScoredModel, images: ImageList, processes: ProcessGroup, workers: int, folder: Path
 ) -> None:
     """Saves the predictions of a split without public labels."""
-    batches = evaluation_batches(model, listing, processes, workers)
-    files = prediction_names(listing)
+    batches = evaluation_batches(model, images, processes, workers)
+    class_set = recorded_class_set(model.metadata)
+    files, stored = prediction_files_of(images, class_set), stored_value_of(class_set)
     for batch in batches:
-        prediction = model.predictor(batch.image)[0].cpu()
-        save_prediction(folder / files[int(batch.index[0])], prediction)
+        prediction = model.predict(batch.image)[0].cpu()
+        path = folder / files[int(batch.index[0])]
+        save_prediction(path, stored[prediction.numpy()])
     count = processes.all_reduce_sum(len(batches))  # waits until every process has saved its images
     if processes.is_first:
         print(
@@ -286,77 +278,39 @@ def save_without_scores(
         )
 
 
-def result_row(
-    model: EvaluatedModel, evaluation: Evaluation, listing: ImageList, classes: tuple[int, ...]
-) -> dict[str, Any]:
-    """The row of a model in the JSON file: checkpoint, warnings, costs, scores."""
-    metadata = model.metadata
-    costs = deployed_costs(metadata["architecture"])
-    if "discriminator" in metadata:
-        costs |= discriminator_costs(metadata["discriminator"], NUM_CLASSES)
-    return {
-        "name": model.name,
-        "checkpoint": str(model.path),
-        "step": metadata["step"],
-        "precision": model.precision,
-        "tta": model.tta,
-        "warnings": score_warnings(metadata, model.path.name, listing.names, model.tta),
-        **costs,
-        **asdict(scores(evaluation.matrix, evaluation.ignored, classes)),
-        "ignored": evaluation.ignored,
-        "matrix": evaluation.matrix.tolist(),
-    }
-
-
-def report(
-    rows: list[dict[str, Any]], listing: ImageList, classes: tuple[int, ...], args: Namespace
-) -> None:
-    """Prints tables and warnings, and writes the JSON file."""
-    data = f"{listing.root}" + ("" if args.gta5 else f", split {args.split}")
-    augmented = f", test-time augmentation {args.tta}" if args.tta else ""
-    table_rows = [ComparisonRow(row["name"], (row,)) for row in rows]
-    print(
-        f"\n{len(listing)} images of {data}, full resolution, {rows[0]['precision']}{augmented}."
-        " Rows marked (published) are the paper's, not ours."
-    )
-    print("\nTable I", markdown_table(*table_1(table_rows, CLASS_NAMES, published=True)), sep="\n")
-    print("\nTable II (MACs at 512x1024 by ptflops)")
-    print(markdown_table(*table_2(table_rows, published=True, seeds=False)))
-    for warning in (warning for row in rows for warning in row["warnings"]):
-        print(f"WARNING: {warning}")
-    if args.json:
-        names = [CLASS_NAMES[c] for c in classes]
-        content = {"images": len(listing), "split": args.split, "classes": names, "rows": rows}
-        content |= {"fingerprint": listing.fingerprint(), "argv": sys.argv}
-        write_json(args.json, content)
-
-
 def main(args: Namespace) -> None:
-    classes = class_subset(args.classes)
     if args.json:  # a folder that cannot be written to is an error before the scoring
         output_folder(args.json.absolute().parent)
-    has_labels = not (args.cityscapes and args.split == "test")
     with ProcessGroup(choose_device(args.device)) as processes:
         models = [load_model(path, args, processes.device) for path in args.checkpoints]
-        predictions = result_folders(args.save_predictions, models)
-        pictures = result_folders(args.pictures, models)
-        everything = (
-            gta5(args.gta5)
-            if args.gta5
-            else cityscapes(args.cityscapes, args.split, labels=has_labels)
-        )
-        listing = select_by_list(everything, args.list)
-        if not has_labels:
+        class_set = common_class_set(models)
+        classes = averaged_classes(args.classes, class_set)
+        names = [model.folder for model in models]
+        predictions = result_folders(args.save_predictions, names)
+        pictures = result_folders(args.pictures, names)
+        images = read_images(args, class_set)
+        if not scores_are_possible(args):
             for model, folder in zip(models, predictions, strict=True):
-                save_without_scores(model, listing, processes, args.workers, folder)
+                save_without_scores(model, images, processes, args.workers, folder)
             return
-        check_listing(listing)
+
         rows = []
         for model, *folders in zip(models, predictions, pictures, strict=True):
-            evaluation = evaluate_model(model, listing, processes, args.workers, *folders)
-            rows.append(result_row(model, evaluation, listing, classes))
+            evaluation = evaluate_model(model, images, processes, args.workers, *folders)
+            rows.append(model.row(evaluation, classes, images.identities, costs(model.metadata)))
         if processes.is_first:
-            report(rows, listing, classes, args)
+            root = f"{images.root}" + ("" if args.gta5 else f", split {args.split}")
+            data = ScoredData(
+                root,
+                args.split,
+                images.names,
+                images.fingerprint(),
+                class_set=class_set.as_dict(),
+                published=class_set == CITYSCAPES_LABELS.class_set,
+            )
+            print_tables(rows, data)
+            if args.json:
+                write_rows(args.json, rows, data, classes)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from dataset.class_set import load_class_set
+from dataset.layout import data_images
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
@@ -21,13 +22,14 @@ from dataset.training_data import (
     DomainBatches,
     StyleOptions,
     ValidationOptions,
-    cityscapes_root,
+    known_root,
     labelled_data,
+    layout_of_target,
     read_target,
-    supervised_names,
     validation_data,
     without,
 )
+from model.backbone import weights_origin
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
@@ -73,8 +75,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train", argv)
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
+    given = parser.given(argv)
     check_arguments(parser, args)
-    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
+    refuse_unused(parser, args, given)
+    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -148,7 +152,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn
     )
     needs_style = bool(args.lab or args.fda)
-    root = cityscapes_root(args.cityscapes, args.target)
+    root = known_root(args.cityscapes, args.target, args.target_layout)
     if args.train_on == "source" and args.gta5 is None:
         parser.error("--train-on source needs --gta5 ROOT (or --source ROOT)")
     if args.train_on == "target" and root is None:
@@ -162,6 +166,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
             "--lab and --fda give the source the colors of the target; with --train-on target there"
             " is nothing to transfer"
         )
+    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     groups.require_validation(parser, args.val_list, args.validate_every)
     groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.target_list and not needs_style:
@@ -171,14 +176,28 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         )
 
 
+def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Ends with a message for data that the user gave and that nothing would read."""
+    needs_style = bool(args.lab or args.fda)
+    if {"target", "cityscapes"} <= given and not (needs_style and args.validate_every):
+        parser.error("--target and --cityscapes both name the target; give one of them")
+    if args.train_on == "target":
+        parser.refuse_unused(given, ["gta5"], "with --train-on target")
+    elif not needs_style and not args.validate_every:
+        condition = "with --train-on source, without --lab, --fda and --validate-every"
+        parser.refuse_unused(given, ["target", "cityscapes"], condition)
+    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
+
+
 def read_labelled(args: argparse.Namespace) -> ImageList:
     """The labelled images to train on, the first of which are checked."""
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     if args.train_on == "source":
         images = labelled_images(args.gta5, args.source_layout, class_set)
     else:
-        root = cityscapes_root(args.cityscapes, args.target)
-        images = labelled_images(root, args.target_layout, class_set)
+        root = known_root(args.cityscapes, args.target, args.target_layout)
+        layout = layout_of_target(args.cityscapes, root, args.target_layout)
+        images = data_images(root, "train", layout=layout, class_set=class_set)
     images = without(select_by_list(images, args.list), args.leave_out)
     check_listing(images)
     return images
@@ -194,7 +213,12 @@ def build_data(
     style_target = None
     if style.needs_target:
         style_target = read_target(
-            args.cityscapes, args.target, "train", args.target_list, args.leave_out
+            args.cityscapes,
+            args.target,
+            "train",
+            args.target_list,
+            args.leave_out,
+            args.target_layout,
         )
     dataset = labelled_data(images, style_target, crop, style, padding)
     options = from_arguments(ValidationOptions, vars(args))
@@ -220,15 +244,15 @@ def describe(
         "target_fingerprint": style_target,
         "val_fingerprint": validation,
     }
-    seen = style_target.names if style_target else []
-    seen += train.names if args.train_on == "target" else supervised_names(args.gta5, train)
+    origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
+    seen = [*(style_target.identities if style_target else []), *train.identities]
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     return {
         **run_metadata("train", name, vars(args) | settings, listings),
         "class_set": train.class_set.as_dict(),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
-        **inherited(initial or {}, seen),
+        **inherited(seen, origin),
     }
 
 
@@ -249,7 +273,7 @@ def train(args: argparse.Namespace) -> None:
     # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, len(data.class_set), device, initial, args.resume)
+    model = build_network(network, data.class_set.names, device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
@@ -291,7 +315,7 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], runtime.scaler)
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(cityscapes_root(args.cityscapes, args.target))
+        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,14 @@ first gets the colors of a random target image (Eq. 6). No label of the target i
 """
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.class_set import load_class_set
+from dataset.class_set import ClassSet, load_class_set
 from dataset.label_format import prediction_format
 from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList, check_listing, select_by_list
@@ -28,22 +29,23 @@ from dataset.training_data import (
     StyleOptions,
     TargetOptions,
     ValidationOptions,
-    cityscapes_root,
+    known_root,
     label_hashes,
     label_provenance,
     labelled_data,
     read_target,
-    supervised_names,
     target_data,
     validation_data,
     without,
 )
+from model.backbone import weights_origin
 from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
+from model.uda.collapse_monitor import CollapseMonitor
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -96,8 +98,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argument_parser()
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
-    check_arguments(parser, args, parser.given(argv))
-    groups.require_style(parser, args.lab, args.lab_class_balanced, parser.given(argv))
+    given = parser.given(argv)
+    check_arguments(parser, args, given)
+    refuse_unused(parser, args, given)
+    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -108,14 +112,30 @@ def argument_parser() -> Parser:
     add_method_arguments(parser, METHODS)
     optimization, run_folder = groups.add_training_arguments(parser)
     add_step_arguments(optimization)
-    run_folder.add_argument(
+    add_monitor_arguments(run_folder)
+    return parser
+
+
+def add_monitor_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
         "--validate-every",
         type=non_negative_int,
         default=0,
         metavar="STEPS",
         help="interval of scores on Cityscapes val (opens its labels, to look at only); 0: never",
     )
-    return parser
+    group.add_argument(
+        "--stop-on-collapse",
+        action="store_true",
+        help="save and stop when a class loses two thirds of its share of the target predictions",
+    )
+    group.add_argument(
+        "--collapse-window",
+        type=positive_int,
+        default=100,
+        metavar="STEPS",
+        help="steps over which class shares are averaged to notice a collapse",
+    )
 
 
 def add_data_arguments(parser: argparse.ArgumentParser) -> None:
@@ -170,13 +190,18 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             parser.error("--target and --cityscapes both name the target; give one of them")
     elif not args.target and not args.cityscapes:
         parser.error("a target is needed: --cityscapes ROOT, or --target ROOT|PATTERN")
-    if args.validate_every and cityscapes_root(args.cityscapes, args.target) is None:
-        parser.error("--validate-every needs a root of Cityscapes with labels: --cityscapes ROOT")
+    root = known_root(args.cityscapes, args.target, args.target_layout)
+    if args.validate_every and root is None:
+        parser.error(
+            "--validate-every needs a root with labels: --cityscapes ROOT, or --target ROOT of a"
+            " known data set (--target-layout)"
+        )
     if args.target_view == "whole" and args.target_scales:
         parser.error(
             "--target-scales: without effect with --target-view whole, which resizes nothing. Leave"
             " one, or the recipe that sets it, out"
         )
+    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     groups.require_validation(parser, args.val_list, args.validate_every)
     groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights == "class":
@@ -194,6 +219,16 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         options.check(*batch_sizes)
     except ValueError as error:
         parser.error(str(error))
+
+
+def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """Ends with a message for flags that the user gave and that nothing would read."""
+    has_splits = known_root(
+        args.cityscapes if not args.target else None, args.target, args.target_layout
+    )
+    if has_splits is None and args.method != "pseudo-labels":
+        parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
+    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
 
 
 def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
@@ -225,7 +260,12 @@ def build_data(
     source_images = without(select_by_list(source_images, args.source_list), args.leave_out)
     class_set = source_images.class_set
     target_images = read_target(
-        args.cityscapes, args.target, args.target_split, args.target_list, args.leave_out
+        args.cityscapes,
+        args.target,
+        args.target_split,
+        args.target_list,
+        args.leave_out,
+        args.target_layout,
     )
     if needs.label_root is not None:
         target_images = with_labels(
@@ -248,6 +288,21 @@ def build_data(
     )
 
 
+def build_collapse_monitor(
+    args: argparse.Namespace, class_names: Sequence[str], runtime: Runtime
+) -> CollapseMonitor:
+    """Monitors class shares on the target; the reference is the end of warm-up, a tenth of the run
+    at least.
+    """
+    return CollapseMonitor(
+        class_names,
+        max(args.warmup, args.max_steps // 10),
+        args.collapse_window,
+        runtime.device,
+        runtime.processes.all_reduce_sum,
+    )
+
+
 def build_method(
     args: argparse.Namespace, model: BiSeNet, source: DomainBatches, runtime: Runtime
 ) -> Method:
@@ -261,6 +316,7 @@ def build_method(
         all_reduce_sum=runtime.processes.all_reduce_sum,
         ignore_index=IGNORE_INDEX,
         random_changes=RANDOM_CHANGES,
+        collapse_monitor=build_collapse_monitor(args, source.class_set.names, runtime),
     )
     method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)
@@ -306,15 +362,32 @@ def provenance(
     target: ImageList,
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
-    seen = target.names + supervised_names(args.gta5, source)
-    found = inherited(initial or {}, seen)
+    origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
+    found = inherited(target.identities + source.identities, origin)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found
     made_by = label_provenance(label_root, args.target_split)
-    chosen = {"chosen_with_labels": True} if found.get("chosen_with_labels") else {}
-    return (
-        chosen | inherited(made_by, found["seen_images"]) | {"label_hashes": label_hashes(target)}
+    return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
+
+
+def monitor_options(
+    args: argparse.Namespace,
+    method: Method,
+    predict: Predictor,
+    class_set: ClassSet,
+    validation: DataLoader | None,
+) -> MonitorOptions:
+    """How the progress of the run is shown, and what ends it early."""
+    return MonitorOptions(
+        predict=predict,
+        class_names=class_set.names,
+        colors=class_set.color_table,
+        warnings=method.warnings,
+        validation=validation,
+        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
+        collapse_monitor=method.collapse_monitor,
+        stop_on_collapse=args.stop_on_collapse,
     )
 
 
@@ -331,7 +404,7 @@ def adapt(args: argparse.Namespace) -> None:
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, len(source_data.class_set), device, initial, args.resume)
+    model = build_network(network, source_data.class_set.names, device, initial, args.resume)
     method = build_method(args, model, source_data, runtime)
     if args.compile:  # after the method, which may have copied the model
         model.low_resolution = torch.compile(model.low_resolution)
@@ -347,21 +420,14 @@ def adapt(args: argparse.Namespace) -> None:
         state=state,
         batch_counts=method.context.batch_counts,
     )
-    monitor = MonitorOptions(
-        predict=Predictor(state[method.inference_part], normalize, device, runtime.autocast),
-        class_names=source_data.class_set.names,
-        colors=source_data.class_set.color_table,
-        warnings=method.warnings,
-        validation=validation,
-        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
-    )
+    predict = Predictor(state[method.inference_part], normalize, device, runtime.autocast)
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
         processes=runtime.processes,
         trained=trained,
         metadata=describe(args, method, runtime.precision, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
-        monitor=monitor,
+        monitor=monitor_options(args, method, predict, source_data.class_set, validation),
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):
@@ -377,12 +443,13 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(cityscapes_root(args.cityscapes, args.target))
+        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:
     """Whether the target is the split that is scored."""
-    return args.target_split == "val" and cityscapes_root(args.cityscapes, args.target) is not None
+    root = known_root(args.cityscapes, args.target, args.target_layout)
+    return args.target_split == "val" and root is not None
 
 
 if __name__ == "__main__":

@@ -132,8 +132,10 @@ class ClassSet:
             "encodings": {
                 name: {
                     "read": rule.read,
-                    "ignored": rule.ignored if rule.ignored == REST else list(rule.ignored),
-                    "classes": {key: list(values) for key, values in rule.classes.items()},
+                    "ignored": _plain(rule.ignored, rule.read),
+                    "classes": {
+                        key: _plain(values, rule.read) for key, values in rule.classes.items()
+                    },
                 }
                 for name, rule in self.encodings.items()
             },
@@ -355,6 +357,15 @@ def _values(values: Any, read: str, origin: str) -> tuple[int, ...]:
     ):
         raise ValueError(f"{origin}: expected values of 0-{most}, found {values!r}.")
     return tuple(numbers)
+
+
+def _plain(values: tuple[int, ...] | str, read: str) -> list | str:
+    """Values as a file has them: numbers, or colors [red, green, blue]."""
+    if values == REST:
+        return values
+    if read != "color":
+        return list(values)
+    return [[value >> 16, value >> 8 & 255, value & 255] for value in values]
 
 
 def value_text(value: int, read: str) -> str:

@@ -228,17 +228,24 @@ def find_files(
     return dict(sorted(found))
 
 
-def refuse_twins(found: Iterable[tuple[str, str]], root: Path) -> None:
-    """Raises ValueError for two files of one key; ``found``: (key, path below ``root``)."""
+def refuse_twins(
+    found: Iterable[tuple[str, str]], root: Path, twins: list[tuple[str, str]] | None = None
+) -> None:
+    """Raises ValueError for two files of one key; ``found``: (key, path below ``root``).
+
+    ``twins``: receives the two paths instead.
+    """
     paths: dict[str, str] = {}
-    twins = []
+    doubled = []
     for key, path in found:
         if key in paths:
-            twins.append((paths[key], path))
+            doubled.append((paths[key], path))
         paths[key] = path
-    if twins:
-        first, second = twins[0]
+    if twins is not None:
+        twins += doubled
+    elif doubled:
+        first, second = doubled[0]
         raise ValueError(
-            f"{root} holds {len(twins)} files twice, which differ in their suffix only: the first"
+            f"{root} holds {len(doubled)} files twice, which differ in their suffix only: the first"
             f" {first} and {second}. It is unclear which one is meant: remove one of each."
         )

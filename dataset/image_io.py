@@ -332,6 +332,18 @@ def image_size(path: Path) -> tuple[int, int]:
         return (image.width, image.height) if turned else (image.height, image.width)
 
 
+def is_turned(path: Path) -> bool:
+    """Whether ``read_image`` turns an image upright, from the header of its file.
+
+    False for a file that is missing or no image.
+    """
+    try:
+        with _open(path) as image:
+            return _orientation(image) in _TURN
+    except (OSError, ValueError):
+        return False
+
+
 def label_size(path: Path) -> tuple[int, int]:
     """(height, width) of a label, from the header of a file; raises ValueError unless a PNG."""
     if path.suffix == ".npy":

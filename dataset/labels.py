@@ -210,6 +210,23 @@ def looks_like_train_ids(values: set[int]) -> bool:
     return not ids <= {0, *_LOW_LABEL_IDS} or {0, IGNORE_INDEX} <= values
 
 
+_OTHER_IDS = {1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18}
+"""LabelIds up to 26 of no class: seldom in an image, and never beside 255."""
+_LAST_IDD_LEVEL3_ID = 26
+
+
+def looks_like_idd_level3_ids(values: set[int]) -> bool:
+    """Whether ``values`` of several label files look like IDD's level3Ids (0-26, 255).
+
+    Cityscapes' labelIds have 0 for what is ignored, not 255; where somebody has saved 255 there,
+    all ids of no class have become it. IDD gives most of these ids to classes, and none above 26.
+    """
+    ids = values - {IGNORE_INDEX}
+    if not {0, IGNORE_INDEX} <= values or max(ids) > _LAST_IDD_LEVEL3_ID:
+        return False
+    return len(ids & _OTHER_IDS) >= 4
+
+
 def label_ids_of_palette(
     label: np.ndarray, palette: list[tuple[int, int, int]]
 ) -> np.ndarray | None:

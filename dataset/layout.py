@@ -6,8 +6,9 @@ lists is its path below the leading folders of the pattern that have no placehol
 """
 
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -15,11 +16,11 @@ from dataset.class_set import ClassSet, load_class_set
 from dataset.find import printable
 from dataset.image_io import IMAGE_SUFFIXES, is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
-from dataset.layout_file import Layout, builtin_layouts, load_layout
+from dataset.layout_file import Layout, all_layouts
 from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts, prepared_class_set, prepared_listing
+from dataset.prepared.journal import find_parts, prepared_class_set, prepared_listing, read_part
 
 _CONVERTED = "_labelTrainIds"
 """Ending of label files that converters of other projects write beside the original ones."""
@@ -34,22 +35,30 @@ def find_pairs(
     split: str,
     labels: bool = True,
     class_set: ClassSet | None = None,
+    twins: list[tuple[str, str]] | None = None,
 ) -> DatasetLayout:
     """The files of ``split`` of a raw root, before images and labels are paired.
 
-    ``class_set``: by default that of the layout. Raises FileNotFoundError when there is no image,
-    or no label though ``labels`` are needed; ValueError for an image with two labels, for files
+    ``class_set``: by default that of the layout. ``twins``: receives files that differ in their
+    suffix only; None: they are an error. Raises FileNotFoundError when there is no image, or no
+    label though ``labels`` are needed; ValueError for an image with two labels, for files
     that differ in their suffix only, for labels of another kind, and for a split that the data set
     does not have.
     """
-    tree = find_data_files(layout, root, split, labels)
+    tree = find_data_files(layout, root, split, labels, twins)
     if not labels:
         return tree
     _require_label_kind(layout, tree)
     return tree._replace(label_format=raw_label_format(layout, tree, class_set))
 
 
-def find_data_files(layout: Layout, root: Path, split: str, labels: bool = True) -> DatasetLayout:
+def find_data_files(
+    layout: Layout,
+    root: Path,
+    split: str,
+    labels: bool = True,
+    twins: list[tuple[str, str]] | None = None,
+) -> DatasetLayout:
     """``find_pairs`` without a look into the label files: they count as those of Cityscapes."""
     root = Path(root)
     split, files = layout.split(split)
@@ -60,12 +69,12 @@ def find_data_files(layout: Layout, root: Path, split: str, labels: bool = True)
             f"The split {split} of {layout.title} has no labels; splits with labels:"
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
-    image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES)
+    image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES, twins=twins)
     images = {key: f for key, f in images.items() if not _is_label(f.path, files.labels)}
-    label_pattern, found = None, {}
+    label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
         label_pattern, found = _find_first(
-            root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels
+            root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels, twins
         )
     image_paths = {key: file.path for key, file in images.items()}
     label_paths = _by_image(root, image_pattern, images, label_pattern, found)
@@ -96,6 +105,7 @@ def _find_first(
     suffixes: Sequence[str],
     other_endings: Sequence[str] = (),
     say: bool = True,
+    twins: list[tuple[str, str]] | None = None,
 ) -> tuple[PathPattern, dict[str, FoundFile]]:
     """The first of ``patterns`` that matches files, and these; the first one when none does.
 
@@ -111,6 +121,7 @@ def _find_first(
             suffixes,
             lambda stem, endings=endings: bool(endings) and stem.endswith(endings),
             say and not (is_labels and pattern.ending),
+            twins,
         )
         if found:
             return pattern, found
@@ -212,7 +223,24 @@ def raw_label_format(
         return _format(classes, encoding)
     paths = [tree.root / path for path in tree.labels.values()]
     sampled = paths[:: max(1, len(paths) // _SAMPLED_LABELS)][:_SAMPLED_LABELS]
+    fitting: Counter[str] = Counter()
+    for path in sampled:  # one damaged label must not hide what the others are
+        fitting.update(name for name in classes.encodings if _fits(classes, name, path))
+    best = [name for name, count in fitting.items() if count == max(fitting.values())]
+    if len(best) == 1 and 2 * fitting[best[0]] >= len(sampled):
+        return _format(classes, best[0])
     return fitting_format(classes, sampled, tree.root)
+
+
+def _fits(class_set: ClassSet, encoding: str, path: Path) -> bool:
+    """Whether an encoding names all values of a label, and one of a class among them."""
+    try:
+        fitting_format(
+            replace(class_set, encodings={encoding: class_set.encodings[encoding]}), [path], path
+        )
+    except (ValueError, FileNotFoundError):
+        return False
+    return True
 
 
 def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
@@ -220,9 +248,14 @@ def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
 
 
 def _encoding(layout: Layout, class_set: ClassSet) -> str | None:
-    """The encoding that the layout names, if the class set has it, or the class set's only one."""
+    """The encoding that the layout names, if the class set has it, or the class set's only one.
+
+    For a layout that names none, that of Cityscapes' own files for Cityscapes' classes.
+    """
     if layout.encoding in class_set.encodings:
         return layout.encoding
+    if class_set == CITYSCAPES_LABELS.class_set:
+        return CITYSCAPES_LABELS.encoding
     return next(iter(class_set.encodings)) if len(class_set.encodings) == 1 else None
 
 
@@ -272,13 +305,16 @@ def data_images(
     root = Path(root)
     layout = detect(root) if layout is None else layout
     split, files = layout.split(split)
-    if not (root / PREPARED).is_dir():
-        return find_pairs(layout, root, split, labels, class_set).listing(labels)
-    label_format = CITYSCAPES_LABELS
-    if labels:
-        label_format = _prepared_format(layout, root, split, class_set)
-    ending = files.images[0].ending
-    return prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+    if (root / PREPARED).is_dir():
+        label_format = CITYSCAPES_LABELS
+        if labels:
+            label_format = _prepared_format(layout, root, split, class_set)
+        ending = files.images[0].ending
+        images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+    else:
+        images = find_pairs(layout, root, split, labels, class_set).listing(labels)
+    images.data_set = layout.name
+    return images
 
 
 class Nearness(NamedTuple):
@@ -290,17 +326,17 @@ class Nearness(NamedTuple):
     pairs: int = 0
 
     def text(self) -> str:
-        return (
-            f"{self.layout.title}: {self.images} images, {self.labels} labels, {self.pairs} pairs"
-        )
+        found = "nothing"
+        if self.images or self.labels:
+            found = f"{self.images} images, {self.labels} labels, {self.pairs} pairs"
+        return f"{self.layout.described()}: {found}"
 
 
 def prepared_layouts(root: Path) -> list[Layout]:
     """The built-in layouts of the journals of a prepared root."""
-    layouts = map(load_layout, builtin_layouts())
     return [
         layout
-        for layout in layouts
+        for layout in all_layouts()
         if any(find_parts(Path(root), layout.data_name(split)) for split in layout.splits)
     ]
 
@@ -314,29 +350,39 @@ def detect(root: Path) -> Layout:
     root = Path(root)
     if not root.is_dir():
         raise FileNotFoundError(f"No folder {root}. Expected the root of a labelled data set.")
-    found = prepared_layouts(root) if (root / PREPARED).is_dir() else _recognized(root)
+    found = recognized_layouts(root)
     if not found:
         raise FileNotFoundError(_unknown_root(root))
     if len(found) > 1:
-        raise ValueError(
-            f"{root} holds several data sets, {' and '.join(layout.name for layout in found)}: it"
-            " is unclear which one to read. Give each a root of its own."
-        )
+        raise several_data_sets(root, found)
     return found[0]
 
 
-def _recognized(root: Path) -> list[Layout]:
-    """The layouts that fit a raw root best, by their folders, else by the first files in these."""
+def several_data_sets(root: Path, layouts: Sequence[Layout]) -> ValueError:
+    """The error for a root of several data sets."""
+    return ValueError(
+        f"{root} holds several data sets, {' and '.join(layout.name for layout in layouts)}: it"
+        " is unclear which one to read. Give each a root of its own."
+    )
+
+
+def recognized_layouts(root: Path) -> list[Layout]:
+    """The layouts that fit a root best: by journals of a prepared root, by folders of a raw one.
+
+    Where the folders fit several layouts, the first files in these decide.
+    """
+    if (root / PREPARED).is_dir():
+        return prepared_layouts(root)
     candidates = [
         layout
-        for layout in map(load_layout, builtin_layouts())
+        for layout in all_layouts()
         if not layout.only_by_name
         and any((root / folder).is_dir() for folder in _signs(layout))
         and not any((root / folder).is_dir() for folder in layout.not_with)
     ]
     if len(candidates) < 2:
         return candidates
-    evidence = {layout.name: _first_pairs(layout, root) for layout in candidates}
+    evidence = {layout.name: first_pairs(layout, root) for layout in candidates}
     with_pairs = [layout for layout in candidates if evidence[layout.name][1]]
     if with_pairs:
         return with_pairs
@@ -344,7 +390,7 @@ def _recognized(root: Path) -> list[Layout]:
     return _most_special(with_images)
 
 
-def _first_pairs(layout: Layout, root: Path) -> tuple[bool, bool]:
+def first_pairs(layout: Layout, root: Path) -> tuple[bool, bool]:
     """Whether the first images are there, and whether one of them has a label."""
     has_images = False
     for split in layout.splits.values():
@@ -364,21 +410,23 @@ def _most_special(layouts: Sequence[Layout]) -> list[Layout]:
     images/10k/train is more special than images; of equal folders the first layout is meant.
     """
     chosen: list[Layout] = []
-    for layout in sorted(layouts, key=lambda layout: -max(map(len, _signs(layout)))):
-        taken = {folder for other in chosen for folder in _signs(other)}
+    for layout in sorted(layouts, key=lambda layout: -max(map(len, _image_folders(layout)))):
+        taken = {folder for other in chosen for folder in _image_folders(other)}
         if not any(
             other == folder or other.startswith(f"{folder}/")
-            for folder in _signs(layout)
+            for folder in _image_folders(layout)
             for other in taken
         ):
             chosen.append(layout)
-    return chosen
+    return [layout for layout in layouts if layout in chosen]
 
 
 def _signs(layout: Layout) -> tuple[str, ...]:
     """Folders one of which shows a data set."""
-    if layout.recognized_by:
-        return layout.recognized_by
+    return layout.recognized_by or _image_folders(layout)
+
+
+def _image_folders(layout: Layout) -> tuple[str, ...]:
     return tuple(p.folder for split in layout.splits.values() for p in split.images if p.folder)
 
 
@@ -403,34 +451,35 @@ def nearness(layout: Layout, root: Path) -> Nearness:
 
 def _unknown_root(root: Path) -> str:
     """What to say about a root of no known data set."""
-    layouts = [load_layout(name) for name in builtin_layouts()]
-    looked_for = [layout for layout in layouts if not layout.only_by_name]
-    expected = [layout.described() for layout in (*looked_for[3:], *looked_for[:3])]
-    near = [nearness(layout, root) for layout in looked_for]
-    near = [found for found in near if found.images or found.labels]
-    inside = _data_sets_inside(root)
-    if inside:
-        hint = f" {inside} Give that folder."
-    elif near:
-        hint = f" Found: {'; '.join(found.text() for found in near)}."
-    else:
-        hint = " Found: no image and no label of any of them."
+    journals = sorted((root / PREPARED).glob("*-of-*.jsonl"))
+    if journals:
+        header = next(read_part(journals[0]), None)
+        data = journals[0].name.rsplit("-", 3)[0]
+        command = f" It was prepared with: {header.command}" if header else ""
+        return (
+            f"{root} is a prepared root of {data}, whose layout is not built in. Name it:"
+            f" --source-layout FILE.toml.{command}"
+        )
+    looked_for = [layout for layout in all_layouts() if not layout.only_by_name]
+    first = "; ".join(layout.described() for layout in looked_for[:3])
+    near = "".join(f"\n  {nearness(layout, root).text()}" for layout in looked_for)
     return (
-        f"{root} is no labelled data set of a known kind. Expected one of: {'; '.join(expected)};"
-        f" or such a root prepared by scripts.prepare.{hint} For another tree, describe it in a"
-        " file of ten lines: --source-layout FILE.toml, see docs/data.md."
+        f"{root} is no labelled data set of a known kind. Expected one of: {first}; or such a root"
+        f" prepared by scripts.prepare; or one of those below. {_data_sets_inside(root)}Describe"
+        " another tree in a file of ten lines: --source-layout FILE.toml, see docs/data.md. Looked"
+        f" for, and found in all splits together:{near}"
     )
 
 
 def _data_sets_inside(root: Path) -> str:
-    """The first folder in ``root``, or above it, that is a data set: "X looks like ACDC."."""
+    """The first folder in ``root``, or above it, that is a data set, as a sentence, or ""."""
     inside = sorted(Path(entry.path) for entry in os.scandir(root) if entry.is_dir())[:50]
     for folder in (*inside, root.parent, root.parent.parent):
-        for layout in map(load_layout, builtin_layouts()):
+        for layout in all_layouts():
             for split in layout.splits.values():
                 folders = [
                     patterns[0].folder for patterns in (split.images, split.labels) if patterns
                 ]
                 if len(folders) == 2 and all(f and (folder / f).is_dir() for f in folders):
-                    return f"{printable(folder)} looks like {layout.title}."
+                    return f"{printable(folder)} looks like {layout.title}: give that folder. "
     return ""

@@ -11,8 +11,10 @@ Patterns are those of dataset/path_pattern.py.
 """
 
 import difflib
+import functools
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,11 +25,13 @@ from dataset.path_pattern import PathPattern
 LAYOUTS = Path(__file__).with_name("layouts")
 _FIRST = ("gta5", "cityscapes", "synthia")
 """The layouts that messages name first."""
-_KEYS = {
-    *("name", "title", "page", "class_set", "encoding", "splits", "by_name_alone"),
-    *("only_by_name", "recognized_by", "not_with", "other_labels", "more_labels", "label_kind"),
-    "messages",
+_TYPES: dict[str, type] = {
+    **dict.fromkeys(("name", "title", "page", "class_set", "encoding", "label_kind"), str),
+    **dict.fromkeys(("by_name_alone", "only_by_name", "more_labels"), bool),
+    **dict.fromkeys(("recognized_by", "not_with", "other_labels"), list),
+    **dict.fromkeys(("splits", "messages"), dict),
 }
+"""The type of every key of a layout file."""
 _SPLIT_KEYS = {"images", "labels", "count"}
 _MESSAGE_KEYS = {"described", "root", "images", "labels", "other_labels"}
 LABEL_KINDS = ("16-bit color",)
@@ -112,6 +116,12 @@ def builtin_layouts() -> list[str]:
     return [*_FIRST, *(name for name in names if name not in _FIRST)]
 
 
+@functools.cache
+def all_layouts() -> tuple[Layout, ...]:
+    """The built-in layouts, in the order of ``builtin_layouts``."""
+    return tuple(load_layout(name) for name in builtin_layouts())
+
+
 def load_layout(word: str | Path) -> Layout:
     """A built-in layout by its name, or one from a TOML file.
 
@@ -122,26 +132,47 @@ def load_layout(word: str | Path) -> Layout:
         content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {LAYOUTS}.") from error
-    _refuse_unknown(content, _KEYS, str(path))
+    return _layout_of(content, path)
+
+
+def _layout_of(content: Mapping[str, Any], path: Path) -> Layout:
+    """The layout of a file's ``content``. Raises ValueError."""
+    _refuse_unknown(content, _TYPES, str(path))
+    for key, value in content.items():
+        kind = _TYPES[key]
+        is_texts = kind is list and isinstance(value, list) and all(type(v) is str for v in value)
+        if not (is_texts or (kind is not list and isinstance(value, kind))):
+            expected = {str: "a text", bool: "true or false", list: "a list of texts"}
+            raise ValueError(
+                f"{path}: {key} is {value!r}; expected {expected.get(kind, f'a section [{key}]')}."
+            )
     _refuse_unknown(content.get("messages", {}), _MESSAGE_KEYS, f"{path}, [messages]")
     splits = content.get("splits")
-    if not isinstance(splits, Mapping) or not splits:
+    if not splits:
         raise ValueError(
             f"{path} says nothing of images. Expected a section such as [splits.train] with images"
             ' = "photos/{key}.jpg" and labels = "masks/{key}.png".'
         )
-    kind = content.get("label_kind")
-    if kind is not None and kind not in LABEL_KINDS:
+    kind = content.get("label_kind", LABEL_KINDS[0])
+    if kind not in LABEL_KINDS:
         raise ValueError(
             f"{path}: label_kind is {kind!r}; expected one of {', '.join(LABEL_KINDS)}."
         )
-    name = content.get("name", path.stem)
-    lists = ("recognized_by", "not_with", "other_labels")
-    settings = {key: value for key, value in content.items() if key not in ("name", "splits")}
-    settings |= {key: tuple(settings[key]) for key in lists if key in settings}
-    settings["class_set"] = _beside(settings.get("class_set", Layout.class_set), path)
-    parts = {split: _split(part, f"{path}, [splits.{split}]") for split, part in splits.items()}
-    return Layout(**{"title": name, **settings, "name": name, "splits": parts, "file": path})
+    settings = {
+        key: tuple(value) if _TYPES[key] is list else value for key, value in content.items()
+    }
+    settings["name"] = settings.get("name", path.stem)
+    for name in (settings["name"], *splits):
+        if not re.fullmatch(r"[\w.-]+", name):
+            raise ValueError(
+                f"{path}: {name!r} names files of prepared roots; expected letters, digits and - _"
+                " only."
+            )
+    settings["class_set"] = _beside(settings.get("class_set", DEFAULT), path)
+    settings["splits"] = {
+        split: _split(part, f"{path}, [splits.{split}]") for split, part in splits.items()
+    }
+    return Layout(**{"title": settings["name"], **settings, "file": path})
 
 
 def _beside(word: str, file: Path) -> str:
@@ -150,8 +181,8 @@ def _beside(word: str, file: Path) -> str:
     return str(beside) if word.endswith(".toml") and beside.is_file() else word
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: set[str], origin: str) -> None:
-    unknown = sorted(set(content) - known)
+def _refuse_unknown(content: Mapping[str, Any], known: Collection[str], origin: str) -> None:
+    unknown = sorted(set(content) - set(known))
     if unknown:
         near = difflib.get_close_matches(unknown[0], known, 1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
@@ -172,6 +203,8 @@ def _split(section: Any, origin: str) -> Split:
     for kind in ("images", "labels"):
         given = section.get(kind, [])
         texts = [given] if isinstance(given, str) else given
+        if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
+            raise ValueError(f"{origin}: {kind} is {given!r}; expected a pattern, or several.")
         try:
             patterns[kind] = tuple(map(PathPattern, texts))
         except ValueError as error:
@@ -182,4 +215,11 @@ def _split(section: Any, origin: str) -> Split:
                 f"{origin}: labels are PNG files, {pattern.text!r} is none. Lossy compression makes"
                 " other classes of the pixels at every edge: use the original labels."
             )
-    return Split(patterns["images"], patterns["labels"], section.get("count"))
+    if not patterns["images"]:
+        raise ValueError(
+            f"{origin}: images has no pattern. Expected one such as photos/{{key}}.jpg"
+        )
+    count = section.get("count")
+    if count is not None and not (type(count) is int and count > 0):
+        raise ValueError(f"{origin}: count is {count!r}; expected the number of images.")
+    return Split(patterns["images"], patterns["labels"], count)

@@ -18,7 +18,12 @@ from dataset.class_set import ClassSet
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, label_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
-from dataset.labels import IGNORE_INDEX, LAST_LABEL_ID, looks_like_train_ids
+from dataset.labels import (
+    IGNORE_INDEX,
+    LAST_LABEL_ID,
+    looks_like_idd_level3_ids,
+    looks_like_train_ids,
+)
 from dataset.name_list import NameFinder, read_name_list, say_repeated
 
 
@@ -66,8 +71,12 @@ class ImageList:
 
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
     measurements of the images of a prepared root; None for a raw one. ``label_format``: how label
-    files are read.
+    files are read. ``left_out``: names of images that are there, and that the user leaves out.
+    ``data_set``: name of the layout in which the images were found; "" for images of any folder.
     """
+
+    left_out: Sequence[str] = ()
+    data_set: str = ""
 
     def __init__(
         self,
@@ -106,6 +115,11 @@ class ImageList:
     @property
     def names(self) -> list[str]:
         return [_as_text(name) for name in self._names.tolist()]
+
+    @property
+    def identities(self) -> list[str]:
+        """The names with their data set, "cityscapes::aachen/..."; without it where unknown."""
+        return [f"{self.data_set}::{name}" if self.data_set else name for name in self.names]
 
     def names_of(self, indices: Iterable[int]) -> list[str]:
         return [self[index].name for index in indices]
@@ -367,6 +381,13 @@ def refuse_label_values(
             " the original label PNGs of GTA5. Of data sets that have trainIds only (BDD100K), save"
             " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
             " is ignored, save 0 in its place."
+        )
+    if looks_like_idd_level3_ids(values):
+        raise ValueError(
+            f"The labels under {root} hold the values {sorted(values)}: they look like IDD's"
+            " level3Ids (0-26, 255), where 0 is road. Expected Cityscapes' labelIds (7 is road):"
+            " make IDD's csIds with its own tools (createLabels.py --id-type csId), and name them"
+            " *_gtFine_labelIds.png. If these are labelIds, save 0 in place of 255."
         )
     if values and not has_class(values, label_format):
         mask = " They look like masks of one class: save its labelId, such as 7 for road."

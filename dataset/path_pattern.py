@@ -130,13 +130,15 @@ def find_by_pattern(
     suffixes: Sequence[str],
     is_other: Callable[[str], bool] = lambda stem: False,
     say: bool = True,
+    twins: list[tuple[str, str]] | None = None,
 ) -> dict[str, FoundFile]:
     """The files below ``root`` that ``pattern`` matches, sorted: {key: FoundFile}.
 
     Where an archive was unpacked into its own folder once more (train/train/...), the repeated
     folders are no part of the key. ``suffixes`` are compared without case. ``is_other``: whether a
     path without suffix is passed over in silence. ``say``: whether to print what is left out.
-    Raises ValueError for two files of one key, OSError for a folder that cannot be read.
+    ``twins``: receives files of one key, see ``refuse_twins``. Raises ValueError for these, OSError
+    for a folder that cannot be read.
     """
     left_out = LeftOut()
     repeated = (f"{pattern.folder}/", f"{pattern.folder.rsplit('/', 1)[-1]}/")
@@ -168,7 +170,7 @@ def find_by_pattern(
         key = stem.removeprefix(prefix).removesuffix(pattern.ending)
         whole = f"{pattern.folder}/{path}" if pattern.folder else path
         found.append((key, FoundFile(whole, match.groupdict())))
-    refuse_twins([(key, file.path) for key, file in found], root)
+    refuse_twins([(key, file.path) for key, file in found], root, twins)
     if say:
         left_out.say(Path(root) / pattern.folder)
     return dict(sorted(found))

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from dataset.class_set import ClassSet
-from dataset.layout import data_images, load_layout
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList
 
 
@@ -13,9 +14,9 @@ def labelled_images(
     """The labelled images (split train) of a raw or prepared root.
 
     ``layout``: name or TOML file; by default the root is recognized. ``class_set``: of its labels;
-    by default that of the layout. Raises FileNotFoundError for a
-    root of no known data set, ValueError for a root of several, and what
-    ``dataset.layout.find_pairs`` raises for an incomplete one.
+    by default that of the layout. Raises FileNotFoundError for a root of no known data set,
+    ValueError for a root of several, and what ``dataset.layout.labelled_pairs`` raises for an
+    incomplete one.
     """
     layout = None if layout is None else load_layout(layout)
     return data_images(root, "train", layout=layout, class_set=class_set)

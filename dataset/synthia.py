@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dataset.layout import data_images, find_pairs, load_layout
+from dataset.layout import data_images, find_pairs
+from dataset.layout_file import load_layout
 from dataset.listing import DatasetLayout, ImageList
 
 

@@ -1,41 +1,76 @@
-"""Target images: a Cityscapes root, or any unlabelled images; and pseudo-labels for them."""
+"""Target images: a known data set, or any unlabelled images; and pseudo-labels for them."""
 
 import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset.cityscapes import cityscapes
 from dataset.class_set import ClassSet
-from dataset.find import LeftOut, find_files, match
+from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.layout import data_images, first_pairs, recognized_layouts, several_data_sets
+from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing
-from dataset.prepared.journal import find_parts
+from dataset.prepared.journal import FOLDER as PREPARED
 
 _ENDING = "_leftImg8bit"
 _LABEL_ENDINGS = {True: "_gtFine_labelIds", False: "_gtFine_labelTrainIds"}
 """Ending of label files, by LabelFormat.holds_label_ids."""
 
 
-def target_images(words: Sequence[str], split: str = "train") -> ImageList:
-    """Target images without labels: ``split`` of a Cityscapes root, or any images.
+def target_images(
+    words: Sequence[str], split: str = "train", layout: str | Path | None = None
+) -> ImageList:
+    """Target images without labels: ``split`` of a known data set, or any images.
 
-    ``words``: one Cityscapes root, raw or prepared (see ``is_cityscapes_root``), or patterns for
-    ``unlabelled_images``. No label is opened. Raises what ``cityscapes`` and ``unlabelled_images``
-    raise.
+    ``words``: one root, raw or prepared, of a known data set with splits (see ``target_layout``),
+    or patterns for ``unlabelled_images``. ``layout``: name or TOML file; by default the root is
+    recognized. Prints what a root is taken for, so that images of other
+    splits are never used unnoticed. No label is opened. Raises what ``data_images`` and
+    ``unlabelled_images`` raise, ValueError for a layout and several words.
     """
-    if len(words) == 1 and is_cityscapes_root(os.path.expanduser(words[0])):
-        return cityscapes(Path(words[0]).expanduser(), split, labels=False)
-    return unlabelled_images(words)
+    if len(words) > 1:
+        if layout is not None:
+            raise ValueError(
+                f"--target-layout {layout} describes one root, --target names {len(words)}. Give"
+                " the root alone, or leave the layout out."
+            )
+        return unlabelled_images(words)
+    root = Path(words[0]).expanduser()
+    found = target_layout(root) if layout is None else load_layout(layout)
+    if found is None:
+        return unlabelled_images(words)
+    images = data_images(root, split, labels=False, layout=found)
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"{printable(root)}: taken for {found.title}, split {found.split(split)[0]},"
+            f" {len(images)} images."
+        )
+    return images
 
 
-def is_cityscapes_root(path: str | Path) -> bool:
-    """Whether a folder holds Cityscapes: leftImg8bit/, or a journal of a prepared split."""
-    path = Path(path)
-    journals = (find_parts(path, f"cityscapes-{split}") for split in ("train", "val"))
-    return (path / "leftImg8bit").is_dir() or any(journals)
+def target_layout(root: str | Path) -> Layout | None:
+    """The layout of the root of a known data set that has splits; None for other images.
+
+    A raw root must hold images that the layout's patterns match; leftImg8bit/ alone is enough for
+    Cityscapes. Raises ValueError for a root of several data sets.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return None
+    found = recognized_layouts(root)
+    if not (root / PREPARED).is_dir():
+        found = [
+            layout
+            for layout in found
+            if len(layout.splits) > 1
+            and (layout.name == "cityscapes" or first_pairs(layout, root)[0])
+        ]
+    if len(found) > 1:
+        raise several_data_sets(root, found)
+    return found[0] if found else None
 
 
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:

@@ -17,13 +17,13 @@ from dataset.cityscapes import cityscapes
 from dataset.class_set import ClassSet
 from dataset.image_io import image_size
 from dataset.layout import data_images
-from dataset.layout_file import load_layout
+from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
 from dataset.style.photometric import build_style_transforms
-from dataset.target import is_cityscapes_root, target_images
+from dataset.target import target_images, target_layout
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 
 _class_pixels = functools.lru_cache(maxsize=1)(class_pixels)
@@ -31,17 +31,30 @@ SOURCE_STREAM, TARGET_STREAM = 0, 1
 """Random numbers of the two domains are independent, though a run has one seed."""
 
 
-def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) -> Path | None:
-    """The root of Cityscapes that --cityscapes or --target names; None for other images."""
+def known_root(
+    cityscapes_flag: Path | None, target: Sequence[str] | None, layout: str | None = None
+) -> Path | None:
+    """The root of a known data set that --cityscapes or --target names; None for other images.
+
+    ``layout``: --target-layout, by which any folder is known.
+    """
     if cityscapes_flag is not None:
         return cityscapes_flag
     root = Path(target[0]).expanduser() if target is not None and len(target) == 1 else None
-    return root if root is not None and is_cityscapes_root(root) else None
+    is_known = root is not None and (layout is not None or target_layout(root) is not None)
+    return root if is_known else None
+
+
+def layout_of_target(cityscapes_flag: Path | None, root: Path, layout: str | None) -> Layout:
+    """The layout of ``known_root``; raises what ``load_layout`` raises."""
+    if cityscapes_flag is not None:
+        return load_layout("cityscapes")
+    return target_layout(root) if layout is None else load_layout(layout)
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or names of files. Raises ValueError if none
-    is left.
+    """The images that ``words`` do not name: names, or names of files; ``left_out`` of the result
+    has the others. Raises ValueError if none is left.
     """
     if not words:
         return images
@@ -55,7 +68,11 @@ def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
             f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
             " only."
         )
-    return images if len(kept) == len(names) else images.subset(kept)
+    if len(kept) == len(names):
+        return images
+    left = images.subset(kept)
+    left.left_out = sorted(set(names) - set(left.names))
+    return left
 
 
 def read_target(
@@ -64,24 +81,20 @@ def read_target(
     split: str,
     list_file: Path | None,
     leave_out: Sequence[str] | None = None,
+    layout: str | None = None,
 ) -> ImageList:
     """The target's images, without labels, of --cityscapes or --target; raises what these raise.
 
     The header of every image is read: a damaged one must not stop a run in the middle.
-    ``leave_out``: see ``without``.
+    ``leave_out``: see ``without``. ``layout``: --target-layout; default: the root is recognized.
     """
     if target:
-        images = target_images(target, split)
+        images = target_images(target, split, layout)
     else:
         images = cityscapes(cityscapes_flag, split, labels=False)
     images = without(select_by_list(images, list_file), leave_out)
     check_listing(images)
     return images
-
-
-def supervised_names(root: Path | None, images: ImageList) -> list[str]:
-    """The names of labelled ``images`` that may be scored, too: those of Cityscapes."""
-    return images.names if root is not None and is_cityscapes_root(root) else []
 
 
 def label_hashes(images: ImageList) -> dict[str, str]:
@@ -99,7 +112,7 @@ def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
     path = Path(label_root) / f"pseudo_labels-{split}.json"
     if not path.is_file():
         return {}
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     return {"seen_images": [], **record.get("provenance", {})}
 
 
@@ -265,9 +278,9 @@ def validation_data(
     """Batches of the scored images, checked like those that are trained on; None without any."""
     if not options.validate_every:
         return None
-    root = cityscapes_root(options.cityscapes, options.target)
-    layout = "cityscapes" if options.target_layout is None else options.target_layout
-    images = data_images(root, "val", layout=load_layout(layout), class_set=class_set)
+    root = known_root(options.cityscapes, options.target, options.target_layout)
+    layout = layout_of_target(options.cityscapes, root, options.target_layout)
+    images = data_images(root, "val", layout=layout, class_set=class_set)
     images = without(select_by_list(images, options.val_list), options.leave_out)
     check_listing(images)
     return evaluation_loader(images, batches.loader, batches.shard)

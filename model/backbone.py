@@ -1,5 +1,6 @@
 """Backbones of the context path: torchvision's networks, without pooling and classifier."""
 
+import hashlib
 import http.client
 import urllib.error
 from pathlib import Path
@@ -178,6 +179,27 @@ def _imagenet_weights(name: str) -> dict[str, Tensor]:
             f"{file} {found} ({reason}): perhaps a web page, or a download that was cut short."
             f" Delete it if it is there and start again, which fetches it again; or {otherwise}"
         ) from error
+
+
+def weights_origin(weights: str) -> dict[str, list[str]]:
+    """What is known of backbone weights' training, as metadata of checkpoints.
+
+    {} for random ones and torchvision's own, which saw ImageNet alone. {"unknown_weights": [name]}
+    for another file: a state dict does not tell its training images.
+    """
+    if weights in ("none", "imagenet") or _is_torchvisions(Path(weights)):
+        return {}
+    return {"unknown_weights": [Path(weights).name]}
+
+
+def _is_torchvisions(path: Path) -> bool:
+    """Whether a file has the content of torchvision's: the hash stands in the name of that."""
+    if not path.is_file():
+        return False  # whoever reads it raises
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    hashes = [Path(each.url).stem.rsplit("-", 1)[-1] for each in _WEIGHTS.values()]
+    return digest.startswith(tuple(hashes))
 
 
 def _read_weights(path: Path) -> dict[str, Tensor]:

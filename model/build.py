@@ -1,5 +1,6 @@
 """Building the segmentation network of a run from its options."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,22 +36,24 @@ def default_fusion_channels(num_classes: int) -> int | None:
 
 def build_network(
     options: NetworkOptions,
-    num_classes: int,
+    class_names: Sequence[str],
     device: torch.device,
     initial: dict[str, Any] | None = None,
     is_resumed: bool = False,
 ) -> BiSeNet:
     """The network in training mode on ``device``, channels_last.
 
-    ``initial``: content of a checkpoint with initial weights (--init). Backbone weights are not
-    read where ``initial`` or a resumed run brings all weights. Raises what BiSeNet and
-    ``load_initial_weights`` raise.
+    ``initial``: content of a checkpoint with initial weights (--init); what does not fit is printed
+    and stays at random. Backbone weights are not read where ``initial`` or a resumed run brings
+    them. ``class_names``: the run's classes, which initial classifiers must be of. Raises what
+    BiSeNet and ``load_initial_weights`` raise.
     """
-    brings_all = is_resumed or initial is not None or options.backbone_weights == "none"
-    weights = None if brings_all else options.backbone_weights
-    fusion_channels = options.fusion_channels or default_fusion_channels(num_classes)
-    model = BiSeNet(num_classes, options.backbone, weights, fusion_channels)
+    brings_backbone = is_resumed or initial is not None or options.backbone_weights == "none"
+    weights = None if brings_backbone else options.backbone_weights
+    fusion_channels = options.fusion_channels or default_fusion_channels(len(class_names))
+    model = BiSeNet(len(class_names), options.backbone, weights, fusion_channels)
     if initial is not None:
-        load_initial_weights(model, initial, options.input)
+        for note in load_initial_weights(model, initial, options.input, class_names):
+            print(note, flush=True)
     model = model.to(device, memory_format=torch.channels_last).train()
     return with_batch_norm(model, options.bn, device)

@@ -186,6 +186,11 @@ def splits_text(splits: Sequence[SplitFiles], found: Found) -> list[str]:
     for split in splits:
         if split.fault:
             lines.append(f"{split.name}: {split.fault}")
+        if split.twins:
+            lines.append(
+                f"{split.name}: {len(split.twins)} files are there twice, with another suffix, such"
+                f" as {' and '.join(split.twins[0])}. Training refuses them: remove one of each."
+            )
         for paths, kind, partner in zip(
             split.alone, ("images", "labels"), ("label", "image"), strict=True
         ):

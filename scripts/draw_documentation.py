@@ -74,7 +74,7 @@ def read_demo(folder: Path) -> tuple[Path, Path, list[Path]]:
         raise FileNotFoundError(
             f"No {record}. Expected the folder of a finished demo: run ./scripts/demo.sh {folder}"
         )
-    comparison = json.loads(record.read_text())
+    comparison = json.loads(record.read_text(encoding="utf-8"))
     source, target = Path(comparison["gta5"]), Path(comparison["cityscapes"])
     if not (target.parent / "demo.json").is_file():
         raise ValueError(

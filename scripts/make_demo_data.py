@@ -187,7 +187,7 @@ def check_output(output: Path, settings: dict) -> None:
 
 def _read_record(path: Path) -> dict:
     try:
-        recorded = json.loads(path.read_text())
+        recorded = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise FileExistsError(
             f"{path} is not the JSON that this command writes ({error}). Expected its settings."

@@ -30,7 +30,7 @@ from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import label_path
-from dataset.training_data import cityscapes_root, read_target
+from dataset.training_data import known_root, read_target
 from model.inference.predictor import Predictor, load_predictor
 from model.inference.tta import TTA_PRESETS
 from model.uda.class_balanced_threshold import ConfidenceHistogram, confidence_bins, confidence_of
@@ -42,7 +42,7 @@ from utils.options.groups import (
 )
 from utils.options.parser import new_parser, probability, user_errors_without_traceback
 from utils.report.tables import markdown_table, percent
-from utils.training.checkpoint import read_checkpoint
+from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
@@ -83,7 +83,7 @@ def parse_arguments(argv: list[str] | None = None):
             "--keep 0 and --min-confidence 1 would label nothing; expected a --keep above 0 and a"
             " --min-confidence below 1"
         )
-    if args.split != "train" and cityscapes_root(args.cityscapes, args.target) is None:
+    if args.split != "train" and known_root(args.cityscapes, args.target) is None:
         parser.error("--split is of Cityscapes; other images are labelled as split train")
     return args
 
@@ -165,7 +165,7 @@ def label_warnings(args, checkpoint: dict[str, Any], listing: ImageList) -> list
             f"{checkpoint['name']} ({args.checkpoint.name}) was chosen by its score on labelled"
             " validation images: use last.pt."
         )
-    seen = set(checkpoint["seen_images"]) & set(listing.names)
+    seen = {*listing.names, *listing.identities} & set(checkpoint["seen_images"])
     if seen and checkpoint["settings"].get("train_on") == "target":
         warnings.append(
             f"{checkpoint['name']} was trained on the true labels of {len(seen)} of these images:"
@@ -186,7 +186,7 @@ def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str,
                 " kept. Choose another --output."
             )
         return None
-    record = json.loads(path.read_text())
+    record = json.loads(path.read_text(encoding="utf-8"))
     before = record["settings"]
     changed = [
         f"{name}: {before.get(name)} -> {value}"
@@ -264,7 +264,7 @@ def class_table(classes: dict[str, dict[str, Any]]) -> str:
 def target_listing(args) -> ImageList:
     """Images to label; raises ValueError if the labels would be written among the ground truth."""
     listing = read_target(args.cityscapes, args.target, args.split, args.list)
-    root = cityscapes_root(args.cityscapes, args.target)
+    root = known_root(args.cityscapes, args.target)
     if root is not None and args.output.resolve() == root.resolve():
         raise ValueError(
             f"--output {args.output} is the root of the data set: these labels would pass for its"
@@ -295,10 +295,7 @@ def main(args) -> None:
             "warnings": warnings,
             "argv": sys.argv,
             "settings": settings,
-            "provenance": {
-                "seen_images": checkpoint["seen_images"],
-                "chosen_with_labels": bool(checkpoint.get("chosen_with_labels")),
-            },
+            "provenance": inherited([], checkpoint),
             "environment": environment(),
             "complete": False,
             "classes": measure_thresholds(labeller, listing, args.keep, args.min_confidence),

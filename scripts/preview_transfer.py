@@ -12,11 +12,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dataset.cityscapes import cityscapes
-from dataset.gta5 import gta5
 from dataset.image_io import read_image
+from dataset.source import labelled_images
 from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
+from dataset.training_data import read_target
 from utils.files import write_png
+from utils.options.groups import add_source_argument, add_unlabelled_arguments
 from utils.options.parser import (
     new_parser,
     non_negative_int,
@@ -32,25 +33,8 @@ EPILOG = """example:
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    parser.add_argument(
-        "--gta5",
-        "--source",
-        type=Path,
-        metavar="ROOT",
-        required=True,
-        help="source images: folder with images/ and labels/",
-    )
-    parser.add_argument(
-        "--cityscapes",
-        "--target",
-        type=Path,
-        metavar="ROOT",
-        required=True,
-        help="target images: folder with leftImg8bit/",
-    )
-    parser.add_argument(
-        "--split", choices=("train", "val"), default="train", help="split of Cityscapes"
-    )
+    add_source_argument(parser, required=True)
+    add_unlabelled_arguments(parser)
     parser.add_argument(
         "--rows",
         type=positive_int,
@@ -91,7 +75,8 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
 
 
 def main(args) -> None:
-    sources, targets = gta5(args.gta5), cityscapes(args.cityscapes, args.split, labels=False)
+    sources = labelled_images(args.gta5)
+    targets = read_target(args.cityscapes, args.target, args.split, list_file=None)
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(sources), min(args.rows, len(sources)), replace=False)
     partners = np.resize(rng.permutation(len(targets)), len(chosen))

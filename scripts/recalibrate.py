@@ -17,13 +17,13 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dataset.class_set import recorded_class_set
 from dataset.image_io import image_size
-from dataset.labels import NUM_CLASSES
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SegmentationDataset
-from dataset.training_data import read_target
+from dataset.training_data import known_root, read_target
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 from model.loading import load_network
 from model.uda.adabn import recalibrate
@@ -77,6 +77,9 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
+    if known_root(args.cityscapes, args.target) is None:
+        condition = "with images that are no Cityscapes root: they have no splits"
+        parser.refuse_unused(parser.given(argv), ["split"], condition)
     if args.batch_size < 2:
         parser.error(
             "--batch-size needs at least 2: the attention's BatchNorm cannot normalize the single"
@@ -170,7 +173,8 @@ def recalibrated_metadata(
     metadata = {
         name: value
         for name, value in checkpoint.items()
-        if name not in ("format", "parts", "random", "meter", "inference_network")
+        if name
+        not in ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
     }
     recalibrated = {
         "images": used.fingerprint(),
@@ -184,7 +188,7 @@ def recalibrated_metadata(
     return metadata | {
         "name": args.name or f"{checkpoint['name']}-adabn",
         "settings": checkpoint["settings"] | {"recalibrated": recalibrated},
-        "seen_images": sorted({*checkpoint["seen_images"], *used.names}),
+        "seen_images": sorted({*checkpoint["seen_images"], *used.identities}),
     }
 
 
@@ -195,7 +199,7 @@ def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     checkpoint = read_checkpoint(args.checkpoint)
-    model, normalize = load_network(checkpoint, NUM_CLASSES)
+    model, normalize = load_network(checkpoint, len(recorded_class_set(checkpoint)))
     used = choose_images(args)
     crop_size = None if args.crop_size is None else tuple(args.crop_size)
     require_sizes(used, crop_size)

@@ -20,10 +20,12 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dataset.cityscapes import cityscapes
-from dataset.image_io import read_image, read_label
-from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES, TRAIN_ID_OF
+from dataset.class_set import ClassSet, recorded_class_set
+from dataset.image_io import read_image
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList, select_by_list
+from dataset.target import target_layout
 from model.inference.predictor import load_predictor
 from utils.files import output_folder, write_file
 from utils.options.groups import add_device_arguments
@@ -73,6 +75,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     )
     add_device_arguments(parser)
     args = parser.parse_args(argv)
+    if not args.pictures:
+        parser.refuse_unused(parser.given(argv), ["cityscapes", "list"], "with --pictures 0")
     if args.list and not args.cityscapes:
         parser.error("--list names images below --cityscapes ROOT: give both")
     return args
@@ -84,7 +88,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     Scored rows that it does not name are added under the names of their folders.
     """
     path = folder / "comparison.json"
-    recorded = json.loads(path.read_text()) if path.exists() else {}
+    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     if "one_seed" in recorded:  # the word of older records
         recorded["single_seed"] = recorded.pop("one_seed")
     defaults = {
@@ -155,11 +159,11 @@ def read_seed_ranges(
     return ranges, notes
 
 
-def encode_label_map(train_ids: np.ndarray) -> bytes:
-    """Encodes an (H, W) map of trainIds as a PNG in the colors of the classes."""
+def encode_label_map(train_ids: np.ndarray, colors: np.ndarray) -> bytes:
+    """Encodes an (H, W) map of trainIds as a PNG in the ``colors`` (256, 3) of the classes."""
     width = min(MAX_WIDTH, train_ids.shape[1])
     picture = Image.fromarray(resize_to_width(train_ids, width))
-    picture.putpalette(COLORS.tobytes())
+    picture.putpalette(colors.tobytes())
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     return file.getvalue()
@@ -186,21 +190,21 @@ def draw_pictures(
     ``checkpoints``: {folder of a run: its checkpoint}; absent ones are skipped. Predictions that
     are not older than their checkpoint are kept.
     """
-    frames = [listing[index] for index in indices]
+    frames, colors = [listing[index] for index in indices], listing.class_set.color_table
     folders = [output_folder(folder / Path(frame.name).name) for frame in frames]
     for frame, image_folder in zip(frames, folders, strict=True):
         write_file(image_folder / "image.jpg", encode_image(read_image(frame.image)))
-        truth = TRAIN_ID_OF[read_label(frame.label)]
-        write_file(image_folder / "truth.png", encode_label_map(truth))
+        truth = listing.label_format.read_train_ids(frame.label)
+        write_file(image_folder / "truth.png", encode_label_map(truth, colors))
     for run, checkpoint in checkpoints.items():
         files = [image_folder / f"{run}.png" for image_folder in folders]
         if not checkpoint.exists() or all(is_current(file, checkpoint) for file in files):
             continue
-        dtype = PRECISIONS[precision]
-        predictor = load_predictor(read_checkpoint(checkpoint), NUM_CLASSES, device, dtype)
+        content, dtype = read_checkpoint(checkpoint), PRECISIONS[precision]
+        predictor = load_predictor(content, len(listing.class_set), device, dtype)
         for frame, file in zip(frames, files, strict=True):
             image = torch.from_numpy(np.array(read_image(frame.image)))[None]
-            write_file(file, encode_label_map(predictor(image)[0].cpu().numpy()))
+            write_file(file, encode_label_map(predictor(image)[0].cpu().numpy(), colors))
 
 
 def is_current(file: Path, source: Path) -> bool:
@@ -224,7 +228,7 @@ def read_pictures(folder: Path, images: list[str], names: dict[str, str]) -> lis
 
 
 def report_pictures(
-    args: Namespace, comparison: dict[str, Any], rows: list[ComparisonRow]
+    args: Namespace, comparison: dict[str, Any], rows: list[ComparisonRow], class_set: ClassSet
 ) -> tuple[list[ImageRow], list[str]]:
     """The pictures of the report, drawn first if the images exist, and notes on missing ones."""
     if args.pictures == 0:
@@ -235,7 +239,10 @@ def report_pictures(
     if args.cityscapes:
         root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
-        listing = select_by_list(cityscapes(root, rows[0].scores[0]["split"]), list_file)
+        layout = target_layout(root) or load_layout("cityscapes")
+        split = rows[0].scores[0]["split"]
+        listing = data_images(root, split, layout=layout, class_set=class_set)
+        listing = select_by_list(listing, list_file)
         count = min(args.pictures, len(listing))
         indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()
         checkpoints = {
@@ -277,16 +284,17 @@ def main(args: Namespace) -> None:
             f" --output {args.folder}."
         )
     output_folder(args.folder)
-    tables = comparison_tables(rows, published, CLASS_NAMES)
+    class_set = recorded_class_set(rows[0].scores[0])
+    tables = comparison_tables(rows, published, class_set.names)
     ranges, curve_notes = read_seed_ranges(args.folder, names)
-    image_rows, picture_notes = report_pictures(args, comparison, rows)
+    image_rows, picture_notes = report_pictures(args, comparison, rows, class_set)
     notes = {
         "tables": missing_scores(args.folder, names, comparison["single_seed"]),
         "curves": curve_notes,
         "pictures": picture_notes,
     }
-    colors = ["#{:02x}{:02x}{:02x}".format(*COLORS[c]) for c in range(NUM_CLASSES)]
-    classes = list(zip(CLASS_NAMES, colors, strict=True))
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_set.colors]
+    classes = list(zip(class_set.names, colors, strict=True))
     title = f"Methods compared: {comparison['preset']}"
     page = report_page(title, rows, published, classes, ranges, image_rows, notes)
 

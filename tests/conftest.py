@@ -46,6 +46,15 @@ def _macs_are_counted_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")
+def narrow_networks() -> Iterator[None]:
+    """The networks of a module's tests have few channels: for laws that any network shows."""
+    from tests.helpers.narrow import narrow_backbones  # torchvision is slow to import
+
+    with narrow_backbones():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
     """A handler that a test leaves behind would go on in the processes that later tests fork."""

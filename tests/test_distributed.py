@@ -4,14 +4,20 @@ import math
 import os
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
 
+from dataset.sampling import ShuffledIndex
+from dataset.training_data import SOURCE_STREAM
+from tests.conftest import write_gta5
 from tests.helpers.checkpoints import same_state
-from tests.helpers.cli import command, run, start, words
+from tests.helpers.cli import SMALL, command, run, start, words
 from tests.helpers.forked import run_together
 from utils.training.checkpoint import read_checkpoint
+
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 
 @pytest.fixture
@@ -64,6 +70,44 @@ def test_gradients_do_not_depend_on_parts_and_processes(roots, tmp_path, script)
         assert whole.norm() > 0
         for way in ("parts", "both"):
             assert (found[way][name] - whole).norm() / whole.norm() < 1e-5, (way, name)
+
+
+def stopped_run(folder: Path, rank: int) -> tuple[list, Path, bytes]:
+    """A run of two processes, of which ``rank`` meets a damaged image in its third step.
+
+    Returns its flags, the image, and the image's sound content.
+    """
+    root = write_gta5(folder / "data", 12)
+    position = ShuffledIndex(12, seed=0, rng_stream=SOURCE_STREAM)(8 + 3 * rank)
+    image = sorted((root / "images").iterdir())[position]
+    content = image.read_bytes()
+    image.write_bytes(content[:-100])  # its header, which is looked at before, is whole
+    flags = [*SMALL, "--train-on", "source", "--source", root, "--batch-size", 4]
+    flags += ["--panel-every", 0, "--output", folder, "--name", "run", "--max-steps", 3]
+    done = run_together("train.py", *flags, processes=2, timeout_s=60)
+    assert done.returncode == 1
+    assert f"{image.name} cannot be decoded" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "All 2 whole steps are saved" in done.stdout
+    assert read_checkpoint(folder / "run/last.pt")["step"] == 2
+    return flags, image, content
+
+
+def test_an_error_in_one_process_loses_no_whole_step(tmp_path):
+    """The process that does not save fails: none hangs, and the last whole step is saved."""
+    stopped_run(tmp_path, rank=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_of_which_one_process_failed_goes_on(tmp_path, rank):
+    """Resumed, it ends like a run that never failed."""
+    flags, image, content = stopped_run(tmp_path, rank)
+    image.write_bytes(content)
+    for more in (("--resume",), ("--name", "straight")):
+        done = run_together("train.py", *flags, *more, processes=2)
+        assert done.returncode == 0, done.stderr
+    assert same_state(tmp_path / "run/last.pt", tmp_path / "straight/last.pt")
 
 
 @pytest.mark.slow

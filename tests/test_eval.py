@@ -136,8 +136,10 @@ def test_source_and_target_name_the_data_sets_too(cityscapes_root, gta5_root, tm
     make_checkpoint(tmp_path / "last.pt")
     run(tmp_path / "last.pt", "--target", cityscapes_root)
     run(tmp_path / "last.pt", "--source", gta5_root)
+    run(tmp_path / "last.pt", "--source", cityscapes_root)  # any labelled data set, as in training
     output = capsys.readouterr().out
     assert f"3 images of {cityscapes_root}, split val" in output
+    assert f"5 images of {cityscapes_root}, full resolution" in output
     assert f"6 images of {gta5_root}, full resolution" in output
 
 

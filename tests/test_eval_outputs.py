@@ -13,10 +13,10 @@ import eval as entry
 from dataset.cityscapes import cityscapes
 from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
-from dataset.listing import ImageList
 from model.loading import load_network
 from tests.helpers.networks import write_checkpoint
 from utils.evaluation.metrics import confusion_matrix, scores
+from utils.evaluation.predictions import prediction_files
 from utils.training.checkpoint import read_checkpoint
 
 
@@ -132,8 +132,7 @@ def test_hidden_labels_give_predictions_and_no_scores(
 def test_predictions_of_equal_names_are_kept_apart():
     """frame0000 of two drives: below their folders, so that none overwrites the other."""
     names = ["0/frame0000_leftImg8bit", "1/frame0000_leftImg8bit", "1/frame0001_leftImg8bit"]
-    listing = ImageList("/data", names, names)
-    assert entry.prediction_names(listing) == [
+    assert prediction_files(names) == [
         *("0/frame0000_pred_labelIds.png", "1/frame0000_pred_labelIds.png"),
         "frame0001_pred_labelIds.png",
     ]

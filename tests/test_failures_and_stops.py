@@ -15,6 +15,11 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import command, run, start, words
 from tests.helpers.forked import run_forked
 from utils.training.checkpoint import read_checkpoint
+from utils.training.distributed import ProcessGroup
+from utils.training.loop import TrainingRun
+from utils.training.meters import LossMeter
+
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 RARE_LOOKS = ("--log-every", 100, "--max-steps", 6)
 
@@ -109,6 +114,33 @@ def test_an_error_in_a_step_loses_no_whole_step(
     assert read_checkpoint(last)["step"] == 3
     start("train_da", *stopped, "--resume")
     assert same_state(last, tmp_path / "straight/run/last.pt")
+
+
+def test_an_error_after_a_step_keeps_its_statistics(
+    gta5_root, cityscapes_root, tmp_path, monkeypatch
+):
+    """Where the log fails after step 2, all of step 2 is saved, BatchNorm's statistics too."""
+    roots = (gta5_root, cityscapes_root)
+    flags = ("--schedule-steps", 9, "--save-every", 100, "--max-steps")
+    start("train", *words("train", *roots, tmp_path / "straight", *flags, 2))
+
+    def fail(run, done, is_interval):
+        if done == 2:
+            raise OSError("no space for the log")
+
+    monkeypatch.setattr(TrainingRun, "_log", fail)
+    with pytest.raises(OSError, match="no space"):
+        start("train", *words("train", *roots, tmp_path / "stopped", *flags, 3))
+    assert same_state(tmp_path / "stopped/run/last.pt", tmp_path / "straight/run/last.pt")
+
+
+def test_losses_of_an_unfinished_step_are_dropped():
+    """They come again when the step is repeated."""
+    meter = LossMeter(ProcessGroup(torch.device("cpu")))
+    for step in (0, 1, 2):
+        meter.add(step, {"loss": torch.tensor(float(step))}, ["a"])
+    meter.keep_whole_steps(2)
+    assert meter.state() == {"steps": [0, 1], "values": {"loss": [0.0, 1.0]}}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

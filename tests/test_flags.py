@@ -128,6 +128,32 @@ def test_a_renamed_flag_names_its_new_spelling(flag, capsys):
     assert f"{flag} is called {RENAMED_FLAGS[flag]} now" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("flag", "old"),
+    [(flag, old) for flag, old in RENAMED_VALUES if flag not in (*RENAMED_FLAGS, "--train-on")],
+)
+@pytest.mark.parametrize("form", ["{} {}", "{}={}"])
+def test_a_renamed_value_names_its_new_spelling(flag, old, form, capsys):
+    argv = ["--gta5", "x", "--cityscapes", "y", *form.format(flag, old).split()]
+    with pytest.raises(SystemExit):
+        train_da.parse_arguments(argv)
+    new = RENAMED_VALUES[flag, old]
+    assert f"{flag} {old} is called {flag} {new} now" in capsys.readouterr().err
+
+
+def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
+    """On the command line, also after "=", and in a recipe."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    recipe = tmp_path / "home.toml"
+    recipe.write_text('[train_da]\noutput = "~/runs"\n')
+    argv = ["--gta5=~/gta5", "--cityscapes", "~/cityscapes", "--recipe", str(recipe)]
+    args = train_da.parse_arguments(argv)
+    expected = {"gta5": "gta5", "cityscapes": "cityscapes", "output": "runs"}
+    assert {name: getattr(args, name) for name in expected} == {
+        name: tmp_path / folder for name, folder in expected.items()
+    }
+
+
 def test_every_new_spelling_exists(monkeypatch):
     known = set()
     for module in (train, train_da):

@@ -11,6 +11,8 @@ from model.uda.base import find_methods
 from tests.helpers.cli import run_train_da
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 TOY = '''
 """Scales the target's logits towards zero; has a weight that learns, a flag, a state, a warning."""
 

@@ -7,6 +7,8 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import start, words
 from utils.options.renamed import RENAMED_FLAGS, RENAMED_KEYS, RENAMED_PARTS, RENAMED_SETTINGS
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 FLAGS = {
     "train": ("--pixel-weights", "class", "--jitter", "--scales", 0.75, 1, "--warmup", 2),
     "train_da": ("--recipe", "strong", "--lab", 0.5, "--ema", 0.9, "--pseudo-threshold", 0.1),

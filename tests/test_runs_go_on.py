@@ -1,5 +1,6 @@
 """A run goes on as if it had never stopped, and what a network has seen goes with its weights."""
 
+import hashlib
 import json
 import re
 import shutil
@@ -8,10 +9,12 @@ from pathlib import Path
 import pytest
 import torch
 
+import eval as evaluate
 import train
 import train_da
+from dataset.labels import CLASS_NAMES
 from model.build import NetworkOptions, build_network
-from scripts import recalibrate
+from scripts import predict, prepare, recalibrate, summarise
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import SMALL, start, words
 from tests.helpers.networks import write_checkpoint
@@ -22,6 +25,8 @@ from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter
 from utils.training.precision import choose_precision
 from utils.training.run_folder import RunFolder
+
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 CPU, ROOT = torch.device("cpu"), Path(__file__).parents[1]
 
@@ -177,6 +182,36 @@ def test_a_run_goes_on_without_a_damaged_image(gta5_root, cityscapes_root, tmp_p
     assert len(last["data_names"]["target_fingerprint"]) == 4
 
 
+def test_a_misspelt_name_is_refused(gta5_root, cityscapes_root, tmp_path):
+    """At the start and at --resume: --leave-out names images that are there, or were."""
+    roots = (gta5_root, cityscapes_root, tmp_path)
+    common = words("train_da", *roots, "--schedule-steps", 9, "--max-steps")
+    nearest = "the nearest name there is '00002'"
+    with pytest.raises(ValueError, match=f"--leave-out 0002.png: none of the run.*{nearest}"):
+        start("train_da", *common, 1, "--leave-out", "00004.png", "0002.png")
+    assert not (tmp_path / "run/last.pt").exists()
+    start("train_da", *common, 1, "--leave-out", "00004.png")
+    assert read_checkpoint(tmp_path / "run/last.pt")["left_out"] == ["00004"]
+    for folder in ("images", "labels"):
+        (gta5_root / folder / "00004.png").unlink()
+    again = (*common, 1, "--resume", "--leave-out")
+    for _ in range(2):  # it was there once
+        start("train_da", *again, "00004")
+    with pytest.raises(ValueError, match=nearest):
+        start("train_da", *again, "00004", "0002.png")
+
+
+def test_a_deleted_name_stays_known(tmp_path):
+    """A run that is resumed twice may still name an image that is gone."""
+    settings = {"leave_out": ["c"], "data_fingerprint": "2 images"}
+    names = {"data_names": {"data_fingerprint": ["a", "b"]}, "left_out": ["c"]}
+    state(settings, **names).save(tmp_path / "last.pt", 1)
+    for step in (2, 3):
+        again = state(settings, **names | {"left_out": []})
+        again.resume(tmp_path / "last.pt", frozenset())
+        again.save(tmp_path / "last.pt", step)
+
+
 def test_pseudo_labels_may_move_and_not_change(gta5_root, cityscapes_root, tmp_path):
     """Moved ones go on, exchanged ones are refused."""
     labels = tmp_path / "labels"
@@ -235,8 +270,40 @@ def test_provenance_goes_with_weights(gta5_root, cityscapes_root, tmp_path):
     assert content["chosen_with_labels"]
 
 
+def test_training_on_scored_source_images_is_said(gta5_root, cityscapes_root, tmp_path):
+    """Images of any source count as seen, whether its layout is GTA5's or Cityscapes'."""
+    for script in ("train", "train_da"):
+        data = ["--train-on", "source"] if script == "train" else ["--cityscapes", cityscapes_root]
+        flags = [*SMALL, *data, "--source", gta5_root, "--output", tmp_path, "--name", script]
+        start(script, *flags, "--max-steps", 1, "--schedule-steps", 9)
+        content = read_checkpoint(tmp_path / script / "last.pt")
+        warnings = score_warnings(content, "last.pt", ["00001", "00009"], None)
+        assert len(warnings) == 1
+        assert "was trained or adapted on 1 of the 2 images" in warnings[0]
+
+
+def test_weights_of_unknown_origin_are_said(gta5_root, cityscapes_root, tmp_path, monkeypatch):
+    """A file of backbone weights may come from anywhere; torchvision's own is recognized."""
+    from model import backbone
+
+    file = tmp_path / "resnet.pth"
+    torch.save(backbone.ResNet("resnet18").state_dict(), file)
+    flags = words("train", gta5_root, cityscapes_root, tmp_path, "--schedule-steps", 9)
+    start("train", *flags, "--backbone-weights", file, "--max-steps", 1)
+    content = read_checkpoint(tmp_path / "run/last.pt")
+    later = inherited(["b"], inherited(["a"], content))  # through --init, or resumed
+    warnings = score_warnings({"name": "later", **later}, "last.pt", ["x"], None)
+    assert len(warnings) == 1
+    assert "weights of resnet.pth, whose training images are not known" in warnings[0]
+    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    known = type("Weights", (), {"url": f"https://x.org/resnet18-{digest[:8]}.pth"})
+    assert backbone.weights_origin(str(file)) == {"unknown_weights": ["resnet.pth"]}
+    monkeypatch.setitem(backbone._WEIGHTS, "resnet18", known)
+    assert backbone.weights_origin(str(file)) == {}
+
+
 def test_seen_images_are_named_once():
-    assert inherited({"seen_images": ["b", "c"]}, ["a", "b"]) == {"seen_images": ["a", "b", "c"]}
+    assert inherited(["a", "b"], {"seen_images": ["b", "c"]}) == {"seen_images": ["a", "b", "c"]}
 
 
 def test_a_recalibrated_teacher_can_be_read(cityscapes_root, tmp_path):
@@ -261,7 +328,7 @@ def test_initial_weights_of_another_input_are_refused(tmp_path):
     checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.pt"))
     options = NetworkOptions("resnet18", "none", None, "local", "caffe_bgr")
     with pytest.raises(ValueError, match="trained with --input imagenet.*Add --input imagenet"):
-        build_network(options, 19, CPU, checkpoint)
+        build_network(options, CLASS_NAMES, CPU, checkpoint)
 
 
 def test_tf32_is_off_for_every_script():
@@ -319,6 +386,56 @@ def test_what_cannot_work_or_does_nothing_is_refused(script, flags, message, cap
     with pytest.raises(SystemExit):
         script.parse_arguments(list(map(str, flags)))
     assert message in capsys.readouterr().err
+
+
+MODEL = ("--model", "m.pt", "i.png", "--output", "o")
+TARGET = ("--train-on", "target", "--cityscapes", "c")
+SOURCE = ("--train-on", "source", "--gta5", "g")
+UNUSED = [
+    (train, (*TARGET, "--gta5", "g"), "--source/--gta5"),
+    (train, (*TARGET, "--init", "i", "--backbone-weights", "b"), "--backbone-weights"),
+    (train, (*SOURCE, "--cityscapes", "c"), "--cityscapes"),
+    (train, (*SOURCE, "--target", "t", "--jitter"), "--target/--target-images"),
+    (train_da, (*DA, "--init", "i", "--backbone-weights", "imagenet"), "--backbone-weights"),
+    (train_da, ("--gta5", "g", "--target", "t", "--target-split", "val"), "--target-split"),
+    (evaluate, ("m.pt", "--gta5", "g", "--split", "val"), "--split"),
+    (
+        evaluate,
+        ("m.pt", *TARGET[2:], "--split", "test", "--save-predictions", "p", "--classes", "road"),
+        "--classes",
+    ),
+    (predict, (*MODEL, "--save", "labelIds", "--no-legend"), "--no-legend"),
+    (predict, (*MODEL[2:], "--compare", "m.pt", "--save", "overlay"), "--save"),
+    (predict, ("--model", "m.onnx", *MODEL[2:], "--precision", "fp32"), "--precision"),
+    (prepare, ("--gta5", "g", "--check", "--splits", "val"), "--splits"),
+    (recalibrate, ("m.pt", "--target", "t", "--split", "train"), "--split"),
+    (summarise, ("f", "--cityscapes", "c", "--pictures", "0"), "--target/--cityscapes"),
+]
+
+
+@pytest.mark.parametrize(("script", "flags", "named"), UNUSED, ids=lambda value: str(value)[-20:])
+def test_flags_that_do_nothing_are_refused(script, flags, named, capsys):
+    """Those that the user gives himself; without them the command line is accepted."""
+    with pytest.raises(SystemExit):
+        script.parse_arguments(list(flags))
+    assert f"error: {named}: without effect" in capsys.readouterr().err
+
+
+def test_a_recipe_may_name_data_that_is_not_read(tmp_path):
+    """A run's own settings.toml names all of it; --backbone-weights none loads nothing."""
+    recipe = tmp_path / "settings.toml"
+    recipe.write_text('[train]\ntrain_on = "source"\ngta5 = "g"\ncityscapes = "c"\n')
+    train.parse_arguments(["--recipe", str(recipe), "--max-steps", "1", "--epochs", "1"])
+    train.parse_arguments([*TARGET, "--init", "i", "--backbone-weights", "none"])
+
+
+def test_one_target_is_named_once(capsys):
+    """--target and --cityscapes together only where one is looked like and one is scored."""
+    both = [*SOURCE, "--target", "t", "--cityscapes", "c", "--lab"]
+    train.parse_arguments([*both, "--validate-every", "5"])
+    with pytest.raises(SystemExit):
+        train.parse_arguments(both)
+    assert "both name the target" in capsys.readouterr().err
 
 
 def test_whole_images_of_two_sizes_are_refused(gta5_root, cityscapes_root, tmp_path):

@@ -1,5 +1,6 @@
 """Every system runs evaluation, prediction and training; every installation says what it lacks."""
 
+import ast
 import importlib.machinery
 import importlib.util
 import re
@@ -7,10 +8,22 @@ import runpy
 import shlex
 import subprocess
 import sys
+from multiprocessing import context
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
 
+from dataset.gta5 import gta5
+from dataset.loader import LoaderOptions, evaluation_loader, training_loader
+from dataset.training_data import (
+    CropOptions,
+    StyleOptions,
+    TargetOptions,
+    labelled_data,
+    read_target,
+    target_data,
+)
 from tests.helpers.cli import SMALL, run_train
 from tests.helpers.forked import run_forked
 from utils.training import distributed, environment
@@ -188,3 +201,114 @@ def test_the_printed_command_can_be_pasted(gta5_root, tmp_path, capsys):
     folder = run_train(tmp_path / "My Drive", *words)
     line = next(line for line in capsys.readouterr().out.splitlines() if "eval.py" in line)
     assert str(folder / "last.pt") in shlex.split(line.split("with: ")[1])
+
+
+SOURCES = [
+    path
+    for folder in ("", "dataset", "model", "utils", "scripts")
+    for path in (ROOT / folder).glob("**/*.py" if folder else "*.py")
+]
+NO_FILES = {"os.open", "Image.open", "self.open"}
+"""What is called open and opens no text."""
+WORK_OF_WORKERS = {"in_processes", "Process", "DataLoader", "ProcessPoolExecutor", "submit"}
+
+
+def calls(tree: ast.AST) -> list[tuple[ast.Call, str, dict[str, ast.expr]]]:
+    """(call, what is called, its keywords) of all calls."""
+    return [
+        (node, ast.unparse(node.func), {word.arg: word.value for word in node.keywords})
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+    ]
+
+
+def texts_without_encoding(text: str) -> list[str]:
+    """Calls that read or write text in the encoding of the system."""
+    found = []
+    for call, name, keywords in calls(ast.parse(text)):
+        method = name.rsplit(".", 1)[-1]
+        mode = ast.unparse(
+            keywords.get("mode", call.args[1] if call.args[1:] else ast.Constant(""))
+        )
+        opens = method in ("open", "fdopen", "TemporaryFile", "NamedTemporaryFile")
+        if (
+            (opens and name not in NO_FILES and "b" not in mode)
+            or method in ("read_text", "write_text", "TextIOWrapper")
+            or {"text", "universal_newlines"} & set(keywords)
+        ) and "encoding" not in keywords:
+            found.append(ast.unparse(call))
+    return found
+
+
+def test_every_text_has_an_encoding():
+    """That of Windows is not UTF-8: what one system writes, another would misread."""
+    found = {path.name: texts_without_encoding(path.read_text("utf-8")) for path in SOURCES}
+    assert len(found) > 100
+    assert not {name: lines for name, lines in found.items() if lines}
+
+
+@pytest.mark.parametrize(
+    "line", ["open(p)", "open(p, 'w')", "p.read_text()", "p.open('r')", "run(c, text=True)"]
+)
+def test_the_encoding_law_can_fail(line):
+    assert texts_without_encoding(line)
+    assert not texts_without_encoding("open(p, 'rb'); Image.open(p); p.read_text(encoding='utf-8')")
+
+
+def unpicklable_work(text: str) -> list[str]:
+    """Lambdas and inner functions that are given to other processes."""
+    tree, found = ast.parse(text), []
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    inner = {
+        node.name
+        for function in functions
+        for node in ast.walk(function)
+        if isinstance(node, ast.FunctionDef) and node is not function
+    }
+    for call, name, keywords in calls(tree):
+        if name.rsplit(".", 1)[-1] in WORK_OF_WORKERS and not name.startswith("threads."):
+            given = [*call.args, *keywords.values()]
+            parts = [node for value in given for node in ast.walk(value)]
+            names = {node.id for node in parts if isinstance(node, ast.Name)}
+            if names & inner or any(isinstance(node, ast.Lambda) for node in parts):
+                found.append(ast.unparse(call))
+    return found
+
+
+def test_all_work_of_other_processes_pickles():
+    """Windows, macOS and Python 3.14 send it: no lambdas, no functions within functions."""
+    found = {path.name: unpicklable_work(path.read_text("utf-8")) for path in SOURCES}
+    assert not {name: lines for name, lines in found.items() if lines}
+    assert unpicklable_work("def f():\n  def g(): pass\n  in_processes(x, g, 2)")
+    assert unpicklable_work("Process(target=lambda: 1)")
+
+
+class Spawning:
+    """Stands in for the child process that a start method is about to make."""
+
+    DupFd = staticmethod(lambda handle: handle)
+    duplicate_for_child = staticmethod(lambda handle: handle)
+
+
+def test_all_data_of_workers_pickles(gta5_root, cityscapes_root):
+    """Data sets of training and scoring with every option, and what loaders add to them."""
+    crop = CropOptions((32, 64), (0.5, 1.0), 0.5, "random", True, 0.75, seed=0)
+    lab = StyleOptions(lab=1.0, lab_class_balanced=True, fda=0.0, jitter=1.0, blur=1.0)
+    fda = StyleOptions(lab=0.0, lab_class_balanced=False, fda=1.0, jitter=0.0, blur=0.0)
+    source = gta5(gta5_root)
+    target = read_target(cityscapes_root, None, "train", None)
+    sets = [
+        labelled_data(source, target, crop, lab, (0, 0, 0)),
+        labelled_data(source, target, crop, fda, (0, 0, 0)),
+        target_data(target, crop, TargetOptions("crops", (1.0,), (0.1, 0.1), 1.0), (0, 0, 0)),
+        target_data(target, crop, TargetOptions("whole", None, None, None), (0, 0, 0)),
+        evaluation_loader(source, LoaderOptions(0, False)).dataset,
+    ]
+    context.set_spawning_popen(Spawning())
+    try:
+        for dataset in sets:
+            loader = training_loader(dataset, 2, range(1), LoaderOptions(1, False))
+            everything = (dataset, loader.collate_fn, loader.worker_init_fn, loader.generator)
+            assert len(ForkingPickler.dumps(everything)) > 100
+    finally:
+        context.set_spawning_popen(None)

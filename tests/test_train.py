@@ -27,6 +27,8 @@ from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
     folder = run(

@@ -17,6 +17,8 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import run_train, run_train_da
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 SELF_TRAINING = [
     "--method",
     "self-training",

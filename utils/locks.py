@@ -28,7 +28,7 @@ class FileLock:
     """
 
     def __init__(self, path: Path):
-        self._file = open(path, "w")  # noqa: SIM115 (held as long as the lock)
+        self._file = open(path, "w", encoding="utf-8")  # noqa: SIM115 (held as long as the lock)
         try:
             _lock(self._file.fileno())
         except OSError as error:

@@ -43,7 +43,7 @@ class SplitFiles:
 
     ``images``: all images. ``pairs``: those with a label, and these; None without labels.
     ``labels``: number of label files. ``alone``: images without label, and labels without image.
-    ``fault``: why there is no image or no label.
+    ``fault``: why there is no image or no label. ``twins``: files that differ in their suffix only.
     """
 
     name: str
@@ -52,6 +52,7 @@ class SplitFiles:
     labels: int = 0
     alone: tuple[list[str], list[str]] = ((), ())
     fault: str = ""
+    twins: Sequence[tuple[str, str]] = ()
 
 
 def split_files(
@@ -63,13 +64,14 @@ def split_files(
     """
     if (Path(root) / PREPARED).is_dir():
         return _prepared_files(layout, Path(root), split, class_set)
-    fault = ""
+    fault, twins = "", []
     try:
-        tree = find_data_files(layout, root, split, bool(layout.splits[split].labels))
+        tree = find_data_files(layout, root, split, bool(layout.splits[split].labels), twins)
     except FileNotFoundError as error:
         fault = str(error)
         try:
-            tree = find_data_files(layout, root, split, labels=False)
+            twins.clear()
+            tree = find_data_files(layout, root, split, False, twins)
         except FileNotFoundError as error:
             return SplitFiles(split, fault=str(error))
     keys = [key for key in tree.images if key in tree.labels]
@@ -84,6 +86,7 @@ def split_files(
         len(set(tree.labels.values())),
         alone if tree.labels else ((), ()),
         fault,
+        twins,
     )
 
 

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from dataset.class_set import ClassSet
 from dataset.find import printable
-from dataset.image_io import image_size
+from dataset.image_io import image_size, is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import looks_like_train_ids
 from dataset.listing import DatasetLayout, refuse_label_values
@@ -79,7 +79,7 @@ class PrepareJob(NamedTuple):
     def header(self, root: Path, command: str) -> Header:
         """The first line of the journal."""
         stored = None if self.stored_classes is None else self.stored_classes.as_dict()
-        return Header(FORMAT, self.data, str(root), command, stored)
+        return Header(FORMAT, self.data, str(root), command, upright=True, class_set=stored)
 
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
@@ -343,10 +343,12 @@ def reuse_valid(
             and raw_files
             and all(file_signature(tree.root / raw) == record.source.get(raw) for raw in raw_files)
             and all(has_size(output / path, size) for path, size in record.files().items())
+            and (was_upright or not is_turned(tree.root / record.source_image))
         )
 
     old = read_part(journal) if journal.exists() else iter(())
-    next(old, None)  # its header
+    old_header = next(old, None)
+    was_upright = old_header is not None and old_header.upright
     try:
         # Threads: network file systems answer slowly.
         with (
@@ -373,7 +375,7 @@ def reuse_valid(
             synchronize(new.fileno())
     except OSError as error:
         raise write_error(_new_journal(journal), error) from error
-    return done, not complete or count != len(done)
+    return done, not (complete and was_upright) or count != len(done)
 
 
 def _append(file: TextIO, line: dict) -> None:

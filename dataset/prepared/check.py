@@ -13,7 +13,10 @@ from dataset.labels import IGNORE_INDEX, looks_like_train_ids
 from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature, synchronize
 from dataset.style.lab import lab_statistics
 
-KINDS = ("missing", "unreadable", "different sizes", "unknown label values", "trainIds", "no class")
+KINDS = (
+    *("missing", "unreadable", "different sizes", "unknown label values", "trainIds", "no class"),
+    "two of one name",
+)
 
 
 class Pair(NamedTuple):

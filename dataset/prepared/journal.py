@@ -20,6 +20,8 @@ from typing import NamedTuple
 import numpy as np
 
 from dataset.class_set import ClassSet, class_set_of
+from dataset.find import printable
+from dataset.image_io import is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.listing import ImageList, PreparedStatistics, mask_of
 
@@ -36,6 +38,7 @@ class Header(NamedTuple):
     """The first line of a journal.
 
     ``source``: the raw root. ``command``: the command that makes and completes this part.
+    ``upright``: whether images were turned by their EXIF orientation; earlier versions did not.
     ``class_set``: that whose trainIds the labels hold (ClassSet.as_dict); None: they hold labelIds.
     """
 
@@ -43,6 +46,7 @@ class Header(NamedTuple):
     data: str
     source: str
     command: str
+    upright: bool = False
     class_set: dict | None = None
 
     def as_dict(self) -> dict:
@@ -73,6 +77,11 @@ class PreparedImage(NamedTuple):
     def from_json(cls, values: dict) -> "PreparedImage":
         """The record of a journal line. Raises TypeError for missing or unknown fields."""
         return cls(**{key: value for key, value in values.items() if key not in _REMOVED_FIELDS})
+
+    @property
+    def source_image(self) -> str:
+        """The raw image, relative to the raw root."""
+        return next(iter(self.source), "")
 
     def files(self) -> dict[str, int]:
         """{file of the prepared root: its size in bytes}."""
@@ -253,10 +262,14 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
         raise ValueError(f"{root} is incomplete: {path} is empty. Run scripts.prepare again.")
     source = Path(header.source)
     has_source = source.is_dir()
+    sideways: list[str] = []
+    photographs: list[str] = []
 
     def damaged_and_stale(records: list[PreparedImage]) -> tuple[list[str], list[str]]:
         damaged, stale = [], []
         for record in records:
+            if not header.upright and is_turned(source / record.source_image):
+                sideways.append(record.source_image)
             sizes, signatures = record.files(), record.source if has_source else {}
             damaged += [file for file in sizes if not has_size(f"{root}/{file}", sizes[file])]
             for file, signature in signatures.items():
@@ -272,7 +285,10 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
             damaged += damaged_files
             stale += stale_files
         count += len(records)
+        unknown = not has_source and not header.upright
+        photographs += [r.source_image for r in records if unknown and _is_photograph(r)]
         yield from records
+    _say_unknown_orientation(root, source, photographs)
     if not complete:
         raise ValueError(
             f"{root} is incomplete: preparing {path.stem} stopped after {count} images. Go on with:"
@@ -283,11 +299,37 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
             f"{root} is incomplete: {len(damaged)} files are missing or cut short, the first"
             f" {damaged[0]}. Make them again with: {header.command}"
         )
+    _require_upright(header, root, sideways)
     if stale:
         raise ValueError(
             f"{root} is stale: {len(stale)} files under {source} have changed since they were"
             f" prepared, the first {stale[0]}. Bring it up to date with: {header.command}"
         )
+
+
+def _require_upright(header: Header, root: Path, sideways: list[str]) -> None:
+    """Raises ValueError for images that an earlier version left on their side."""
+    if sideways:
+        raise ValueError(
+            f"{root} is stale: it was prepared by an earlier version, which left {len(sideways)}"
+            f" images of {header.source} as the camera was turned (EXIF orientation), the first"
+            f" {min(sideways)}. Prepare them again with: {header.command}"
+        )
+
+
+def _say_unknown_orientation(root: Path, source: Path, photographs: list[str]) -> None:
+    """Prints that ``photographs`` of an earlier version cannot be compared; in one process only."""
+    if photographs and os.environ.get("RANK", "0") == "0":
+        print(
+            f"NOTE: {root} was prepared by an earlier version, which did not turn images by their"
+            f" EXIF orientation, and {source} is gone: of {len(photographs)} photographs, such as"
+            f" {printable(photographs[0])}, some may lie on their side. Look at them."
+        )
+
+
+def _is_photograph(record: PreparedImage) -> bool:
+    """Whether an image may have an orientation: PNGs of data sets have none."""
+    return not record.source_image.lower().endswith(".png")
 
 
 def synchronize(handle: int) -> None:

@@ -151,6 +151,7 @@ class AdversarialAdaptation(Method):
             gradients.append(None)
         else:
             loss, source_output, target_output = self._forward_separately(source, target)
+        self.monitor_target_logits(target_output.logits)
         losses = {"loss/segmentation": loss.detach()}
 
         for discriminator in self.discriminators:

@@ -2,7 +2,8 @@
 
 A new method needs a new file here and no other edit: its class is found (``find_methods``), its
 options become flags of train_da.py, and its state goes into checkpoints. Other files of this folder
-are parts of methods: pseudo_label_weight, strong_augmentation, class_balanced_threshold, adabn.
+are parts of methods: pseudo_label_weight, strong_augmentation, class_balanced_threshold, adabn,
+collapse_monitor.
 """
 
 import importlib
@@ -21,6 +22,7 @@ from torch.optim import Optimizer
 from model import uda
 from model.preprocessing import InputNormalization
 from model.training_step import Batch, StepContext
+from model.uda.collapse_monitor import CollapseMonitor
 
 
 def option(default: Any, text: str, **argparse_settings: Any) -> Any:
@@ -65,6 +67,7 @@ class MethodSetting(NamedTuple):
     ``all_reduce_sum``: sums a tensor over the processes of the run. ``ignore_index``: the label
     that is not learned from. ``random_changes``: {name: function of a random generator} that gives
     the parameters of a random change of an image (dataset.style.photometric.RANDOM_CHANGES).
+    ``collapse_monitor``: notices when a class collapses on the target; None: nothing does.
     """
 
     context: StepContext
@@ -73,6 +76,7 @@ class MethodSetting(NamedTuple):
     all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
     ignore_index: int = 255
     random_changes: Mapping[str, Callable[[np.random.Generator], Any]] = MappingProxyType({})
+    collapse_monitor: CollapseMonitor | None = None
 
 
 class Method(ABC):
@@ -94,14 +98,28 @@ class Method(ABC):
         """Networks that are trained beside the model, by their names in a checkpoint."""
         self.optimizers: dict[str, Optimizer] = {}
         """The optimizers of ``networks``, in their order, by their names in a checkpoint."""
+        self.collapse_monitor = setting.collapse_monitor
 
     @abstractmethod
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
         """Adds the gradients of all losses of a micro-batch, to the model and to ``networks``.
 
         Returns detached scalars by their TensorBoard names; steps no optimizer. Gradients and
-        scalars of micro-batches add up to those of the whole batch.
+        scalars of micro-batches add up to those of the whole batch. Adds its predictions on the
+        target to ``monitor_target`` or ``monitor_target_logits``, so that a collapse is noticed.
         """
+
+    def monitor_target(
+        self, label: Tensor, probability: Tensor, valid: Tensor | None = None
+    ) -> None:
+        """Adds predictions on the target to the collapse monitor (CollapseMonitor.add)."""
+        if self.collapse_monitor is not None:
+            self.collapse_monitor.add(label, probability, valid)
+
+    def monitor_target_logits(self, logits: Tensor) -> None:
+        """Adds logits (N, C, h, w) of the target to the collapse monitor."""
+        if self.collapse_monitor is not None:
+            self.collapse_monitor.add_logits(logits)
 
     def after_step(self, step: int) -> None:  # noqa: B027 (may stay empty)
         """Called after the optimizers of step number ``step``, counted from 0, have stepped."""

@@ -28,6 +28,7 @@ class MinEnt(Method):
         # 2. Mean entropy of the target's pixels, from 0 (certain) to 1 (uniform).
         with self.context.autocast():
             logits = self.model.low_resolution(target.image, with_aux=False).logits
+        self.monitor_target_logits(logits)
         size = target.image.shape[-2:]
         probabilities = upsampled_softmax(at_least_float32(logits), size)  # (N, C, H, W)
         entropy = self_information(probabilities).sum(1).mean() * self.context.batch_fraction

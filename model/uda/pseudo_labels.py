@@ -46,7 +46,8 @@ class OfflinePseudoLabels(Method):
         # 2. Segmentation loss on the target: the mean over ALL its pixels, so that few labels
         #    weigh little.
         pixels = target.label.numel() / self.context.batch_fraction
-        target_loss, _ = self.context.add_supervised_gradients(
+        target_loss, target_output = self.context.add_supervised_gradients(
             self.model, target._replace(valid_pixels=pixels)
         )
+        self.monitor_target_logits(target_output.logits)
         return {"loss/segmentation": loss, "loss/pseudo_labels": target_loss}

@@ -18,6 +18,7 @@ from model.inference.tta import CropRegion, TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
 from model.training_step import Autocast, Batch, split_output
 from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
+from model.uda.collapse_monitor import label_agreement
 from model.uda.pseudo_label_weight import (
     GRANULARITIES,
     PseudoLabelWeight,
@@ -140,6 +141,7 @@ class SelfTraining(Method):
         seen = target.image if target.full_image is None else target.full_image
         labels = self.teacher.pseudo_label(seen, self.context.autocast, target.crop_region)
         confident = self.pseudo_label_weight.confident(*labels, ignored)  # (N, H, W)
+        self.monitor_target(*labels, valid=~ignored)
 
         # 2. ClassMix: pixels of half of the source's classes are pasted onto the target.
         pasted = class_mix_mask(source.host_label, source.sample_seeds, self.ignore_index)
@@ -151,20 +153,24 @@ class SelfTraining(Method):
         weight = torch.where(pasted, 1.0, self.pseudo_label_weight.weight(confident, ignored))
 
         # 3. Segmentation loss on the source, and weighted on the mixed images.
-        loss, mixed_loss = self._add_gradients(source, mixed, mixed_label, pasted, weight)
+        loss, mixed_loss, mixed_logits = self._add_gradients(
+            source, mixed, mixed_label, pasted, weight
+        )
         batch_fraction = self.context.batch_fraction
+        agreement = label_agreement(mixed_logits, labels.label, ~(ignored | pasted))
         return {
             "loss/segmentation": loss,
             "loss/mixed": mixed_loss,
             "pseudo_label/confident_fraction": confident_fraction(confident, ignored).mean()
             * batch_fraction,
+            "pseudo_label/student_agreement": agreement * batch_fraction,
             "classmix/pasted_fraction": pasted.float().mean() * batch_fraction,
         }
 
     def _add_gradients(
         self, source: Batch, mixed: Tensor, mixed_label: Tensor, pasted: Tensor, weight: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        """Adds the gradients of both losses; returns them, detached."""
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Adds the gradients of both losses; returns them and the mixed logits, detached."""
         context = self.context
 
         def source_loss(output: SegmentationOutput) -> Tensor:
@@ -196,6 +202,7 @@ class SelfTraining(Method):
                 output = self.model.low_resolution(torch.cat([source.image, mixed]))
             source_output, mixed_output = split_output(output, len(source.image))
             losses = [source_loss(source_output), mixed_loss(mixed_output)]
+            logits = mixed_output.logits
             context.scaler.scale(losses[0] + losses[1]).backward()
         else:
             losses = []
@@ -203,8 +210,9 @@ class SelfTraining(Method):
                 with context.autocast():
                     output = self.model.low_resolution(images)
                 losses.append(loss_of(output))
+                logits = output.logits  # of the mixed images in the end
                 context.scaler.scale(losses[-1]).backward()  # frees the graph before the next
-        return losses[0].detach(), losses[1].detach()
+        return losses[0].detach(), losses[1].detach(), logits.detach()
 
     def after_step(self, step: int) -> None:
         self.teacher.update(self.model, step)

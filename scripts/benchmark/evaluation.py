@@ -51,7 +51,7 @@ def add_arguments(parser) -> None:
         help="images to score; default: generated streets of 1024x2048",
     )
     parser.add_argument(
-        "--split", choices=("train", "val"), default="val", help="split of --cityscapes"
+        "--split", choices=("train", "val"), help="split of --cityscapes; default: val"
     )
     parser.add_argument(
         "--checkpoint",
@@ -74,6 +74,8 @@ def add_arguments(parser) -> None:
 
 
 def run(args) -> None:
+    if args.split and not args.cityscapes:
+        raise ValueError("--split is of --cityscapes ROOT: give both, or leave it out.")
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     if args.json:
@@ -81,7 +83,7 @@ def run(args) -> None:
     model, normalize = load_imagenet_network(args.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         root = args.cityscapes or draw_streets(Path(folder), args.images)
-        listing = cityscapes(root, args.split)
+        listing = cityscapes(root, args.split or "val")
         listing = listing.select(listing.names[: args.images], "--images")
         sides = build_sides(model, normalize, listing, precision, device, args.workers)
         # A single turn in fp32 shows that its score is that of the baseline.

@@ -42,8 +42,7 @@ def add_arguments(parser) -> None:
     parser.add_argument(
         "--backbone",
         choices=BACKBONES,
-        default="resnet18",
-        help="backbone of the network, with random weights",
+        help="backbone of the network, with random weights; default: resnet18",
     )
     parser.add_argument(
         "--checkpoint",
@@ -116,9 +115,11 @@ def run(args) -> None:
     check_arguments(args, precisions, device)
     torch.manual_seed(0)
     if args.checkpoint:
+        if args.backbone:
+            raise ValueError("--backbone: --checkpoint brings its own. Give one of the two.")
         network, _ = load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)
     else:
-        network = BiSeNet(NUM_CLASSES, args.backbone).eval()
+        network = BiSeNet(NUM_CLASSES, args.backbone or "resnet18").eval()
     backbone = network.architecture["backbone"]
     image = torch.randn(args.batch_size, 3, *args.size, device=device)
     baseline = BaselineBiSeNet(NUM_CLASSES, backbone).eval()
@@ -244,7 +245,7 @@ def _prepare_onnx(network: nn.Module, image: Tensor, folder: Path) -> Callable[[
     deployed = DeployedNetwork(network, normalization, normalize_inside=False, argmax_inside=False)
     path = folder / "network.onnx"
     export_onnx(deployed, path, metadata)
-    exported, array = OnnxNetwork(path, NUM_CLASSES, image.device), image.cpu().numpy()
+    exported, array = OnnxNetwork(path, image.device), image.cpu().numpy()
     return lambda: exported.run(array)
 
 

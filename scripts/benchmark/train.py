@@ -137,7 +137,7 @@ def _memory_mib(name: str) -> float:
     Raises OSError where the system is not Linux.
     """
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError as error:
         raise OSError(
             "scripts.benchmark train measures memory with /proc/self/status, which this system"

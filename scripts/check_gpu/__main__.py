@@ -72,6 +72,9 @@ def parse_arguments(argv: list[str] | None = None):
         parser.error(
             "--gta5 and --cityscapes go together: give both roots, or neither for generated streets"
         )
+    reads_roots = not args.only or args.only.startswith("method") or "method".startswith(args.only)
+    if args.gta5 and not reads_roots:
+        parser.error("--gta5 and --cityscapes are read by --only method. Leave them out")
     return args
 
 

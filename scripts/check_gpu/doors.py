@@ -93,7 +93,7 @@ def streets(context: Context, images: int = 8, size: tuple[int, int] | None = No
             list(map(str, [sys.executable, "-m", *command])),
             cwd=ROOT,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
         )
         require_success("scripts.make_demo_data", drawn.returncode, drawn.stderr)
         (folder / "complete").touch()

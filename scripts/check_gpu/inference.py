@@ -179,7 +179,7 @@ def evaluation_speed(context: Context) -> Finding:
         start = time.perf_counter()
         run_successfully("eval.py", *[checkpoint] * times, *flags, "--json", output)
         seconds.append(time.perf_counter() - start)
-    scored = 2 * json.loads(output.read_text())["images"]
+    scored = 2 * json.loads(output.read_text(encoding="utf-8"))["images"]
     rate = scored / max(seconds[1] - seconds[0], 1e-9)
     figures = {"images_per_second": rate, "images": scored, "precision": "auto"}
     return Finding(f"{rate:.3g} images/s", figures)

@@ -97,7 +97,7 @@ def rows(context: Context) -> Finding:
     settings = {"cityscapes": roots[1], "device": context.device.type, "json": output}
     settings |= {"workers": 0} if context.small else {}
     run_successfully("eval.py", *checkpoints, *flags(settings))
-    for name, row in zip(ROWS, json.loads(output.read_text())["rows"], strict=True):
+    for name, row in zip(ROWS, json.loads(output.read_text(encoding="utf-8"))["rows"], strict=True):
         figures[name] |= {"miou_percent": 100 * row["miou"], "steps": row["step"]}
     texts = [
         f"{name} {found['miou_percent']:.2f} % ({found['steps']} steps)"

@@ -64,7 +64,7 @@ class Record:
     def read(self, check: Check) -> dict[str, Any] | None:
         """The finding of ``check`` with this code and hardware, or None."""
         try:
-            entry = json.loads(self.path(check).read_text())
+            entry = json.loads(self.path(check).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
         return entry if entry.get("identity") == self.identity else None

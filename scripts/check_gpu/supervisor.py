@@ -95,8 +95,8 @@ class Supervisor:
             "checks": keys,
             "deadline": deadline,
         }
-        job.write_text(json.dumps(content | self.roots))
-        with open(log, "a") as file:
+        job.write_text(json.dumps(content | self.roots), encoding="utf-8")
+        with open(log, "a", encoding="utf-8") as file:
             command = [sys.executable, "-m", "scripts.check_gpu.worker", str(job)]
             self.process = subprocess.Popen(
                 command, cwd=ROOT, stdout=file, stderr=file, start_new_session=True

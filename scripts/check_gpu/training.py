@@ -57,11 +57,15 @@ def measure_side(
     job["seconds"] = 0.2 if context.small else 3.0
     command = [sys.executable, "-m", "scripts.check_gpu.side", json.dumps(job), str(output)]
     ended = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=context.seconds,
     )
     if ended.returncode or not output.exists():
         raise Broken(f"{side}: ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}")
-    return json.loads(output.read_text())
+    return json.loads(output.read_text(encoding="utf-8"))
 
 
 def compare_sides(
@@ -133,7 +137,11 @@ def prepare_frames(context: Context, roots: tuple[Path, Path]) -> tuple[Path, Pa
             str(output),
         ]
         ended = subprocess.run(
-            command, cwd=ROOT, capture_output=True, text=True, timeout=context.seconds
+            command,
+            cwd=ROOT,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=context.seconds,
         )
         require_success("scripts.prepare", ended.returncode, ended.stderr)
     return prepared
@@ -170,7 +178,7 @@ def time_with_workers(context: Context, workers: int, settings: dict) -> dict[st
         [sys.executable, "train_da.py", *flags(settings), *METHOD_FLAGS["light LAB"]],
         cwd=ROOT,
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         timeout=context.seconds,
     )
     require_success(f"train_da.py with {workers} workers", ended.returncode, ended.stderr)

@@ -11,7 +11,13 @@ import eval as eval_script
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5, gta5_tree
 from dataset.image_io import read_label
-from dataset.labels import COLORS, LABEL_COLORS, TRAIN_ID_OF
+from dataset.labels import (
+    COLORS,
+    LABEL_COLORS,
+    LABEL_IDS,
+    TRAIN_ID_OF,
+    looks_like_idd_level3_ids,
+)
 from dataset.listing import check_listing
 from dataset.prepared.build import PrepareJob, check
 from dataset.target import label_path
@@ -120,6 +126,30 @@ def test_which_values_are_train_ids(tmp_path, values, train_ids):
         return
     with pytest.raises(ValueError, match="these are trainIds"):
         check_listing(gta5(root))
+
+
+@pytest.mark.parametrize(
+    ("values", "refused"),
+    [
+        ({*range(26), 255}, True),  # a data set
+        ({0, 2, 4, 6, 9, 14, 16, 18, 20, 22, 24, 25, 255}, True),  # one city
+        ({*range(34)}, False),  # Cityscapes, GTA5
+        ({*LABEL_IDS, 0, 255}, False),
+        ({0, 7, 8, 11, 17, 20, 21, 23, 24, 26, 255}, False),
+        ({0, 1, 3, 4, 7, 8, 11, 17, 20, 21, 23, 24, 26}, False),  # one image of Cityscapes
+        ({0, 4, 7, 8, 11, 21, 23, 26, 33, 255}, False),
+    ],
+)
+def test_level3_ids_of_idd_are_not_label_ids(values, refused):
+    """Renamed to *_labelIds.png they would pass for labelIds, with road as nothing."""
+    assert looks_like_idd_level3_ids(values) == refused
+
+
+def test_renamed_labels_of_idd_are_refused(cityscapes_root):
+    """With the tool and the option of IDD that make labelIds."""
+    change_labels(cityscapes_root / "gtFine", lambda x: np.where(x > 26, 255, np.arange(128) % 26))
+    with pytest.raises(ValueError, match="IDD's level3Ids.*--id-type csId"):
+        check_listing(cityscapes(cityscapes_root, "val"))
 
 
 def test_one_label_with_a_class_is_enough(tmp_path):

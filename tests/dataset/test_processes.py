@@ -20,7 +20,8 @@ from dataset.style.fda import FourierTransfer
 from dataset.style.lab import LabTransfer
 from dataset.threads import blas_library, set_blas_threads
 from dataset.transforms import RandomScaleCropFlip
-from scripts.benchmark.data import _BaselineProcess, _dataset, _loader_ms
+from scripts.benchmark.loader import loader_ms
+from scripts.benchmark.samples import BaselineProcess, build_dataset
 from tests.helpers import forked
 
 
@@ -114,12 +115,12 @@ def test_loaders_give_the_same_batches(gta5_root, forkserver):
 def test_the_benchmark_of_data_sends_its_data(gta5_root, forkserver):
     """Python 3.14 pickles what a worker needs."""
     listings = dict.fromkeys(("gta5_raw", "cityscapes_raw"), gta5(gta5_root))
-    data = _dataset(listings, "gta5_lab_raw", (1.0,), (32, 48))
+    data = build_dataset(listings, "gta5_lab_raw", (1.0,), (32, 48))
     assert len(list(training_loader(data, 2, range(1), LoaderOptions(1, pin_memory=False)))) == 1
-    assert _loader_ms(data, 2, 4) > 0  # the server's children are not counted
+    assert loader_ms(data, 2, 4) > 0  # the server's children are not counted
     assert multiprocessing.get_start_method() == "forkserver"
     frame = listings["gta5_raw"][0]
-    with _BaselineProcess() as milliseconds:
+    with BaselineProcess() as milliseconds:
         assert milliseconds(frame.image, frame.label, 1.0, (32, 48), None) > 0
 
 

@@ -91,8 +91,8 @@ def test_the_region_is_no_larger_than_needed():
 
 
 def test_every_place_and_both_mirror_images_are_drawn():
-    draw = RandomScaleCropFlip((1.0,), (62, 120)).choose_window
-    windows = [draw(np.random.default_rng(seed), (64, 128)) for seed in range(500)]
+    choose_window = RandomScaleCropFlip((1.0,), (62, 120)).choose_window
+    windows = [choose_window(np.random.default_rng(seed), (64, 128)) for seed in range(500)]
     assert {w.rows.start for w in windows} == {0, 1, 2}
     assert {w.columns.start for w in windows} == set(range(9))
     assert 200 < sum(w.flip for w in windows) < 300

@@ -5,6 +5,7 @@ is about the interpreter itself starts one with tests/helpers/cli.py instead.
 """
 
 import atexit
+import contextlib
 import multiprocessing
 import os
 import resource
@@ -17,6 +18,8 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.helpers.narrow import are_narrow, narrow_backbones
+
 ROOT = Path(__file__).parents[2]
 _PRELOADED = ["train", "train_da", "eval"]
 
@@ -26,7 +29,8 @@ class ForkedScript:
 
     ``script``: a file such as "train.py", or a module such as "scripts.predict". ``file_limit``:
     bytes that each file may have at most, as on a full disk. ``environment`` is added to that of
-    the tests. Use ``with``, which kills the script and its children when the test fails.
+    the tests. Its networks are narrow where those of the test are. Use ``with``, which kills the
+    script and its children when the test fails.
     """
 
     def __init__(
@@ -41,9 +45,10 @@ class ForkedScript:
         for file in files:
             Path(file).touch()
         self._files = [open(file) for file in files]  # noqa: SIM115
+        words, environment = list(map(str, words)), environment or {}
         self._process = _context().Process(
             target=_run_script,
-            args=(script, list(map(str, words)), files, environment or {}, file_limit),
+            args=(script, words, files, environment, file_limit, are_narrow()),
         )
         self._process.start()
 
@@ -112,12 +117,34 @@ def forked_child(command: list[str]) -> tuple[int, None]:
     return done.returncode, None
 
 
+class ForkedPopen(ForkedScript):
+    """Stands in for subprocess.Popen([python, "-m", "scripts.check_gpu.worker", ...])."""
+
+    def __init__(self, command: list[str], **_: object):
+        assert command[0] == sys.executable
+        super().__init__(*command[2 if command[1] == "-m" else 1 :])
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self, timeout_s: float = 120) -> int:
+        """Also removes the files of what it has printed."""
+        status = super().wait(timeout_s)
+        self.__exit__()
+        return status
+
+
 class ForkingSubprocess:
     """Stands in for the module ``subprocess`` where a script starts other scripts: the commands
     run as they are, but forked.
     """
 
     DEVNULL = subprocess.DEVNULL
+    Popen = ForkedPopen
 
     @staticmethod
     def run(command: list[str], **_: object) -> subprocess.CompletedProcess:
@@ -179,6 +206,7 @@ def _run_script(
     files: list[str],
     environment: dict[str, str],
     file_limit: int | None,
+    narrow: bool,
 ) -> None:
     """What the forked process does: as the shell's ``python script words``."""
     multiprocessing.set_start_method(None, force=True)  # workers start as anywhere else
@@ -194,9 +222,10 @@ def _run_script(
     sys.argv = [script, *words]
     os.chdir(ROOT)
     try:
-        if script.endswith(".py"):
-            runpy.run_path(script, run_name="__main__")
-        else:
-            runpy.run_module(script, run_name="__main__", alter_sys=True)
+        with narrow_backbones() if narrow else contextlib.nullcontext():
+            if script.endswith(".py"):
+                runpy.run_path(script, run_name="__main__")
+            else:
+                runpy.run_module(script, run_name="__main__", alter_sys=True)
     finally:
         atexit._run_exitfuncs()  # multiprocessing leaves them out

@@ -8,7 +8,8 @@ Each revision trains 4 steps of every configuration below, evaluates, predicts, 
 the same generated images. Compared are all tensors of the checkpoints (networks, optimizers,
 teachers, random state), all scalars and pictures in TensorBoard, scores, and the files written.
 The configurations are written in the flags of revision e48f3af. A newer revision names what it has
-renamed in utils/options/renamed.py: this table, and no other, is what the comparison goes through.
+renamed in utils/options/renamed.py; tags of TensorBoard are in RENAMED_TAGS here. The comparison
+goes through these tables and no other.
 """
 
 import argparse
@@ -25,6 +26,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
+RENAMED_TAGS = {
+    "mixing/pasted": "classmix/pasted_fraction",
+    "teacher/sure": "pseudo_label/confident_fraction",
+}
+"""Tags of TensorBoard: {before: in a revision with the table}."""
 
 SMALL = "--backbone resnet18 --backbone-weights none --crop-size 64 64 --device cpu --workers 0"
 SMALL += " --log-every 1 --panel-every 2 --seed 3"
@@ -321,10 +328,14 @@ def score_differences(name: str, one: Path, other: Path):
                 yield f"{name}: {key} of row {number} differs"
 
 
+MONITORING = ("target_share/", "target_confidence/", "pseudo_label/student_agreement")
+"""Scalars that only monitor a run and are younger than the oldest revisions."""
+
+
 def event_differences(name: str, one: Path, other: Path):
     """Scalars (but times) and pictures in TensorBoard."""
     table = renamed_table()
-    new_tags = table.TENSORBOARD_TAGS if table else {}
+    new_tags = RENAMED_TAGS if table else {}
     a, b = (
         {
             (new_tags.get(tag, tag), step): value
@@ -349,7 +360,7 @@ def read_events(folder: Path) -> dict[tuple[str, int], object]:
     found = {
         (tag, event.step): float(np.float32(event.value))
         for tag in tags["scalars"]
-        if not tag.startswith("time/")
+        if not tag.startswith(("time/", *MONITORING))
         for event in events.Scalars(tag)
     }
     pictures = {

@@ -12,7 +12,9 @@ from model.uda.base import Method, MethodSetting, find_methods
 PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
 
-def build_method(name: str, model, context: StepContext = PLAIN, **options) -> Method:
+def build_method(
+    name: str, model, context: StepContext = PLAIN, collapse_monitor=None, **options
+) -> Method:
     """The method of that name for ``model``, with its default options but those given."""
     method = find_methods()[name]
     setting = MethodSetting(
@@ -20,6 +22,7 @@ def build_method(name: str, model, context: StepContext = PLAIN, **options) -> M
         19,
         INPUT_CONVENTIONS["imagenet"],
         random_changes=RANDOM_CHANGES,
+        collapse_monitor=collapse_monitor,
     )
     return method(model, method.Options(**options), setting)
 

@@ -7,6 +7,7 @@ import functools
 from pathlib import Path
 
 import torch
+import torchvision
 
 from model.bisenet import BiSeNet
 from model.preprocessing import INPUT_CONVENTIONS
@@ -17,11 +18,12 @@ def trained_like_network(seed: int = 0, num_classes: int = 19) -> BiSeNet:
     """A ResNet-18 network in evaluation mode with BatchNorm statistics unlike (0, 1), whose
     predictions are of several classes.
     """
-    return copy.deepcopy(_trained_like_network(seed, num_classes))
+    backbone = torchvision.models.resnet18  # the real one, or the narrow one
+    return copy.deepcopy(_trained_like_network(seed, num_classes, backbone))
 
 
 @functools.cache
-def _trained_like_network(seed: int, num_classes: int) -> BiSeNet:
+def _trained_like_network(seed: int, num_classes: int, _backbone: object) -> BiSeNet:
     torch.manual_seed(seed)
     model = BiSeNet(num_classes).train()
     for module in model.modules():

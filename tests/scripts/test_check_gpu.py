@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from scripts.check_gpu import catalogue, hardware
+from scripts.check_gpu import __main__ as entry
+from scripts.check_gpu import catalogue, hardware, supervisor
 from scripts.check_gpu.plan import STEPS
 from scripts.check_gpu.record import Record, source_digest
 from scripts.check_gpu.supervisor import START_S, Supervisor, run_by_worth
-from tests.helpers.forked import ForkedScript, run_forked
+from tests.helpers.forked import ForkedScript, ForkingSubprocess, run_forked
 from tests.scripts import check_gpu_catalogue as endings
 
 ROOT = Path(__file__).parents[2]
@@ -25,7 +26,20 @@ NO_ROOTS = {"gta5": None, "cityscapes": None}
 QUICK = "laws/TF32"
 """A check of less than a second."""
 QUICK_FILE = "checks/laws-tf32-off-in-fp32.json"
-OPTIONAL = ("ptflops", "pytest", "onnx", "onnxruntime", "onnxscript", "matplotlib")
+WITHOUT_OPTIONAL = """
+import sys
+for name in ("ptflops", "pytest", "onnx", "onnxruntime", "onnxscript", "matplotlib"):
+    sys.modules[name] = None  # importing it is an error
+for name in list(sys.modules):  # what is imported already is imported once more
+    if name.split(".")[0] in ("model", "dataset", "utils", "scripts", "train", "train_da", "eval"):
+        del sys.modules[name]
+import scripts.check_gpu.__main__, train, train_da, eval
+import scripts.predict, scripts.export, scripts.prepare
+try:
+    import ptflops
+except ImportError:
+    print("no ptflops")
+"""
 
 
 def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
@@ -41,16 +55,24 @@ def run(*command: object, **environment: str) -> subprocess.CompletedProcess:
     )
 
 
-def check_gpu(folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """Runs scripts.check_gpu on the CPU."""
-    return run_forked("scripts.check_gpu", folder, "--device", "cpu", *arguments)
+def check_gpu(folder: Path, *arguments: str) -> int:
+    """Runs scripts.check_gpu on the CPU, in this process; returns its status."""
+    return entry.main(entry.parse_arguments([str(folder), "--device", "cpu", *arguments]))
 
 
 @pytest.fixture(scope="module")
-def checked(tmp_path_factory) -> Path:
+def forked_workers():
+    """The supervisor's workers are forked: they start at once."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(supervisor, "subprocess", ForkingSubprocess)
+        yield
+
+
+@pytest.fixture(scope="module")
+def checked(tmp_path_factory, forked_workers) -> Path:
     """The folder of a run of one quick check."""
     folder = tmp_path_factory.mktemp("checked")
-    assert check_gpu(folder, "--only", QUICK).returncode == 0
+    assert check_gpu(folder, "--only", QUICK) == 0
     return folder
 
 
@@ -73,12 +95,13 @@ def test_every_step_runs_in_two_minutes(tmp_path):
     assert {check["status"] for check in found} <= {"passed", "measured", "not here"}
 
 
-def test_a_second_run_keeps_what_is_there(checked):
+def test_a_second_run_keeps_what_is_there(checked, capsys):
     """A good finding is kept, and repeated with --again."""
     first = json.loads((checked / QUICK_FILE).read_text())
-    assert "1 of 1 checks have a good finding" in check_gpu(checked, "--only", QUICK).stdout
+    assert check_gpu(checked, "--only", QUICK) == 0
+    assert "1 of 1 checks have a good finding" in capsys.readouterr().out
     assert json.loads((checked / QUICK_FILE).read_text()) == first
-    assert check_gpu(checked, "--only", QUICK, "--again").returncode == 0
+    assert check_gpu(checked, "--only", QUICK, "--again") == 0
     assert json.loads((checked / QUICK_FILE).read_text())["written"] > first["written"]
 
 
@@ -98,9 +121,8 @@ def test_other_code_or_hardware_is_measured_anew(tmp_path):
     assert not Record(tmp_path, ABOUT | {"gpu": "another"}).kept(check)
 
 
-def test_a_crash_or_a_hang_costs_one_finding(tmp_path, monkeypatch):
+def test_a_crash_or_a_hang_costs_one_finding(tmp_path, forked_workers):
     """Broken, failing, killed and hanging checks leave a finding each, and the others run."""
-    monkeypatch.setattr("scripts.check_gpu.supervisor.START_S", 15)
     seen = {}
 
     def note(entry: dict) -> None:
@@ -115,8 +137,8 @@ def test_a_crash_or_a_hang_costs_one_finding(tmp_path, monkeypatch):
         "mistaken": "FAILED",
         "killed": "STOPPED",
         "good": "passed",
-        "alone": "passed",
         "hangs": "STOPPED",
+        "alone": "passed",
     }
     assert "found 2, expected 1" in seen["broken"]["text"]
     assert "KeyError" in seen["mistaken"]["text"]
@@ -125,12 +147,13 @@ def test_a_crash_or_a_hang_costs_one_finding(tmp_path, monkeypatch):
     assert not list((tmp_path / "checks").glob("*writing*"))
 
 
-def test_no_time_leaves_checks_for_the_next_run(tmp_path):
+def test_no_time_leaves_checks_for_the_next_run(tmp_path, forked_workers, monkeypatch):
     """A check that the end of the time stops has no finding."""
+    monkeypatch.setattr(supervisor, "LEAST_S", 1)
     record = Record(tmp_path, ABOUT)
     watch = Supervisor(record, lambda _entry: None, NO_ROOTS, endings.__name__)
     hangs = endings.find("laws/hangs")._replace(limit_s=600)
-    assert run_by_worth(watch, [hangs], minutes=8 / 60) == [hangs]
+    assert run_by_worth(watch, [hangs], minutes=2 / 60) == [hangs]
     assert record.read(hangs) is None
 
 
@@ -196,12 +219,13 @@ def test_the_shell_script_names_what_it_tried(tmp_path):
     assert "no-python" in ended.stderr
 
 
-def test_optional_packages_are_optional():
+def test_optional_packages_are_optional(tmp_path):
     """The command, and the scripts that it runs, start without them."""
-    block = f"import sys; sys.modules.update(dict.fromkeys({OPTIONAL}));"
-    entries = "scripts.check_gpu.__main__, train, train_da, eval, scripts.predict, scripts.export"
-    ended = run(sys.executable, "-c", f"{block} import {entries}, scripts.prepare")
+    script = tmp_path / "starts.py"
+    script.write_text(WITHOUT_OPTIONAL)
+    ended = run_forked(str(script))
     assert ended.returncode == 0, ended.stderr
+    assert "no ptflops" in ended.stdout
 
 
 def test_it_imports_no_other_script():

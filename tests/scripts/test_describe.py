@@ -236,6 +236,15 @@ def test_known_data_inside_a_folder(gta5_root, capsys):
     assert f"{gta5_root.name}/ alone is GTA5: describe such a folder by itself" in text
 
 
+def test_files_that_are_there_twice(gta5_root, capsys):
+    """Two images of one name are named, and do not end the description."""
+    image = next(gta5_root.glob("images/*.png"))
+    Image.open(image).save(image.with_suffix(".jpg"))
+    text = run(capsys, gta5_root)
+    assert "train: 1 files are there twice, with another suffix, such as images/" in text
+    assert "| train |      6 |" in text
+
+
 def test_unequal_sizes_and_broken_files(tmp_path, capsys):
     """Pairs of different sizes and files that cannot be read are counted, with an example."""
     root = write_pairs(tmp_path, IDS)

@@ -16,7 +16,7 @@ from PIL import Image
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from dataset.labels import TRAIN_ID_OF
-from scripts.prepare import parse_arguments
+from scripts.prepare import main, parse_arguments
 from tests.conftest import scene, write_gta5
 from tests.scripts.test_prepare import arrays, command, prepare
 
@@ -27,6 +27,20 @@ def test_missing_and_empty_roots(tmp_path):
         assert result.returncode == 1
         assert words in result.stderr
         assert "Traceback" not in result.stderr
+
+
+def test_files_of_one_name_are_a_finding_among_others(gta5_root, capsys):
+    """--check says which, and goes on; preparing refuses them."""
+    Image.open(gta5_root / "images/00002.png").save(gta5_root / "images/00002.jpg")
+    (gta5_root / "labels/00005.png").write_bytes(b"")
+    arguments = ["--gta5", str(gta5_root), "--workers", "1"]
+    with pytest.raises(SystemExit):
+        main(parse_arguments([*arguments, "--check"]))
+    printed = capsys.readouterr().out
+    assert "5 good images, 2 problems" in printed
+    assert "two of one name: 1\n  images/00002.jpg and images/00002.png: it is unclear" in printed
+    with pytest.raises(ValueError, match="files twice"):
+        main(parse_arguments([*arguments, "--output", str(gta5_root.parent / "new")]))
 
 
 def test_train_ids_throughout(cityscapes_root, tmp_path):

@@ -37,6 +37,14 @@ def test_four_pictures_a_row(gta5_root, cityscapes_root, tmp_path):
         assert any(np.array_equal(row[22:, 136:272], transfer) for transfer in transfers)
 
 
+def test_a_source_and_a_target_of_any_kind(gta5_root, cityscapes_root, tmp_path):
+    """--source finds its data set, and --target takes plain images, as in training."""
+    words = ["--source", cityscapes_root, "--target", gta5_root / "images", "--rows", "1"]
+    words += ["--width", "136", "--output", tmp_path / "t.png"]
+    preview_transfer.main(preview_transfer.parse_arguments([*map(str, words)]))
+    assert read_image(tmp_path / "t.png").shape[1:] == (4 * 136, 3)
+
+
 def test_an_output_that_cannot_be_written(gta5_root, cityscapes_root, tmp_path):
     (tmp_path / "file").write_text("")
     arguments = [

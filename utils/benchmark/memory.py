@@ -28,7 +28,7 @@ def available_memory(device: torch.device) -> int | None:
 def _meminfo(name: str) -> int | None:
     """Value of a line of /proc/meminfo in bytes; None if there is none."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     kib = (int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
@@ -43,9 +43,9 @@ def _cgroup_free() -> int | None:
     found = []
     for folder, limit, used, cached in _CGROUP_FILES:
         try:
-            most = int((_CGROUPS / folder / limit).read_text())
-            now = int((_CGROUPS / folder / used).read_text())
-            lines = (_CGROUPS / folder / "memory.stat").read_text().splitlines()
+            most = int((_CGROUPS / folder / limit).read_text(encoding="utf-8"))
+            now = int((_CGROUPS / folder / used).read_text(encoding="utf-8"))
+            lines = (_CGROUPS / folder / "memory.stat").read_text(encoding="utf-8").splitlines()
         except (OSError, ValueError):  # no cgroup, or "max": no limit
             continue
         values = dict(line.split() for line in lines)
@@ -103,6 +103,8 @@ def _trim_heap() -> None:
 def _resident() -> int:
     """Resident memory of this process in bytes; 0 without /proc."""
     try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+        return int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1]) * os.sysconf(
+            "SC_PAGE_SIZE"
+        )
     except OSError:
         return 0

@@ -5,6 +5,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from utils.options.parser import (
+    Parser,
     available_cores,
     non_negative_float,
     non_negative_int,
@@ -53,6 +54,20 @@ def add_class_arguments(
             metavar="NAME|FILE",
             help=f"data set of the {name}: gta5, acdc, ... or a TOML file; default: recognized",
         )
+
+
+def require_layouts(
+    parser: argparse.ArgumentParser,
+    target: Collection[str] | None,
+    target_layout: str | None,
+    source: Path | None,
+    source_layout: str | None,
+) -> None:
+    """Ends with a message for a layout of images that are not given."""
+    if target_layout and not target:
+        parser.error("--target-layout describes --target ROOT: give --target, or leave it out")
+    if source_layout and not source:
+        parser.error("--source-layout describes --source ROOT: give --source, or leave it out")
 
 
 def add_target_arguments(group: argparse._ArgumentGroup) -> None:
@@ -252,7 +267,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="pixel weights: none; ohem (hard pixels only); class (rare classes weigh more)",
+        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
     )
     group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
@@ -381,6 +396,15 @@ def require_style(
         parser.error(
             "--lab-class-balanced: without effect without --lab. Add --lab, or leave it out"
         )
+
+
+def refuse_unused_weights(
+    parser: Parser, init: Path | None, backbone_weights: str, given: Collection[str]
+) -> None:
+    """Ends with a message for backbone weights that --init would replace."""
+    if init and backbone_weights != "none":  # none: what a set of commands has in common
+        condition = "with --init, which brings all weights"
+        parser.refuse_unused(given, ["backbone_weights"], condition)
 
 
 def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from utils.options.remedies import user_message
-from utils.options.renamed import RENAMED_FLAGS
+from utils.options.renamed import RENAMED_FLAGS, RENAMED_VALUES
 
 Options = TypeVar("Options")
 
@@ -18,7 +18,7 @@ RESUME_MAY_CHANGE = frozenset(
     # Where a run is computed and how it is watched.
     ("resume", "device", "workers", "name", "output", "max_steps", "epochs")
     + ("log_every", "save_every", "validate_every", "panel_every")
-    + ("keep_every", "keep_last")
+    + ("keep_every", "keep_last", "stop_on_collapse", "collapse_window")
     # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes.
     + ("accumulate", "compile")
     # Data are compared by the names of the images, not by their path.
@@ -35,7 +35,7 @@ RESUME_MAY_CHANGE = frozenset(
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that keeps line breaks of its texts, shows defaults, and names renamed flags.
+    """A parser that keeps line breaks of its texts, shows defaults, and names what was renamed.
 
     ``essential``: names of the flags that --help shows; --help-all shows all. Empty: --help shows
     all flags and there is no --help-all.
@@ -43,6 +43,7 @@ class Parser(argparse.ArgumentParser):
 
     def __init__(self, *args: Any, essential: Collection[str] = (), **kwargs: Any):
         super().__init__(*args, **kwargs)
+        self.register("type", Path, user_path)
         self.essential = frozenset(essential)
         if self.essential:
             self.add_argument(
@@ -69,11 +70,36 @@ class Parser(argparse.ArgumentParser):
                 self.error(
                     f"{flag} is called {RENAMED_FLAGS[flag]} now (--help-all lists all flags)"
                 )
+        self._refuse_renamed_values(words)
         return super().parse_known_args(words, namespace)
+
+    def _refuse_renamed_values(self, words: Sequence[str]) -> None:
+        """Ends with a message that names the new spelling of a flag's value."""
+        flag = ""
+        for word in words:
+            name, _, attached = word.partition("=")
+            flag, value = (name, attached) if word.startswith("--") else (flag, word)
+            action = self._option_string_actions.get(flag)
+            new_value = RENAMED_VALUES.get((flag, value))
+            if action is None or new_value is None or action.choices is None:
+                continue
+            if self._get_value(action, value) not in action.choices:
+                self.error(f"{flag} {value} is called {flag} {new_value} now")
 
     def action_of(self, name: str) -> argparse.Action | None:
         """The action that sets the attribute ``name``."""
         return next((action for action in self._actions if action.dest == name), None)
+
+    def refuse_unused(self, given: Collection[str], names: Sequence[str], condition: str) -> None:
+        """Ends with a message for flags that the user gave himself and that would do nothing.
+
+        ``given``: see that method. ``names``: the flags, without dashes. ``condition``: why they
+        do nothing.
+        """
+        actions = (self.action_of(name) for name in names if name in given)
+        flags = ["/".join(action.option_strings) for action in actions]
+        if flags:
+            self.error(f"{', '.join(flags)}: without effect {condition}. Leave it out")
 
     def given(self, argv: Sequence[str] | None) -> set[str]:
         """Names of the flags that a command line gives itself, whatever the defaults are."""
@@ -108,6 +134,11 @@ def new_parser(description: str, epilog: str = "", essential: Collection[str] = 
     return Parser(
         description=description, epilog=epilog, formatter_class=_Formatter, essential=essential
     )
+
+
+def user_path(text: str) -> Path:
+    """An argparse type: a path; ~ is the home folder. Parser takes it for ``type=Path``."""
+    return Path(os.path.expanduser(text))
 
 
 def positive_int(text: str) -> int:
@@ -156,7 +187,7 @@ TYPES = {
     "positive_float": positive_float,
     "non_negative_float": non_negative_float,
     "probability": probability,
-    "path": Path,
+    "path": user_path,
 }
 """The types that options of methods may name (model.uda.base.option)."""
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from utils.options.parser import Parser
+from utils.options.parser import Parser, user_path
 
 RECIPES = Path(__file__).parent / "recipes"
 NOT_REPEATED = frozenset(
@@ -129,7 +129,8 @@ def _converted(action: argparse.Action, value: Any) -> Any:
 def _converted_scalar(action: argparse.Action, value: Any) -> Any:
     if isinstance(value, bool | list | dict):
         raise ValueError("expected a number or a text")
-    converted = action.type(str(value)) if action.type else str(value)
+    convert = user_path if action.type is Path else action.type or str
+    converted = convert(str(value))
     if action.choices is not None and converted not in action.choices:
         raise ValueError(f"expected one of {', '.join(map(str, action.choices))}")
     return converted

@@ -1,4 +1,4 @@
-"""Old words of flags, settings and TensorBoard tags, and the words of today.
+"""Old words of flags and settings, and the words of today.
 
 The old spelling of a flag ends with an error that names the new one. Settings in checkpoints of
 format 1 are read through these tables, so nobody's runs are lost.
@@ -52,11 +52,6 @@ RENAMED_KEYS = {"cityscapes_images": "seen_images", "deployed": "inference_netwo
 
 RENAMED_PARTS = {"confidence": "pseudo_label_weight"}
 """Parts of a checkpoint."""
-
-TENSORBOARD_TAGS = {
-    "mixing/pasted": "classmix/pasted_fraction",
-    "teacher/sure": "pseudo_label/confident_fraction",
-}
 
 
 def new_arguments(argv: list[str]) -> list[str]:

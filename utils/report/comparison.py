@@ -26,6 +26,8 @@ MEASURES = {
 """{measure in eval.py's JSON: name in tables}."""
 COSTS = ("discriminator", "discriminator MACs", "deployed model", "deployed MACs")
 NUM_PUBLISHED_CLASSES = 19
+DEFAULT_CLASS_SET = "cityscapes19"
+"""Older files do not name theirs."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +87,17 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
     for run, name in names.items():
         scores, records = [], []
         for file in sorted(folder.glob(f"seed*/{run}.json")):
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8"))
             protocols[file] = _protocol(content)
             row = {
                 key: value if key == "tta" else _nan_for_none(value)
                 for key, value in content["rows"][0].items()
             }
-            scores.append(row | {"images": content["images"], "split": content["split"]})
-            records.append(json.loads((file.with_suffix("") / "config.json").read_text())[-1])
+            data = {key: content[key] for key in ("images", "split", "class_set") if key in content}
+            scores.append(row | data)
+            records.append(
+                json.loads((file.with_suffix("") / "config.json").read_text(encoding="utf-8"))[-1]
+            )
         if scores:
             rows.append(ComparisonRow(name, tuple(scores), tuple(records)))
     first = next(iter(protocols), None)
@@ -110,10 +115,12 @@ def _protocol(content: dict) -> str:
     tta = content["rows"][0]["tta"]
     augmented = f", test-time augmentation {tta}" if tta else ""
     names = content.get("fingerprint", "").split(", ")[-1]  # a hash of the names
+    known = content.get("class_set", {"name": DEFAULT_CLASS_SET})["name"]
+    classes = "" if known == DEFAULT_CLASS_SET else f", class set {known}"
     return (
         f"{content['images']} images of {content['split']}{names and f' (names {names})'},"
         f" {len(content['classes'])} classes"
-        f" ({', '.join(content['classes'])}){augmented}"
+        f" ({', '.join(content['classes'])}){classes}{augmented}"
     )
 
 

@@ -1,11 +1,20 @@
-"""Picture of the images with the lowest IoU, beside their ground truth."""
+"""Pictures of mistakes: a confusion matrix, and the images with the lowest IoU."""
 
 from collections.abc import Iterable, Sequence
+from itertools import chain
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from torch import Tensor
 
-from utils.report.pictures import image_grid, with_legend
+from utils.evaluation.metrics import scores
+from utils.files import write_png
+from utils.report.pictures import confusion_picture, image_grid, with_legend
+from utils.report.tables import percent
+from utils.training.distributed import ProcessGroup
+
+NUM_WORST_IMAGES = 8
 
 
 class ImageScore(NamedTuple):
@@ -20,6 +29,44 @@ class ImageScore(NamedTuple):
     image: np.ndarray
     truth: np.ndarray
     prediction: np.ndarray
+
+
+class MistakePictures:
+    """Pictures of one model's mistakes on a data set.
+
+    Every process adds the images it scores; the first process writes confusion_matrix.png and
+    worst_images.png. ``names`` and ``colors`` (256, 3) uint8 RGB of the classes.
+    """
+
+    def __init__(self, names: Sequence[str], colors: np.ndarray, ignore_index: int):
+        self.names, self.colors, self.ignore_index = names, colors, ignore_index
+        self._worst: list[ImageScore] = []
+
+    def add(self, index: int, name: str, maps: Iterable[Tensor], matrix: Tensor) -> None:
+        """Adds an image; one without a labelled pixel is left out.
+
+        ``maps``: image (H, W, 3) uint8 RGB, ground truth and prediction (H, W) uint8, on the CPU.
+        ``matrix``: its confusion matrix.
+        """
+        if matrix.any():
+            score = ImageScore(scores(matrix).miou, index, name, *(x.numpy() for x in maps))
+            self._worst = worst_images([*self._worst, score], NUM_WORST_IMAGES)
+
+    def write(
+        self, folder: Path, matrix: Tensor, name: str, count: int, processes: ProcessGroup
+    ) -> None:
+        """Writes both pictures. ``matrix``: of all ``count`` images; ``name``: of the model.
+
+        All processes call it.
+        """
+        worst = worst_images(chain(*processes.gather(self._worst)), NUM_WORST_IMAGES)
+        if not processes.is_first:
+            return
+        title = f"{name}: mIoU {percent(scores(matrix).miou)} % on {count} images"
+        picture = confusion_picture(matrix.numpy(), self.names, title)
+        write_png(folder / "confusion_matrix.png", picture)
+        picture = draw_images(worst, self.names, self.colors, self.ignore_index)
+        write_png(folder / "worst_images.png", picture)
 
 
 def worst_images(images: Iterable[ImageScore], count: int) -> list[ImageScore]:

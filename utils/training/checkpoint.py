@@ -3,7 +3,9 @@
 It is read with ``weights_only=True``, so that a stranger's file cannot run code.
 """
 
+import difflib
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -125,6 +127,24 @@ def is_named(name: str, words: Sequence[str]) -> bool:
     return any(word == name or own in (Path(word).name, Path(word).stem) for word in words)
 
 
+def require_known_words(words: Sequence[str], left_out: Sequence[str], names: list[str]) -> None:
+    """Raises ValueError where one of the ``words`` of --leave-out names no image.
+
+    ``left_out``: the images that they leave out, and that they left out before. ``names``: all
+    others of the run.
+    """
+    unknown = [word for word in words if not any(is_named(name, [word]) for name in left_out)]
+    if unknown:
+        lasts = {name.rsplit("/", 1)[-1]: name for name in names}
+        word = Path(unknown[0]).stem
+        nearest = difflib.get_close_matches(word, lasts, n=1, cutoff=0.0)
+        found = f"; the nearest name there is {lasts[nearest[0]]!r}" if nearest else ""
+        raise ValueError(
+            f"--leave-out {unknown[0]}: none of the run's images has this name{found}. Correct it,"
+            " or remove it."
+        )
+
+
 def removed_alone(now: list[str], before: list[str], words: Sequence[str]) -> bool:
     """Whether ``now`` is ``before`` without some images, all of which ``words`` name."""
     present = set(now)
@@ -139,6 +159,7 @@ class TrainingState:
     architecture, input, settings, ... Order and augmentation of the data are functions of the seed
     and the step, so the step is enough for them. Values that are not finite are never written,
     neither losses that ``meter`` noted nor parts. All processes call ``save``; one ``writes``.
+    ``collapse_monitor``: its state is saved beside the parts; older checkpoints have none.
     """
 
     def __init__(
@@ -148,8 +169,10 @@ class TrainingState:
         device: torch.device,
         meter: LossMeter,
         writes: bool = True,
+        collapse_monitor: Stateful | None = None,
     ):
         self.parts, self.metadata, self.device = parts, metadata, device
+        self.collapse_monitor = collapse_monitor
         self.meter, self.writes = meter, writes
         self.step, self.best, self.validation_due = 0, None, False
 
@@ -175,6 +198,8 @@ class TrainingState:
         self.step = step
         if self.writes:
             state = {"step": step, "best": self.best, "random": random_state(self.device)}
+            if self.collapse_monitor is not None:
+                state["collapse_monitor"] = self.collapse_monitor.state_dict()
             save_checkpoint(path, self.parts, **self.metadata | state | {"meter": meter} | more)
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
@@ -189,7 +214,8 @@ class TrainingState:
         """Restores every part. Raises ValueError that lists changed settings that matter.
 
         ``defaults``: plain values of flags, for those that are younger than the checkpoint. Where
-        the images came from is carried on: ``seen_images`` and ``chosen_with_labels``.
+        the weights come from is carried on: ``seen_images``, ``unknown_weights``,
+        ``chosen_with_labels``.
         """
         checkpoint = read_checkpoint(path)
         changed = self._changes(checkpoint, may_change, defaults or {})
@@ -210,7 +236,18 @@ class TrainingState:
         self.step, self.best = checkpoint["step"], checkpoint["best"]
         self.validation_due = checkpoint.get("validation_due", False)
         self.meter.restore(checkpoint.get("meter"), self.device)
-        self.metadata |= inherited(checkpoint, self.metadata.get("seen_images", []))
+        state = checkpoint.get("collapse_monitor")  # older checkpoints have none
+        if self.collapse_monitor is not None and state is not None:
+            self.collapse_monitor.load_state_dict(state)
+        self.metadata |= inherited(self.metadata.get("seen_images", []), checkpoint)
+
+    def require_left_out(self) -> None:
+        """Raises ValueError where a word of --leave-out names no image of a new run."""
+        words = self.metadata["settings"].get("leave_out") or ()
+        require_known_words(words, self.metadata.get("left_out", []), self._names())
+
+    def _names(self) -> list[str]:
+        return list(chain(*self.metadata.get("data_names", {}).values()))
 
     def _changes(
         self, checkpoint: dict[str, Any], may_change: frozenset[str], defaults: dict[str, Any]
@@ -225,6 +262,10 @@ class TrainingState:
         classes, old_classes = self.metadata.get("class_set"), checkpoint.get("class_set")
         if classes and old_classes and classes != old_classes:
             changed.append(f"classes: {_class_text(old_classes)} -> {_class_text(classes)}")
+        known = [*self.metadata.get("left_out", []), *checkpoint.get("left_out", [])]
+        known += chain(*before_names.values())
+        require_known_words(words, known, self._names())
+        self.metadata["left_out"] = sorted({name for name in known if is_named(name, words)})
         hashes, old = self.metadata.get("label_hashes", {}), checkpoint.get("label_hashes", {})
         others = [name for name in hashes if old.get(name, hashes[name]) != hashes[name]]
         if others:
@@ -236,11 +277,17 @@ def _class_text(class_set: dict[str, Any]) -> str:
     return f"{class_set['name']} ({', '.join(class_set['classes'])})"
 
 
-def inherited(checkpoint: dict[str, Any], seen: Sequence[str]) -> dict[str, Any]:
-    """Metadata of a network that learned from a ``checkpoint``, and from the images ``seen``."""
-    old = checkpoint.get("seen_images", [])
-    metadata = {"seen_images": list(dict.fromkeys([*seen, *old]))}
-    if checkpoint.get("chosen_with_labels"):
+def inherited(seen: Sequence[str], *origins: dict[str, Any]) -> dict[str, Any]:
+    """Metadata of a network that learned from the images ``seen``, and from other networks.
+
+    ``origins``: checkpoints, or parts of their metadata.
+    """
+    old = [name for origin in origins for name in origin.get("seen_images", [])]
+    metadata: dict[str, Any] = {"seen_images": list(dict.fromkeys([*seen, *old]))}
+    unknown = [name for origin in origins for name in origin.get("unknown_weights", [])]
+    if unknown:
+        metadata["unknown_weights"] = list(dict.fromkeys(unknown))
+    if any(origin.get("chosen_with_labels") for origin in origins):
         metadata["chosen_with_labels"] = True
     return metadata
 

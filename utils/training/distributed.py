@@ -6,6 +6,7 @@ network. Every loss is divided by what the *whole* batch holds: the sum over the
 gradient of one process with the whole batch.
 """
 
+import copy
 import os
 from collections.abc import Sequence
 from datetime import timedelta
@@ -68,6 +69,12 @@ class ProcessGroup:
     @property
     def is_first(self) -> bool:
         return self.rank == 0
+
+    def alone(self) -> "ProcessGroup":
+        """This process by itself: after an error, when others may be gone."""
+        single = copy.copy(self)
+        single.rank, single.world_size = 0, 1
+        return single
 
     def all_reduce_sum(self, value: Tensor | int) -> Tensor | int:
         """The sum of ``value`` over the processes."""

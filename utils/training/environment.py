@@ -25,7 +25,7 @@ def environment() -> dict[str, Any]:
 def processor() -> str:
     """The processor's name, as Linux tells it; elsewhere what Python knows."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     return next(
@@ -44,19 +44,26 @@ def _git_revision() -> str:
             ["git", "rev-parse", "--show-toplevel"],
             cwd=here,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=True,
         ).stdout.strip()
         if Path(top).resolve() != here:
             return "unknown"
         commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True
+            ["git", "rev-parse", "HEAD"],
+            cwd=here,
+            capture_output=True,
+            encoding="utf-8",
+            errors="surrogateescape",
+            check=True,
         ).stdout.strip()
         changes = subprocess.run(
             ["git", "status", "--porcelain", "-uno"],
             cwd=here,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",
             check=True,
         ).stdout
     except (OSError, subprocess.CalledProcessError):

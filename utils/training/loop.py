@@ -30,6 +30,10 @@ from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
 from utils.training.snapshots import Snapshots
 
+WHOLE, GRADIENTS, UPDATE = range(3)
+"""Where a step is: all is there to save; the weights are, not BatchNorm's statistics; nothing is.
+"""
+
 
 class StepData(Protocol):
     """The batches of one domain (dataset.training_data.DomainBatches)."""
@@ -84,13 +88,24 @@ class TrainedNetworks(NamedTuple):
     batch_counts: BatchCounts | None = None
 
 
+class CollapseMonitor(Protocol):
+    """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
+
+    def after_step(self, done: int) -> None: ...
+    def scalars(self) -> dict[str, float]: ...
+    def warnings(self) -> list[str]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
 class MonitorOptions(NamedTuple):
     """How the progress of a run is shown: pictures, warnings, scores.
 
     ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
     ``start_warnings`` are known before. ``validation``: labelled batches that are scored, or
-    None.
+    None. ``collapse_monitor`` warns when a class collapses on the target; with
+    ``stop_on_collapse`` the run is then saved and ends.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -99,6 +114,8 @@ class MonitorOptions(NamedTuple):
     warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
     validation: Iterable | None = None
     start_warnings: Sequence[str] = ()
+    collapse_monitor: CollapseMonitor | None = None
+    stop_on_collapse: bool = False
 
 
 class TrainingRun:
@@ -123,7 +140,8 @@ class TrainingRun:
         self.meter = LossMeter(processes)
         self.stop = StopRequest()
         self.first_step = self.done = 0
-        self.finished = self._updating = self._counting = False
+        self.finished = self._counting = False
+        self._phase = WHOLE
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as entered:  # leaves what was entered if a resume is refused
@@ -140,7 +158,12 @@ class TrainingRun:
         """Restores the state of a resumed run; all processes begin with the same networks."""
         processes, trained = self.processes, self.trained
         self.state = TrainingState(
-            trained.state, self.metadata, processes.device, self.meter, self.folder.writes
+            trained.state,
+            self.metadata,
+            processes.device,
+            self.meter,
+            self.folder.writes,
+            self.monitor.collapse_monitor,
         )
         self.snapshots = Snapshots(
             self.folder.last,
@@ -153,6 +176,8 @@ class TrainingRun:
         if self.options.resume:
             defaults = self.options.flag_defaults
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+        else:
+            self.state.require_left_out()
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
@@ -180,10 +205,12 @@ class TrainingRun:
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
+            self._phase = GRADIENTS
             yield step, *samples
             if self._stopping:
                 self.folder.print(
-                    f"Stopped by {self.stop} after step {self.done}, saved to {self.folder.last}."
+                    f"Stopped by {self._stop_reason} after step {self.done}, saved to"
+                    f" {self.folder.last}."
                     " Continue with the same command and --resume."
                 )
                 return
@@ -277,16 +304,20 @@ class TrainingRun:
 
     def sum_gradients(self) -> None:
         """Sums the gradients of all networks over the processes."""
-        self._updating = True  # until after_step: between the two no whole step is there to save
+        # On the CPU, which sees at once that a process is gone; NCCL would wait for it.
+        self.processes.any(False)
         self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
+        self._phase = UPDATE
 
     def after_step(self, done: int) -> None:
         """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
+        self._phase, self.done = WHOLE, done
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
-        self._updating, self.done = False, done
+        if self.monitor.collapse_monitor is not None:
+            self.monitor.collapse_monitor.after_step(done)
         options, every = self.options, self.options.validate_every
         # Asked once: a signal may come at any moment.
-        self._stopping = self.processes.any(bool(self.stop))
+        self._stopping, self._stop_reason = self.processes.any(bool(self.stop)), self.stop
         last = done == self.max_steps
         if done % options.log_every == 0 or last:
             self._log(done, is_interval=done % options.log_every == 0)
@@ -327,6 +358,18 @@ class TrainingRun:
         }
         self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
         self.folder.log_warning(done, self.monitor.warnings(done, losses))
+        self._log_target(done)
+
+    def _log_target(self, done: int) -> None:
+        """Class shares on the target; a class that collapses is warned of, and may end the run."""
+        collapse = self.monitor.collapse_monitor
+        if collapse is None:
+            return
+        self.folder.log_by_class(done, collapse.scalars())
+        collapsed = collapse.warnings()
+        self.folder.log_warning(done, collapsed)
+        if collapsed and self.monitor.stop_on_collapse and done < self.max_steps:
+            self._stopping, self._stop_reason = True, "--stop-on-collapse"
 
     def _log_pictures(self, done: int) -> None:
         """The first image of each domain, its prediction, and its label if it has one."""
@@ -357,16 +400,21 @@ class TrainingRun:
     def _save_last_whole_step(self, error: BaseException | None) -> str:
         """Saves the state before the step that failed; returns a sentence that says so.
 
-        Not after values that are not finite, nor in the middle of an update, nor with several
-        processes, which cannot agree any more.
+        Not after values that are not finite, nor in the middle of an update. Of several processes
+        the first one saves, by itself: the others may be gone. Its weights and statistics are
+        those of all; the losses that were not logged yet need all processes, and are left out.
         """
         broken = isinstance(error, FloatingPointError) or not isinstance(error, Exception)
-        if broken or self._updating or self.processes.world_size > 1:
+        if broken or self._phase == UPDATE or not self.processes.is_first:
             return ""
         if self.done <= self._saved:
             return ""
-        torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+        if self._phase == GRADIENTS:
+            torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
         try:
+            self.meter.keep_whole_steps(self.done)
+            if self.processes.world_size > 1:
+                self.meter.leave_others()
             self.state.save(self.folder.last, self.done, finished=False)
         except (FloatingPointError, OSError) as failure:
             return f" Steps since the last save are lost: {failure}"

@@ -1,6 +1,6 @@
 """Metadata of a run: plain values that describe it in its checkpoints and records."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from utils.options.groups import batch_norm_group_sizes
@@ -12,6 +12,7 @@ class Images(Protocol):
     """A list of images (dataset.listing.ImageList)."""
 
     names: list[str]
+    left_out: Sequence[str]
 
     def fingerprint(self) -> str: ...
 
@@ -33,4 +34,5 @@ def run_metadata(
         "name": name,
         "settings": plain(settings | identities | {"batch_norm_group_sizes": groups}),
         "data_names": {key: images.names for key, images in found.items()},
+        "left_out": [name for images in found.values() for name in images.left_out],
     }

@@ -42,6 +42,19 @@ class LossMeter:
             self._steps, self._read = [], self._steps
         return means
 
+    def keep_whole_steps(self, done: int) -> None:
+        """Drops what was noted of a step that did not end: ``done`` steps did."""
+        self._steps = [noted for noted in self._steps if noted[0] < done]
+
+    def leave_others(self) -> None:
+        """Waits for no other process from now on; drops the losses, which are of all of them.
+
+        Raises FloatingPointError for losses of this process that are not finite.
+        """
+        self.processes = self.processes.alone()
+        self.check()
+        self._steps = []
+
     def state(self) -> dict[str, Any]:
         """The losses since the last read, of the whole batches, as plain values."""
         values = {name: value.tolist() for name, value in self._values().items()}

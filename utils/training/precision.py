@@ -42,7 +42,7 @@ def choose_precision(name: str, device: torch.device) -> str:
 def _cpu_has_bf16() -> bool:
     """Whether Linux reports bf16 instructions of the processor (AVX-512 BF16, AMX, Arm BF16)."""
     try:
-        words = Path("/proc/cpuinfo").read_text().split()
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
     except OSError:
         return False
     return not {"avx512_bf16", "amx_bf16", "bf16"}.isdisjoint(words)

@@ -72,13 +72,16 @@ class RunFolder:
         goes_on = self.config.exists() and self.last.exists()
         entries = self._entries() if goes_on else []
         entries.append({"argv": sys.argv, **environment(), **metadata})
+        self._write_entries(entries)
+
+    def _write_entries(self, entries: list[dict[str, Any]]) -> None:
         text = json.dumps(entries, indent=2, default=str) + "\n"
         write_file(self.config, text.encode(), durable=True)
 
     def _entries(self) -> list[dict[str, Any]]:
         """The entries of config.json; [], and a message, where it is damaged."""
         try:
-            entries = json.loads(self.config.read_text())
+            entries = json.loads(self.config.read_text(encoding="utf-8"))
         except ValueError as error:  # no JSON, or no text
             self.print(
                 f"WARNING: {self.config} is damaged ({error}): a new record begins. The run itself"
@@ -130,12 +133,26 @@ class RunFolder:
             if self.writes and value == value:  # NaN: the class does not occur
                 self._writer.add_scalar(f"val_iou/{name}", value, step)
 
+    def log_by_class(self, step: int, values: dict[str, float]) -> None:
+        """Scalars of the classes, to TensorBoard only."""
+        if self.writes:
+            for name, value in values.items():
+                self._writer.add_scalar(name, value, step)
+
     def log_warning(self, step: int, warnings: list[str]) -> None:
-        """Warnings to the screen and to TensorBoard."""
+        """Warnings to the screen, to TensorBoard and to config.json."""
+        if not self.writes or not warnings:
+            return
+        self.print(*warnings)
         for warning in warnings:
-            self.print(warning)
-            if self.writes:
-                self._writer.add_text("warning", warning, step)
+            self._writer.add_text("warning", warning, step)
+        entries = (self._entries() if self.config.exists() else []) or [{}]
+        known = entries[-1].setdefault("warnings", [])
+        known += [f"step {step}: {warning}" for warning in warnings]
+        try:
+            self._write_entries(entries)
+        except OSError as error:  # a full disk: the run goes on
+            self.print(f"WARNING: the warning is not in config.json: {error}")
 
     def log_hparams(self, settings: dict[str, Any], scalars: list[str]) -> None:
         """Adds the run to TensorBoard's table, with the last values of its ``scalars``."""

@@ -14,7 +14,7 @@ from dataset.labels import (
 )
 
 SIZE = (96, 192)
-COUNT = 40
+COUNT = 20
 
 
 def draw(look, index, size=SIZE, seed=0):

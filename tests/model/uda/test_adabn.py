@@ -10,6 +10,8 @@ from model.batch_norm import with_batch_norm
 from model.uda.adabn import recalibrate
 from tests.helpers.networks import trained_like_network
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 CPU = torch.device("cpu")
 
 

@@ -4,8 +4,10 @@ import torch
 
 from model.bisenet import BiSeNet
 from tests.helpers.methods import build_method, make_batch
+from tests.helpers.narrow import narrow_backbones
 
 
+@narrow_backbones()
 def test_a_step_lowers_the_entropy_of_the_target():
     """The entropy is between 0 and 1, and its gradient alone lowers it."""
     torch.manual_seed(0)

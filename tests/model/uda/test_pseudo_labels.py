@@ -9,8 +9,10 @@ from model.bisenet import BiSeNet
 from model.losses.segmentation import segmentation_loss
 from model.uda.pseudo_labels import PseudoLabelOptions
 from tests.helpers.methods import build_method, make_batch
+from tests.helpers.narrow import narrow_backbones
 
 
+@narrow_backbones()
 def test_few_pseudo_labels_weigh_little():
     """The target's loss is a mean over all pixels, those without a label included."""
     torch.manual_seed(0)

@@ -14,6 +14,8 @@ from model.uda.self_training import EMATeacher, PseudoLabels, class_mix_mask
 from tests.helpers.methods import PLAIN, build_method, gradients, make_batch
 from tests.helpers.networks import trained_like_network
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture
 def batch():
@@ -37,7 +39,7 @@ def step(monkeypatch):
         method = build_method("self-training", model, context, **options)
         method.teacher = teacher
         method.augment = augment or (lambda images, _seeds: images)
-        monkeypatch.setattr(self_training, "class_mix_mask", lambda _label, _seeds: pasted)
+        monkeypatch.setattr(self_training, "class_mix_mask", lambda *_: pasted)
         target_label = torch.where(ignored, 255, 0).to(torch.uint8)
         return method.step(
             make_batch(source, label, valid_pixels), make_batch(target, target_label)

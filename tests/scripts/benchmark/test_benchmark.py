@@ -12,6 +12,7 @@ from scripts.benchmark import __main__ as benchmark
 from scripts.benchmark import model as benchmark_model
 from scripts.benchmark import train as benchmark_train
 from scripts.benchmark.evaluation import baseline_of
+from tests.helpers.narrow import narrow_backbones
 from tests.helpers.networks import trained_like_network
 from utils.benchmark.memory import PeakMemory, available_memory
 from utils.benchmark.timing import measure, percentiles_ms, ratio
@@ -121,6 +122,7 @@ def test_memory():
     assert 40e6 < memory.bytes < 200e6
 
 
+@narrow_backbones()
 def test_methods_are_timed_against_source_only(tmp_path, capsys):
     """Source-only is always measured, first, and is 1."""
     names = ["light ADA", "light ADA, joint batches", "MinEnt", "self-training", "strong"]

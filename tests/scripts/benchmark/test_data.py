@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scripts.benchmark.__main__ import SUBCOMMANDS, parse_arguments
-from scripts.benchmark.data import SCALES, WAYS
+from scripts.benchmark.samples import SCALES, WAYS
 from tests.conftest import write_cityscapes, write_gta5
 
 

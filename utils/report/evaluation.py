@@ -1,0 +1,115 @@
+"""What eval.py reports: a row of scores for each checkpoint, the tables, and the JSON file."""
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from torch import Tensor
+
+from utils.evaluation.comparability import score_warnings
+from utils.evaluation.evaluate import Evaluation
+from utils.evaluation.metrics import scores
+from utils.files import write_json
+from utils.report.comparison import ComparisonRow, table_1, table_2
+from utils.report.tables import markdown_table
+
+
+@dataclass(frozen=True)
+class ScoredModel:
+    """A checkpoint to score: its content without the weights, and its predictor.
+
+    ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``tta``: name of the
+    test-time augmentation, or None.
+    """
+
+    path: Path
+    metadata: dict[str, Any]
+    predict: Callable[[Tensor], Tensor]
+    precision: str
+    tta: str | None
+
+    @property
+    def name(self) -> str:
+        """The name in tables, which tells the test-time augmentation."""
+        return self.metadata["name"] + (f" ({self.tta})" if self.tta else "")
+
+    @property
+    def folder(self) -> str:
+        """The name of a folder for its files."""
+        return f"{self.metadata['name']}-{self.path.stem}"
+
+    def row(
+        self,
+        evaluation: Evaluation,
+        classes: Sequence[int],
+        image_names: Sequence[str],
+        costs: dict[str, float],
+    ) -> dict[str, Any]:
+        """Its row in the JSON file. ``classes``: trainIds of the means; ``costs``: of Table II."""
+        return {
+            "name": self.name,
+            "checkpoint": str(self.path),
+            "step": self.metadata["step"],
+            "precision": self.precision,
+            "tta": self.tta,
+            "warnings": score_warnings(self.metadata, self.path.name, image_names, self.tta),
+            **costs,
+            **asdict(scores(evaluation.matrix, evaluation.ignored, classes)),
+            "ignored": evaluation.ignored,
+            "matrix": evaluation.matrix.tolist(),
+        }
+
+
+class ScoredData(NamedTuple):
+    """The images that checkpoints are scored on, and their classes.
+
+    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values, with
+    "name" and "classes". ``published``: whether these are the classes of the paper.
+    """
+
+    description: str
+    split: str
+    names: Sequence[str]
+    fingerprint: str
+    class_set: dict[str, Any]
+    published: bool
+
+
+def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
+    """Prints Tables I and II of the ``rows``, and their warnings."""
+    tta = rows[0]["tta"]
+    augmented = f", test-time augmentation {tta}" if tta else ""
+    table_rows = [ComparisonRow(row["name"], (row,)) for row in rows]
+    note = (
+        " Rows marked (published) are the paper's, not ours."
+        if data.published
+        else f" Classes: {data.class_set['name']}."
+    )
+    print(
+        f"\n{len(data.names)} images of {data.description}, full resolution,"
+        f" {rows[0]['precision']}{augmented}.{note}"
+    )
+    names = data.class_set["classes"]
+    print("\nTable I", markdown_table(*table_1(table_rows, names, data.published)), sep="\n")
+    print("\nTable II (MACs at 512x1024 by ptflops)")
+    print(markdown_table(*table_2(table_rows, data.published, seeds=False)))
+    for warning in (warning for row in rows for warning in row["warnings"]):
+        print(f"WARNING: {warning}")
+
+
+def write_rows(
+    path: Path, rows: Sequence[dict[str, Any]], data: ScoredData, averaged: Sequence[int]
+) -> None:
+    """Writes the JSON file. ``averaged``: trainIds of the classes of the means."""
+    content = {
+        "images": len(data.names),
+        "split": data.split,
+        "classes": [data.class_set["classes"][train_id] for train_id in averaged],
+        "class_set": data.class_set,
+        "rows": rows,
+        "fingerprint": data.fingerprint,
+        "argv": sys.argv,
+    }
+    write_json(path, content)
