@@ -57,6 +57,17 @@ class ClassMerge:
         ignored = [name for name in self.old.names if name not in taken]
         return "; ".join([*sums, *([f"ignored: {', '.join(ignored)}"] if ignored else [])])
 
+    def as_dict(self) -> dict[str, Any]:
+        """The merge as plain values, for a JSON file and for tables."""
+        members = {name: list(members) for name, members in self.members.items()}
+        return {
+            "name": self.name,
+            "from": self.old.name,
+            "to": self.new.name,
+            "merge": members,
+            "text": self.text(),
+        }
+
     def require(self, class_set: ClassSet, owner: str) -> None:
         """Raises ValueError unless ``class_set``, that of ``owner``, is the one that is merged."""
         if class_set.names != self.old.names:
