@@ -52,6 +52,8 @@ EPILOG = """examples:
 PICTURES, PICTURE_WIDTH = 4, 480
 MOST_VALUES = 40
 """Rows of the table of values."""
+MOST_FITS = 4
+"""Built-in encodings that are named."""
 MOST_FOLDERS = 100
 """Folders in which known data sets are looked for."""
 UNNAMED_COLOR = (255, 0, 255)
@@ -238,7 +240,8 @@ def labels_text(labels: Labels) -> list[str]:
     if labels.fault:
         lines.append(f"PROBLEM: {labels.fault}")
     if labels.builtin:
-        lines.append(f"Built-in encodings name all values: {'; '.join(labels.builtin)}")
+        fits = "; ".join(labels.builtin[:MOST_FITS])
+        lines.append(f"Built-in class sets name all values: {fits}")
     lines += classes_text(labels) if labels.label_format is not None else values_text(labels)
     return lines
 

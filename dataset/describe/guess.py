@@ -201,7 +201,8 @@ def _paired(
         partner = max(candidates, key=lambda image: _fit(image, label), default=None)
         if partner is None or not _fit(partner, label)[0]:
             continue
-        score = (*_fit(partner, label), _plainness(root, label))
+        *fit, alike = _fit(partner, label)
+        score = (*fit, _plainness(root, label), alike)
         if id(partner) not in best or score > best[id(partner)][0]:
             best[id(partner)] = score, partner, label
     pairs = [(image, label) for _, image, label in best.values()]
@@ -228,11 +229,12 @@ def _fit(image: FileGroup, label: FileGroup) -> tuple[int, int, float]:
     return len(image.paths.keys() & label.paths.keys()), head + tail, alike
 
 
-def _plainness(root: Path, group: FileGroup) -> tuple[int, int]:
-    """Labels of indices before colors, 8 bits before 16; short endings before long ones."""
+def _plainness(root: Path, group: FileGroup) -> tuple[int, int, int]:
+    """Labels of indices before colors, 8 bits before 16; many classes before a mask of one."""
     with Image.open(Path(root) / next(iter(group.paths.values()))) as image:
         kind = {"P": 3, "L": 3, "1": 3, "RGB": 2, "RGBA": 2}.get(image.mode, 1)
-    return kind, -len(group.ending)
+        values = len(image.getcolors(image.width * image.height) or ())
+    return kind, values, -len(group.ending)
 
 
 def _common(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:
@@ -355,7 +357,7 @@ def _add_images(
     known = {_patterns(image, label)[0] for image, label in pairs}
     for group in groups:
         split = _patterns(group, None)[0]
-        if split in known or (pairs and split == "train"):
+        if split in known or (pairs and not any(map(_split_word, group.parts))):
             without.append(group)
         else:
             found[split].append(group)
