@@ -54,7 +54,8 @@ SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 
 CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
 RECORD = "demo.json"
-STREETS, AERIAL = "streets", "aerial"
+STREETS = "streets"
+AERIAL = "aerial"
 FOLDERS = {
     STREETS: ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"),
     AERIAL: ("simulation", "drone"),

@@ -27,6 +27,7 @@ NOT_SHELL = {
     "import torch\nnetwork": "Python; tests/scripts/test_export_program.py does the same",
     "train.py   ": "a tree of folders",
     "@misc{": "a citation",
+    'from = "cityscapes19"': "a merge of classes; tests/dataset/test_merge.py",
     "$GTA5/images/": "a tree of files",
 }
 """Blocks of code that are not for a shell: {how the block begins: why}."""

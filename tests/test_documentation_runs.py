@@ -20,6 +20,7 @@ from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
 from tests.helpers.documentation import PAGES, ROOT, VARIABLES, code_blocks, run_in_bash
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.trees import write_camvid
 from tests.scripts.test_convert import ReferenceBiSeNet
 from tests.test_documentation import NOT_SHELL, is_external, split_command
 from utils.video import VideoWriter
@@ -101,6 +102,7 @@ def prepared(tmp_path_factory) -> Path:
     make_lists(folder / "dataset/splits", folder / "data")
     make_images(folder)
     write_synthia(folder / "data/synthia", 2)
+    write_camvid(folder / "data/camvid", 2)
     make_external_weights(folder)
     for comparison in ("carla", "paper"):
         with SummaryWriter(str(folder / f"checkpoints/{comparison}/seed0/ada")) as events:

@@ -9,13 +9,12 @@ import torch
 from PIL import Image
 
 import eval as entry
-from dataset.class_set import load_class_set
 from dataset.image_io import read_image
 from dataset.labels import LABEL_ID_OF
 from dataset.merge import load_merge
 from model.loading import load_network
-from tests.conftest import scene
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.trees import write_camvid
 from utils.evaluation.metrics import confusion_matrix
 from utils.report.comparison import _protocol
 from utils.training.checkpoint import read_checkpoint
@@ -30,16 +29,7 @@ def checkpoint(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def camvid_root(tmp_path_factory) -> Path:
-    """Two images in the tree of SegNet's CamVid, with its ids."""
-    root = tmp_path_factory.mktemp("camvid")
-    table = load_class_set("camvid11").table("labelIds")
-    for number in range(2):
-        image, label_ids = scene(number, (64, 96))
-        ids = table[label_ids]
-        for folder, pixels in (("val", image), ("valannot", np.where(ids == 255, 11, ids))):
-            (root / folder).mkdir(exist_ok=True)
-            Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"{number:06}.png")
-    return root
+    return write_camvid(tmp_path_factory.mktemp("camvid"), 2)
 
 
 def run(*words) -> None:
