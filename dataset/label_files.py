@@ -44,6 +44,7 @@ _IMAGE_FOLDERS = {
 _ONLY_LABEL_FOLDERS = {
     *("gtfine", "gtcoarse", "semantic_rgb", "color_labels", "colormaps", "bitmasks", "gt_image_2"),
     *("segmentationclass", "segmentationobject", "labeledapproved_full", "cameraseg"),
+    *("data_2d_semantics", "proj_depth"),  # KITTI-360, KITTI
     *("classsegmentation", "instancesegmentation", "trainannot", "valannot", "testannot"),
 }
 """Names of folders that nobody gives to images, whatever lies beside them."""

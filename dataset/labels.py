@@ -211,20 +211,27 @@ def looks_like_train_ids(values: set[int]) -> bool:
 
 
 _OTHER_IDS = {1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18}
-"""LabelIds up to 26 of no class: seldom in an image, and never beside 255."""
-_LAST_IDD_LEVEL3_ID = 26
+"""LabelIds up to 25 of no class."""
+_LAST_IDD_LEVEL3_ID = 25
+_MAIN_CLASSES = [0, 2, 8, 10, 13]
+"""TrainIds that fill most of every street scene: road, building, vegetation, sky, car."""
 
 
-def looks_like_idd_level3_ids(values: set[int]) -> bool:
-    """Whether ``values`` of several label files look like IDD's level3Ids (0-26, 255).
+def looks_like_idd_ids(values: set[int], pixels: np.ndarray | None = None) -> bool:
+    """Whether several label files look like IDD's ids (helpers/anue_labels.py of AutoNUE).
 
-    Cityscapes' labelIds have 0 for what is ignored, not 255; where somebody has saved 255 there,
-    all ids of no class have become it. IDD gives most of these ids to classes, and none above 26.
+    ``values``: those of all pixels. level3Ids are 0-25 and 255, most of which are classes there;
+    labelIds with 255 (IDD's csIds) have the car's 26, or few ids of no class. ``pixels`` (20,):
+    of each trainId, then without class; in files of many classes the five main ones would be rare,
+    and much would have no class: 0 is IDD's road. None: not known.
     """
     ids = values - {IGNORE_INDEX}
-    if not {0, IGNORE_INDEX} <= values or max(ids) > _LAST_IDD_LEVEL3_ID:
+    if {0, IGNORE_INDEX} <= values and max(ids) <= _LAST_IDD_LEVEL3_ID:
+        return len(ids & _OTHER_IDS) >= 4
+    if pixels is None or len(ids) < 12 or not pixels[:-1].sum():
         return False
-    return len(ids & _OTHER_IDS) >= 4
+    main, without_class = pixels[_MAIN_CLASSES].sum() / pixels[:-1].sum(), pixels[-1] / pixels.sum()
+    return bool(main < 0.15 and without_class > 0.3)
 
 
 def label_ids_of_palette(

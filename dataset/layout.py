@@ -313,7 +313,7 @@ def data_images(
         images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
     else:
         images = find_pairs(layout, root, split, labels, class_set).listing(labels)
-    images.data_set = layout.name
+    images.data_set = layout.images_of or layout.name
     return images
 
 
@@ -387,7 +387,14 @@ def recognized_layouts(root: Path) -> list[Layout]:
     if with_pairs:
         return with_pairs
     with_images = [layout for layout in candidates if evidence[layout.name][0]] or candidates
-    return _most_special(with_images)
+    typical = [layout for layout in with_images if _is_typical(layout, root)]
+    return _most_special(typical or with_images)
+
+
+def _is_typical(layout: Layout, root: Path) -> bool:
+    """Whether the first images are called as only those of this data set are, if it says how."""
+    patterns = map(PathPattern, layout.typical)
+    return not layout.typical or any(first_files(root, p, IMAGE_SUFFIXES) for p in patterns)
 
 
 def first_pairs(layout: Layout, root: Path) -> tuple[bool, bool]:
@@ -466,8 +473,8 @@ def _unknown_root(root: Path) -> str:
     return (
         f"{root} is no labelled data set of a known kind. Expected one of: {first}; or such a root"
         f" prepared by scripts.prepare; or one of those below. {_data_sets_inside(root)}Describe"
-        " another tree in a file of ten lines: --source-layout FILE.toml, see docs/data.md. Looked"
-        f" for, and found in all splits together:{near}"
+        " another tree in a file of ten lines, see docs/data.md: --source-layout FILE.toml"
+        f" (scripts.prepare: --layout). Looked for, and found in all splits together:{near}"
     )
 
 

@@ -26,9 +26,10 @@ LAYOUTS = Path(__file__).with_name("layouts")
 _FIRST = ("gta5", "cityscapes", "synthia")
 """The layouts that messages name first."""
 _TYPES: dict[str, type] = {
-    **dict.fromkeys(("name", "title", "page", "class_set", "encoding", "label_kind"), str),
+    **dict.fromkeys(("name", "title", "page", "images_of"), str),
+    **dict.fromkeys(("class_set", "encoding", "label_kind"), str),
     **dict.fromkeys(("by_name_alone", "only_by_name", "more_labels"), bool),
-    **dict.fromkeys(("recognized_by", "not_with", "other_labels"), list),
+    **dict.fromkeys(("recognized_by", "not_with", "typical", "other_labels"), list),
     **dict.fromkeys(("splits", "messages"), dict),
 }
 """The type of every key of a layout file."""
@@ -58,6 +59,9 @@ class Layout:
     class set has only one). ``by_name_alone``: pair files by their names where folders do not fit.
     ``only_by_name``: never recognized, only named. ``recognized_by``: folders one of which shows
     this data set (default: those of images), unless a folder of ``not_with`` is there.
+    ``typical``: patterns that only its own images match; where folders fit several data sets and no
+    label is there, they decide. ``images_of``: the data set whose images these are, by the same
+    names.
     ``other_labels``: files that are passed over, by the ending of {key}. ``more_labels``: labels
     without image are passed over. ``label_kind``: a key of LABEL_KINDS that the first label must
     have. ``messages``: what to say when files are missing.
@@ -73,6 +77,8 @@ class Layout:
     only_by_name: bool = False
     recognized_by: tuple[str, ...] = ()
     not_with: tuple[str, ...] = ()
+    typical: tuple[str, ...] = ()
+    images_of: str = ""
     other_labels: tuple[str, ...] = ()
     more_labels: bool = False
     label_kind: str | None = None
@@ -95,6 +101,11 @@ class Layout:
                 f"{self.title} has no split {name!r}; expected one of {', '.join(self.splits)}."
             )
         return name, self.splits[name]
+
+    def split_text(self, name: str) -> str:
+        """A split with the number of its images, where that is known."""
+        count = self.split(name)[1].count
+        return name if count is None else f"{name} ({count:,} images in a whole copy)"
 
     def labelled_splits(self) -> list[str]:
         """The names of the splits that have labels."""

@@ -21,7 +21,9 @@ from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import (
     IGNORE_INDEX,
     LAST_LABEL_ID,
-    looks_like_idd_level3_ids,
+    NUM_CLASSES,
+    TRAIN_ID_OF,
+    looks_like_idd_ids,
     looks_like_train_ids,
 )
 from dataset.name_list import NameFinder, read_name_list, say_repeated
@@ -291,7 +293,9 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     label_format, statistics = listing.label_format, listing.statistics
     if statistics is not None and statistics.values is not None:
         values = values_of(int(np.bitwise_or.reduce(statistics.values)))
-        refuse_label_values(values, listing.root, label_format)
+        is_default = label_format.class_set == CITYSCAPES_LABELS.class_set
+        pixels = statistics.classes.sum(0) if is_default else None
+        refuse_label_values(values, listing.root, label_format, pixels)
         return
     if statistics is not None and statistics.classes is not None:
         present = set(np.flatnonzero(statistics.classes[:, :-1].sum(0)).tolist())
@@ -301,14 +305,16 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     label = listing[0].label
     place = listing.root if label.is_relative_to(listing.root) else label.parent
     sampled = np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int)
-    values: set[int] = set()
+    counts = np.zeros(256, np.int64)
     for index in sampled:
-        values.update(np.unique(label_format.read(listing[index].label)).tolist())
+        counts += np.bincount(label_format.read(listing[index].label).ravel(), minlength=256)
+    values = set(np.flatnonzero(counts).tolist())
+    pixels = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
     for index in range(len(listing)):  # a class may be in one label of thousands
         if has_class(values, label_format):
             break
         values.update(np.unique(label_format.read(listing[index].label)).tolist())
-    refuse_label_values(values, place, label_format)
+    refuse_label_values(values, place, label_format, pixels)
 
 
 def _require_images(listing: ImageList) -> None:
@@ -363,9 +369,15 @@ def has_class(values: Iterable[int], label_format: LabelFormat = CITYSCAPES_LABE
 
 
 def refuse_label_values(
-    values: set[int], root: Path, label_format: LabelFormat = CITYSCAPES_LABELS
+    values: set[int],
+    root: Path,
+    label_format: LabelFormat = CITYSCAPES_LABELS,
+    pixels: np.ndarray | None = None,
 ) -> None:
-    """Raises ValueError when the ``values`` of many labels are trainIds, or teach nothing."""
+    """Raises ValueError when the ``values`` of many labels are other ids, or teach nothing.
+
+    ``pixels`` (20,): of each of Cityscapes' 19 trainIds, then of none; None: not known.
+    """
     if not label_format.holds_label_ids:
         if values and not has_class(values, label_format):
             raise ValueError(
@@ -382,12 +394,12 @@ def refuse_label_values(
             " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
             " is ignored, save 0 in its place."
         )
-    if looks_like_idd_level3_ids(values):
+    if looks_like_idd_ids(values, pixels):
         raise ValueError(
-            f"The labels under {root} hold the values {sorted(values)}: they look like IDD's"
-            " level3Ids (0-26, 255), where 0 is road. Expected Cityscapes' labelIds (7 is road):"
-            " make IDD's csIds with its own tools (createLabels.py --id-type csId), and name them"
-            " *_gtFine_labelIds.png. If these are labelIds, save 0 in place of 255."
+            f"The labels under {root} hold the values {sorted(values)}: they look like IDD's own"
+            " ids or level3Ids, where 0 is road. Expected Cityscapes' labelIds (7 is road): make"
+            " IDD's csIds with its own tools (createLabels.py --id-type csId), and name them"
+            " *_gtFine_labelIds.png."
         )
     if values and not has_class(values, label_format):
         mask = " They look like masks of one class: save its labelId, such as 7 for road."

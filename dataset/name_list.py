@@ -1,6 +1,7 @@
 """Lists of image names, as people have them: any encoding, one or more columns, names or paths."""
 
 import difflib
+import json
 import os
 import unicodedata
 from collections import defaultdict
@@ -22,7 +23,8 @@ _HEADINGS = {
 def read_name_list(path: Path) -> list[str]:
     """The lines of a list file; empty lines and lines starting with # are skipped.
 
-    UTF-8 or UTF-16, with or without byte order mark. Raises FileNotFoundError, ValueError.
+    UTF-8 or UTF-16, with or without byte order mark; also JSON, see ``_names_of_json``. Raises
+    FileNotFoundError, ValueError.
     """
     path = Path(path)
     if not path.is_file():
@@ -30,11 +32,36 @@ def read_name_list(path: Path) -> list[str]:
             f"No list at {path}. Expected a text file with one image name per line, like those in"
             " dataset/splits/."
         )
-    lines = [line.strip() for line in _decode(path.read_bytes(), path).splitlines()]
+    text = _decode(path.read_bytes(), path)
+    if text.lstrip().startswith(("[", "{")):
+        return _names_of_json(text, path)
+    lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise ValueError(f"The list {path} names no image. Expected one image name per line.")
     return lines
+
+
+def _names_of_json(text: str, path: Path) -> list[str]:
+    """The names in a list of BDD100K, Scalabel or COCO, or in a plain array of texts."""
+    try:
+        content = json.loads(text)
+    except ValueError:
+        content = None
+    if isinstance(content, dict):
+        content = content.get("frames", content.get("images"))
+    entries = content if isinstance(content, list) else []
+    names = [
+        entry.get("file_name", entry.get("name")) if isinstance(entry, dict) else entry
+        for entry in entries
+    ]
+    if not names or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"The list {path} looks like JSON, but names no images. Expected one image name per"
+            ' line, or JSON: an array of names, or of objects with "name" or "file_name" (also'
+            ' under "frames" or "images").'
+        )
+    return names
 
 
 def _decode(content: bytes, path: Path) -> str:

@@ -173,7 +173,8 @@ def find_by_pattern(
     refuse_twins([(key, file.path) for key, file in found], root, twins)
     if say:
         left_out.say(Path(root) / pattern.folder)
-    return dict(sorted(found))
+    first = dict(reversed(found))  # of twins the first
+    return {key: first[key] for key in sorted(first)}
 
 
 def first_files(root: Path, pattern: PathPattern, suffixes: Sequence[str]) -> list[FoundFile]:

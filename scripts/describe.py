@@ -239,7 +239,7 @@ def labels_text(labels: Labels) -> list[str]:
         lines.append(f"Other encodings of {name} that fit: {', '.join(labels.others)}")
     if labels.fault:
         lines.append(f"PROBLEM: {labels.fault}")
-    if labels.builtin:
+    if labels.builtin and (labels.label_format is None or labels.fault):
         fits = "; ".join(labels.builtin[:MOST_FITS])
         lines.append(f"Built-in class sets name all values: {fits}")
     lines += classes_text(labels) if labels.label_format is not None else values_text(labels)

@@ -49,8 +49,8 @@ EPILOG = """examples:
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED
     python -m scripts.prepare --cityscapes $CITYSCAPES --output $CITYSCAPES_PREPARED
   any other data set: recognized, or in a layout that is named or described in a file
-    python -m scripts.prepare --source $ACDC --output $ACDC_PREPARED
-    python -m scripts.prepare --source photos --layout mine.toml --check
+    python -m scripts.prepare --source data/acdc --output data/acdc_prepared
+    python -m scripts.prepare --source drone --layout drone.toml --check
   on eight machines that share a file system (SLURM: sbatch --array=1-8), without merging
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED --shard $SLURM_ARRAY_TASK_ID/8
 then train with --gta5 $GTA5_PREPARED --cityscapes $CITYSCAPES_PREPARED
@@ -200,15 +200,12 @@ def report_text(report: PrepareReport, root: Path) -> str:
     return "\n".join(lines)
 
 
-def layouts(
-    args: argparse.Namespace, twins: list[tuple[str, str]]
-) -> list[tuple[str, DatasetLayout]]:
-    """(name in the prepared root, files) of each data set or split to prepare.
+def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout, list[Problem]]]:
+    """(name in the prepared root, files, files of one name) of each data set or split to prepare.
 
-    ``twins``: receives files of one name where they are only to be reported.
+    Files of one name are problems where they are only to be reported; else they are an error.
     """
     labels = not args.without_labels
-    found = twins if args.check else None
     root = args.gta5 or args.cityscapes or args.synthia or args.source
     if (root / FOLDER).is_dir():
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
@@ -222,11 +219,14 @@ def layouts(
     if args.list and len(splits) > 1:
         raise ValueError(ONE_SPLIT)
     if args.source:
-        print(f"{printable(root)}: {layout.title}, {' and '.join(splits)}")
-    return [
-        (layout.data_name(split), find_pairs(layout, root, split, labels, class_set, found))
-        for split in splits
-    ]
+        print(f"{printable(root)}: {layout.title}, {' and '.join(map(layout.split_text, splits))}")
+    found = []
+    for split in splits:
+        twins: list[tuple[str, str]] = []
+        collect = twins if args.check else None
+        tree = find_pairs(layout, root, split, labels, class_set, collect)
+        found.append((layout.data_name(split), tree, [twin_problem(*pair) for pair in twins]))
+    return found
 
 
 def args_layout(args: argparse.Namespace) -> Layout:
@@ -248,12 +248,10 @@ def main(args: argparse.Namespace) -> None:
     wanted = None if args.list is None else read_name_list(args.list)
     command = shlex.join(["python", "-m", "scripts.prepare", *sys.argv[1:]])
     labels, problems = not args.without_labels, 0
-    twins: list[tuple[str, str]] = []
-    for data, tree in layouts(args, twins):
+    for data, tree, twins in layouts(args):
         job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
         report = check(job) if args.check else prepare(job, args.output, command, FileLock)
-        folders = (f"{tree.image_folder}/", f"{tree.label_folder}/")
-        report.problems += [twin_problem(*pair) for pair in twins if pair[0].startswith(folders)]
+        report.problems += twins
         text = report_text(report, tree.root)
         print("\n" + printable(text))
         problems += len(report.problems)

@@ -20,6 +20,7 @@ from typing import Any
 
 from utils.child import run_child
 from utils.files import output_folder, write_json
+from utils.options.groups import add_source_argument
 from utils.options.parser import (
     new_parser,
     non_negative_int,
@@ -166,15 +167,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="NAME|FILE.toml",
         help="which comparison",
     )
-    parser.add_argument(
-        "--source",
-        "--gta5",
-        dest="gta5",
-        type=Path,
-        metavar="ROOT",
-        required=True,
-        help="labelled source, in the layout of GTA5",
-    )
+    add_source_argument(parser, required=True)
     parser.add_argument(
         "--target",
         "--cityscapes",

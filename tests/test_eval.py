@@ -11,9 +11,12 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
+from tests.helpers.narrow import real_backbones
 from utils.evaluation.metrics import confusion_matrix, scores
 from utils.evaluation.published import TABLE_1, TABLE_2
 from utils.training.checkpoint import save_checkpoint
+
+pytestmark = pytest.mark.usefixtures("narrow_networks")
 
 COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 
@@ -35,6 +38,7 @@ def run(*arguments):
     evaluation_script.main(evaluation_script.parse_arguments([*COMMON, *map(str, arguments)]))
 
 
+@real_backbones()
 def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root, tmp_path, capsys):
     """The JSON file has the confusion matrix of Predictor over the split, unresized."""
     model = make_checkpoint(tmp_path / "last.pt")
@@ -61,6 +65,7 @@ def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root,
     assert f"{100 * expected.miou:.2f}" in capsys.readouterr().out
 
 
+@real_backbones()
 def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys):
     """Costs stand in the row of their network only."""
     make_checkpoint(tmp_path / "a.pt", "supervised")

@@ -19,6 +19,8 @@ from utils.evaluation.metrics import confusion_matrix, scores
 from utils.evaluation.predictions import prediction_files
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:

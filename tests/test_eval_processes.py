@@ -16,6 +16,8 @@ from tests.helpers.cli import python
 from tests.helpers.forked import run_together
 from tests.helpers.networks import write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 COMMON = ["--device", "cpu", "--precision", "fp32", "--workers", "0"]
 ENVIRONMENT = os.environ | {"OMP_NUM_THREADS": "1"}
 

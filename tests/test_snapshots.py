@@ -15,6 +15,8 @@ from utils.training.checkpoint import read_checkpoint
 from utils.training.run_folder import RunFolder
 from utils.training.snapshots import Snapshots, snapshot_files
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 CPU = torch.device("cpu")
 KEEPING = ("--keep-every", 2, "--save-every", 100, "--log-every", 100)
 TEACHER = ("--method", "self-training", "--ema", 0.5)

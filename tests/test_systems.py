@@ -28,6 +28,8 @@ from tests.helpers.cli import SMALL, run_train
 from tests.helpers.forked import run_forked
 from utils.training import distributed, environment
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted(
     path

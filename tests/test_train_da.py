@@ -62,7 +62,7 @@ def test_adaptation_works_without_target_labels_on_disk(
     last = read_checkpoint(folder / "last.pt")
     assert last["parts"].keys() == {"model", "discriminator", "optimizer", "d_optimizer", "scaler"}
     assert last["discriminator"] == (method[1] if len(method) > 1 else "light")
-    assert len(last["seen_images"]) == 5
+    assert len(last["seen_images"]) == 5 + 6  # of the target and of the source
     events = EventAccumulator(str(folder)).Reload()
     scalars = {
         "loss/segmentation",
@@ -157,7 +157,7 @@ def test_any_images_may_be_the_target(gta5_root, unlabelled_root, tmp_path, meth
         image.resize((90, 80)).save(odd)  # of another shape than the others
     data = ["--gta5", gta5_root, "--target", pattern]
     run_train_da(tmp_path, *data, "--max-steps", 3, *method)
-    assert len(read_checkpoint(tmp_path / "run/last.pt")["seen_images"]) == 5
+    assert len(read_checkpoint(tmp_path / "run/last.pt")["seen_images"]) == 5 + 6
 
 
 @pytest.mark.parametrize(
@@ -311,7 +311,7 @@ def test_the_authors_recipe_takes_whole_target_images_and_warns(
         "resnet18",
     )
     last = read_checkpoint(folder / "last.pt")
-    assert len(last["seen_images"]) == 3  # val
+    assert len(last["seen_images"]) == 3 + 6  # of val and of the source
     assert last["input"]["channel_order"] == "bgr"
     assert "WARNING: --target-split val" in capsys.readouterr().out
     assert "transductive" in json.loads((folder / "config.json").read_text())[0]["warnings"][0]

@@ -16,6 +16,8 @@ from tests.helpers.networks import trained_like_network
 from utils.training.checkpoint import read_checkpoint
 from utils.training.distributed import ProcessGroup
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 WEIGHTS = ("none", "ohem", "class")
 
 

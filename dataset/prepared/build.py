@@ -24,7 +24,7 @@ from dataset.find import printable
 from dataset.image_io import image_size, is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import looks_like_train_ids
-from dataset.listing import DatasetLayout, refuse_label_values
+from dataset.listing import DatasetLayout, has_class, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (
@@ -181,10 +181,12 @@ def check(job: PrepareJob) -> PrepareReport:
         else:
             report.problems += result
     try:
-        refuse_label_values(report.values, job.tree.root, job.label_format)
+        refuse_label_values(report.values, job.tree.root, job.label_format, report.classes)
     except ValueError as error:
         are_train_ids = job.stored_classes is None and looks_like_train_ids(report.values)
-        kind = "trainIds" if are_train_ids else "no class"
+        is_empty = not has_class(report.values, job.label_format)
+        kind = "no class" if is_empty else "unknown label values"
+        kind = "trainIds" if are_train_ids else kind
         report.problems.append(Problem(kind, job.tree.label_folder, str(error)))
     return report
 
@@ -242,7 +244,7 @@ def prepare(
                     report.made += 1
                 else:
                     report.problems += result
-            refuse_label_values(report.values, root, job.label_format)
+            refuse_label_values(report.values, root, job.label_format, report.classes)
             _append(file, {"complete": report.good})
             synchronize(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)

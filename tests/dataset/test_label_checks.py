@@ -16,7 +16,7 @@ from dataset.labels import (
     LABEL_COLORS,
     LABEL_IDS,
     TRAIN_ID_OF,
-    looks_like_idd_level3_ids,
+    looks_like_idd_ids,
 )
 from dataset.listing import check_listing
 from dataset.prepared.build import PrepareJob, check
@@ -63,7 +63,7 @@ def test_labels_that_teach_nothing_are_refused(gta5_root, cityscapes_root, tmp_p
     change_labels(labels_of(door, gta5_root, cityscapes_root, pseudo), change)
     data = ["--gta5", gta5_root, "--cityscapes", cityscapes_root]
     doors = {
-        "source": lambda: run_train(tmp_path, "--train-on", "source", *data),
+        "source": lambda: run_train(tmp_path, "--train-on", "source", *data[:2]),
         "pseudo-labels": lambda: run_train_da(
             tmp_path, *data, "--method", "pseudo-labels", "--pseudo-labels", pseudo
         ),
@@ -138,18 +138,31 @@ def test_which_values_are_train_ids(tmp_path, values, train_ids):
         ({0, 7, 8, 11, 17, 20, 21, 23, 24, 26, 255}, False),
         ({0, 1, 3, 4, 7, 8, 11, 17, 20, 21, 23, 24, 26}, False),  # one image of Cityscapes
         ({0, 4, 7, 8, 11, 21, 23, 26, 33, 255}, False),
+        ({0, 1, 3, 7, 8, 9, 10, 14, 15, 18, 23, 24, 26, 27, 32, 255}, False),  # csIds of IDD
     ],
 )
 def test_level3_ids_of_idd_are_not_label_ids(values, refused):
     """Renamed to *_labelIds.png they would pass for labelIds, with road as nothing."""
-    assert looks_like_idd_level3_ids(values) == refused
+    assert looks_like_idd_ids(values) == refused
 
 
 def test_renamed_labels_of_idd_are_refused(cityscapes_root):
     """With the tool and the option of IDD that make labelIds."""
     change_labels(cityscapes_root / "gtFine", lambda x: np.where(x > 26, 255, np.arange(128) % 26))
-    with pytest.raises(ValueError, match="IDD's level3Ids.*--id-type csId"):
+    with pytest.raises(ValueError, match="ids or level3Ids.*--id-type csId"):
         check_listing(cityscapes(cityscapes_root, "val"))
+
+
+def test_ids_of_idd_show_in_their_shares():
+    """Ids 0-34 without 255: much has no class, and the main classes are rare."""
+    pixels = np.ones(20)
+    assert looks_like_idd_ids({*range(35)}, np.array([*pixels[:-1], 40]) * (1 - 0.9 * MAIN))
+    assert not looks_like_idd_ids({*range(35)}, np.array([*pixels[:-1], 40]))
+    assert not looks_like_idd_ids({*range(35)}, pixels)
+    assert not looks_like_idd_ids({0, 24, 25}, np.array([*0 * pixels[:-1], 40]))
+
+
+MAIN = np.isin(np.arange(20), (0, 2, 8, 10, 13))  # road, building, vegetation, sky, car
 
 
 def test_one_label_with_a_class_is_enough(tmp_path):
@@ -233,3 +246,53 @@ def test_real_labels_agree_with_their_palettes(real_data):
     assert paths
     for path in paths:
         assert np.array_equal(read_label(path), np.asarray(Image.open(path)))
+
+
+def as_colors(label: np.ndarray) -> np.ndarray:
+    return LABEL_COLORS[label]
+
+
+def with_alpha(label: np.ndarray) -> np.ndarray:
+    return np.dstack([as_colors(label), np.full_like(label, 255)])
+
+
+ENCODINGS = {
+    "ACDC labelIds": (lambda label: label, None),
+    "ACDC invIds": (lambda label: np.where(label == 4, 255, label), None),
+    "ACDC labelColor": (with_alpha, None),
+    "ACDC invGray": (lambda label: np.where(label == 7, 255, 0), "look like masks of one class"),
+    "BDD100K color_labels": (with_alpha, None),
+    "BDD100K drivable": (lambda label: label % 3, "these are trainIds"),
+    "BDD100K bitmasks": (lambda label: np.dstack([label, 0 * label, 0 * label, label]), "colors"),
+    "IDD csIds": (lambda label: np.where(label == 9, 255, label), None),
+    "IDD Lite": (lambda label: np.where(label > 30, 255, label % 7), "these are trainIds"),
+    "IDD ids": (lambda label: np.where(label > 30, label + 5, label), "label values .36, 37, 38"),
+    "Mapillary 1.2": (lambda label: label * 2, "neither labelIds"),
+    "KITTI semantic": (lambda label: label, None),
+    "KITTI semantic_rgb": (as_colors, None),
+    "KITTI instance": (lambda label: label.astype(np.uint16) * 256 + 1, "pixel format"),
+    "KITTI road": (
+        lambda label: np.dstack([label * 0 + 255, 0 * label, label // 20 * 255]),
+        "colors",
+    ),
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_encodings_of_the_owners(tmp_path, encoding):
+    """Those that have Cityscapes' ids or colors are read, all others refused with the reason."""
+    change, refused = ENCODINGS[encoding]
+    root = write_gta5(tmp_path, 2)
+    for seed in (1, 2):
+        label = scene(seed, (72, 136))[1]
+        changed = change(label)
+        changed = changed if changed.dtype == np.uint16 else changed.astype(np.uint8)
+        Image.fromarray(changed).save(root / f"labels/{seed:05}.png")
+    if refused:
+        with pytest.raises(ValueError, match=refused):
+            check_listing(gta5(root))
+        return
+    check_listing(gta5(root))
+    found = TRAIN_ID_OF[read_label(root / "labels/00001.png")]
+    expected = TRAIN_ID_OF[scene(1, (72, 136))[1]]
+    assert (found == expected).all()

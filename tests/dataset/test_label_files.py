@@ -98,6 +98,65 @@ LAYOUTS = {
         ["wd_public_02/images/ad0000.jpg"],
         [f"wd_public_02/{kind}/ad0000.png" for kind in ("semantic", "instances", "panoptic")],
     ),
+    "ACDC with references": (
+        [
+            f"rgb_anon/fog/train/GOPR0122/{A}_rgb_anon.png",
+            f"rgb_anon/fog/train_ref/GOPR0122/{A}_rgb_ref_anon.png",
+        ],
+        [
+            f"gt/fog/train/GOPR0122/{A}_gt_labelIds.png",
+            f"gt_panoptic/fog/train/GOPR0122/{A}_gt_panoptic.png",
+            f"gt_trainval/gt/fog/val/GOPR0122/{B}_gt_labelColor.png",
+        ],
+    ),
+    "ACDC unpacked by archive": (
+        [f"rgb_anon_trainvaltest/rgb_anon/night/val/GOPR0356/{A}_rgb_anon.png"],
+        [f"gt_trainval/gt/night/val/GOPR0356/{A}_gt_{kind}.png" for kind in ("invIds", "labelIds")],
+    ),
+    "BDD100K tracking": (
+        ["images/seg_track_20/train/b00a/b00a-0000001.jpg"],
+        [
+            "labels/seg_track_20/bitmasks/train/b00a/b00a-0000001.png",
+            "labels/seg_track_20/colormaps/train/b00a/b00a-0000001.png",
+        ],
+    ),
+    "BDD100K one level deeper": (
+        ["bdd100k/bdd100k/images/10k/test/cabc30fc-e7726578.jpg"],
+        ["bdd100k_labels/bdd100k/labels/ins_seg/bitmasks/val/cabc30fc-e7726578.png"],
+    ),
+    "IDD Lite": (
+        ["idd20k_lite/leftImg8bit/train/0/024541_image.jpg"],
+        [
+            "idd20k_lite/gtFine/train/0/024541_label.png",
+            "idd20k_lite/gtFine/train/0/024541_inst_label.png",
+        ],
+    ),
+    "IDD panoptic": (
+        ["leftImg8bit/val/2/frame0029_leftImg8bit.jpg"],
+        [
+            "gtFine/val_panoptic/2_frame0029_gtFine_panopticlevel3Ids.png",
+            "gtFine/val/2/frame0029_gtFine_labelColors.png",
+            "gtFine/val/2/frame0029_gtFine_labelcsTrainIds.png",
+        ],
+    ),
+    "Mapillary Vistas in its folder": (
+        ["mapillary-vistas-dataset_public_v1.1/training/images/a_B-1.jpg"],
+        [f"mapillary-vistas-dataset_public_v1.1/training/{k}/a_B-1.png" for k in ("labels",)],
+    ),
+    "KITTI-360": (
+        ["data_2d_raw/2013_05_28_drive_0000_sync/image_00/data_rect/0000000250.png"],
+        [
+            f"data_2d_semantics/train/2013_05_28_drive_0000_sync/image_00/{kind}/0000000250.png"
+            for kind in ("semantic", "semantic_rgb", "instance", "confidence")
+        ],
+    ),
+    "KITTI raw and depth": (
+        [f"train/2011_09_26_drive_0001_sync/image_0{n}/data/0000000005.png" for n in range(4)],
+        [
+            f"train/2011_09_26_drive_0001_sync/proj_depth/{kind}/image_02/0000000005.png"
+            for kind in ("groundtruth", "velodyne_raw")
+        ],
+    ),
     "Pascal VOC": (["JPEGImages/2007_000032.jpg"], ["SegmentationClass/2007_000032.png"]),
 }
 

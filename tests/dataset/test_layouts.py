@@ -189,6 +189,32 @@ def test_coarse_labels_only_by_name(tmp_path):
     assert extra.names[0] == "bayreuth/bayreuth_000000_000019_leftImg8bit"
 
 
+def test_idd_without_its_labels_is_no_cityscapes(tmp_path):
+    """The same folders, but images of IDD are not called after a city; level3Ids are not enough."""
+    root = write_tree(tmp_path, "idd")
+    for path in (root / "gtFine").rglob("*_labelids.png"):
+        path.unlink()
+    assert detect(root).name == "idd"
+    with pytest.raises(FileNotFoundError, match=r"--id-type id .*1 files \*_gtFine_labellevel3Ids"):
+        labelled_images(root)
+    shutil.rmtree(root / "gtFine")
+    assert target_images([str(root)]).data_set == "idd"
+    root = write_tree(tmp_path / "city", "cityscapes")
+    shutil.rmtree(root / "gtFine")
+    assert target_images([str(root)]).data_set == "cityscapes"
+
+
+def test_images_of_two_layouts_are_the_same_images(tmp_path):
+    """Whoever learns from coarse labels of val has seen the images that are scored."""
+    roots = {name: tmp_path / name for name in ("cityscapes", "cityscapes-coarse", "acdc")}
+    known = {
+        name: set(data_images(write_tree(root, name), "val", layout=load_layout(name)).identities)
+        for name, root in roots.items()
+    }
+    assert known["cityscapes"] & known["cityscapes-coarse"]
+    assert not known["cityscapes"] & known["acdc"]
+
+
 def test_labels_of_other_class_sets(tmp_path):
     """The classes of the run decide: IDD as 7 classes, GTA5's tree with one's own values."""
     idd = load_class_set("idd-lite7")

@@ -148,6 +148,71 @@ def test_lists_of_acdc_are_paths_from_its_root():
         listing.select([f"rgb_anon/{name}.png".replace("fog", "night")], "list")
 
 
+IMAGES_OF_OWNERS = (
+    "images/10k/train/0a0a0b1a-7c39d841.jpg",
+    "leftImg8bit/train/0/frame0000_leftImg8bit.jpg",
+    "leftImg8bit/train/1/frame0000_leftImg8bit.jpg",
+    "training/images/-0AY2h7kWDW4bD4iFmnVQ.jpg",
+    "training/images/_0a.b_c.jpg",
+    "training/image_2/000007_10.png",
+    "2011_09_26/2011_09_26_drive_0002_sync/image_02/data/0000000069.png",
+    "2011_09_26/2011_09_26_drive_0002_sync/image_03/data/0000000069.png",
+    "rgb_anon/fog/train/GOPR0475/GOPR0475_frame_000041_rgb_anon.png",
+)
+LISTS_OF_OWNERS = {
+    "0a0a0b1a-7c39d841": 0,
+    "0a0a0b1a-7c39d841.jpg 0a0a0b1a-7c39d841_train_id.png": 0,
+    "seg/images/train/0a0a0b1a-7c39d841.jpg": None,  # of the other release
+    "train/0/frame0000_leftImg8bit.jpg": 1,
+    "/leftImg8bit/train/1/frame0000_leftImg8bit.jpg /gtFine/train/1/frame0000_gtFine_x.png": 2,
+    "1/frame0000": 2,
+    "-0AY2h7kWDW4bD4iFmnVQ": 3,
+    "_0a.b_c": 4,
+    "training/image_2/000007_10.png training/semantic/000007_10.png": 5,
+    "000007_10,3": 5,
+    "2011_09_26/2011_09_26_drive_0002_sync/image_02/data/0000000069.png None 721.5377": 6,
+    "2011_09_26/2011_09_26_drive_0002_sync/image_03/data/0000000069.jpg x/image_02/0.jpg": 7,
+    "2011_09_26_drive_0002_sync/image_03/data/0000000069.png": 7,
+    "rgb_anon/fog/train/GOPR0475/GOPR0475_frame_000041_rgb_anon.png,gt/fog/x_gt_labelIds.png": 8,
+    "GOPR0475_frame_000041_rgb_anon": 8,
+}
+
+
+@pytest.mark.parametrize("line", LISTS_OF_OWNERS)
+def test_lists_of_the_owners(line):
+    """Of BDD100K, IDD, Mapillary, KITTI and ACDC: ids, pairs of paths, and paths from a root."""
+    names = [path.rsplit(".", 1)[0] for path in IMAGES_OF_OWNERS]
+    listing, index = ImageList("/data", names, list(IMAGES_OF_OWNERS)), LISTS_OF_OWNERS[line]
+    if index is None:
+        with pytest.raises(FileNotFoundError, match=names[0]):
+            listing.select([line], "list")
+        return
+    assert listing.select([line], "list").names == [names[index]]
+
+
+@pytest.mark.parametrize(
+    ("content", "names"),
+    [
+        ('["00001.png",\n "00002.png"]', ["00001.png", "00002.png"]),
+        ('[{"name": "00001.png", "labels": []}]', ["00001.png"]),  # BDD100K
+        ('{"images": [{"id": 1, "file_name": "images/00002.png"}]}', ["images/00002.png"]),  # COCO
+        ('{"frames": [{"name": "00001.png"}], "config": {}}', ["00001.png"]),  # Scalabel
+    ],
+)
+def test_a_list_in_json_names_its_images(tmp_path, content, names):
+    """As the owners of BDD100K and Mapillary publish theirs."""
+    (tmp_path / "list.json").write_text(content)
+    assert read_name_list(tmp_path / "list.json") == names
+
+
+@pytest.mark.parametrize("content", ['{"a": 1}', "[1, 2]", "[]", '[{"x": "y"}]', '["a"'])
+def test_json_without_names_is_no_list(tmp_path, content):
+    """The error says that it is JSON, and what is read of it."""
+    (tmp_path / "list.json").write_text(content)
+    with pytest.raises(ValueError, match='JSON.*"file_name"'):
+        read_name_list(tmp_path / "list.json")
+
+
 def test_a_list_of_bytes_is_no_list(tmp_path):
     """A file that is no text ends with an error that names it."""
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00\xd8\x00\xd8\x01")

@@ -24,6 +24,8 @@ def predicted_train_ids(network: Path, size: tuple[int, int], folder: Path) -> n
     folder.mkdir()
     Image.fromarray(scene(0, size)[0]).save(folder / "x.png")
     words = [folder / "x.png", "--model", network, "--output", folder, "--save", "trainIds"]
-    words += ["--precision", "fp32", "--device", "cpu"]
+    words += ["--device", "cpu"]
+    if network.suffix == ".pt":  # an exported network has a precision already
+        words += ["--precision", "fp32"]
     predict.main(predict.parse_arguments([*map(str, words)]))
     return np.array(Image.open(folder / "x_trainIds.png"))

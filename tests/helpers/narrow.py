@@ -4,11 +4,13 @@ A step, a checkpoint (96 MB with its optimizer) and a new network cost a tenth o
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torchvision
 from torchvision.models.resnet import BasicBlock, Bottleneck
+
+REAL = {name: getattr(torchvision.models, name) for name in ("resnet18", "resnet101")}
 
 SHARE = 8
 """The stages of a narrow ResNet have an eighth of the channels, in one block each."""
@@ -40,10 +42,22 @@ def are_narrow() -> bool:
     return torchvision.models.resnet18 is narrow_resnet18
 
 
+def narrow_backbones() -> contextlib.AbstractContextManager[None]:
+    """Within it every BiSeNet of this process has a narrow backbone, also one that is loaded.
+
+    Decorates a test, too.
+    """
+    return _backbones({"resnet18": narrow_resnet18, "resnet101": narrow_resnet101})
+
+
+def real_backbones() -> contextlib.AbstractContextManager[None]:
+    """The same with the real backbones: for a test among others with narrow ones."""
+    return _backbones(REAL)
+
+
 @contextlib.contextmanager
-def narrow_backbones() -> Iterator[None]:
-    """Within it every BiSeNet of this process has a narrow backbone, also one that is loaded."""
+def _backbones(builders: dict[str, Callable[..., torchvision.models.ResNet]]) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(torchvision.models, "resnet18", narrow_resnet18)
-        patch.setattr(torchvision.models, "resnet101", narrow_resnet101)
+        for name, builder in builders.items():
+            patch.setattr(torchvision.models, name, builder)
         yield

@@ -15,6 +15,8 @@ from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 CPU = torch.device("cpu")
 
 

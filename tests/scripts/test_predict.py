@@ -16,6 +16,8 @@ from tests.helpers.networks import write_checkpoint
 from utils.report.pictures import legend, with_legend
 from utils.video import VideoReader, VideoWriter
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture(scope="module")
 def checkpoint(tmp_path_factory) -> Path:

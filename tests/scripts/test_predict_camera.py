@@ -17,6 +17,8 @@ from tests.helpers.networks import write_checkpoint
 from utils import video
 from utils.video import VideoReader, VideoWriter, due_frames
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 @pytest.fixture
 def filmed(tmp_path, monkeypatch) -> Path:

@@ -9,6 +9,8 @@ from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.networks import write_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 
 def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"]))

@@ -90,3 +90,17 @@ def test_a_layout_without_its_root(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parse_arguments(["--gta5", "x", "--layout", "acdc", "--check"])
     assert "--layout describes the tree of --source ROOT" in capsys.readouterr().err
+
+
+def test_two_files_of_one_name_are_a_finding(tmp_path, capsys):
+    """--check reports them once, in the split that they are of, and goes on."""
+    root = write_tree(tmp_path / "raw", "acdc")
+    image = TREES["acdc"]["val"][0][0]
+    (root / image).with_suffix(".JPG").touch()
+    with pytest.raises(SystemExit):
+        prepare("--source", root, "--check")
+    text = capsys.readouterr().out
+    assert "acdc-train under" in text
+    assert text.count("two of one name: 1") == text.count("it is unclear which one is meant") == 1
+    with pytest.raises(ValueError, match="holds 1 files twice"):
+        prepare("--source", root, "--output", tmp_path / "p")

@@ -8,20 +8,14 @@ from dataset.style.lab import lab_statistics, lab_transfer
 from scripts import preview_transfer
 
 
+def draw(source, target, *words) -> None:
+    words = ["--source", source, "--target", target, *words]
+    preview_transfer.main(preview_transfer.parse_arguments([*map(str, words)]))
+
+
 def test_four_pictures_a_row(gta5_root, cityscapes_root, tmp_path):
-    arguments = [
-        "--gta5",
-        str(gta5_root),
-        "--cityscapes",
-        str(cityscapes_root),
-        "--output",
-        str(tmp_path / "t.png"),
-        "--rows",
-        "3",
-        "--width",
-        "136",
-    ]
-    preview_transfer.main(preview_transfer.parse_arguments(arguments))
+    words = ["--output", tmp_path / "t.png", "--rows", 3, "--width", 136]
+    draw(gta5_root, cityscapes_root, *words)
     picture = read_image(tmp_path / "t.png")
     assert picture.shape == (3 * (22 + 72), 4 * 136, 3)
     sources = [read_image(frame.image) for frame in map(gta5(gta5_root).__getitem__, range(6))]
@@ -39,21 +33,12 @@ def test_four_pictures_a_row(gta5_root, cityscapes_root, tmp_path):
 
 def test_a_source_and_a_target_of_any_kind(gta5_root, cityscapes_root, tmp_path):
     """--source finds its data set, and --target takes plain images, as in training."""
-    words = ["--source", cityscapes_root, "--target", gta5_root / "images", "--rows", "1"]
-    words += ["--width", "136", "--output", tmp_path / "t.png"]
-    preview_transfer.main(preview_transfer.parse_arguments([*map(str, words)]))
+    words = ["--output", tmp_path / "t.png", "--rows", 1, "--width", 136]
+    draw(cityscapes_root, gta5_root / "images", *words)
     assert read_image(tmp_path / "t.png").shape[1:] == (4 * 136, 3)
 
 
 def test_an_output_that_cannot_be_written(gta5_root, cityscapes_root, tmp_path):
     (tmp_path / "file").write_text("")
-    arguments = [
-        "--gta5",
-        str(gta5_root),
-        "--cityscapes",
-        str(cityscapes_root),
-        "--output",
-        str(tmp_path / "file/t.png"),
-    ]
     with pytest.raises(OSError, match="t.png"):
-        preview_transfer.main(preview_transfer.parse_arguments(arguments))
+        draw(gta5_root, cityscapes_root, "--output", tmp_path / "file/t.png")

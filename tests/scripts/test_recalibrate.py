@@ -15,6 +15,8 @@ from tests.conftest import scene, write_cityscapes
 from tests.helpers.networks import write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 
 

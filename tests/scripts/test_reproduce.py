@@ -11,6 +11,8 @@ from scripts import reproduce
 from tests.helpers.forked import forked_child
 from utils.training.checkpoint import read_checkpoint
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 TINY = ["--crop-size", 64, 64, "--batch-size", 2, "--workers", 0]
 TINY += ["--device", "cpu", "--precision", "fp32"]
 

@@ -18,6 +18,8 @@ from tests.conftest import write_cityscapes
 from tests.helpers.networks import write_checkpoint
 from tests.helpers.records import run_record
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 ROWS = {"source-only": "source-only", "ada": "ADA"}
 
 

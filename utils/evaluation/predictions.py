@@ -12,7 +12,8 @@ from utils.files import output_folder, write_png
 def prediction_files(image_names: Sequence[str], kind: str = "labelIds") -> list[str]:
     """The file of each image's prediction: its name, below its folders where names are equal.
 
-    ``kind``: what the files hold, labelIds or trainIds. Cityscapes' script searches CITY_000000_000000*.png anywhere below the folder.
+    ``kind``: what the files hold, labelIds or trainIds. Cityscapes' script searches
+    CITY_000000_000000*.png anywhere below the folder.
     """
     names = [name.removesuffix("_leftImg8bit") for name in image_names]
     stems = [Path(name).name for name in names]

@@ -403,7 +403,7 @@ def refuse_unused_weights(
 ) -> None:
     """Ends with a message for backbone weights that --init would replace."""
     if init and backbone_weights != "none":  # none: what a set of commands has in common
-        condition = "with --init, which brings all weights"
+        condition = "with --init, which brings the backbone"
         parser.refuse_unused(given, ["backbone_weights"], condition)
 
 

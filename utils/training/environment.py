@@ -39,33 +39,17 @@ def _git_revision() -> str:
     checkout of ours: a copy inside another repository has not that one's commit.
     """
     here = Path(__file__).resolve().parents[2]
+
+    def git(*words: str) -> str:
+        text = {"encoding": "utf-8", "errors": "surrogateescape"}
+        command = ["git", *words]
+        return subprocess.run(command, cwd=here, capture_output=True, check=True, **text).stdout
+
     try:
-        top = subprocess.run(
-            ["git", "rev-parse", "--show-toplevel"],
-            cwd=here,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=True,
-        ).stdout.strip()
-        if Path(top).resolve() != here:
+        if Path(git("rev-parse", "--show-toplevel").strip()).resolve() != here:
             return "unknown"
-        commit = subprocess.run(
-            ["git", "rev-parse", "HEAD"],
-            cwd=here,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=True,
-        ).stdout.strip()
-        changes = subprocess.run(
-            ["git", "status", "--porcelain", "-uno"],
-            cwd=here,
-            capture_output=True,
-            encoding="utf-8",
-            errors="surrogateescape",
-            check=True,
-        ).stdout
+        commit = git("rev-parse", "HEAD").strip()
+        changes = git("status", "--porcelain", "-uno")
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return commit + ("+changes" if changes else "")

@@ -9,6 +9,8 @@ import torch
 from utils.training.checkpoint import read_checkpoint
 from utils.training.snapshots import Snapshots, snapshot_files
 
+pytestmark = pytest.mark.usefixtures("narrow_networks")
+
 Usage = namedtuple("Usage", "total used free")
 SIZE = 4 * (1000 * 999 + 999)  # bytes of the network below
 
