@@ -37,7 +37,7 @@ SMALL_RUN_FLAGS = {
     "train": ONE_STEP,
     "train_da": ONE_STEP,
     "eval": f"{CPU} --workers 0",
-    "scripts.predict": CPU,
+    "scripts.predict": "--device cpu",  # an exported network has a precision already
     "scripts.prepare": "--workers 1",
     "scripts.make_demo_data": TINY_DATA,
     "scripts.make_pseudo_labels": f"{CPU} --workers 0",

@@ -233,8 +233,9 @@ def _plainness(root: Path, group: FileGroup) -> tuple[int, int, int]:
     """Labels of indices before colors, 8 bits before 16; many classes before a mask of one."""
     with Image.open(Path(root) / next(iter(group.paths.values()))) as image:
         kind = {"P": 3, "L": 3, "1": 3, "RGB": 2, "RGBA": 2}.get(image.mode, 1)
-        values = len(image.getcolors(image.width * image.height) or ())
-    return kind, values, -len(group.ending)
+        pixels = np.asarray(image)
+    values = np.unique(pixels.reshape(-1, pixels.shape[2] if pixels.ndim == 3 else 1), axis=0)
+    return kind, len(values), -len(group.ending)
 
 
 def _common(first: Sequence[str], second: Sequence[str]) -> tuple[int, int]:

@@ -144,6 +144,15 @@ def test_indices_are_preferred_to_colors(tmp_path):
     assert "3 files *_c.png" in guess.notes[0]
 
 
+def test_many_classes_are_preferred_to_a_mask(tmp_path):
+    """Of masks of several classes and of one the former are taken."""
+    root = plant(tmp_path, *numbered("img/#.jpg", "labels/#.png", "a_masks/#.png"))
+    for path in root.glob("a_masks/*"):
+        Image.fromarray((LABEL > 0) * np.uint8(255)).save(path)
+    guess = guess_layout(root)
+    assert guess.splits["train"].labels == "labels/{key}.png"
+
+
 def test_a_tree_without_images_is_refused(tmp_path):
     """The error names what was found, and what to do."""
     plant(tmp_path, "a.tif", "b/c.tif", "d.mp4")
