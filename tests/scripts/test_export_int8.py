@@ -73,9 +73,7 @@ def test_predict_takes_the_int8_file(int8_file, checkpoint, tmp_path):
 
 def test_too_many_changed_pixels_are_refused(int8_file, checkpoint, frames, tmp_path, monkeypatch):
     """Without labels, more than 3 %: nothing is written."""
-    loss = entry.compare(
-        *[OnnxNetwork(int8_file, CPU)] * 2, entry.calibration_images([frames], 9)
-    )
+    loss = entry.compare(*[OnnxNetwork(int8_file, CPU)] * 2, entry.calibration_images([frames], 9))
     assert loss == Comparison(0, None, 3)
     with pytest.raises(ValueError, match=r"get another class on 3 images, more than 3 %.*Nothing"):
         entry.require_little_loss(loss._replace(changed=0.031), 1.0)
