@@ -76,8 +76,9 @@ class ScoredModel:
 class ScoredData(NamedTuple):
     """The images that checkpoints are scored on, and their classes.
 
-    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values
-    with "name" and "classes". ``published``: whether these are the classes of the paper.
+    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values,
+    with "name" and "classes". ``published``: whether these are the classes of the paper. ``merge``:
+    how the classes of the network became these, as plain values with "name", "from" and "text".
     """
 
     description: str
@@ -86,6 +87,7 @@ class ScoredData(NamedTuple):
     fingerprint: str
     class_set: dict[str, Any]
     published: bool
+    merge: dict[str, Any] | None = None
 
 
 def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
@@ -100,6 +102,11 @@ def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
     )
     used = (f"{row['precision']} ({row['engine']})" for row in rows)
     precisions = ", ".join(dict.fromkeys(used))
+    if data.merge:
+        note += (
+            f"\nMerge {data.merge['name']}: probabilities of the {data.merge['from']} network are"
+            f" summed before the argmax ({data.merge['text']})."
+        )
     print(
         f"\n{len(data.names)} images of {data.description}, full resolution,"
         f" {precisions}{augmented}.{note}"
@@ -121,6 +128,7 @@ def write_rows(
         "split": data.split,
         "classes": [data.class_set["classes"][train_id] for train_id in averaged],
         "class_set": data.class_set,
+        **({"merge": data.merge} if data.merge else {}),
         "rows": rows,
         "fingerprint": data.fingerprint,
         "argv": sys.argv,
