@@ -13,20 +13,16 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.cityscapes import cityscapes
-from dataset.labels import (
-    CLASS_NAMES,
-    CLASS_SUBSETS,
-    COLORS,
-    IGNORE_INDEX,
-    LABEL_ID_OF,
-    NUM_CLASSES,
-    class_subset,
-)
+from dataset.class_set import ClassSet, recorded_class_set
+from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_value_of
+from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.segmentation import Sample
 from dataset.source import labelled_images
+from dataset.target import target_layout
 from model.inference.cost import deployed_costs, discriminator_costs
 from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS
@@ -67,9 +63,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser.add_argument(
         "--classes",
         nargs="+",
-        default=["19"],
         metavar="SUBSET|NAME",
-        help=f"classes of the means: one of {', '.join(CLASS_SUBSETS)}, or class names",
+        help=f"classes of the means: {', '.join(CLASS_SUBSETS)}, or class names; default: all",
     )
     parser.add_argument(
         "--tta",
@@ -106,7 +101,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         dest="cityscapes",
         type=Path,
         metavar="ROOT",
-        help="score on Cityscapes: folder with leftImg8bit/ and gtFine/",
+        help="score on Cityscapes, or on another known data set with splits",
     )
     data.add_argument(
         "--source",
@@ -114,13 +109,17 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         dest="gta5",
         type=Path,
         metavar="ROOT",
-        help="score on the source instead: GTA5, or a tree of SYNTHIA or Cityscapes (train)",
+        help="score on the source instead: GTA5, SYNTHIA, folders of your own, ... (train)",
+    )
+    parser.add_argument(
+        "--layout",
+        metavar="NAME|FILE",
+        help="data set of the root: gta5, acdc, ... or a TOML file; default: recognized",
     )
     parser.add_argument(
         "--split",
-        choices=("train", "val", "test"),
         default="val",
-        help="split of Cityscapes; test has no public labels: predictions only, no scores",
+        help="split of --target; test of Cityscapes has no public labels: predictions, no scores",
     )
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="score only the images named in FILE, one a line"
@@ -150,30 +149,56 @@ def add_result_arguments(parser: ArgumentParser) -> None:
 
 
 def load_model(path: Path, args: Namespace, device: torch.device) -> ScoredModel:
-    """Reads a checkpoint. Raises ValueError where it has other classes than Cityscapes' 19."""
+    """Reads a checkpoint."""
     checkpoint = read_checkpoint(path)
+    num_classes = len(recorded_class_set(checkpoint))
     precision = choose_precision(args.precision, device)
     dtype, views = PRECISIONS[precision], TTA_PRESETS.get(args.tta, ())
-    predictor = load_predictor(checkpoint, NUM_CLASSES, device, dtype, views)
+    predictor = load_predictor(checkpoint, num_classes, device, dtype, views)
     metadata = {key: value for key, value in checkpoint.items() if key != "parts"}
     return ScoredModel(path, metadata, predictor, precision, args.tta)
+
+
+def common_class_set(models: list[ScoredModel]) -> ClassSet:
+    """The class set of all ``models``; raises ValueError where they have different ones."""
+    class_sets = [recorded_class_set(model.metadata) for model in models]
+    first = class_sets[0]
+    for model, other in zip(models, class_sets, strict=True):
+        if other.names != first.names:
+            raise ValueError(
+                f"{models[0].path} has the classes of {first.name} ({', '.join(first.names)}),"
+                f" {model.path} those of {other.name} ({', '.join(other.names)}): their scores"
+                " cannot stand in one table. Score them one by one."
+            )
+    return first
+
+
+def averaged_classes(words: list[str] | None, class_set: ClassSet) -> tuple[int, ...]:
+    """The trainIds that --classes names; all without it. Raises ValueError for an unknown one."""
+    if words is None:
+        return tuple(range(len(class_set)))
+    is_subset = class_set == CITYSCAPES_LABELS.class_set
+    return class_subset(words) if is_subset else class_set.train_ids(words)
 
 
 def costs(metadata: dict[str, Any]) -> dict[str, float]:
     """Parameters and MACs of the deployed network, and of the discriminator if it had one."""
     found = deployed_costs(metadata["architecture"])
     if "discriminator" in metadata:
-        found |= discriminator_costs(metadata["discriminator"], NUM_CLASSES)
+        num_classes = metadata["architecture"]["num_classes"]
+        found |= discriminator_costs(metadata["discriminator"], num_classes)
     return found
 
 
-def read_images(args: Namespace) -> ImageList:
+def read_images(args: Namespace, class_set: ClassSet) -> ImageList:
     """The images to score, with labels but for the split test; the first of them are checked."""
     has_labels = scores_are_possible(args)
     if args.gta5:
-        images = labelled_images(args.gta5)
+        images = labelled_images(args.gta5, args.layout, class_set)
     else:
-        images = cityscapes(args.cityscapes, args.split, labels=has_labels)
+        layout = load_layout(args.layout) if args.layout else target_layout(args.cityscapes)
+        layout = layout or load_layout("cityscapes")  # whose message says what is missing
+        images = data_images(args.cityscapes, args.split, has_labels, layout, class_set)
     images = select_by_list(images, args.list)
     if has_labels:
         check_listing(images)
@@ -206,19 +231,20 @@ def evaluate_model(
     pictures: Path | None,
 ) -> Evaluation:
     """The pixel counts of all processes. Writes into ``predictions`` and ``pictures`` if given."""
-    files = prediction_files(images.names)
-    mistakes = MistakePictures(CLASS_NAMES, COLORS, IGNORE_INDEX)
+    class_set = images.class_set
+    files, stored = prediction_files_of(images, class_set), stored_value_of(class_set)
+    mistakes = MistakePictures(class_set.names, class_set.color_table, IGNORE_INDEX)
 
     def on_batch(batch: Sample, prediction: Tensor, matrix: Tensor) -> None:
         index = int(batch.index[0])
         if predictions:
-            save_prediction(predictions / files[index], LABEL_ID_OF[prediction[0].numpy()])
+            save_prediction(predictions / files[index], stored[prediction[0].numpy()])
         if pictures:
             maps = batch.image[0], batch.label[0], prediction[0]
             mistakes.add(index, images[index].name, maps, matrix)
 
     batches = evaluation_batches(model, images, processes, workers)
-    local = evaluate(model.predict, batches, NUM_CLASSES, IGNORE_INDEX, on_batch)
+    local = evaluate(model.predict, batches, len(class_set), IGNORE_INDEX, on_batch)
     # Counts are integers: their sum is the same for every number of processes.
     matrix = processes.all_reduce_sum(local.matrix)
     ignored = processes.all_reduce_sum(local.ignored)
@@ -227,16 +253,23 @@ def evaluate_model(
     return Evaluation(matrix, ignored)
 
 
+def prediction_files_of(images: ImageList, class_set: ClassSet) -> list[str]:
+    """The file of each image's prediction, which holds labelIds or trainIds."""
+    are_label_ids = prediction_format(class_set).holds_label_ids
+    return prediction_files(images.names, "labelIds" if are_label_ids else "trainIds")
+
+
 def save_without_scores(
     model: ScoredModel, images: ImageList, processes: ProcessGroup, workers: int, folder: Path
 ) -> None:
     """Saves the predictions of a split without public labels."""
     batches = evaluation_batches(model, images, processes, workers)
-    files = prediction_files(images.names)
+    class_set = recorded_class_set(model.metadata)
+    files, stored = prediction_files_of(images, class_set), stored_value_of(class_set)
     for batch in batches:
         prediction = model.predict(batch.image)[0].cpu()
         path = folder / files[int(batch.index[0])]
-        save_prediction(path, LABEL_ID_OF[prediction.numpy()])
+        save_prediction(path, stored[prediction.numpy()])
     count = processes.all_reduce_sum(len(batches))  # waits until every process has saved its images
     if processes.is_first:
         print(
@@ -246,15 +279,16 @@ def save_without_scores(
 
 
 def main(args: Namespace) -> None:
-    classes = class_subset(args.classes)
     if args.json:  # a folder that cannot be written to is an error before the scoring
         output_folder(args.json.absolute().parent)
     with ProcessGroup(choose_device(args.device)) as processes:
         models = [load_model(path, args, processes.device) for path in args.checkpoints]
+        class_set = common_class_set(models)
+        classes = averaged_classes(args.classes, class_set)
         names = [model.folder for model in models]
         predictions = result_folders(args.save_predictions, names)
         pictures = result_folders(args.pictures, names)
-        images = read_images(args)
+        images = read_images(args, class_set)
         if not scores_are_possible(args):
             for model, folder in zip(models, predictions, strict=True):
                 save_without_scores(model, images, processes, args.workers, folder)
@@ -263,13 +297,20 @@ def main(args: Namespace) -> None:
         rows = []
         for model, *folders in zip(models, predictions, pictures, strict=True):
             evaluation = evaluate_model(model, images, processes, args.workers, *folders)
-            rows.append(model.row(evaluation, classes, images.names, costs(model.metadata)))
+            rows.append(model.row(evaluation, classes, images.identities, costs(model.metadata)))
         if processes.is_first:
             root = f"{images.root}" + ("" if args.gta5 else f", split {args.split}")
-            data = ScoredData(root, args.split, images.names, images.fingerprint())
-            print_tables(rows, data, CLASS_NAMES)
+            data = ScoredData(
+                root,
+                args.split,
+                images.names,
+                images.fingerprint(),
+                class_set=class_set.as_dict(),
+                published=class_set == CITYSCAPES_LABELS.class_set,
+            )
+            print_tables(rows, data)
             if args.json:
-                write_rows(args.json, rows, data, [CLASS_NAMES[c] for c in classes])
+                write_rows(args.json, rows, data, classes)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.cityscapes import cityscapes
-from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES
+from dataset.class_set import load_class_set
+from dataset.layout import data_images
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
@@ -22,8 +22,9 @@ from dataset.training_data import (
     DomainBatches,
     StyleOptions,
     ValidationOptions,
-    cityscapes_root,
+    known_root,
     labelled_data,
+    layout_of_target,
     read_target,
     validation_data,
     without,
@@ -107,6 +108,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     groups.add_source_argument(data)
     groups.add_target_arguments(data)
+    groups.add_class_arguments(data)
     data.add_argument(
         "--list",
         type=Path,
@@ -150,7 +152,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn
     )
     needs_style = bool(args.lab or args.fda)
-    root = cityscapes_root(args.cityscapes, args.target)
+    root = known_root(args.cityscapes, args.target, args.target_layout)
     if args.train_on == "source" and args.gta5 is None:
         parser.error("--train-on source needs --gta5 ROOT (or --source ROOT)")
     if args.train_on == "target" and root is None:
@@ -164,6 +166,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
             "--lab and --fda give the source the colors of the target; with --train-on target there"
             " is nothing to transfer"
         )
+    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     groups.require_validation(parser, args.val_list, args.validate_every)
     groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.target_list and not needs_style:
@@ -188,10 +191,13 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
 
 def read_labelled(args: argparse.Namespace) -> ImageList:
     """The labelled images to train on, the first of which are checked."""
+    class_set = None if args.class_set is None else load_class_set(args.class_set)
     if args.train_on == "source":
-        images = labelled_images(args.gta5)
+        images = labelled_images(args.gta5, args.source_layout, class_set)
     else:
-        images = cityscapes(cityscapes_root(args.cityscapes, args.target), "train")
+        root = known_root(args.cityscapes, args.target, args.target_layout)
+        layout = layout_of_target(args.cityscapes, root, args.target_layout)
+        images = data_images(root, "train", layout=layout, class_set=class_set)
     images = without(select_by_list(images, args.list), args.leave_out)
     check_listing(images)
     return images
@@ -207,10 +213,16 @@ def build_data(
     style_target = None
     if style.needs_target:
         style_target = read_target(
-            args.cityscapes, args.target, "train", args.target_list, args.leave_out
+            args.cityscapes,
+            args.target,
+            "train",
+            args.target_list,
+            args.leave_out,
+            args.target_layout,
         )
     dataset = labelled_data(images, style_target, crop, style, padding)
-    validation = validation_data(from_arguments(ValidationOptions, vars(args)), batches)
+    options = from_arguments(ValidationOptions, vars(args))
+    validation = validation_data(options, batches, images.class_set)
     return DomainBatches("train", dataset, batches, has_labels=True), style_target, validation
 
 
@@ -233,10 +245,11 @@ def describe(
         "val_fingerprint": validation,
     }
     origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
-    seen = [*(style_target.names if style_target else []), *train.names]
+    seen = [*(style_target.identities if style_target else []), *train.identities]
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     return {
         **run_metadata("train", name, vars(args) | settings, listings),
+        "class_set": train.class_set.as_dict(),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         **inherited(seen, origin),
@@ -260,7 +273,7 @@ def train(args: argparse.Namespace) -> None:
     # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, NUM_CLASSES, device, initial, args.resume)
+    model = build_network(network, data.class_set.names, device, initial, args.resume)
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
@@ -276,8 +289,8 @@ def train(args: argparse.Namespace) -> None:
     )
     monitor = MonitorOptions(
         predict=Predictor(model, normalize, device, runtime.autocast),
-        class_names=CLASS_NAMES,
-        colors=COLORS,
+        class_names=data.class_set.names,
+        colors=data.class_set.color_table,
         validation=validation,
     )
     run = TrainingRun(
@@ -302,7 +315,7 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], runtime.scaler)
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(cityscapes_root(args.cityscapes, args.target))
+        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,16 @@ first gets the colors of a random target image (Eq. 6). No label of the target i
 """
 
 import argparse
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.labels import CLASS_NAMES, COLORS, IGNORE_INDEX, NUM_CLASSES
+from dataset.class_set import ClassSet, load_class_set
+from dataset.label_format import prediction_format
+from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
@@ -26,7 +29,7 @@ from dataset.training_data import (
     StyleOptions,
     TargetOptions,
     ValidationOptions,
-    cityscapes_root,
+    known_root,
     label_hashes,
     label_provenance,
     labelled_data,
@@ -139,6 +142,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     data = parser.add_argument_group("data")
     groups.add_source_argument(data, required=True)
     groups.add_target_arguments(data)
+    groups.add_class_arguments(data)
     for name, what in (("source", "source"), ("target", "target"), ("val", "scored (val)")):
         data.add_argument(
             f"--{name}-list",
@@ -186,13 +190,18 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             parser.error("--target and --cityscapes both name the target; give one of them")
     elif not args.target and not args.cityscapes:
         parser.error("a target is needed: --cityscapes ROOT, or --target ROOT|PATTERN")
-    if args.validate_every and cityscapes_root(args.cityscapes, args.target) is None:
-        parser.error("--validate-every needs a root of Cityscapes with labels: --cityscapes ROOT")
+    root = known_root(args.cityscapes, args.target, args.target_layout)
+    if args.validate_every and root is None:
+        parser.error(
+            "--validate-every needs a root with labels: --cityscapes ROOT, or --target ROOT of a"
+            " known data set (--target-layout)"
+        )
     if args.target_view == "whole" and args.target_scales:
         parser.error(
             "--target-scales: without effect with --target-view whole, which resizes nothing. Leave"
             " one, or the recipe that sets it, out"
         )
+    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     groups.require_validation(parser, args.val_list, args.validate_every)
     groups.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights == "class":
@@ -214,7 +223,9 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
 
 def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
     """Ends with a message for flags that the user gave and that nothing would read."""
-    has_splits = cityscapes_root(args.cityscapes if not args.target else None, args.target)
+    has_splits = known_root(
+        args.cityscapes if not args.target else None, args.target, args.target_layout
+    )
     if has_splits is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
@@ -244,13 +255,22 @@ def build_data(
     needs = from_arguments(METHODS[args.method].Options, vars(args)).target_needs()
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
-    source_images = select_by_list(labelled_images(args.gta5), args.source_list)
-    source_images = without(source_images, args.leave_out)
+    class_set = None if args.class_set is None else load_class_set(args.class_set)
+    source_images = labelled_images(args.gta5, args.source_layout, class_set)
+    source_images = without(select_by_list(source_images, args.source_list), args.leave_out)
+    class_set = source_images.class_set
     target_images = read_target(
-        args.cityscapes, args.target, args.target_split, args.target_list, args.leave_out
+        args.cityscapes,
+        args.target,
+        args.target_split,
+        args.target_list,
+        args.leave_out,
+        args.target_layout,
     )
     if needs.label_root is not None:
-        target_images = with_labels(target_images, needs.label_root, args.target_split)
+        target_images = with_labels(
+            target_images, needs.label_root, args.target_split, prediction_format(class_set)
+        )
     check_listing(source_images)
     source = labelled_data(source_images, target_images, crop, style, padding)
     target_options = TargetOptions(
@@ -264,16 +284,18 @@ def build_data(
     return (
         DomainBatches("source", source, batches, has_labels=True),
         DomainBatches("target", target, target_batches, has_labels=target_images.has_labels),
-        validation_data(from_arguments(ValidationOptions, vars(args)), batches),
+        validation_data(from_arguments(ValidationOptions, vars(args)), batches, class_set),
     )
 
 
-def build_collapse_monitor(args: argparse.Namespace, runtime: Runtime) -> CollapseMonitor:
+def build_collapse_monitor(
+    args: argparse.Namespace, class_names: Sequence[str], runtime: Runtime
+) -> CollapseMonitor:
     """Monitors class shares on the target; the reference is the end of warm-up, a tenth of the run
     at least.
     """
     return CollapseMonitor(
-        CLASS_NAMES,
+        class_names,
         max(args.warmup, args.max_steps // 10),
         args.collapse_window,
         runtime.device,
@@ -294,7 +316,8 @@ def build_method(
         all_reduce_sum=runtime.processes.all_reduce_sum,
         ignore_index=IGNORE_INDEX,
         random_changes=RANDOM_CHANGES,
-        collapse_monitor=build_collapse_monitor(args, runtime),
+        collapse_monitor=build_collapse_monitor(args, source.class_set.names, runtime),
+        read_checkpoint=read_checkpoint,
     )
     method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)
@@ -323,6 +346,7 @@ def describe(
     settings |= {"precision": precision}
     return {
         **run_metadata("train_da", args.name or name, settings, listings),
+        "class_set": source.class_set.as_dict(),
         "architecture": method.model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         "inference_network": method.inference_part,
@@ -340,7 +364,7 @@ def provenance(
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
     origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
-    found = inherited(target.names + source.names, origin)
+    found = inherited(target.identities + source.identities, origin, *method.origins)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found
@@ -349,13 +373,17 @@ def provenance(
 
 
 def monitor_options(
-    args: argparse.Namespace, method: Method, predict: Predictor, validation
+    args: argparse.Namespace,
+    method: Method,
+    predict: Predictor,
+    class_set: ClassSet,
+    validation: DataLoader | None,
 ) -> MonitorOptions:
     """How the progress of the run is shown, and what ends it early."""
     return MonitorOptions(
         predict=predict,
-        class_names=CLASS_NAMES,
-        colors=COLORS,
+        class_names=class_set.names,
+        colors=class_set.color_table,
         warnings=method.warnings,
         validation=validation,
         start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
@@ -377,7 +405,7 @@ def adapt(args: argparse.Namespace) -> None:
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
     network = from_arguments(NetworkOptions, vars(args))
-    model = build_network(network, NUM_CLASSES, device, initial, args.resume)
+    model = build_network(network, source_data.class_set.names, device, initial, args.resume)
     method = build_method(args, model, source_data, runtime)
     if args.compile:  # after the method, which may have copied the model
         model.low_resolution = torch.compile(model.low_resolution)
@@ -400,7 +428,7 @@ def adapt(args: argparse.Namespace) -> None:
         trained=trained,
         metadata=describe(args, method, runtime.precision, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
-        monitor=monitor_options(args, method, predict, validation),
+        monitor=monitor_options(args, method, predict, source_data.class_set, validation),
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):
@@ -416,12 +444,13 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(cityscapes_root(args.cityscapes, args.target))
+        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:
     """Whether the target is the split that is scored."""
-    return args.target_split == "val" and cityscapes_root(args.cityscapes, args.target) is not None
+    root = known_root(args.cityscapes, args.target, args.target_layout)
+    return args.target_split == "val" and root is not None
 
 
 if __name__ == "__main__":

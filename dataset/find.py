@@ -207,30 +207,40 @@ def _may_contain(parts: list[str], folders: list[str]) -> bool:
 
 
 def find_files(
-    root: Path,
-    folder: str,
-    ending: str,
-    suffixes: Iterable[str],
-    say: bool = True,
-    twins: list[tuple[str, str]] | None = None,
+    root: Path, folder: str, ending: str, suffixes: Iterable[str], say: bool = True
 ) -> dict[str, str]:
     """Files ``*{ending}{suffix}`` below ``root/folder``, sorted: {key: path below root}.
 
     The key is the path below the folder, without ending and suffix; suffixes are compared without
-    case. ``say``: whether to print what is left out. ``twins``: receives the two paths of files of
-    one key, of which the first is found; None: they are an error. Raises ValueError for these,
+    case. ``say``: whether to print what is left out. Raises ValueError for two files of one key,
     OSError for a folder that cannot be read.
     """
-    left_out, found, doubled = LeftOut(), {}, []
+    left_out, found = LeftOut(), []
     for path in walk(Path(root) / folder, left_out).files:
         stem, suffix = os.path.splitext(path)
         if suffix.lower() not in suffixes or not stem.endswith(ending):
             left_out.add("other files", path)
             continue
-        key = stem[: len(stem) - len(ending)]
-        if key in found:
-            doubled.append((found[key], f"{folder}/{path}"))
-        found.setdefault(key, f"{folder}/{path}")
+        found.append((stem[: len(stem) - len(ending)], f"{folder}/{path}"))
+    refuse_twins(found, root)
+    if say:
+        left_out.say(Path(root) / folder)
+    return dict(sorted(found))
+
+
+def refuse_twins(
+    found: Iterable[tuple[str, str]], root: Path, twins: list[tuple[str, str]] | None = None
+) -> None:
+    """Raises ValueError for two files of one key; ``found``: (key, path below ``root``).
+
+    ``twins``: receives the two paths instead.
+    """
+    paths: dict[str, str] = {}
+    doubled = []
+    for key, path in found:
+        if key in paths:
+            doubled.append((paths[key], path))
+        paths[key] = path
     if twins is not None:
         twins += doubled
     elif doubled:
@@ -239,6 +249,3 @@ def find_files(
             f"{root} holds {len(doubled)} files twice, which differ in their suffix only: the first"
             f" {first} and {second}. It is unclear which one is meant: remove one of each."
         )
-    if say:
-        left_out.say(Path(root) / folder)
-    return dict(sorted(found.items()))

@@ -1,11 +1,10 @@
-"""GTA5 ("Playing for Data") in its layout: ``images/NNNNN.png`` and ``labels/NNNNN.png``."""
+"""GTA5 ("Playing for Data") in its layout, see layouts/gta5.toml."""
 
 from pathlib import Path
 
-from dataset.find import find_files
-from dataset.image_io import IMAGE_SUFFIXES
-from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
-from dataset.prepared.journal import prepared_listing
+from dataset.layout import data_images, find_pairs
+from dataset.layout_file import load_layout
+from dataset.listing import DatasetLayout, ImageList
 
 
 def gta5(root: Path) -> ImageList:
@@ -14,31 +13,12 @@ def gta5(root: Path) -> ImageList:
     Raises FileNotFoundError with the missing files and where to get them, ValueError for a prepared
     root that is incomplete or stale.
     """
-    prepared = prepared_listing(Path(root), "gta5")
-    return gta5_tree(root).listing(labels=True) if prepared is None else prepared
+    return data_images(root, "train", layout=load_layout("gta5"))
 
 
-def gta5_tree(
-    root: Path, labels: bool = True, twins: list[tuple[str, str]] | None = None
-) -> DatasetLayout:
+def gta5_tree(root: Path, labels: bool = True) -> DatasetLayout:
     """The files of a raw root.
 
-    ``twins``: see ``find_files``. Raises FileNotFoundError when there is no image, or no
-    label though ``labels`` are needed.
+    Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed.
     """
-    root = Path(root)
-    if not root.is_dir():
-        raise FileNotFoundError(
-            f"No folder {root}. --gta5 expects the folder that holds images/ and labels/."
-        )
-    images = find_files(root, "images", "", IMAGE_SUFFIXES, twins=twins)
-    label_files = find_files(root, "labels", "", (".png",), labels, twins)
-    images, label_files = matched_keys(images, label_files)
-    for files, folder in ((images, "images"), (label_files, "labels")):
-        if not files and (folder == "images" or labels):
-            raise FileNotFoundError(
-                f"No {folder} under {root / folder}. GTA5 needs images/NNNNN.png and"
-                f" labels/NNNNN.png: unpack the ten parts 01_{folder}.zip to 10_{folder}.zip into"
-                f" {root}.{endings_of(root, folder)}"
-            )
-    return DatasetLayout(root, "images", "labels", images, label_files)
+    return find_pairs(load_layout("gta5"), root, "train", labels)

@@ -224,8 +224,7 @@ def read_label(path: Path) -> np.ndarray:
     """
     if path.suffix == ".npy":
         return map_array(path, 2)
-    image, _ = _decode(path)
-    _require_png(path, image)
+    image = decode_label(path)
     if is_synthia_label(path):
         return _synthia_label_ids(path)
     if image.mode in ("P", "L"):
@@ -247,6 +246,13 @@ def read_label(path: Path) -> np.ndarray:
         )
     check_label_ids(label, path)
     return label
+
+
+def decode_label(path: Path) -> Image.Image:
+    """Decodes a label file. Raises FileNotFoundError, or ValueError unless it is a sound PNG."""
+    image, _ = _decode(path)
+    _require_png(path, image)
+    return image
 
 
 def _require_png(path: Path, image: Image.Image) -> None:

@@ -14,8 +14,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.class_set import ClassSet
 from dataset.find import LeftOut, walk
-from dataset.image_io import image_size, label_size, read_label
+from dataset.image_io import image_size, label_size
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import (
     IGNORE_INDEX,
     LAST_LABEL_ID,
@@ -54,9 +56,12 @@ class PreparedStatistics(NamedTuple):
     lab: np.ndarray
     """(n, 2, 3) float64: mean and standard deviation of L, a and b over the whole image."""
     classes: np.ndarray | None = None
-    """(n, 20) int64: pixels of each trainId, then unlabelled ones; None without labels."""
+    """(n, C + 1) int64: pixels of each trainId, then unlabelled ones; None where not counted."""
     values: np.ndarray | None = None
-    """(n,) uint64: bit v is set where the label holds labelId v, bit 63 where it holds 255."""
+    """(n,) uint64: bit v is set where the label holds labelId v, bit 63 where it holds 255.
+
+    None without labels, and for labels that are stored as trainIds.
+    """
 
     def subset(self, indices: np.ndarray) -> "PreparedStatistics":
         """The rows at ``indices``, in that order."""
@@ -67,11 +72,13 @@ class ImageList:
     """A sequence of Frames.
 
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
-    measurements of the images of a prepared root; None for a raw one. ``left_out``: names of images
-    that are there, and that the user leaves out.
+    measurements of the images of a prepared root; None for a raw one. ``label_format``: how label
+    files are read. ``left_out``: names of images that are there, and that the user leaves out.
+    ``data_set``: data set, or its split, of which the images are; "" for images of any folder.
     """
 
     left_out: Sequence[str] = ()
+    data_set: str = ""
 
     def __init__(
         self,
@@ -80,6 +87,7 @@ class ImageList:
         images: list[str],
         labels: list[str] | None = None,
         statistics: PreparedStatistics | None = None,
+        label_format: LabelFormat = CITYSCAPES_LABELS,
     ):
         """``images`` and ``labels`` are paths relative to ``root``.
 
@@ -88,7 +96,7 @@ class ImageList:
         self.root = Path(root)
         self._names, self._images = _as_bytes(names), _as_bytes(images)
         self._labels = None if labels is None else _as_bytes(labels)
-        self.statistics = statistics
+        self.statistics, self.label_format = statistics, label_format
 
     def __len__(self) -> int:
         return len(self._names)
@@ -103,8 +111,17 @@ class ImageList:
         return self._labels is not None
 
     @property
+    def class_set(self) -> ClassSet:
+        return self.label_format.class_set
+
+    @property
     def names(self) -> list[str]:
         return [_as_text(name) for name in self._names.tolist()]
+
+    @property
+    def identities(self) -> list[str]:
+        """The names with their data set, "cityscapes::aachen/..."; without it where unknown."""
+        return [f"{self.data_set}::{name}" if self.data_set else name for name in self.names]
 
     def names_of(self, indices: Iterable[int]) -> list[str]:
         return [self[index].name for index in indices]
@@ -146,13 +163,15 @@ class ImageList:
         part.statistics = None if self.statistics is None else self.statistics.subset(chosen)
         return part
 
-    def with_label_files(self, labels: list[str]) -> "ImageList":
+    def with_label_files(
+        self, labels: list[str], label_format: LabelFormat = CITYSCAPES_LABELS
+    ) -> "ImageList":
         """The same images with other labels, one path each, absolute or relative to the root.
 
         Statistics of the old labels are dropped.
         """
         other = copy.copy(self)
-        other._labels = _as_bytes(labels)
+        other._labels, other.label_format = _as_bytes(labels), label_format
         if self.statistics is not None:
             other.statistics = self.statistics._replace(classes=None, values=None)
         return other
@@ -173,6 +192,7 @@ class DatasetLayout(NamedTuple):
     """{key: label path}, sorted."""
     ending: str = ""
     """The name of an image in lists is its key with this ending."""
+    label_format: LabelFormat = CITYSCAPES_LABELS
 
     def name(self, key: str) -> str:
         return key + self.ending
@@ -193,6 +213,7 @@ class DatasetLayout(NamedTuple):
             [self.name(key) for key in self.images],
             list(self.images.values()),
             [self.labels[key] for key in self.images] if labels else None,
+            label_format=self.label_format,
         )
 
 
@@ -261,17 +282,24 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     """Checks a listing before a run, so that no fault stops it in the middle.
 
     Reads the header of every file, and ``samples`` evenly spaced labels: pairs have equal sizes,
-    labels hold labelIds, and some class. Every pair of a prepared root was checked already: only
-    its stored values are read, unless its labels are of another root. Raises ValueError or
-    FileNotFoundError.
+    labels hold values of their encoding, and some class. Every pair of a prepared root was checked
+    already: only its stored values are read, unless its labels are of another root. Raises
+    ValueError or FileNotFoundError.
     """
     if not listing.has_labels:
         if listing.statistics is None:
             _require_images(listing)
         return
-    if listing.statistics is not None and listing.statistics.values is not None:
-        values = values_of(int(np.bitwise_or.reduce(listing.statistics.values)))
-        refuse_label_values(values, listing.root, listing.statistics.classes.sum(0))
+    label_format, statistics = listing.label_format, listing.statistics
+    if statistics is not None and statistics.values is not None:
+        values = values_of(int(np.bitwise_or.reduce(statistics.values)))
+        is_default = label_format.class_set == CITYSCAPES_LABELS.class_set
+        pixels = statistics.classes.sum(0) if is_default else None
+        refuse_label_values(values, listing.root, label_format, pixels)
+        return
+    if statistics is not None and statistics.classes is not None:
+        present = set(np.flatnonzero(statistics.classes[:, :-1].sum(0)).tolist())
+        refuse_label_values(present or {IGNORE_INDEX}, listing.root, label_format)
         return
     _require_equal_sizes(listing)
     label = listing[0].label
@@ -279,14 +307,14 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     sampled = np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int)
     counts = np.zeros(256, np.int64)
     for index in sampled:
-        counts += np.bincount(read_label(listing[index].label).ravel(), minlength=256)
+        counts += np.bincount(label_format.read(listing[index].label).ravel(), minlength=256)
     values = set(np.flatnonzero(counts).tolist())
     pixels = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
     for index in range(len(listing)):  # a class may be in one label of thousands
-        if has_class(values):
+        if has_class(values, label_format):
             break
-        values.update(np.unique(read_label(listing[index].label)).tolist())
-    refuse_label_values(values, place, pixels)
+        values.update(np.unique(label_format.read(listing[index].label)).tolist())
+    refuse_label_values(values, place, label_format, pixels)
 
 
 def _require_images(listing: ImageList) -> None:
@@ -335,16 +363,29 @@ def values_of(mask: int) -> set[int]:
     return {value for value in (*range(LAST_LABEL_ID + 1), IGNORE_INDEX) if mask & mask_of([value])}
 
 
-def has_class(values: Iterable[int]) -> bool:
-    """Whether label ``values`` contain one of the 19 classes."""
-    return any(TRAIN_ID_OF[value] != IGNORE_INDEX for value in values)
+def has_class(values: Iterable[int], label_format: LabelFormat = CITYSCAPES_LABELS) -> bool:
+    """Whether label ``values``, as ``label_format`` reads them, contain a class."""
+    return any(label_format.train_id_of[value] != IGNORE_INDEX for value in values)
 
 
-def refuse_label_values(values: set[int], root: Path, pixels: np.ndarray | None = None) -> None:
+def refuse_label_values(
+    values: set[int],
+    root: Path,
+    label_format: LabelFormat = CITYSCAPES_LABELS,
+    pixels: np.ndarray | None = None,
+) -> None:
     """Raises ValueError when the ``values`` of many labels are other ids, or teach nothing.
 
-    ``pixels`` (20,): of each trainId, then without class; None: not known.
+    ``pixels`` (20,): of each of Cityscapes' 19 trainIds, then of none; None: not known.
     """
+    if not label_format.holds_label_ids:
+        if values and not has_class(values, label_format):
+            raise ValueError(
+                f"The labels under {root} hold no class: all their pixels are ignored by"
+                f" [encodings.{label_format.encoding}] of {label_format.class_set.name}. Correct"
+                " this encoding, or choose another class set."
+            )
+        return
     if looks_like_train_ids(values):
         raise ValueError(
             f"The labels under {root} hold the values {sorted(values)}: these are trainIds,"
@@ -360,7 +401,7 @@ def refuse_label_values(values: set[int], root: Path, pixels: np.ndarray | None 
             " IDD's csIds with its own tools (createLabels.py --id-type csId), and name them"
             " *_gtFine_labelIds.png."
         )
-    if values and not has_class(values):
+    if values and not has_class(values, label_format):
         mask = " They look like masks of one class: save its labelId, such as 7 for road."
         raise ValueError(
             f"The labels under {root} hold no class, only the values {sorted(values)}, which are"

@@ -10,23 +10,21 @@ import numpy as np
 from torch.utils.data import Sampler
 from tqdm import tqdm
 
-from dataset.image_io import read_label
-from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
 from dataset.listing import ImageList
 
 
 def class_pixels(listing: ImageList) -> np.ndarray:
-    """(n, 19) int64: number of pixels of each trainId in each of the n labels.
+    """(n, C) int64: number of pixels of each of the C trainIds in each of the n labels.
 
     A prepared root stores them. The labels of a raw root are all read, which takes minutes for tens
     of thousands of large ones.
     """
     if listing.statistics is not None and listing.statistics.classes is not None:
-        return listing.statistics.classes[:, :NUM_CLASSES]
+        return listing.statistics.classes[:, :-1]
 
     def count(index: int) -> np.ndarray:
-        train_ids = TRAIN_ID_OF[read_label(listing[index].label)]
-        return np.bincount(train_ids.ravel(), minlength=256)[:NUM_CLASSES]
+        train_ids = listing.label_format.read_train_ids(listing[index].label)
+        return np.bincount(train_ids.ravel(), minlength=256)[: len(listing.class_set)]
 
     progress = {"desc": "counting classes", "unit": "label", "disable": None, "dynamic_ncols": True}
     with ThreadPoolExecutor(8) as pool:
@@ -48,8 +46,8 @@ class RareClassIndex:
         present = np.flatnonzero(pixels.sum(0))
         if not len(present):
             raise ValueError(
-                f"None of the {len(pixels)} labels holds a pixel of any class. Expected labelIds as"
-                " in Cityscapes or GTA5."
+                f"None of the {len(pixels)} labels holds a pixel of any class. Expected labels as"
+                " the class set names them, such as labelIds of Cityscapes or GTA5."
             )
         fraction = pixels.sum(0)[present] / pixels.sum()
         # Relative to the rarest class, or exp would overflow.

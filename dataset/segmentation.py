@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset, default_collate
 
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
 from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
 from dataset.listing import Frame, ImageList
 from dataset.transforms import CropOrigin, CropWindow, resize_area
@@ -121,7 +121,7 @@ class SegmentationDataset(Dataset):
         frame = self.listing[index]
         full_image = read_image(frame.image)  # (H, W, 3)
         image_size = full_image.shape[:2]
-        label_ids = None if frame.label is None else _read_label_ids(frame, image_size)  # (H, W)
+        label_ids = None if frame.label is None else self._read_label(frame, image_size)  # (H, W)
 
         window = self._choose_window(rng, image_size, label_ids)
         origin = CropOrigin(index, full_image, window.input_slices())
@@ -151,7 +151,8 @@ class SegmentationDataset(Dataset):
         if label_ids is None or limit == 1:
             return window
         for _ in range(_MAX_CROP_ATTEMPTS - 1):
-            if largest_class_ratio(label_ids[window.input_slices()]) < limit:
+            label = label_ids[window.input_slices()]
+            if largest_class_ratio(label, self.listing.label_format.train_id_of) < limit:
                 break
             window = self.geometry.choose_window(rng, image_size)
         return window
@@ -161,23 +162,22 @@ class SegmentationDataset(Dataset):
     ) -> Tensor | None:
         """(H, W) uint8: trainIds of a labelled image, or the mask of ``ignored_rows``; or None."""
         if label_ids is not None:
-            crop = label_ids[window.input_slices()]
-            return torch.from_numpy(window.apply_to_label(crop, TRAIN_ID_OF))
+            table = self.listing.label_format.train_id_of
+            return torch.from_numpy(window.apply_to_label(label_ids[window.input_slices()], table))
         if self.options.ignored_rows is None:
             return None
         mask = _ignored_rows_mask(image_size, self.options.ignored_rows)
         return torch.from_numpy(window.apply_to_label(mask[window.input_slices()]))
 
-
-def _read_label_ids(frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
-    """(H, W) uint8 labelIds. Raises ValueError when the size is not that of the image."""
-    label_ids = read_label(frame.label)
-    if label_ids.shape != image_size:
-        raise ValueError(
-            f"{frame.image} is {image_size} and {frame.label} is {label_ids.shape} (height, width);"
-            " expected equal sizes. Remove the pair, or leave it out with a list."
-        )
-    return label_ids
+    def _read_label(self, frame: Frame, image_size: tuple[int, int]) -> np.ndarray:
+        """(H, W) uint8: see LabelFormat.read. Raises ValueError for another size than the image."""
+        label = self.listing.label_format.read(frame.label)
+        if label.shape != image_size:
+            raise ValueError(
+                f"{frame.image} is {image_size} and {frame.label} is {label.shape} (height, width);"
+                " expected equal sizes. Remove the pair, or leave it out with a list."
+            )
+        return label
 
 
 def _ignored_rows_mask(
@@ -200,12 +200,13 @@ def common_size(listing: ImageList, pixels: float) -> tuple[int, int]:
     return max(1, round(height * factor)), max(1, round(width * factor))
 
 
-def largest_class_ratio(label_ids: np.ndarray) -> float:
+def largest_class_ratio(label: np.ndarray, train_id_of: np.ndarray = TRAIN_ID_OF) -> float:
     """Fraction of the labelled pixels that the largest class covers; 1 without labelled pixels.
 
-    ``label_ids``: (h, w) uint8. Every fourth pixel of each axis is counted.
+    ``label``: (h, w) uint8, of which ``train_id_of`` makes trainIds. Every fourth pixel of each
+    axis is counted.
     """
-    train_ids = TRAIN_ID_OF[label_ids[::_RATIO_STRIDE, ::_RATIO_STRIDE]]
+    train_ids = train_id_of[label[::_RATIO_STRIDE, ::_RATIO_STRIDE]]
     counts = np.bincount(train_ids[train_ids != IGNORE_INDEX])
     return counts.max() / counts.sum() if len(counts) else 1.0
 

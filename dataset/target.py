@@ -1,36 +1,76 @@
-"""Target images: a Cityscapes root, or any unlabelled images; and pseudo-labels for them."""
+"""Target images: a known data set, or any unlabelled images; and pseudo-labels for them."""
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from dataset.cityscapes import cityscapes
-from dataset.find import LeftOut, find_files, match
+from dataset.class_set import ClassSet
+from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.layout import data_images, first_pairs, recognized_layouts, several_data_sets
+from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing
-from dataset.prepared.journal import find_parts
+from dataset.prepared.journal import FOLDER as PREPARED
 
-_ENDING, _LABEL_ENDING = "_leftImg8bit", "_gtFine_labelIds"
+_ENDING = "_leftImg8bit"
+_LABEL_ENDINGS = {True: "_gtFine_labelIds", False: "_gtFine_labelTrainIds"}
+"""Ending of label files, by LabelFormat.holds_label_ids."""
 
 
-def target_images(words: Sequence[str], split: str = "train") -> ImageList:
-    """Target images without labels: ``split`` of a Cityscapes root, or any images.
+def target_images(
+    words: Sequence[str], split: str = "train", layout: str | Path | None = None
+) -> ImageList:
+    """Target images without labels: ``split`` of a known data set, or any images.
 
-    ``words``: one Cityscapes root, raw or prepared (see ``is_cityscapes_root``), or patterns for
-    ``unlabelled_images``. No label is opened. Raises what ``cityscapes`` and ``unlabelled_images``
-    raise.
+    ``words``: one root, raw or prepared, of a known data set with splits (see ``target_layout``),
+    or patterns for ``unlabelled_images``. ``layout``: name or TOML file; by default the root is
+    recognized. Prints what a root is taken for, so that images of other
+    splits are never used unnoticed. No label is opened. Raises what ``data_images`` and
+    ``unlabelled_images`` raise, ValueError for a layout and several words.
     """
-    if len(words) == 1 and is_cityscapes_root(os.path.expanduser(words[0])):
-        return cityscapes(Path(words[0]).expanduser(), split, labels=False)
-    return unlabelled_images(words)
+    if len(words) > 1:
+        if layout is not None:
+            raise ValueError(
+                f"--target-layout {layout} describes one root, --target names {len(words)}. Give"
+                " the root alone, or leave the layout out."
+            )
+        return unlabelled_images(words)
+    root = Path(words[0]).expanduser()
+    found = target_layout(root) if layout is None else load_layout(layout)
+    if found is None:
+        return unlabelled_images(words)
+    images = data_images(root, split, labels=False, layout=found)
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"{printable(root)}: taken for {found.title}, split {found.split(split)[0]},"
+            f" {len(images)} images."
+        )
+    return images
 
 
-def is_cityscapes_root(path: str | Path) -> bool:
-    """Whether a folder holds Cityscapes: leftImg8bit/, or a journal of a prepared split."""
-    path = Path(path)
-    journals = (find_parts(path, f"cityscapes-{split}") for split in ("train", "val"))
-    return (path / "leftImg8bit").is_dir() or any(journals)
+def target_layout(root: str | Path) -> Layout | None:
+    """The layout of the root of a known data set that has splits; None for other images.
+
+    A raw root must hold images that the layout's patterns match; leftImg8bit/ alone is enough for
+    Cityscapes. Raises ValueError for a root of several data sets.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        return None
+    found = recognized_layouts(root)
+    if not (root / PREPARED).is_dir():
+        found = [
+            layout
+            for layout in found
+            if len(layout.splits) > 1
+            and (layout.name == "cityscapes" or first_pairs(layout, root)[0])
+        ]
+    if len(found) > 1:
+        raise several_data_sets(root, found)
+    return found[0] if found else None
 
 
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:
@@ -146,31 +186,55 @@ def split_files(
     return chosen, [path for path in paths if path in labels], others
 
 
-def label_path(name: str, split: str) -> str:
+def label_path(name: str, split: str, label_format: LabelFormat = CITYSCAPES_LABELS) -> str:
     """Path of the label of the image ``name`` below a root: gtFine/SPLIT/NAME_gtFine_labelIds.png.
 
-    ``name`` is that of its ImageList; the ending _leftImg8bit is dropped.
+    ``name`` is that of its ImageList; the ending _leftImg8bit is dropped. Labels of trainIds end in
+    _gtFine_labelTrainIds.png.
     """
-    return f"gtFine/{split}/{name.removesuffix(_ENDING)}{_LABEL_ENDING}.png"
+    ending = _LABEL_ENDINGS[label_format.holds_label_ids]
+    return f"gtFine/{split}/{name.removesuffix(_ENDING)}{ending}.png"
 
 
-def with_labels(listing: ImageList, label_root: Path, split: str = "train") -> ImageList:
+def with_labels(
+    listing: ImageList,
+    label_root: Path,
+    split: str = "train",
+    label_format: LabelFormat = CITYSCAPES_LABELS,
+) -> ImageList:
     """The images of ``listing`` with pseudo-labels from ``label_root``, at their ``label_path``.
 
-    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label, and
-    what ``check_listing`` raises.
+    Labels of other images are ignored. Raises FileNotFoundError unless every image has a label,
+    ValueError for labels of other classes, and what ``check_listing`` raises.
     """
     label_root = Path(label_root).absolute()
-    present = find_files(label_root, f"gtFine/{split}", _LABEL_ENDING, (".png",), say=False)
+    _require_classes(label_root, split, label_format.class_set)
+    ending = _LABEL_ENDINGS[label_format.holds_label_ids]
+    present = find_files(label_root, f"gtFine/{split}", ending, (".png",), say=False)
     keys = [name.removesuffix(_ENDING) for name in listing.names]
     unlabelled = [key for key in keys if key not in present]
     if unlabelled:
         raise FileNotFoundError(
             f"{len(unlabelled)} of {len(keys)} images have no label under {label_root}, the first"
-            f" {label_root / label_path(unlabelled[0], split)}. Make the rest (python -m"
-            " scripts.make_pseudo_labels continues where it stopped), or name the labelled images"
-            " in a list."
+            f" {label_root / label_path(unlabelled[0], split, label_format)}. Make the rest"
+            " (python -m scripts.make_pseudo_labels continues where it stopped), or name the"
+            " labelled images in a list."
         )
-    labelled = listing.with_label_files([str(label_root / present[key]) for key in keys])
+    files = [str(label_root / present[key]) for key in keys]
+    labelled = listing.with_label_files(files, label_format)
     check_listing(labelled)
     return labelled
+
+
+def _require_classes(label_root: Path, split: str, class_set: ClassSet) -> None:
+    """Raises ValueError for pseudo-labels whose record names other classes."""
+    record = label_root / f"pseudo_labels-{split}.json"
+    if not record.is_file():
+        return
+    classes = tuple(json.loads(record.read_text(encoding="utf-8")).get("classes", class_set.names))
+    if classes != class_set.names:
+        raise ValueError(
+            f"The pseudo-labels under {label_root} have the classes {', '.join(classes)}; this run"
+            f" has {', '.join(class_set.names)} ({class_set.name}). Make them with a checkpoint of"
+            " this class set, or give the run theirs."
+        )

@@ -4,7 +4,6 @@ import functools
 import hashlib
 import json
 import math
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -15,13 +14,16 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from dataset.cityscapes import cityscapes
+from dataset.class_set import ClassSet
 from dataset.image_io import image_size
+from dataset.layout import data_images
+from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
 from dataset.style.photometric import build_style_transforms
-from dataset.target import is_cityscapes_root, target_images
+from dataset.target import target_images, target_layout
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 
 _class_pixels = functools.lru_cache(maxsize=1)(class_pixels)
@@ -29,12 +31,25 @@ SOURCE_STREAM, TARGET_STREAM = 0, 1
 """Random numbers of the two domains are independent, though a run has one seed."""
 
 
-def cityscapes_root(cityscapes_flag: Path | None, target: Sequence[str] | None) -> Path | None:
-    """The root of Cityscapes that --cityscapes or --target names; None for other images."""
+def known_root(
+    cityscapes_flag: Path | None, target: Sequence[str] | None, layout: str | None = None
+) -> Path | None:
+    """The root of a known data set that --cityscapes or --target names; None for other images.
+
+    ``layout``: --target-layout, by which any folder is known.
+    """
     if cityscapes_flag is not None:
         return cityscapes_flag
-    root = Path(os.path.expanduser(target[0])) if target is not None and len(target) == 1 else None
-    return root if root is not None and is_cityscapes_root(root) else None
+    root = Path(target[0]).expanduser() if target is not None and len(target) == 1 else None
+    is_known = root is not None and (layout is not None or target_layout(root) is not None)
+    return root if is_known else None
+
+
+def layout_of_target(cityscapes_flag: Path | None, root: Path, layout: str | None) -> Layout:
+    """The layout of ``known_root``; raises what ``load_layout`` raises."""
+    if cityscapes_flag is not None:
+        return load_layout("cityscapes")
+    return target_layout(root) if layout is None else load_layout(layout)
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
@@ -66,14 +81,15 @@ def read_target(
     split: str,
     list_file: Path | None,
     leave_out: Sequence[str] | None = None,
+    layout: str | None = None,
 ) -> ImageList:
     """The target's images, without labels, of --cityscapes or --target; raises what these raise.
 
     The header of every image is read: a damaged one must not stop a run in the middle.
-    ``leave_out``: see ``without``.
+    ``leave_out``: see ``without``. ``layout``: --target-layout; default: the root is recognized.
     """
     if target:
-        images = target_images(target, split)
+        images = target_images(target, split, layout)
     else:
         images = cityscapes(cityscapes_flag, split, labels=False)
     images = without(select_by_list(images, list_file), leave_out)
@@ -159,6 +175,10 @@ class DomainBatches:
         """Number of images."""
         return len(self.dataset)
 
+    @property
+    def class_set(self) -> ClassSet:
+        return self.images.class_set
+
     def batches(self, steps: range) -> Iterable[Sample]:
         """One batch for each of the ``steps``, this process's part of it."""
         options = self.options
@@ -242,20 +262,25 @@ def target_data(
 
 @dataclass(frozen=True)
 class ValidationOptions:
-    """Flags: which labelled images of Cityscapes val are scored during a run; 0 steps: none."""
+    """Flags: which labelled images, of split val, are scored during a run; 0 steps: none."""
 
     cityscapes: Path | None
     target: tuple[str, ...] | None
+    target_layout: str | None
     val_list: Path | None
     leave_out: tuple[str, ...] | None
     validate_every: int
 
 
-def validation_data(options: ValidationOptions, batches: BatchOptions) -> DataLoader | None:
+def validation_data(
+    options: ValidationOptions, batches: BatchOptions, class_set: ClassSet
+) -> DataLoader | None:
     """Batches of the scored images, checked like those that are trained on; None without any."""
     if not options.validate_every:
         return None
-    images = cityscapes(cityscapes_root(options.cityscapes, options.target), "val")
+    root = known_root(options.cityscapes, options.target, options.target_layout)
+    layout = layout_of_target(options.cityscapes, root, options.target_layout)
+    images = data_images(root, "val", layout=layout, class_set=class_set)
     images = without(select_by_list(images, options.val_list), options.leave_out)
     check_listing(images)
     return evaluation_loader(images, batches.loader, batches.shard)

@@ -37,7 +37,7 @@ def load_initial_weights(
     model: BiSeNet,
     checkpoint: dict[str, Any],
     input_name: str,
-    class_names: Sequence[str] | None = None,
+    class_names: Sequence[str],
 ) -> list[str]:
     """Copies the weights of a checkpoint into ``model``: every part whose shape and meaning fit.
 
@@ -55,7 +55,7 @@ def load_initial_weights(
         )
     _require_input(checkpoint, input_name)
     state, expected = _inference_state(checkpoint), model.state_dict()
-    is_same = same_classes(checkpoint, class_names, wanted["num_classes"])
+    is_same = same_classes(checkpoint, class_names)
     taken, notes = {}, []
     for part in PARTS:
         keys = [key for key in expected if key.startswith(f"{part}.")]
@@ -74,18 +74,14 @@ def load_initial_weights(
     return notes
 
 
-def same_classes(
-    checkpoint: dict[str, Any], class_names: Sequence[str] | None, num_classes: int
-) -> bool:
+def same_classes(checkpoint: dict[str, Any], class_names: Sequence[str]) -> bool:
     """Whether a checkpoint's classes are these, in this order.
 
-    By their names, where the checkpoint has "class_names" and ``class_names`` are given; otherwise
-    by their number.
+    By their names; by their number where the checkpoint is older than class sets.
     """
-    found = checkpoint.get("class_names")
-    if found is None or class_names is None:
-        return checkpoint["architecture"]["num_classes"] == num_classes
-    return list(found) == list(class_names)
+    if "class_set" not in checkpoint:
+        return checkpoint["architecture"]["num_classes"] == len(class_names)
+    return list(checkpoint["class_set"]["classes"]) == list(class_names)
 
 
 def _require_input(checkpoint: dict[str, Any], input_name: str) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.labels import NUM_CLASSES
+from dataset.class_set import DEFAULT, load_class_set
 from model.external_weights import (
     backbone_state,
     is_reference_implementation,
@@ -57,6 +57,11 @@ def parse_arguments(argv: list[str] | None = None):
         ),
     )
     parser.add_argument("--name", help="name of the network in tables; default: the name of FILE")
+    parser.add_argument(
+        "--class-set",
+        metavar="NAME|FILE",
+        help=f"classes of a network, in the order of its channels; default: {DEFAULT}",
+    )
     return parser.parse_args(argv)
 
 
@@ -85,7 +90,8 @@ def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
         name, backbone = backbone_state(state)
     except ValueError as error:
         raise ValueError(f"{args.weights}: {error}") from error
-    given = [f"--{flag}" for flag in ("input", "name") if getattr(args, flag) is not None]
+    flags = ("input", "name", "class_set")
+    given = [f"--{flag.replace('_', '-')}" for flag in flags if getattr(args, flag) is not None]
     if given:
         raise ValueError(
             f"{args.weights} is a backbone, a {name}: {', '.join(given)}, of a whole network, would"
@@ -110,15 +116,17 @@ def convert_network(state: dict[str, torch.Tensor], args) -> None:
             " and 4."
         )
     model = reference_network(state)
-    if model.architecture["num_classes"] != NUM_CLASSES:
+    class_set = load_class_set(args.class_set or DEFAULT)
+    if model.architecture["num_classes"] != len(class_set):
         raise ValueError(
-            f"{args.weights} has {model.architecture['num_classes']} classes; {NUM_CLASSES}, those"
-            " of Cityscapes, are expected."
+            f"{args.weights} has {model.architecture['num_classes']} classes; {len(class_set)},"
+            f" those of {class_set.name}, are expected. Give the --class-set that it learned."
         )
     output_folder(args.output.absolute().parent)
     metadata = {
         "name": args.name or args.weights.stem,
         "architecture": model.architecture,
+        "class_set": class_set.as_dict(),
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
         "settings": {"converted_from": args.weights.name},
         # The file does not tell its training images; step 0: none of its training happened here.

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from dataset.class_set import recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import read_image
-from dataset.labels import CLASS_NAMES, NUM_CLASSES
 from model.inference.export import (
     DeployedNetwork,
     ExportedNetwork,
@@ -71,7 +71,7 @@ def parse_arguments(argv: list[str] | None = None):
     parser.add_argument(
         "--without-argmax",
         action="store_true",
-        help="output: float32 logits (N, 19, H, W) instead of uint8 trainIds (N, H, W)",
+        help="output: float32 logits (N, classes, H, W) instead of uint8 trainIds (N, H, W)",
     )
     parser.add_argument(
         "--check-on",
@@ -131,9 +131,9 @@ def export(
     """Writes ``deployed`` to ``path`` and reads the file back."""
     if file_format == "onnx":
         export_onnx(deployed, path, metadata)
-        return OnnxNetwork(path, NUM_CLASSES, torch.device("cpu"))
+        return OnnxNetwork(path, torch.device("cpu"))
     export_program(deployed, path, metadata)
-    return ProgramNetwork(path, NUM_CLASSES, torch.device("cpu"))
+    return ProgramNetwork(path, torch.device("cpu"))
 
 
 def main(args) -> None:
@@ -141,15 +141,17 @@ def main(args) -> None:
         require_onnx("onnx", "onnxscript", "onnxruntime")
     output_folder(args.output.absolute().parent)
     checkpoint = read_checkpoint(args.checkpoint)
-    model, normalization = load_network(checkpoint, NUM_CLASSES)
+    class_set = recorded_class_set(checkpoint)
+    model, normalization = load_network(checkpoint, len(class_set))
     images = comparison_images(args.check_on)
     deployed = DeployedNetwork(
         model, normalization, not args.without_normalization, not args.without_argmax
     ).eval()
     metadata = {
         "name": checkpoint["name"],
-        "num_classes": NUM_CLASSES,
-        "classes": CLASS_NAMES,
+        "num_classes": len(class_set),
+        "classes": class_set.names,
+        "class_set": class_set.as_dict(),
         "input": normalization.as_dict(),
         "architecture": checkpoint["architecture"],
         "step": checkpoint["step"],

@@ -21,9 +21,11 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
+from dataset.class_set import ClassSet, recorded_class_set
 from dataset.find import LeftOut, walk
-from dataset.image_io import image_size, read_image, read_label
-from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF, NUM_CLASSES, TRAIN_ID_OF
+from dataset.image_io import image_size, read_image
+from dataset.label_format import fitting_format, prediction_format
+from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
 from model.inference.export import OnnxNetwork, ProgramNetwork
 from model.inference.predictor import load_predictor
@@ -75,10 +77,11 @@ Segment = Callable[[np.ndarray], np.ndarray]
 
 
 class NamedNetwork(NamedTuple):
-    """A network ready to segment images, and its name in figures."""
+    """A network ready to segment images, its name in figures, and its classes."""
 
     name: str
     segment: Segment
+    class_set: ClassSet
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -202,18 +205,22 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
     """Loads a checkpoint or an exported network, by file suffix; raises what reading it raises."""
     if path.suffix in EXPORTED:
         network_class = OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork
-        exported = network_class(path, NUM_CLASSES, device)
+        exported = network_class(path, device)
+        class_set = recorded_class_set(exported.metadata)
+        exported.require_classes(len(class_set))
         return NamedNetwork(
             exported.name,
             lambda image: segment_padded(image, lambda x: exported(x[None])[0], exported.min_size),
+            class_set,
         )
     checkpoint = read_checkpoint(path)
-    predictor = load_predictor(checkpoint, NUM_CLASSES, device, PRECISIONS[precision])
+    class_set = recorded_class_set(checkpoint)
+    predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
 
     def predict(image: np.ndarray) -> np.ndarray:
         return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
-    return NamedNetwork(checkpoint["name"], lambda image: segment_padded(image, predict))
+    return NamedNetwork(checkpoint["name"], lambda image: segment_padded(image, predict), class_set)
 
 
 def segment_padded(image: np.ndarray, segment: Segment, min_size: int = 32) -> np.ndarray:
@@ -268,27 +275,30 @@ def read_images(
         )
 
 
-def render(kind: str, image: np.ndarray, train_ids: np.ndarray, legend: bool) -> np.ndarray:
+def render(
+    kind: str, image: np.ndarray, train_ids: np.ndarray, class_set: ClassSet, legend: bool
+) -> np.ndarray:
     """Draws a kind of --save: a picture (h, w, 3), or a label map (H, W)."""
     if kind in ("labelIds", "trainIds"):
         return train_ids if kind == "trainIds" else LABEL_ID_OF[train_ids]
-    picture = overlay(image, train_ids, COLORS) if kind == "overlay" else COLORS[train_ids]
+    colors = class_set.color_table
+    picture = overlay(image, train_ids, colors) if kind == "overlay" else colors[train_ids]
     if not legend:
         return picture
     width = picture.shape[1] * max(1, round(LEGEND_WIDTH / picture.shape[1]))
-    return with_legend(resize_to_width(picture, width), CLASS_NAMES, COLORS)
+    return with_legend(resize_to_width(picture, width), class_set.names, colors)
 
 
-def predict_images(segment: Segment, paths: list[Path], args, device: torch.device) -> None:
+def predict_images(network: NamedNetwork, paths: list[Path], args, device: torch.device) -> None:
     """Writes one file for each image and each kind of --save."""
     seconds = []
     stems = output_names(paths)
     for path, image in read_images(paths, device, args.tile):
         start = time.perf_counter()
-        train_ids = segment(image)
+        train_ids = network.segment(image)
         seconds.append(time.perf_counter() - start)
         for kind in args.save:
-            picture = render(kind, image, train_ids, not args.no_legend)
+            picture = render(kind, image, train_ids, network.class_set, not args.no_legend)
             write_png(args.output / f"{stems[path]}_{kind}.png", picture)
     print(
         f"{len(seconds)} images into {args.output}: {1 / np.median(seconds):.1f} frames per second,"
@@ -305,9 +315,9 @@ class PredictionVideos:
     A context; the files appear at its end. Frames and pictures are (H, W, 3) uint8 RGB.
     """
 
-    def __init__(self, segment: Segment, stem: str, fps: float, kinds: list[str], args):
+    def __init__(self, network: NamedNetwork, stem: str, fps: float, kinds: list[str], args):
         self.seconds: list[float] = []  # of each frame, in the network
-        self._segment, self._fps, self._legend = segment, fps, not args.no_legend
+        self._network, self._fps, self._legend = network, fps, not args.no_legend
         self._writers = {
             kind: VideoWriter(args.output / f"{stem}_{kind}.mp4", fps) for kind in kinds
         }
@@ -324,7 +334,7 @@ class PredictionVideos:
     def segment(self, frame: np.ndarray) -> np.ndarray:
         """(H, W, 3) -> (H, W) uint8 trainIds; the time is measured."""
         start = time.perf_counter()
-        train_ids = self._segment(frame)
+        train_ids = self._network.segment(frame)
         self.seconds.append(time.perf_counter() - start)
         return train_ids
 
@@ -335,7 +345,9 @@ class PredictionVideos:
     def write(self, frame: np.ndarray, train_ids: np.ndarray, repeats: int) -> None:
         """Writes a frame ``repeats`` times."""
         for kind, writer in self._writers.items():
-            picture = render(kind, frame, train_ids, self._legend) if repeats else None
+            if repeats:
+                class_set = self._network.class_set
+                picture = render(kind, frame, train_ids, class_set, self._legend)
             for _ in range(repeats):
                 writer.write(picture)
 
@@ -358,12 +370,12 @@ def video_kinds(source: str, args) -> list[str]:
     return kinds
 
 
-def predict_video(segment: Segment, path: Path, stem: str, args, device: torch.device) -> None:
+def predict_video(network: NamedNetwork, path: Path, stem: str, args, device: torch.device) -> None:
     """Writes one MP4 for each kind of --save, frame by frame."""
     kinds = video_kinds(str(path), args)
     reader = VideoReader(path)
     check_memory(path, reader.size, device, args.tile)
-    with PredictionVideos(segment, stem, reader.fps, kinds, args) as videos:
+    with PredictionVideos(network, stem, reader.fps, kinds, args) as videos:
         frames = reader.frames or None
         for frame in tqdm(reader, total=frames, desc=path.name, unit="frame", disable=None):
             if reader.repeats:
@@ -377,7 +389,7 @@ def predict_video(segment: Segment, path: Path, stem: str, args, device: torch.d
 
 
 def predict_camera(
-    segment: Segment, args, device: torch.device, clock: Callable[[], float] = time.monotonic
+    network: NamedNetwork, args, device: torch.device, clock: Callable[[], float] = time.monotonic
 ) -> None:
     """Records a camera in real time: one MP4 for each kind of --save.
 
@@ -389,7 +401,7 @@ def predict_camera(
     with ExitStack() as stack:
         stack.callback(camera.close)
         videos = stack.enter_context(
-            PredictionVideos(segment, f"camera_{args.camera}", camera.fps, kinds, args)
+            PredictionVideos(network, f"camera_{args.camera}", camera.fps, kinds, args)
         )
         stop, start = stack.enter_context(StopRequest()), clock()
         title = f"camera {args.camera}, Ctrl-C ends"
@@ -413,6 +425,7 @@ def predict_camera(
 
 def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
     """Writes comparison.png: a row for each image; columns are image, label, and each network."""
+    class_set = networks[0].class_set
     labels = {} if args.labels is None else labels_by_name(args.labels)
     rows, found_labels = [], 0
     for path, image in read_images(paths, device, args.tile):
@@ -420,8 +433,10 @@ def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch
         if labels:
             label_path = label_of(path, labels)
             found_labels += label_path is not None
-            row.append(draw_label(label_path, image))
-        rows.append([*row, *(COLORS[network.segment(image)] for network in networks)])
+            row.append(draw_label(label_path, image, class_set))
+        rows.append(
+            [*row, *(class_set.color_table[network.segment(image)] for network in networks)]
+        )
     if args.labels is not None and not found_labels:
         raise ValueError(
             f"No labels below {args.labels} for these images. Expected NAME_gtFine_labelIds.png for"
@@ -430,7 +445,7 @@ def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch
     titles = ["image", *(["ground truth"] if labels else []), *(n.name for n in networks)]
     picture = image_grid(rows, titles, width=int(np.clip(2400 // len(titles), 256, 640)))
     if not args.no_legend:
-        picture = with_legend(picture, CLASS_NAMES, COLORS)
+        picture = with_legend(picture, class_set.names, class_set.color_table)
     write_png(args.output / "comparison.png", picture)
     print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
 
@@ -467,9 +482,38 @@ def label_of(image: Path, labels: dict[str, list[Path]]) -> Path | None:
     return best[0] if best else None
 
 
-def draw_label(path: Path | None, image: np.ndarray) -> np.ndarray:
-    """Class colors of a labelIds file, (H, W, 3) uint8; white of the size of ``image`` for None."""
-    return np.full_like(image, 255) if path is None else COLORS[TRAIN_ID_OF[read_label(path)]]
+def draw_label(path: Path | None, image: np.ndarray, class_set: ClassSet) -> np.ndarray:
+    """Class colors of a label file, (H, W, 3) uint8; white of the size of ``image`` for None.
+
+    Raises ValueError for a label that no encoding of ``class_set`` fits.
+    """
+    if path is None:
+        return np.full_like(image, 255)
+    label_format = prediction_format(class_set)
+    if not label_format.holds_label_ids:
+        label_format = fitting_format(class_set, [path], path)
+    return class_set.color_table[label_format.read_train_ids(path)]
+
+
+def require_one_class_set(networks: list[NamedNetwork], paths: list[Path]) -> None:
+    """Raises ValueError for networks of different classes, whose colors would mean other things."""
+    first = networks[0].class_set
+    for network, path in zip(networks, paths, strict=True):
+        if network.class_set.names != first.names:
+            raise ValueError(
+                f"{paths[0]} has the classes of {first.name} ({', '.join(first.names)}), {path}"
+                f" those of {network.class_set.name} ({', '.join(network.class_set.names)}): one"
+                " picture cannot show both. Compare networks of one class set."
+            )
+
+
+def require_label_ids(network: NamedNetwork, kinds: list[str]) -> None:
+    """Raises ValueError for --save labelIds of classes that have none."""
+    if "labelIds" in kinds and not prediction_format(network.class_set).holds_label_ids:
+        raise ValueError(
+            f"--save labelIds: {network.name} has the classes of {network.class_set.name}, which"
+            " have no labelIds of Cityscapes. Give --save trainIds."
+        )
 
 
 def with_unique_names(networks: list[NamedNetwork], paths: list[Path]) -> list[NamedNetwork]:
@@ -509,15 +553,17 @@ def main(args) -> None:
             raise ValueError(
                 "--compare draws images; found videos only. Segment a video with --model."
             )
+        require_one_class_set(networks, paths)
         compare(with_unique_names(networks, paths), images, args, device)
         return
     (network,) = networks
+    require_label_ids(network, args.save)
     if images:
-        predict_images(network.segment, images, args, device)
+        predict_images(network, images, args, device)
     for video, stem in output_names(videos).items():
-        predict_video(network.segment, video, stem, args, device)
+        predict_video(network, video, stem, args, device)
     if args.camera is not None:
-        predict_camera(network.segment, args, device)
+        predict_camera(network, args, device)
 
 
 if __name__ == "__main__":

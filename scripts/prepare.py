@@ -17,10 +17,10 @@ from pathlib import Path
 
 import cv2
 
-from dataset.cityscapes import cityscapes_tree
+from dataset.class_set import load_class_set
 from dataset.find import printable
-from dataset.gta5 import gta5_tree
-from dataset.labels import CLASS_NAMES
+from dataset.layout import detect, find_pairs
+from dataset.layout_file import Layout, load_layout
 from dataset.listing import DatasetLayout
 from dataset.name_list import read_name_list
 from dataset.prepared.build import (
@@ -33,7 +33,6 @@ from dataset.prepared.build import (
 )
 from dataset.prepared.check import KINDS, Problem
 from dataset.prepared.journal import FOLDER
-from dataset.synthia import synthia_tree
 from utils.locks import FileLock
 from utils.options.parser import (
     available_cores,
@@ -49,10 +48,17 @@ EPILOG = """examples:
   prepare both data sets
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED
     python -m scripts.prepare --cityscapes $CITYSCAPES --output $CITYSCAPES_PREPARED
+  any other data set: recognized, or in a layout that is named or described in a file
+    python -m scripts.prepare --source data/acdc --output data/acdc_prepared
+    python -m scripts.prepare --source drone --layout drone.toml --check
   on eight machines that share a file system (SLURM: sbatch --array=1-8), without merging
     python -m scripts.prepare --gta5 $GTA5 --output $GTA5_PREPARED --shard $SLURM_ARRAY_TASK_ID/8
 then train with --gta5 $GTA5_PREPARED --cityscapes $CITYSCAPES_PREPARED
 """
+
+
+DEFAULT_SPLITS = ("train", "val")
+ONE_SPLIT = "--list needs --splits with one split: its names are below that split"
 
 
 def shard(text: str) -> tuple[int, int]:
@@ -72,10 +78,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     _add_output_arguments(parser)
     parser.add_argument("--lab-copies", action="store_true", help=argparse.SUPPRESS)
     args = parser.parse_args(argv)
-    if not args.cityscapes:
+    if args.gta5 or args.synthia:
         parser.refuse_unused(parser.given(argv), ["splits"], "with data that has no splits")
-    if args.list and args.cityscapes and len(args.splits) > 1:
-        parser.error("--list needs --splits with one split: its names are below that split")
+    if args.list and args.cityscapes and len(args.splits or DEFAULT_SPLITS) > 1:
+        parser.error(ONE_SPLIT)
+    if args.layout and not args.source:
+        parser.error("--layout describes the tree of --source ROOT: give --source, or leave it out")
     if args.lab_copies:
         parser.error(
             "--lab-copies was removed: LAB is as fast as needed without copies. Give the command"
@@ -99,12 +107,24 @@ def _add_data_arguments(parser: argparse.ArgumentParser) -> None:
             metavar="ROOT",
             help=f"raw root of {name}: the folder with {folders}",
         )
+    root.add_argument(
+        "--source", type=Path, metavar="ROOT", help="raw root of any data set, see --layout"
+    )
+    group.add_argument(
+        "--layout",
+        metavar="NAME|FILE.toml",
+        help="layout of --source, such as bdd100k, or a file (docs/data.md); default: recognized",
+    )
+    group.add_argument(
+        "--class-set",
+        metavar="NAME|FILE.toml",
+        help="classes of the labels; default: those of the layout",
+    )
     group.add_argument(
         "--splits",
         nargs="+",
-        choices=("train", "val"),
-        default=["train", "val"],
-        help="splits of Cityscapes",
+        metavar="SPLIT",
+        help="splits to prepare; default: train and val, as far as they have labels",
     )
     group.add_argument(
         "--list",
@@ -160,11 +180,13 @@ def report_text(report: PrepareReport, root: Path) -> str:
         lines += [f"sizes (height x width): {sizes}{more}; {gigabytes(report.bytes)} decoded"]
     if report.classes.any():
         percent = 100 * report.classes / report.classes.sum()
-        names = (*CLASS_NAMES, "(ignored)")
+        names = (*report.class_names, "(ignored)")
         rows = [[name, f"{value:.3f}"] for name, value in zip(names, percent, strict=True)]
         lines += ["", markdown_table(["class", "% of pixels"], rows)]
         absent = [
-            name for name, count in zip(CLASS_NAMES, report.classes, strict=False) if count == 0
+            name
+            for name, count in zip(report.class_names, report.classes, strict=False)
+            if count == 0
         ]
         lines += [f"no pixel of: {', '.join(absent)}"] if absent else []
     for kind in KINDS:
@@ -178,26 +200,41 @@ def report_text(report: PrepareReport, root: Path) -> str:
     return "\n".join(lines)
 
 
-def layouts(
-    args: argparse.Namespace, twins: list[tuple[str, str]]
-) -> list[tuple[str, DatasetLayout]]:
-    """(name in the prepared root, files) of each data set or split to prepare.
+def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout, list[Problem]]]:
+    """(name in the prepared root, files, files of one name) of each data set or split to prepare.
 
-    ``twins``: receives files of one name where they are only to be reported.
+    Files of one name are problems where they are only to be reported; else they are an error.
     """
     labels = not args.without_labels
-    found = {"twins": twins} if args.check else {}
-    root = args.gta5 or args.cityscapes or args.synthia
+    root = args.gta5 or args.cityscapes or args.synthia or args.source
     if (root / FOLDER).is_dir():
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
-    if args.gta5:
-        return [("gta5", gta5_tree(args.gta5, labels, **found))]
-    if args.synthia:
-        return [("synthia", synthia_tree(args.synthia, labels, **found))]
-    return [
-        (f"cityscapes-{split}", cityscapes_tree(args.cityscapes, split, labels, **found))
-        for split in args.splits
-    ]
+    layout = args_layout(args)
+    class_set = None if args.class_set is None else load_class_set(args.class_set)
+    if len(layout.splits) == 1:
+        splits = list(layout.splits)
+    else:
+        with_labels = layout.labelled_splits() if labels else list(layout.splits)
+        splits = args.splits or [name for name in DEFAULT_SPLITS if name in with_labels]
+    if args.list and len(splits) > 1:
+        raise ValueError(ONE_SPLIT)
+    if args.source:
+        print(f"{printable(root)}: {layout.title}, {' and '.join(map(layout.split_text, splits))}")
+    found = []
+    for split in splits:
+        twins: list[tuple[str, str]] = []
+        collect = twins if args.check else None
+        tree = find_pairs(layout, root, split, labels, class_set, collect)
+        found.append((layout.data_name(split), tree, [twin_problem(*pair) for pair in twins]))
+    return found
+
+
+def args_layout(args: argparse.Namespace) -> Layout:
+    """The layout that the flags name, or that --source is recognized by."""
+    for name in ("gta5", "cityscapes", "synthia"):
+        if getattr(args, name):
+            return load_layout(name)
+    return load_layout(args.layout) if args.layout else detect(args.source)
 
 
 def twin_problem(first: str, second: str) -> Problem:
@@ -211,12 +248,10 @@ def main(args: argparse.Namespace) -> None:
     wanted = None if args.list is None else read_name_list(args.list)
     command = shlex.join(["python", "-m", "scripts.prepare", *sys.argv[1:]])
     labels, problems = not args.without_labels, 0
-    twins: list[tuple[str, str]] = []
-    for data, tree in layouts(args, twins):
+    for data, tree, twins in layouts(args):
         job = PrepareJob(tree, data, labels, wanted, str(args.list), args.shard, args.workers)
         report = check(job) if args.check else prepare(job, args.output, command, FileLock)
-        folders = (f"{tree.image_folder}/", f"{tree.label_folder}/")
-        report.problems += [twin_problem(*pair) for pair in twins if pair[0].startswith(folders)]
+        report.problems += twins
         text = report_text(report, tree.root)
         print("\n" + printable(text))
         problems += len(report.problems)

@@ -4,6 +4,10 @@ FOLDER is the --output of scripts.reproduce: runs in seedN/ROW/ and their scores
 Written are tables.md, tables.csv, tables.tex, the training curves as SVG, and report.html, one file
 that opens offline. Data sets are needed for pictures only: pictures are kept in FOLDER/pictures,
 and the report says which are missing.
+
+Where nothing is scored, because the target has no labels, the report is made from
+FOLDER/select.json, which scripts.select --json writes: measures without labels, class shares,
+warnings and pictures, and no score.
 """
 
 if not __package__:  # started by its path: nothing of the project can be imported
@@ -20,18 +24,30 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dataset.cityscapes import cityscapes
-from dataset.image_io import read_image, read_label
-from dataset.labels import CLASS_NAMES, COLORS, NUM_CLASSES, TRAIN_ID_OF
+from dataset.class_set import ClassSet, recorded_class_set
+from dataset.image_io import read_image
+from dataset.layout import data_images
+from dataset.layout_file import load_layout
 from dataset.listing import ImageList, select_by_list
+from dataset.target import target_layout
 from model.inference.predictor import load_predictor
 from utils.files import output_folder, write_file
 from utils.options.groups import add_device_arguments
 from utils.options.parser import new_parser, non_negative_int, user_errors_without_traceback
 from utils.report.comparison import ComparisonRow, comparison_tables, read_rows
 from utils.report.curves import SeedRange, read_curves, seed_range
-from utils.report.html import CHARTS, ImageRow, Picture, curve_charts, report_page
+from utils.report.html import (
+    CHARTS,
+    WITHOUT_LABELS,
+    ImageRow,
+    Picture,
+    curve_charts,
+    label_free_page,
+    report_page,
+)
+from utils.report.label_free import last_of_runs, measure_lines, read_selection
 from utils.report.pictures import resize_to_width
+from utils.report.tables import markdown_table
 from utils.training.checkpoint import read_checkpoint
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
@@ -41,6 +57,10 @@ EPILOG = """examples:
     python -m scripts.summarise checkpoints/paper --cityscapes $CITYSCAPES \\
         --list dataset/splits/cityscapes_val_250.txt
 """
+SELECTION = "select.json"
+"""In FOLDER: what scripts.select --json wrote."""
+MAX_SHOWN = 6
+"""Candidates in the pictures of a report without labels."""
 MAX_WIDTH = 512
 """Of a picture in the report, in pixels."""
 
@@ -157,11 +177,11 @@ def read_seed_ranges(
     return ranges, notes
 
 
-def encode_label_map(train_ids: np.ndarray) -> bytes:
-    """Encodes an (H, W) map of trainIds as a PNG in the colors of the classes."""
+def encode_label_map(train_ids: np.ndarray, colors: np.ndarray) -> bytes:
+    """Encodes an (H, W) map of trainIds as a PNG in the ``colors`` (256, 3) of the classes."""
     width = min(MAX_WIDTH, train_ids.shape[1])
     picture = Image.fromarray(resize_to_width(train_ids, width))
-    picture.putpalette(COLORS.tobytes())
+    picture.putpalette(colors.tobytes())
     file = io.BytesIO()
     picture.save(file, format="PNG", optimize=True)
     return file.getvalue()
@@ -188,21 +208,21 @@ def draw_pictures(
     ``checkpoints``: {folder of a run: its checkpoint}; absent ones are skipped. Predictions that
     are not older than their checkpoint are kept.
     """
-    frames = [listing[index] for index in indices]
+    frames, colors = [listing[index] for index in indices], listing.class_set.color_table
     folders = [output_folder(folder / Path(frame.name).name) for frame in frames]
     for frame, image_folder in zip(frames, folders, strict=True):
         write_file(image_folder / "image.jpg", encode_image(read_image(frame.image)))
-        truth = TRAIN_ID_OF[read_label(frame.label)]
-        write_file(image_folder / "truth.png", encode_label_map(truth))
+        truth = listing.label_format.read_train_ids(frame.label)
+        write_file(image_folder / "truth.png", encode_label_map(truth, colors))
     for run, checkpoint in checkpoints.items():
         files = [image_folder / f"{run}.png" for image_folder in folders]
         if not checkpoint.exists() or all(is_current(file, checkpoint) for file in files):
             continue
-        dtype = PRECISIONS[precision]
-        predictor = load_predictor(read_checkpoint(checkpoint), NUM_CLASSES, device, dtype)
+        content, dtype = read_checkpoint(checkpoint), PRECISIONS[precision]
+        predictor = load_predictor(content, len(listing.class_set), device, dtype)
         for frame, file in zip(frames, files, strict=True):
             image = torch.from_numpy(np.array(read_image(frame.image)))[None]
-            write_file(file, encode_label_map(predictor(image)[0].cpu().numpy()))
+            write_file(file, encode_label_map(predictor(image)[0].cpu().numpy(), colors))
 
 
 def is_current(file: Path, source: Path) -> bool:
@@ -226,7 +246,7 @@ def read_pictures(folder: Path, images: list[str], names: dict[str, str]) -> lis
 
 
 def report_pictures(
-    args: Namespace, comparison: dict[str, Any], rows: list[ComparisonRow]
+    args: Namespace, comparison: dict[str, Any], rows: list[ComparisonRow], class_set: ClassSet
 ) -> tuple[list[ImageRow], list[str]]:
     """The pictures of the report, drawn first if the images exist, and notes on missing ones."""
     if args.pictures == 0:
@@ -237,7 +257,10 @@ def report_pictures(
     if args.cityscapes:
         root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
-        listing = select_by_list(cityscapes(root, rows[0].scores[0]["split"]), list_file)
+        layout = target_layout(root) or load_layout("cityscapes")
+        split = rows[0].scores[0]["split"]
+        listing = data_images(root, split, layout=layout, class_set=class_set)
+        listing = select_by_list(listing, list_file)
         count = min(args.pictures, len(listing))
         indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()
         checkpoints = {
@@ -264,6 +287,54 @@ def report_pictures(
     ]
 
 
+def shown_candidates(selection: dict[str, Any]) -> dict[str, Path]:
+    """{name: checkpoint} of the candidates in pictures: the last of each run."""
+    return {row["name"]: Path(row["checkpoint"]) for row in last_of_runs(selection)[:MAX_SHOWN]}
+
+
+def draw_without_labels(
+    selection: dict[str, Any], count: int, device: torch.device, precision: str
+) -> list[ImageRow]:
+    """Predictions of ``shown_candidates`` on ``count`` images at most that still exist."""
+    files = [Path(file) for file in selection["pictures"] if Path(file).is_file()][:count]
+    images = {file: np.array(read_image(file)) for file in files}
+    class_set = recorded_class_set(selection)
+    rows = [ImageRow(file.stem, [Picture("image", encode_image(images[file]))]) for file in files]
+    for name, checkpoint in shown_candidates(selection).items():
+        if not files or not checkpoint.is_file():
+            continue
+        content, dtype = read_checkpoint(checkpoint), PRECISIONS[precision]
+        predictor = load_predictor(content, len(class_set), device, dtype)
+        for row, file in zip(rows, files, strict=True):
+            prediction = predictor(torch.from_numpy(images[file])[None])[0].cpu().numpy()
+            row.pictures.append(Picture(name, encode_label_map(prediction, class_set.color_table)))
+    return rows
+
+
+def summarise_without_labels(args: Namespace, names: dict[str, str]) -> None:
+    """Writes the report of a comparison on an unlabelled target."""
+    selection = read_selection(args.folder / SELECTION)
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    image_rows = draw_without_labels(selection, args.pictures, device, precision)
+    runs = {path.name for path in args.folder.glob("seed*/*") if path.is_dir()}
+    ranges, _ = read_seed_ranges(args.folder, {run: run for run in sorted(runs)} | names)
+    classes = classes_with_colors(recorded_class_set(selection))
+    title = f"Without labels: {args.folder.name}"
+    table = markdown_table(*measure_lines(selection))
+    page = label_free_page(title, selection, classes, ranges, image_rows)
+    for name, text in {"measures.md": table + "\n", "report.html": page}.items():
+        write_file(args.folder / name, text.encode())
+    print(f"\n{table}\n\n{WITHOUT_LABELS}")
+    print(f"Written into {args.folder}: measures.md, report.html.")
+
+
+def classes_with_colors(class_set: ClassSet) -> list[tuple[str, str]]:
+    """(name, "#rrggbb") of each class."""
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_set.colors]
+    return list(zip(class_set.names, colors, strict=True))
+
+
 def main(args: Namespace) -> None:
     if not args.folder.is_dir():
         raise FileNotFoundError(
@@ -273,22 +344,26 @@ def main(args: Namespace) -> None:
     comparison = read_comparison(args.folder)
     names, published = comparison["rows"], comparison["published"]
     rows = read_rows(args.folder, names)
+    if not rows and (args.folder / SELECTION).is_file():
+        summarise_without_labels(args, names)
+        return
     if not rows:
         raise FileNotFoundError(
             f"Nothing scored under {args.folder}: no seedN/ROW.json. Run scripts.reproduce with"
-            f" --output {args.folder}."
+            f" --output {args.folder}; without labels: python -m scripts.select {args.folder}/..."
+            f" --json {args.folder / SELECTION}."
         )
     output_folder(args.folder)
-    tables = comparison_tables(rows, published, CLASS_NAMES)
+    class_set = recorded_class_set(rows[0].scores[0])
+    tables = comparison_tables(rows, published, class_set.names)
     ranges, curve_notes = read_seed_ranges(args.folder, names)
-    image_rows, picture_notes = report_pictures(args, comparison, rows)
+    image_rows, picture_notes = report_pictures(args, comparison, rows, class_set)
     notes = {
         "tables": missing_scores(args.folder, names, comparison["single_seed"]),
         "curves": curve_notes,
         "pictures": picture_notes,
     }
-    colors = ["#{:02x}{:02x}{:02x}".format(*COLORS[c]) for c in range(NUM_CLASSES)]
-    classes = list(zip(CLASS_NAMES, colors, strict=True))
+    classes = classes_with_colors(class_set)
     title = f"Methods compared: {comparison['preset']}"
     page = report_page(title, rows, published, classes, ranges, image_rows, notes)
 

@@ -28,6 +28,7 @@ NOT_SHELL = {
     "train.py   ": "a tree of folders",
     "@misc{": "a citation",
     "$GTA5/images/": "a tree of files",
+    "class_set = ": "a layout file; tests/dataset/test_layouts.py reads one like it",
 }
 """Blocks of code that are not for a shell: {how the block begins: why}."""
 
@@ -44,8 +45,8 @@ EXTERNAL_COMMANDS = {
 """Commands of other programs: {their first words: what checks them instead}."""
 
 FLAG = r"(?<![\w-])--[a-z][a-z0-9-]*"
-OTHER_FLAGS = {"--fp16", "--logdir", "--nodes", "--signal"}
-"""Flags of trtexec, TensorBoard and SLURM that the pages name."""
+OTHER_FLAGS = {"--fp16", "--id-type", "--logdir", "--nodes", "--signal"}
+"""Flags of trtexec, IDD's code, TensorBoard and SLURM that the pages name."""
 OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 """Sections of the pages about flags that do not exist any more."""
 

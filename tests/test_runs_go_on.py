@@ -12,6 +12,7 @@ import torch
 import eval as evaluate
 import train
 import train_da
+from dataset.labels import CLASS_NAMES
 from model.build import NetworkOptions, build_network
 from scripts import predict, prepare, recalibrate, summarise
 from tests.helpers.checkpoints import same_state
@@ -327,7 +328,7 @@ def test_initial_weights_of_another_input_are_refused(tmp_path):
     checkpoint = read_checkpoint(write_checkpoint(tmp_path / "a.pt"))
     options = NetworkOptions("resnet18", "none", None, "local", "caffe_bgr")
     with pytest.raises(ValueError, match="trained with --input imagenet.*Add --input imagenet"):
-        build_network(options, 19, CPU, checkpoint)
+        build_network(options, CLASS_NAMES, CPU, checkpoint)
 
 
 def test_tf32_is_off_for_every_script():

@@ -6,6 +6,7 @@ import torch
 
 import train
 import train_da
+from dataset.labels import CLASS_NAMES
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import load_predictor
 from tests.helpers.checkpoints import same_state
@@ -71,7 +72,7 @@ def test_a_snapshot_is_a_checkpoint_of_the_evaluated_network(
     ]
     assert torch.equal(*scores)
     options = NetworkOptions("resnet18", "none", None, "local", "imagenet")
-    network = build_network(options, 19, CPU, read_checkpoint(snapshot))
+    network = build_network(options, CLASS_NAMES, CPU, read_checkpoint(snapshot))
     assert torch.equal(
         network.head.weight, read_checkpoint(last)["parts"]["teacher"]["head.weight"]
     )

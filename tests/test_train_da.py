@@ -15,6 +15,7 @@ from model.loading import load_network
 from tests.conftest import write_cityscapes
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import run_train, run_train_da
+from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -135,6 +136,24 @@ def test_other_methods_work_without_target_labels_on_disk(
     assert scalar in EventAccumulator(str(folder)).Reload().Tags()["scalars"]
     model, _ = load_network(read_checkpoint(folder / "last.pt"))
     assert model.low_resolution(torch.zeros(1, 3, 64, 64)).logits.isfinite().all()
+
+
+def test_distillation_resumes_without_its_teachers_file(gta5_root, unlabelled_root, tmp_path):
+    """2 + resume + 2 = 4 bit for bit; what the teacher has seen, the network has seen."""
+    teacher = write_checkpoint(tmp_path / "teacher.pt", seed=1, seen_images=["elsewhere"])
+    flags = ["--method", "distil", "--teachers", teacher, "--schedule-steps", 9]
+    data = (gta5_root, unlabelled_root)
+    run(tmp_path / "straight", *data, *flags, "--max-steps", 4)
+    run(tmp_path / "resumed", *data, *flags, "--max-steps", 2)
+    moved = write_checkpoint(tmp_path / "moved.pt", seed=2)  # other weights: the saved ones count
+    flags[flags.index(teacher)] = moved
+    folder = run(tmp_path / "resumed", *data, *flags, "--max-steps", 4, "--resume")
+    assert same_state(tmp_path / "straight/run/last.pt", folder / "last.pt")
+    last = read_checkpoint(folder / "last.pt")
+    assert "elsewhere" in last["seen_images"]
+    assert torch.equal(
+        last["parts"]["teachers"]["0.head.weight"], trained_like_network(1).head.weight
+    )
 
 
 def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_root, tmp_path):
@@ -370,6 +389,7 @@ class TestBadInput:
             (["--ema", "0.5"], "--ema: of --method self-training"),
             (["--method", "minent", "--joint-batch-norm"], "--joint-batch-norm: of --method"),
             (["--method", "pseudo-labels"], "needs --pseudo-labels ROOT"),
+            (["--method", "distil"], "needs --teachers FILE"),
             (
                 ["--method", "self-training", "--target-batch-size", "4"],
                 "pastes each source image onto a target image",

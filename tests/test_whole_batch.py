@@ -12,7 +12,7 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import start, words
 from tests.helpers.forked import run_together
 from tests.helpers.methods import PLAIN, build_method, gradients, make_batch
-from tests.helpers.networks import trained_like_network
+from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 from utils.training.distributed import ProcessGroup
 
@@ -157,6 +157,8 @@ def run_pair(method, roots, output, *more) -> None:
         flags += ["--pseudo-labels", roots[1]]
     if method == "self-training":
         flags += ["--pseudo-threshold", 0]
+    if method == "distil":
+        flags += ["--teachers", write_checkpoint(output.parent / "teacher.pt", seed=1)]
     arguments = words("train_da", *roots, output, *flags, *more)
     done = run_together("train_da.py", *arguments, processes=2)
     assert done.returncode == 0, done.stderr

@@ -19,9 +19,11 @@ from typing import NamedTuple, TextIO
 import numpy as np
 from tqdm import tqdm
 
+from dataset.class_set import ClassSet
 from dataset.find import printable
 from dataset.image_io import image_size, is_turned
-from dataset.labels import NUM_CLASSES, looks_like_train_ids
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.labels import looks_like_train_ids
 from dataset.listing import DatasetLayout, has_class, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
@@ -35,6 +37,7 @@ from dataset.prepared.journal import (
     find_parts,
     has_size,
     part_path,
+    prepared_class_set,
     read_part,
     synchronize,
 )
@@ -47,9 +50,8 @@ _BLOCK_BYTES, _JOURNAL_LINE_BYTES = 4096, 1024
 class PrepareJob(NamedTuple):
     """The images to prepare, or only to check.
 
-    ``data``: "gta5", "synthia", "cityscapes-train" or "cityscapes-val". ``wanted``: only these
-    names, from the list ``origin``; None: all. ``shard`` (I, N): the I-th of N parts. ``workers``:
-    number of processes.
+    ``data``: "gta5", "synthia", "cityscapes-train", ... ``wanted``: only these names, from the list
+    ``origin``; None: all. ``shard`` (I, N): the I-th of N parts. ``workers``: number of processes.
     """
 
     tree: DatasetLayout
@@ -59,6 +61,25 @@ class PrepareJob(NamedTuple):
     origin: str = ""
     shard: tuple[int, int] = (1, 1)
     workers: int = 1
+
+    @property
+    def label_format(self) -> LabelFormat:
+        return self.tree.label_format
+
+    @property
+    def stored_classes(self) -> ClassSet | None:
+        """The class set whose trainIds are stored; None where labelIds are."""
+        return None if self.label_format.holds_label_ids else self.label_format.class_set
+
+    @property
+    def counted_classes(self) -> ClassSet:
+        """The class set whose pixels are counted."""
+        return self.stored_classes or CITYSCAPES_LABELS.class_set
+
+    def header(self, root: Path, command: str) -> Header:
+        """The first line of the journal."""
+        stored = None if self.stored_classes is None else self.stored_classes.as_dict()
+        return Header(FORMAT, self.data, str(root), command, upright=True, class_set=stored)
 
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
@@ -74,14 +95,18 @@ class PrepareReport:
     """
 
     data: str
+    class_names: tuple[str, ...]
+    problems: list[Problem] = field(default_factory=list)
     good: int = 0
     made: int = 0
-    problems: list[Problem] = field(default_factory=list)
-    classes: np.ndarray = field(default_factory=lambda: np.zeros(NUM_CLASSES + 1, np.int64))
+    classes: np.ndarray = field(init=False)
     """Pixels of each trainId, then unlabelled ones."""
     sizes: Counter = field(default_factory=Counter)
     values: set[int] = field(default_factory=set)
     bytes: int = 0
+
+    def __post_init__(self):
+        self.classes = np.zeros(len(self.class_names) + 1, np.int64)
 
     def add(self, record: PreparedImage) -> None:
         self.good += 1
@@ -147,18 +172,21 @@ def _wanted(job: PrepareJob, names: dict[str, str]) -> tuple[dict[str, str], lis
 def check(job: PrepareJob) -> PrepareReport:
     """Checks everything once and writes nothing."""
     pairs, problems = match_pairs(job)
-    report = PrepareReport(job.data, problems=problems)
-    results = in_processes(pairs, partial(prepare_pair, root=job.tree.root), job.workers)
+    report = PrepareReport(job.data, job.counted_classes.names, problems)
+    work = partial(prepare_pair, root=job.tree.root, label_format=job.label_format)
+    results = in_processes(pairs, work, job.workers)
     for result in _with_progress(results, f"checking {job.data}", len(pairs)):
         if isinstance(result, PreparedImage):
             report.add(result)
         else:
             report.problems += result
     try:
-        refuse_label_values(report.values, job.tree.root, report.classes)
+        refuse_label_values(report.values, job.tree.root, job.label_format, report.classes)
     except ValueError as error:
-        kind = "no class" if not has_class(report.values) else "unknown label values"
-        kind = "trainIds" if looks_like_train_ids(report.values) else kind
+        are_train_ids = job.stored_classes is None and looks_like_train_ids(report.values)
+        is_empty = not has_class(report.values, job.label_format)
+        kind = "no class" if is_empty else "unknown label values"
+        kind = "trainIds" if are_train_ids else kind
         report.problems.append(Problem(kind, job.tree.label_folder, str(error)))
     return report
 
@@ -183,8 +211,8 @@ def prepare(
     _require_compatible_output(job, output, journal)
     with _exclusive(journal, lock):
         pairs, problems = match_pairs(job)
-        report = PrepareReport(job.data, problems=problems)
-        header = Header(FORMAT, job.data, str(root), command, upright=True)
+        report = PrepareReport(job.data, job.counted_classes.names, problems)
+        header = job.header(root, command)
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
         _require_space(job, todo, output, log)
@@ -200,7 +228,13 @@ def prepare(
         except OSError as error:
             raise write_error(journal, error) from error
         with file:
-            work = partial(prepare_pair, root=root, output=output, scratch=scratch)
+            work = partial(
+                prepare_pair,
+                root=root,
+                output=output,
+                scratch=scratch,
+                label_format=job.label_format,
+            )
             results = in_processes(todo, work, job.workers)
             title = f"preparing {job.data}"
             for result in _with_progress(results, title, len(todo), len(done)):
@@ -210,7 +244,7 @@ def prepare(
                     report.made += 1
                 else:
                     report.problems += result
-            refuse_label_values(report.values, root, report.classes)
+            refuse_label_values(report.values, root, job.label_format, report.classes)
             _append(file, {"complete": report.good})
             synchronize(file.fileno())
         shutil.rmtree(scratch, ignore_errors=True)
@@ -250,6 +284,16 @@ def _require_compatible_output(job: PrepareJob, output: Path, journal: Path) -> 
             " same N in --shard I/N as before, or choose another --output."
         )
     header = next(read_part(journal), None) if journal.exists() else None
+    wanted, stored = job.stored_classes, prepared_class_set(output, job.data)
+    if header is not None and job.labels and wanted != stored:
+        names = [
+            "labelIds of Cityscapes" if classes is None else f"the classes of {classes.name}"
+            for classes in (stored, wanted)
+        ]
+        raise FileExistsError(
+            f"{output} was prepared with {names[0]}, not with {names[1]}. Give the same class set,"
+            " or choose another --output."
+        )
     if header is not None and Path(header.source) != root:
         raise FileExistsError(
             f"{output} was prepared from {header.source}, not from {root}. Give the same root, or"
@@ -313,7 +357,7 @@ def reuse_valid(
             ThreadPoolExecutor(16) as pool,
             open(_new_journal(journal), "w", encoding="utf-8") as new,
         ):
-            new.write(json.dumps(header._asdict()) + "\n")
+            new.write(json.dumps(header.as_dict()) + "\n")
             for records, at_end in batches_of_images(old):
                 complete = at_end
                 count += len(records)

@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.image_io import LabelValuesError, read_image, read_label
-from dataset.labels import IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF, looks_like_train_ids
+from dataset.image_io import LabelValuesError, read_image
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.labels import IGNORE_INDEX, looks_like_train_ids
 from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature, synchronize
 from dataset.style.lab import lab_statistics
 
@@ -39,12 +40,17 @@ class Problem(NamedTuple):
 
 
 def prepare_pair(
-    pair: Pair, root: Path, output: Path | None = None, scratch: Path | None = None
+    pair: Pair,
+    root: Path,
+    output: Path | None = None,
+    scratch: Path | None = None,
+    label_format: LabelFormat = CITYSCAPES_LABELS,
 ) -> PreparedImage | list[Problem]:
     """Checks and measures a pair, and writes it below ``output`` unless that is None.
 
-    ``scratch``: folder for files that are not complete yet. Faults of the pair are returned as
-    Problems; raises OSError only when writing fails.
+    ``scratch``: folder for files that are not complete yet. LabelIds are stored as they are, and
+    counted for the 19 classes of Cityscapes, so that one copy serves all class sets. Faults of the
+    pair are returned as Problems; raises OSError only when writing fails.
     """
     # Before reading: a change during the reading must count as a change.
     paths = [path for path in (pair.image, pair.label) if path is not None]
@@ -52,7 +58,7 @@ def prepare_pair(
     image, problems = _try(read_image, root, pair.image)
     label = None
     if pair.label is not None:
-        label, label_problems = _try(read_label, root, pair.label)
+        label, label_problems = _try(label_format.read, root, pair.label)
         problems += label_problems
     if problems:
         return problems
@@ -60,10 +66,15 @@ def prepare_pair(
     if label is not None:
         counts = np.bincount(label.ravel(), minlength=256)
         values = np.flatnonzero(counts).tolist()
-        problem = _problem_of_label(pair, root, label, image.shape[:2], values)
+        is_label_ids = label_format.holds_label_ids
+        problem = _problem_of_label(
+            pair, root, label, image.shape[:2], values if is_label_ids else []
+        )
         if problem is not None:
             return [problem]
-        by_class = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
+        counted = CITYSCAPES_LABELS if is_label_ids else label_format
+        number = len(counted.class_set)
+        by_class = np.bincount(np.minimum(counted.train_id_of, number), counts, number + 1)
         classes = by_class.astype(np.int64).tolist()
     record = PreparedImage(
         name=pair.name,

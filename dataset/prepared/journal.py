@@ -19,9 +19,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from dataset.class_set import ClassSet, class_set_of
 from dataset.find import printable
 from dataset.image_io import is_turned
-from dataset.labels import NUM_CLASSES
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.listing import ImageList, PreparedStatistics, mask_of
 
 FOLDER = "prepared"
@@ -38,6 +39,7 @@ class Header(NamedTuple):
 
     ``source``: the raw root. ``command``: the command that makes and completes this part.
     ``upright``: whether images were turned by their EXIF orientation; earlier versions did not.
+    ``class_set``: that whose trainIds the labels hold (ClassSet.as_dict); None: they hold labelIds.
     """
 
     format: int
@@ -45,6 +47,11 @@ class Header(NamedTuple):
     source: str
     command: str
     upright: bool = False
+    class_set: dict | None = None
+
+    def as_dict(self) -> dict:
+        """The values of the line; ``class_set`` only where labels hold trainIds."""
+        return {key: value for key, value in self._asdict().items() if value is not None}
 
 
 class PreparedImage(NamedTuple):
@@ -60,7 +67,7 @@ class PreparedImage(NamedTuple):
     lab: list[list[float]]
     """Mean and standard deviation of L, a, b."""
     classes: list[int] | None
-    """Pixels of each of the 19 trainIds, then unlabelled ones."""
+    """Pixels of each trainId, then unlabelled ones. Where labels hold labelIds: of 19 trainIds."""
     values: list[int] | None
     """The label values that occur."""
     source: dict[str, list[int]]
@@ -150,13 +157,27 @@ def has_size(path: Path | str, size: int) -> bool:
     return (file_signature(path) or [None])[0] == size
 
 
+def prepared_class_set(root: Path, data: str) -> ClassSet | None:
+    """The class set whose trainIds prepared labels of ``data`` hold; None for labelIds."""
+    for path in find_parts(root, data).values():
+        header = next(read_part(path), None)
+        if header is not None and header.class_set is not None:
+            return class_set_of(header.class_set, "prepared", str(path))
+    return None
+
+
 def prepared_listing(
-    root: Path, data: str, labels: bool = True, ending: str = ""
+    root: Path,
+    data: str,
+    labels: bool = True,
+    ending: str = "",
+    label_format: LabelFormat = CITYSCAPES_LABELS,
 ) -> ImageList | None:
     """The listing of ``data`` in a prepared root, in the order of the raw one; None for a raw root.
 
-    Raises ValueError when the prepared root is incomplete or stale (a source file has changed),
-    FileNotFoundError when ``data``, its labels, or one of its files is missing.
+    ``label_format``: how the labels are read. Raises ValueError when the prepared root is
+    incomplete or stale (a source file has changed), FileNotFoundError when ``data``, its labels, or
+    one of its files is missing.
     """
     if not (root / FOLDER).is_dir():
         return None
@@ -176,18 +197,21 @@ def prepared_listing(
             )
         label_files.append(record.label)
         classes.extend(record.classes)
-        values.append(mask_of(record.values))
+        if label_format.holds_label_ids:
+            values.append(mask_of(record.values))
     if not names:
         raise ValueError(
             f"{root} is a prepared root in which every image of {data} was left out; see"
             f" {FOLDER}/{data}-*.txt there for the reasons."
         )
+    counts = np.array(classes).reshape(len(names), -1) if labels else None  # (n, C + 1)
+    if labels and label_format.holds_label_ids:
+        counts = label_format.class_counts(counts)
     statistics = PreparedStatistics(
-        np.array(lab).reshape(-1, 2, 3),
-        np.array(classes).reshape(-1, NUM_CLASSES + 1) if labels else None,
-        np.array(values) if labels else None,
+        np.array(lab).reshape(-1, 2, 3), counts, np.array(values) if values else None
     )
-    listing = ImageList(root, names, images, label_files if labels else None, statistics)
+    files = label_files if labels else None
+    listing = ImageList(root, names, images, files, statistics, label_format)
     # The order of the raw listing: by the key that an image and its label share.
     return listing.subset(
         sorted(range(len(names)), key=lambda index: names[index].removesuffix(ending))

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.image_io import read_image, read_label
-from dataset.labels import IGNORE_INDEX, TRAIN_ID_OF
+from dataset.image_io import read_image
+from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
 from dataset.transforms import CropOrigin
 
@@ -161,7 +161,7 @@ class LabStatistics:
         if np.isnan(known).any():  # also where another process is writing at this moment
             image = read_image(self.listing[index].image) if image is None else image
             if self.class_balanced:
-                train_ids = TRAIN_ID_OF[read_label(self.listing[index].label)]
+                train_ids = self.listing.label_format.read_train_ids(self.listing[index].label)
                 known[:] = class_balanced_lab_statistics(image, train_ids)
             else:
                 known[:] = lab_statistics(image)

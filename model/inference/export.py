@@ -159,23 +159,23 @@ class ExportedNetwork(ABC):
 
     min_size = 32
 
-    def __init__(self, path: Path, metadata: str | None, num_classes: int):
-        """``metadata``: the value of METADATA_KEY in the file.
-
-        Raises ValueError if it is missing, or if the number of classes is another.
-        """
+    def __init__(self, path: Path, metadata: str | None):
+        """``metadata``: the value of METADATA_KEY in the file. Raises ValueError without it."""
         if not metadata:
             raise ValueError(
                 f"{path} has no metadata about its input and classes. Expected a file made by:"
                 " python -m scripts.export"
             )
-        self.metadata = json.loads(metadata)
-        if self.metadata["num_classes"] != num_classes:
-            raise ValueError(
-                f"{path} has {self.metadata['num_classes']} classes; expected {num_classes}."
-            )
+        self.path, self.metadata = path, json.loads(metadata)
         self.name = self.metadata["name"]
         self.normalize = InputNormalization.from_dict(self.metadata["input"])
+
+    def require_classes(self, expected: int) -> None:
+        """Raises ValueError if the network has another number of classes than ``expected``."""
+        if self.metadata["num_classes"] != expected:
+            raise ValueError(
+                f"{self.path} has {self.metadata['num_classes']} classes; expected {expected}."
+            )
 
     @abstractmethod
     def run(self, image: np.ndarray) -> np.ndarray:
@@ -192,13 +192,11 @@ class ExportedNetwork(ABC):
 class OnnxNetwork(ExportedNetwork):
     """ONNX file, run by ONNX Runtime.
 
-    Raises FileNotFoundError, or ValueError for a damaged file, one that scripts.export has not
-    written, or another number of classes.
+    Raises FileNotFoundError, or ValueError for a damaged file, or one that scripts.export has not
+    written.
     """
 
-    def __init__(
-        self, path: Path, num_classes: int, device: torch.device, threads: int | None = None
-    ):
+    def __init__(self, path: Path, device: torch.device, threads: int | None = None):
         require_onnx("onnxruntime")
         import onnxruntime
 
@@ -225,7 +223,7 @@ class OnnxNetwork(ExportedNetwork):
                 f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)}). Export it again."
             ) from error
         metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
-        super().__init__(path, metadata, num_classes)
+        super().__init__(path, metadata)
 
     def run(self, image: np.ndarray) -> np.ndarray:
         return self.session.run(None, {"image": image})[0]
@@ -239,14 +237,14 @@ class ProgramNetwork(ExportedNetwork):
 
     min_size = 33
 
-    def __init__(self, path: Path, num_classes: int, device: torch.device):
+    def __init__(self, path: Path, device: torch.device):
         path = Path(path)
         if not path.is_file():
             raise FileNotFoundError(
                 f"No program at {path}. Make one with: python -m scripts.export CHECKPOINT --format"
                 f" torch --output {path}"
             )
-        super().__init__(path, read_metadata(path, METADATA_KEY), num_classes)
+        super().__init__(path, read_metadata(path, METADATA_KEY))
         try:
             program = torch.export.load(path)
         except Exception as error:  # a damaged file raises RuntimeError, UnpicklingError, ...

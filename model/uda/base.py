@@ -68,6 +68,7 @@ class MethodSetting(NamedTuple):
     that is not learned from. ``random_changes``: {name: function of a random generator} that gives
     the parameters of a random change of an image (dataset.style.photometric.RANDOM_CHANGES).
     ``collapse_monitor``: notices when a class collapses on the target; None: nothing does.
+    ``read_checkpoint``: the content of a file with another network, for methods that learn from it.
     """
 
     context: StepContext
@@ -77,6 +78,7 @@ class MethodSetting(NamedTuple):
     ignore_index: int = 255
     random_changes: Mapping[str, Callable[[np.random.Generator], Any]] = MappingProxyType({})
     collapse_monitor: CollapseMonitor | None = None
+    read_checkpoint: Callable[[Path], dict[str, Any]] | None = None
 
 
 class Method(ABC):
@@ -99,6 +101,8 @@ class Method(ABC):
         self.optimizers: dict[str, Optimizer] = {}
         """The optimizers of ``networks``, in their order, by their names in a checkpoint."""
         self.collapse_monitor = setting.collapse_monitor
+        self.origins: list[dict[str, Any]] = []
+        """Checkpoints that it learns from: what they have seen, the new network has seen."""
 
     @abstractmethod
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:

@@ -245,7 +245,7 @@ def _prepare_onnx(network: nn.Module, image: Tensor, folder: Path) -> Callable[[
     deployed = DeployedNetwork(network, normalization, normalize_inside=False, argmax_inside=False)
     path = folder / "network.onnx"
     export_onnx(deployed, path, metadata)
-    exported, array = OnnxNetwork(path, NUM_CLASSES, image.device), image.cpu().numpy()
+    exported, array = OnnxNetwork(path, image.device), image.cpu().numpy()
     return lambda: exported.run(array)
 
 

@@ -3,6 +3,7 @@ import pytest
 
 from dataset.gta5 import gta5
 from dataset.image_io import read_label
+from dataset.label_format import LabelFormat
 from dataset.labels import TRAIN_ID_OF
 from dataset.listing import PreparedStatistics
 from dataset.sampling import RareClassIndex, class_pixels
@@ -21,7 +22,7 @@ def test_a_prepared_root_is_not_read_again(gta5_root, monkeypatch):
     listing = gta5(gta5_root)
     known = np.arange(6 * 20).reshape(6, 20)
     listing.statistics = PreparedStatistics(np.zeros((6, 2, 3)), known)
-    monkeypatch.setattr("dataset.sampling.read_label", lambda path: pytest.fail("a label was read"))
+    monkeypatch.setattr(LabelFormat, "read", lambda *_: pytest.fail("a label was read"))
     assert np.array_equal(class_pixels(listing), known[:, :19])
 
 

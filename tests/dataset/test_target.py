@@ -15,7 +15,7 @@ from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
-from dataset.target import is_cityscapes_root, target_images, unlabelled_images
+from dataset.target import target_images, target_layout, unlabelled_images
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import scene
 
@@ -123,13 +123,13 @@ def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):
     shutil.rmtree(cityscapes_root / "gtFine")
     expected = cityscapes(cityscapes_root, "val", labels=False).names
     for root in (cityscapes_root, tmp_path / "p"):
-        assert is_cityscapes_root(root)
+        assert target_layout(root).name == "cityscapes"
         listing = target_images([str(root)], "val")
         assert listing.names == expected
         assert not listing.has_labels
     assert len(target_images([str(cityscapes_root)])) == 5
-    assert not is_cityscapes_root(dashcam)
-    assert not is_cityscapes_root(cityscapes_root / "leftImg8bit")
+    assert target_layout(dashcam) is None
+    assert target_layout(cityscapes_root / "leftImg8bit") is None
     assert target_images([str(dashcam)]).names == ALL
     folders = [str(cityscapes_root), str(dashcam)]
     assert target_images(folders).names == unlabelled_images(folders).names

@@ -1,6 +1,7 @@
 """Adaptation methods and batches for tests, without a training script."""
 
 import contextlib
+from pathlib import Path
 
 import torch
 
@@ -8,6 +9,7 @@ from dataset.style.photometric import RANDOM_CHANGES
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import Batch, StepContext
 from model.uda.base import Method, MethodSetting, find_methods
+from tests.helpers.networks import trained_like_network
 
 PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
 
@@ -15,16 +17,36 @@ PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=
 def build_method(
     name: str, model, context: StepContext = PLAIN, collapse_monitor=None, **options
 ) -> Method:
-    """The method of that name for ``model``, with its default options but those given."""
+    """The method of that name for ``model``, with its default options but those given.
+
+    Distillation has a teacher whose answers vary, which sees crops, in the precision of the model.
+    """
     method = find_methods()[name]
+    if name == "distil":
+        options = {"teachers": (Path("teacher.pt"),), "teacher_context": "crop"} | options
     setting = MethodSetting(
         context,
         19,
         INPUT_CONVENTIONS["imagenet"],
         random_changes=RANDOM_CHANGES,
         collapse_monitor=collapse_monitor,
+        read_checkpoint=lambda _path: as_checkpoint(trained_like_network(1)),
     )
-    return method(model, method.Options(**options), setting)
+    built = method(model, method.Options(**options), setting)
+    if name == "distil":
+        built.teachers.to(next(model.parameters()).dtype)
+    return built
+
+
+def as_checkpoint(network: torch.nn.Module, input_name: str = "imagenet") -> dict:
+    """What a file of that network holds, for methods that learn from one."""
+    return {
+        "name": "teacher",
+        "architecture": network.architecture,
+        "input": INPUT_CONVENTIONS[input_name].as_dict(),
+        "parts": {"model": network.state_dict()},
+        "seen_images": ["a"],
+    }
 
 
 def make_batch(image, label=None, valid_pixels=None) -> Batch:

@@ -48,7 +48,7 @@ def test_any_batch_and_size(checkpoint, exported, shape):
     images = torch.tensor(np.stack([scene(seed, shape[1:])[0] for seed in range(shape[0])]))
     expected = classes(checkpoint, images)
     assert len(np.unique(expected)) > 3
-    found = OnnxNetwork(exported, 19, CPU)(images.numpy())
+    found = OnnxNetwork(exported, CPU)(images.numpy())
     assert found.dtype == np.uint8
     assert (found != expected).mean() < 1e-3
 
@@ -57,7 +57,7 @@ def test_real_frames(exported, checkpoint, real_data):
     """The trainIds of the checkpoint for a frame of Cityscapes."""
     path = next((real_data / "frames/cityscapes/leftImg8bit/val").rglob("*.png"))
     image = read_image(path)[:512, :512]
-    found = OnnxNetwork(exported, 19, CPU)(image[None])
+    found = OnnxNetwork(exported, CPU)(image[None])
     assert (found != classes(checkpoint, torch.tensor(image)[None])).mean() < 1e-3
 
 
@@ -66,9 +66,9 @@ def test_normalization_outside_the_graph(checkpoint, exported, tmp_path):
     """--without-normalization: a float input; OnnxNetwork normalizes."""
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-normalization")
     images = np.stack([scene(seed, (64, 96))[0] for seed in range(2)])
-    part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
+    part = OnnxNetwork(tmp_path / "net.onnx", CPU)
     assert part.session.get_inputs()[0].type == "tensor(float)"
-    assert (part(images) != OnnxNetwork(exported, 19, CPU)(images)).mean() < 1e-3
+    assert (part(images) != OnnxNetwork(exported, CPU)(images)).mean() < 1e-3
 
 
 def test_argmax_outside_the_graph_and_bgr_input(tmp_path):
@@ -77,7 +77,7 @@ def test_argmax_outside_the_graph_and_bgr_input(tmp_path):
     content = read_checkpoint(checkpoint)
     torch.save(content | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()}, checkpoint)
     run(checkpoint, "--output", tmp_path / "net.onnx", "--without-argmax")
-    part = OnnxNetwork(tmp_path / "net.onnx", 19, CPU)
+    part = OnnxNetwork(tmp_path / "net.onnx", CPU)
     assert part.session.get_outputs()[0].type == "tensor(float)"
     images = torch.tensor(scene(0, (64, 96))[0])[None]
     assert (part(images.numpy()) != classes(checkpoint, images)).mean() < 1e-3
@@ -103,7 +103,7 @@ def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):
 def test_another_class_count_is_refused(exported):
     """The metadata of the file tell the number of classes."""
     with pytest.raises(ValueError, match="has 19 classes; expected 11"):
-        OnnxNetwork(exported, 11, CPU)
+        OnnxNetwork(exported, CPU).require_classes(11)
 
 
 def test_files_that_were_not_exported_here_are_refused(tmp_path):
@@ -112,16 +112,16 @@ def test_files_that_were_not_exported_here_are_refused(tmp_path):
 
     (tmp_path / "damaged.onnx").write_bytes(b"no onnx")
     with pytest.raises(ValueError, match=r"damaged.onnx cannot be loaded"):
-        OnnxNetwork(tmp_path / "damaged.onnx", 19, CPU)
+        OnnxNetwork(tmp_path / "damaged.onnx", CPU)
     x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy")
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [x], [y])
     opsets = [onnx.helper.make_opsetid("", 18)]
     model = onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9)
     onnx.save(model, tmp_path / "other.onnx")
     with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
-        OnnxNetwork(tmp_path / "other.onnx", 19, CPU)
+        OnnxNetwork(tmp_path / "other.onnx", CPU)
     with pytest.raises(FileNotFoundError, match="No ONNX file"):
-        OnnxNetwork(tmp_path / "absent.onnx", 19, CPU)
+        OnnxNetwork(tmp_path / "absent.onnx", CPU)
 
 
 def test_an_output_that_cannot_be_used_is_refused(checkpoint, tmp_path, capsys):

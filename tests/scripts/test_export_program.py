@@ -41,7 +41,7 @@ def test_any_batch_and_size(checkpoint, exported, shape):
     images = torch.tensor(np.stack([scene(seed, shape[1:])[0] for seed in range(shape[0])]))
     expected = classes(checkpoint, images)
     assert len(np.unique(expected)) > 3
-    found = ProgramNetwork(exported, 19, CPU)(images.numpy())
+    found = ProgramNetwork(exported, CPU)(images.numpy())
     assert found.dtype == np.uint8
     assert (found != expected).mean() < 1e-3
 
@@ -52,7 +52,7 @@ def test_normalization_and_argmax_outside_the_graph(tmp_path):
     content = read_checkpoint(checkpoint)
     torch.save(content | {"input": INPUT_CONVENTIONS["caffe_bgr"].as_dict()}, checkpoint)
     run(checkpoint, "--output", tmp_path / "net.pt2", "--without-argmax", "--without-normalization")
-    part = ProgramNetwork(tmp_path / "net.pt2", 19, CPU)
+    part = ProgramNetwork(tmp_path / "net.pt2", CPU)
     assert part.run(np.zeros((1, 3, 64, 96), np.float32)).shape == (1, 19, 64, 96)
     images = torch.tensor(scene(0, (64, 96))[0])[None]
     assert (part(images.numpy()) != classes(checkpoint, images)).mean() < 1e-3
@@ -81,16 +81,16 @@ def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):
 def test_files_that_were_not_exported_here_are_refused(exported, tmp_path):
     """Other classes, damaged and absent files, and programs of other networks."""
     with pytest.raises(ValueError, match="has 19 classes; expected 11"):
-        ProgramNetwork(exported, 11, CPU)
+        ProgramNetwork(exported, CPU).require_classes(11)
     (tmp_path / "damaged.pt2").write_bytes(exported.read_bytes()[:1000])
     with pytest.raises(ValueError, match=r"damaged.pt2 cannot be loaded"):
-        ProgramNetwork(tmp_path / "damaged.pt2", 19, CPU)
+        ProgramNetwork(tmp_path / "damaged.pt2", CPU)
     program = torch.export.export(torch.nn.ReLU(), (torch.zeros(2),))
     torch.export.save(program, tmp_path / "other.pt2")
     with pytest.raises(ValueError, match=r"Expected a file made by: python -m scripts.export"):
-        ProgramNetwork(tmp_path / "other.pt2", 19, CPU)
+        ProgramNetwork(tmp_path / "other.pt2", CPU)
     with pytest.raises(FileNotFoundError, match="No program at"):
-        ProgramNetwork(tmp_path / "absent.pt2", 19, CPU)
+        ProgramNetwork(tmp_path / "absent.pt2", CPU)
 
 
 def test_the_suffix_tells_the_format(checkpoint, tmp_path, capsys):

@@ -5,21 +5,43 @@ from pathlib import Path
 from typing import Any
 
 
+def seen_images(recorded: Sequence[str], scored: Sequence[str]) -> int:
+    """How many of the ``scored`` images are among the ``recorded`` ones.
+
+    Images are "DATA_SET::NAME", or names of an unknown data set, which may be of any. Names are
+    compared without their folders: images that were named one by one lack them.
+    """
+    data_sets: dict[str, set[str]] = {}
+    for image in recorded:
+        data_set, name = _identity(image)
+        data_sets.setdefault(name, set()).add(data_set)
+    found = 0
+    for image in scored:
+        data_set, name = _identity(image)
+        known = data_sets.get(name, set())
+        found += bool(known) and (not data_set or data_set in known or "" in known)
+    return found
+
+
+def _identity(image: str) -> tuple[str, str]:
+    """(data set or "", name without folders)."""
+    data_set, _, name = image.rpartition("::")
+    return data_set, Path(name).name
+
+
 def score_warnings(
-    checkpoint: dict[str, Any], file_name: str, image_names: Sequence[str], tta: str | None
+    checkpoint: dict[str, Any], file_name: str, images: Sequence[str], tta: str | None
 ) -> list[str]:
     """Warnings to print and record beside the scores.
 
-    ``checkpoint``: its metadata; ``image_names``: the scored images; ``tta``: the test-time
-    augmentation.
+    ``checkpoint``: its metadata; ``images``: the scored ones, with their data set; ``tta``: the
+    test-time augmentation.
     """
     name, warnings = checkpoint["name"], []
-    # Without the folder of the city: images that were named one by one lack it.
-    adapted_on = {Path(image).name for image in checkpoint["seen_images"]}
-    seen = adapted_on & {Path(image).name for image in image_names}
+    seen = seen_images(checkpoint["seen_images"], images)
     if seen:
         warnings.append(
-            f"{name} was trained or adapted on {len(seen)} of the {len(image_names)} images it is"
+            f"{name} was trained or adapted on {seen} of the {len(images)} images it is"
             " scored on (images of these names)."
         )
     for file in checkpoint.get("unknown_weights", ()):

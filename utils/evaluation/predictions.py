@@ -9,22 +9,23 @@ import numpy as np
 from utils.files import output_folder, write_png
 
 
-def prediction_files(image_names: Sequence[str]) -> list[str]:
+def prediction_files(image_names: Sequence[str], kind: str = "labelIds") -> list[str]:
     """The file of each image's prediction: its name, below its folders where names are equal.
 
-    Cityscapes' script searches CITY_000000_000000*.png anywhere below the folder.
+    ``kind``: what the files hold, labelIds or trainIds. Cityscapes' script searches
+    CITY_000000_000000*.png anywhere below the folder.
     """
     names = [name.removesuffix("_leftImg8bit") for name in image_names]
     stems = [Path(name).name for name in names]
     count = Counter(stems)
     kept = [stem if count[stem] == 1 else name for stem, name in zip(stems, names, strict=True)]
-    return [f"{name}_pred_labelIds.png" for name in kept]
+    return [f"{name}_pred_{kind}.png" for name in kept]
 
 
-def save_prediction(path: Path, label_ids: np.ndarray) -> None:
-    """Writes (H, W) uint8 labelIds as a PNG."""
+def save_prediction(path: Path, values: np.ndarray) -> None:
+    """Writes (H, W) uint8 labelIds or trainIds as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_png(path, label_ids)
+    write_png(path, values)
 
 
 def result_folders(folder: Path | None, names: Sequence[str]) -> list[Path | None]:

@@ -16,6 +16,7 @@ from utils.options.parser import (
 
 ESSENTIAL = frozenset(
     ("recipe", "gta5", "cityscapes", "target", "train_on", "list", "source_list", "target_list")
+    + ("class_set",)
     + ("val_list", "method", "lab", "fda")
     + ("backbone", "backbone_weights", "init", "crop_size", "scales", "pixel_weights")
     + ("rare_class_sampling", "batch_size", "accumulate", "bn", "lr", "epochs", "max_steps")
@@ -33,9 +34,40 @@ def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
         dest="gta5",
         type=Path,
         metavar="ROOT",
-        help="labelled source: GTA5 (images/, labels/), or a tree of Cityscapes or SYNTHIA",
+        help="labelled source: GTA5, Cityscapes, SYNTHIA, folders of your own, ... (docs/data.md)",
         **settings,
     )
+
+
+def add_class_arguments(
+    group: argparse._ArgumentGroup, roots: Collection[str] = ("source", "target")
+) -> None:
+    """--class-set, and --source-layout and --target-layout for the ``roots`` of the script."""
+    group.add_argument(
+        "--class-set",
+        metavar="NAME|FILE",
+        help="classes: cityscapes19, camvid11, ... or a TOML file; default: those of the data set",
+    )
+    for name in roots:
+        group.add_argument(
+            f"--{name}-layout",
+            metavar="NAME|FILE",
+            help=f"data set of the {name}: gta5, acdc, ... or a TOML file; default: recognized",
+        )
+
+
+def require_layouts(
+    parser: argparse.ArgumentParser,
+    target: Collection[str] | None,
+    target_layout: str | None,
+    source: Path | None,
+    source_layout: str | None,
+) -> None:
+    """Ends with a message for a layout of images that are not given."""
+    if target_layout and not target:
+        parser.error("--target-layout describes --target ROOT: give --target, or leave it out")
+    if source_layout and not source:
+        parser.error("--source-layout describes --source ROOT: give --source, or leave it out")
 
 
 def add_target_arguments(group: argparse._ArgumentGroup) -> None:
@@ -46,7 +78,7 @@ def add_target_arguments(group: argparse._ArgumentGroup) -> None:
         dest="target",
         nargs="+",
         metavar="ROOT|PATTERN",
-        help="target images: a root of Cityscapes, or files, folders, patterns in quotes",
+        help="target images: root of a known data set, or files, folders, patterns in quotes",
     )
     group.add_argument(
         "--cityscapes", type=Path, metavar="ROOT", help="target: folder with leftImg8bit/"
@@ -92,6 +124,48 @@ def add_unlabelled_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_statistics_arguments(parser: argparse.ArgumentParser) -> None:
+    """Target images on which BatchNorm statistics are measured."""
+    group = parser.add_argument_group("statistics")
+    group.add_argument(
+        "--batches",
+        type=positive_int,
+        default=100,
+        help="largest number of batches; images are drawn at random without replacement",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=positive_int,
+        default=4,
+        help="images that are normalized together, at least 2",
+    )
+    group.add_argument(
+        "--crop-size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="random crop of each image in pixels, for images of different sizes; default: no crop",
+    )
+    group.add_argument(
+        "--seed", type=non_negative_int, default=0, help="seed of the choice of images and crops"
+    )
+
+
+def require_statistics_sizes(
+    parser: argparse.ArgumentParser, batch_size: int, crop_size: tuple[int, int] | None
+) -> None:
+    """Ends with a message for sizes on which no statistics can be measured."""
+    if batch_size < 2:
+        parser.error(
+            "--batch-size needs at least 2: the attention's BatchNorm cannot normalize the single"
+            " value of one image"
+        )
+    if crop_size and min(crop_size) < 32:
+        parser.error(
+            "--crop-size needs at least 32 pixels each way: the network halves its input five times"
+        )
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """The network and its initial weights."""
     group = parser.add_argument_group("network")
@@ -110,7 +184,7 @@ def add_network_arguments(parser: argparse.ArgumentParser) -> None:
         "--fusion-channels",
         type=positive_int,
         metavar="N",
-        help="width of the feature fusion; default: number of classes (paper). BiSeNet has 256",
+        help="width of the feature fusion; default: 19 for 19 classes (paper), else 64 or more",
     )
     group.add_argument(
         "--init",

@@ -23,10 +23,13 @@ RESUME_MAY_CHANGE = frozenset(
     + ("accumulate", "compile")
     # Data are compared by the names of the images, not by their path.
     + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")
+    + ("source_layout", "target_layout")
+    # Classes are compared by what the file says.
+    + ("class_set",)
     # Pseudo-labels by their content; images that --leave-out names may be missing.
     + ("pseudo_labels", "leave_out")
-    # Read at the start only.
-    + ("init", "backbone_weights", "recipe")
+    # Read at the start only, or kept in the checkpoint.
+    + ("init", "backbone_weights", "recipe", "teachers")
 )
 """Settings that may differ when a run is continued: they do not change what it learns."""
 

@@ -26,6 +26,8 @@ MEASURES = {
 """{measure in eval.py's JSON: name in tables}."""
 COSTS = ("discriminator", "discriminator MACs", "deployed model", "deployed MACs")
 NUM_PUBLISHED_CLASSES = 19
+DEFAULT_CLASS_SET = "cityscapes19"
+"""Older files do not name theirs."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,8 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
                 key: value if key == "tta" else _nan_for_none(value)
                 for key, value in content["rows"][0].items()
             }
-            scores.append(row | {"images": content["images"], "split": content["split"]})
+            data = {key: content[key] for key in ("images", "split", "class_set") if key in content}
+            scores.append(row | data)
             records.append(
                 json.loads((file.with_suffix("") / "config.json").read_text(encoding="utf-8"))[-1]
             )
@@ -112,10 +115,12 @@ def _protocol(content: dict) -> str:
     tta = content["rows"][0]["tta"]
     augmented = f", test-time augmentation {tta}" if tta else ""
     names = content.get("fingerprint", "").split(", ")[-1]  # a hash of the names
+    known = content.get("class_set", {"name": DEFAULT_CLASS_SET})["name"]
+    classes = "" if known == DEFAULT_CLASS_SET else f", class set {known}"
     return (
         f"{content['images']} images of {content['split']}{names and f' (names {names})'},"
         f" {len(content['classes'])} classes"
-        f" ({', '.join(content['classes'])}){augmented}"
+        f" ({', '.join(content['classes'])}){classes}{augmented}"
     )
 
 

@@ -63,43 +63,51 @@ class ScoredModel:
 
 
 class ScoredData(NamedTuple):
-    """The images that checkpoints are scored on.
+    """The images that checkpoints are scored on, and their classes.
 
-    ``description``: root and split. ``fingerprint``: of the names.
+    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values
+    with "name" and "classes". ``published``: whether these are the classes of the paper.
     """
 
     description: str
     split: str
     names: Sequence[str]
     fingerprint: str
+    class_set: dict[str, Any]
+    published: bool
 
 
-def print_tables(
-    rows: Sequence[dict[str, Any]], data: ScoredData, class_names: Sequence[str]
-) -> None:
+def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
     """Prints Tables I and II of the ``rows``, and their warnings."""
     tta = rows[0]["tta"]
     augmented = f", test-time augmentation {tta}" if tta else ""
     table_rows = [ComparisonRow(row["name"], (row,)) for row in rows]
+    note = (
+        " Rows marked (published) are the paper's, not ours."
+        if data.published
+        else f" Classes: {data.class_set['name']}."
+    )
     print(
         f"\n{len(data.names)} images of {data.description}, full resolution,"
-        f" {rows[0]['precision']}{augmented}. Rows marked (published) are the paper's, not ours."
+        f" {rows[0]['precision']}{augmented}.{note}"
     )
-    print("\nTable I", markdown_table(*table_1(table_rows, class_names, published=True)), sep="\n")
+    names = data.class_set["classes"]
+    print("\nTable I", markdown_table(*table_1(table_rows, names, data.published)), sep="\n")
     print("\nTable II (MACs at 512x1024 by ptflops)")
-    print(markdown_table(*table_2(table_rows, published=True, seeds=False)))
+    print(markdown_table(*table_2(table_rows, data.published, seeds=False)))
     for warning in (warning for row in rows for warning in row["warnings"]):
         print(f"WARNING: {warning}")
 
 
 def write_rows(
-    path: Path, rows: Sequence[dict[str, Any]], data: ScoredData, class_names: Sequence[str]
+    path: Path, rows: Sequence[dict[str, Any]], data: ScoredData, averaged: Sequence[int]
 ) -> None:
-    """Writes the JSON file. ``class_names``: of the classes of the means."""
+    """Writes the JSON file. ``averaged``: trainIds of the classes of the means."""
     content = {
         "images": len(data.names),
         "split": data.split,
-        "classes": class_names,
+        "classes": [data.class_set["classes"][train_id] for train_id in averaged],
+        "class_set": data.class_set,
         "rows": rows,
         "fingerprint": data.fingerprint,
         "argv": sys.argv,

@@ -98,13 +98,13 @@ def reason_of(error: Exception) -> str:
 
 def plain(settings: dict[str, Any]) -> dict[str, Any]:
     """Settings as values that a checkpoint may hold: paths as text, tuples as lists."""
-    convert = {Path: str, tuple: list}
-    return {
-        name: next(
-            (make(value) for kind, make in convert.items() if isinstance(value, kind)), value
-        )
-        for name, value in settings.items()
-    }
+    return {name: _plain(value) for name, value in settings.items()}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
 
 
 def differences(
@@ -259,6 +259,9 @@ class TrainingState:
             if key in before_names and removed_alone(names, before_names[key], words):
                 before[key] = now[key]
         changed = differences(now, before, may_change)
+        classes, old_classes = self.metadata.get("class_set"), checkpoint.get("class_set")
+        if classes and old_classes and classes != old_classes:
+            changed.append(f"classes: {_class_text(old_classes)} -> {_class_text(classes)}")
         known = [*self.metadata.get("left_out", []), *checkpoint.get("left_out", [])]
         known += chain(*before_names.values())
         require_known_words(words, known, self._names())
@@ -268,6 +271,10 @@ class TrainingState:
         if others:
             changed.append(f"pseudo-labels: {len(others)} have other content, first {others[0]}")
         return changed
+
+
+def _class_text(class_set: dict[str, Any]) -> str:
+    return f"{class_set['name']} ({', '.join(class_set['classes'])})"
 
 
 def inherited(seen: Sequence[str], *origins: dict[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,8 @@ import errno
 import json
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +25,6 @@ from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabStatistics, LabTransfer, lab_statistics
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import write_gta5
-from tests.helpers.forked import run_forked
 
 
 def prepared(tree, data: str, output: Path, **options) -> Path:
@@ -334,7 +335,10 @@ def test_an_index_of_25000_costs_under_50_mb(tmp_path, size, most_mb):
                 os.link(output / folder / "00001.npy", output / folder / f"{number:05}.npy")
         file.write(f'{{"complete": {size}}}\n')
     (tmp_path / "reader.py").write_text(READER)
-    found = run_forked(str(tmp_path / "reader.py"), output)
+    # In an interpreter of its own: a forked one gets pages of its parent while it reads.
+    command = [sys.executable, str(tmp_path / "reader.py"), str(output)]
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+    found = subprocess.run(command, capture_output=True, encoding="utf-8", env=environment)
     assert found.returncode == 0, found.stderr
     count, index_mb, reading_mb = map(float, found.stdout.split())
     assert count == size

@@ -78,7 +78,7 @@ def pickled(path: Path) -> bytes:
 
 
 def load(path: Path) -> ProgramNetwork:
-    return ProgramNetwork(path, 19, torch.device("cpu"))
+    return ProgramNetwork(path, torch.device("cpu"))
 
 
 def test_an_honest_program_is_loaded(honest):
@@ -203,4 +203,4 @@ def test_an_error_without_text_is_named(error, honest, monkeypatch):
     monkeypatch.setattr(program_file, "_members", fail)
     reason = "first" if str(error) else type(error).__name__
     with pytest.raises(ValueError, match=rf"cannot be loaded by torch.export \({reason}\)"):
-        ProgramNetwork(honest, 19, torch.device("cpu"))
+        ProgramNetwork(honest, torch.device("cpu"))

@@ -1,0 +1,483 @@
+"""Class sets: the classes that a network learns, and the values that label files give them.
+
+A class set is a TOML file; ``class_sets/`` has the built-in ones. The shortest::
+
+    classes = ["ground", "building", "tree"]
+    [encodings.ids]
+    read = "index"
+    ignored = [0]
+    classes = {ground = 1, building = [2, 3], tree = 4}
+
+Or it merges classes of another set, whose encodings it takes over::
+
+    based_on = "cityscapes19"
+    classes = ["flat", "object", "vehicle"]
+    ignored = ["sky"]
+    [merge]
+    flat = ["road", "sidewalk"]
+    ...
+
+A class is known by its position in ``classes``, here called trainId; 255 is ignored.
+"""
+
+import colorsys
+import difflib
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dataset.labels import IGNORE_INDEX
+
+FOLDER = Path(__file__).with_name("class_sets")
+DEFAULT = "cityscapes19"
+FEWEST, MOST = 2, 254
+UNKNOWN = 254
+"""In a table of values: a value that the encoding does not name."""
+READS = {
+    "cityscapes": "labelIds of Cityscapes, GTA5 and SYNTHIA, as indices or as colors",
+    "index": "the value of a grey pixel, or the index of a palette",
+    "color": "the RGB color, also that of a palette",
+    "first-channel": "the first channel of several, of 8 or 16 bits",
+}
+"""How a pixel of a label file becomes a value."""
+REST = "rest"
+_KEYS = {
+    *("name", "title", "source", "classes", "colors", "encodings"),
+    *("based_on", "merge", "ignored"),
+}
+
+
+def color_key(color: Iterable[int]) -> int:
+    """An RGB color as one integer, 0xRRGGBB."""
+    red, green, blue = color
+    return red << 16 | green << 8 | blue
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """How the label files of one kind name the classes.
+
+    ``read``: a key of READS. ``classes``: {class name: values}. ``ignored``: values that are no
+    class, or "rest": all that ``classes`` does not hold. A color is the value ``color_key``.
+    """
+
+    read: str
+    classes: dict[str, tuple[int, ...]]
+    ignored: tuple[int, ...] | str = ()
+
+    def values(self) -> set[int]:
+        """All values that are named."""
+        named = {value for values in self.classes.values() for value in values}
+        return named if self.ignored == REST else named | set(self.ignored)
+
+
+@dataclass(frozen=True)
+class ClassSet:
+    """Names, colors and encodings of the classes; the position in ``names`` is the trainId.
+
+    ``colors``: RGB. ``encodings``: {name: Encoding}.
+    """
+
+    name: str
+    names: tuple[str, ...]
+    colors: tuple[tuple[int, int, int], ...]
+    encodings: dict[str, Encoding] = field(default_factory=dict, compare=False)
+
+    def __len__(self) -> int:
+        """Number of classes."""
+        return len(self.names)
+
+    @cached_property
+    def color_table(self) -> np.ndarray:
+        """(256, 3) uint8 RGB: the color of each trainId; 255 is black."""
+        table = np.zeros((256, 3), np.uint8)
+        table[: len(self)] = self.colors
+        table.setflags(write=False)
+        return table
+
+    def table(self, encoding: str) -> np.ndarray:
+        """(n,) uint8: value -> trainId, 255 for ignored values and UNKNOWN for unnamed ones.
+
+        Not for encodings in colors, see ``color_values``. n is 256, or 65,536 for 16 bits.
+        """
+        rule = self.encodings[encoding]
+        size = 256 if rule.read == "cityscapes" or max(rule.values()) < 256 else 65536
+        table = np.full(size, IGNORE_INDEX if rule.ignored == REST else UNKNOWN, np.uint8)
+        if rule.ignored != REST:
+            table[list(rule.ignored)] = IGNORE_INDEX
+        for train_id, name in enumerate(self.names):
+            table[list(rule.classes.get(name, ()))] = train_id
+        table.setflags(write=False)
+        return table
+
+    def color_values(self, encoding: str) -> dict[int, int]:
+        """{color_key: trainId, or 255 for an ignored color} of an encoding in colors."""
+        rule = self.encodings[encoding]
+        found = {} if rule.ignored == REST else dict.fromkeys(rule.ignored, IGNORE_INDEX)
+        for train_id, name in enumerate(self.names):
+            found |= dict.fromkeys(rule.classes.get(name, ()), train_id)
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """The whole class set as plain values, for a checkpoint."""
+        return {
+            "name": self.name,
+            "classes": list(self.names),
+            "colors": [list(color) for color in self.colors],
+            "encodings": {
+                name: {
+                    "read": rule.read,
+                    "ignored": _plain(rule.ignored, rule.read),
+                    "classes": {
+                        key: _plain(values, rule.read) for key, values in rule.classes.items()
+                    },
+                }
+                for name, rule in self.encodings.items()
+            },
+        }
+
+    def train_ids(self, names: Iterable[str]) -> tuple[int, ...]:
+        """The sorted trainIds of class ``names``. Raises ValueError for an unknown one."""
+        names = list(names)
+        unknown = [name for name in names if name not in self.names]
+        if unknown:
+            near = difflib.get_close_matches(unknown[0], self.names, 1, 0)
+            raise ValueError(
+                f"Unknown class {unknown[0]!r} (nearest: {near[0]!r}). The classes of {self.name}"
+                f" are: {', '.join(self.names)} (quote names with a space)."
+            )
+        return tuple(sorted({self.names.index(name) for name in names}))
+
+
+def builtin_names() -> list[str]:
+    """The names of the built-in class sets."""
+    return sorted(path.stem for path in FOLDER.glob("*.toml"))
+
+
+def load_class_set(word: str | Path) -> ClassSet:
+    """A built-in class set by its name, or one from a TOML file.
+
+    Raises FileNotFoundError for neither, ValueError for a file that is no sound class set.
+    """
+    path = toml_path(word, FOLDER, "class set")
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {FOLDER}.") from error
+    return class_set_of(content, path.stem, str(path))
+
+
+def toml_path(word: str | Path, folder: Path, kind: str) -> Path:
+    """The file that a flag names: a built-in name, or a path of a user's TOML file.
+
+    Raises FileNotFoundError with the nearest built-in name.
+    """
+    text = str(word)
+    builtin = sorted(path.stem for path in folder.glob("*.toml"))
+    if text in builtin:
+        return folder / f"{text}.toml"
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(text, builtin, 1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    raise FileNotFoundError(
+        f"No {kind} {text!r}{hint} Expected one of {', '.join(builtin)}, or a TOML file."
+    )
+
+
+def class_set_of(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
+    """The class set of a TOML file's, or a checkpoint's, ``content``.
+
+    ``name``: where it has none; ``origin``: where it is from, for errors. Raises ValueError,
+    FileNotFoundError for a set that it is based on.
+    """
+    content = dict(content)
+    _refuse_unknown_keys(content, _KEYS, origin)
+    name = content.get("name", name)
+    if "based_on" in content:
+        return _merged(content, name, origin)
+    names = _names(content, origin)
+    colors = _colors(content, names, origin)
+    sections = content.get("encodings")
+    if not isinstance(sections, Mapping) or not sections:
+        raise ValueError(
+            f"{origin} says nothing of the values in label files. Expected a section such as"
+            ' [encodings.ids] with read = "index" and classes = {name = value, ...}.'
+        )
+    encodings = {
+        key: _encoding(section, names, f"{origin}, [encodings.{key}]")
+        for key, section in sections.items()
+    }
+    return ClassSet(name, names, colors, encodings)
+
+
+def recorded_class_set(metadata: Mapping[str, Any]) -> ClassSet:
+    """The class set of a checkpoint or an exported file; cityscapes19 where it has none."""
+    if "class_set" not in metadata:
+        return load_class_set(DEFAULT)
+    return class_set_of(metadata["class_set"], "recorded", f"the file of {metadata.get('name')!r}")
+
+
+def _refuse_unknown_keys(content: Mapping[str, Any], known: set[str], origin: str) -> None:
+    unknown = sorted(set(content) - known)
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{origin} has the key {unknown[0]!r}, which nothing reads; expected only"
+            f" {', '.join(sorted(known))}.{hint}"
+        )
+
+
+def _names(content: Mapping[str, Any], origin: str) -> tuple[str, ...]:
+    names = content.get("classes")
+    if not isinstance(names, list) or not all(isinstance(name, str) and name for name in names):
+        raise ValueError(
+            f'{origin} needs the names of its classes: classes = ["ground", "building"]; found'
+            f" {names!r}."
+        )
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{origin} names the class {twice[0]!r} twice. Remove or rename one.")
+    if not FEWEST <= len(names) <= MOST:
+        remedy = (
+            ' For one class of interest name the rest, too: classes = ["other", "road"].'
+            if len(names) < FEWEST
+            else " Merge the rarest."
+        )
+        raise ValueError(
+            f"{origin} has {len(names)} classes; expected {FEWEST} to {MOST}, since 255 is kept for"
+            f" what is ignored.{remedy}"
+        )
+    return tuple(names)
+
+
+def _colors(
+    content: Mapping[str, Any], names: tuple[str, ...], origin: str
+) -> tuple[tuple[int, int, int], ...]:
+    """The colors of the file, or as many different ones. Raises ValueError."""
+    if "colors" not in content:
+        return _default_colors(len(names))
+    given = content["colors"]
+    if isinstance(given, Mapping):  # {class: color}
+        missing = [name for name in names if name not in given]
+        if missing or len(given) > len(names):
+            other = missing or [name for name in given if name not in names]
+            raise ValueError(
+                f"{origin}: colors and classes differ, the first {other[0]!r}. Expected one color"
+                " for each class."
+            )
+        given = [given[name] for name in names]
+    if not isinstance(given, list) or len(given) != len(names):
+        count = len(given) if isinstance(given, list) else repr(given)
+        raise ValueError(
+            f"{origin} has {len(names)} classes and {count} colors. Expected one [red, green, blue]"
+            " for each class, or no colors at all."
+        )
+    colors = tuple(_color(color, origin) for color in given)
+    for position, color in enumerate(colors):
+        if color in colors[:position]:
+            other = names[colors.index(color)]
+            raise ValueError(
+                f"{origin}: {other!r} and {names[position]!r} both have the color {list(color)}:"
+                " pictures and labels could not tell them apart. Change one."
+            )
+    return colors
+
+
+def _color(color: Any, origin: str) -> tuple[int, int, int]:
+    if (
+        not isinstance(color, list | tuple)
+        or len(color) != 3
+        or not all(isinstance(part, int) and 0 <= part <= 255 for part in color)
+    ):
+        raise ValueError(
+            f"{origin}: expected a color [red, green, blue] of 0-255, found {color!r}."
+        )
+    return tuple(color)
+
+
+def _default_colors(count: int) -> tuple[tuple[int, int, int], ...]:
+    """``count`` different colors: hues apart by the golden ratio, in three brightnesses."""
+    colors: list[tuple[int, int, int]] = []
+    number = 0
+    while len(colors) < count:
+        hue, value = (number * 0.618034) % 1, (0.9, 0.65, 0.45)[number % 3]
+        color = tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue, 0.75, value))
+        if color not in colors:
+            colors.append(color)
+        number += 1
+    return tuple(colors)
+
+
+def _encoding(section: Any, names: tuple[str, ...], origin: str) -> Encoding:
+    """The encoding of a section of the file. Raises ValueError."""
+    if not isinstance(section, Mapping):
+        raise ValueError(f"{origin}: expected read, classes and ignored, found {section!r}.")
+    _refuse_unknown_keys(section, {"read", "classes", "ignored", "source"}, origin)
+    read = section.get("read")
+    if read not in READS:
+        kinds = "; ".join(f"{key} ({text})" for key, text in READS.items())
+        raise ValueError(f"{origin}: read is {read!r}; expected one of {kinds}.")
+    table = section.get("classes")
+    if not isinstance(table, Mapping) or not table:
+        raise ValueError(f"{origin}: expected classes = {{name = value, ...}}, found {table!r}.")
+    unknown = [name for name in table if name not in names]
+    if unknown:
+        raise ValueError(
+            f"{origin} has a value for {unknown[0]!r}, which is none of the classes"
+            f" {', '.join(names)}. Correct the name, or put the value into ignored."
+        )
+    classes = {name: _values(values, read, origin) for name, values in table.items()}
+    ignored = section.get("ignored", [])
+    if ignored != REST:
+        ignored = () if ignored == [] else _values(ignored, read, origin)
+    _refuse_overlap(classes, () if ignored == REST else ignored, read, origin)
+    return Encoding(read, classes, ignored)
+
+
+def _values(values: Any, read: str, origin: str) -> tuple[int, ...]:
+    """One value or several, as integers. Raises ValueError."""
+    if read == "color":
+        is_one = isinstance(values, list) and values and isinstance(values[0], int)
+        colors = [values] if is_one else values
+        if not isinstance(colors, list):
+            raise ValueError(f"{origin}: expected colors [red, green, blue], found {values!r}.")
+        return tuple(color_key(_color(color, origin)) for color in colors)
+    numbers = [values] if isinstance(values, int) else values
+    most = 255 if read == "cityscapes" else 65535
+    if not isinstance(numbers, list) or not all(
+        isinstance(number, int) and 0 <= number <= most for number in numbers
+    ):
+        raise ValueError(f"{origin}: expected values of 0-{most}, found {values!r}.")
+    return tuple(numbers)
+
+
+def _plain(values: tuple[int, ...] | str, read: str) -> list | str:
+    """Values as a file has them: numbers, or colors [red, green, blue]."""
+    if values == REST:
+        return values
+    if read != "color":
+        return list(values)
+    return [[value >> 16, value >> 8 & 255, value & 255] for value in values]
+
+
+def value_text(value: int, read: str) -> str:
+    """A value as users know it: a number, or "RGB (r, g, b)"."""
+    if read != "color":
+        return str(value)
+    return f"RGB ({value >> 16}, {value >> 8 & 255}, {value & 255})"
+
+
+def _refuse_overlap(
+    classes: dict[str, tuple[int, ...]], ignored: tuple[int, ...], read: str, origin: str
+) -> None:
+    owner: dict[int, str] = {}
+    for name, values in [*classes.items(), ("ignored", ignored)]:
+        for value in values:
+            if value in owner:
+                raise ValueError(
+                    f"{origin}: the value {value_text(value, read)} is both {owner[value]!r} and"
+                    f" {name!r}. Give it to one of them."
+                )
+            owner[value] = name
+
+
+def _merged(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
+    """A class set that merges classes of another one. Raises ValueError, FileNotFoundError."""
+    base = load_class_set(_beside(content["based_on"], origin))
+    if "encodings" in content:
+        raise ValueError(
+            f"{origin}: encodings are those of {base.name}, on which it is based. Leave out"
+            " [encodings], or based_on."
+        )
+    merge = content.get("merge")
+    if not isinstance(merge, Mapping):
+        raise ValueError(
+            f"{origin} is based on {base.name} and does not say how. Expected a section [merge]"
+            ' with lines such as flat = ["road", "sidewalk"].'
+        )
+    merge = {key: [value] if isinstance(value, str) else value for key, value in merge.items()}
+    names = _names({"classes": content.get("classes", list(merge))}, origin)
+    ignored = content.get("ignored", [])
+    check_merge(base.names, names, merge, ignored, origin)
+    merged = ClassSet(
+        name,
+        names,
+        _colors(content, names, origin)
+        if "colors" in content
+        else tuple(base.colors[base.names.index(merge[key][0])] for key in names),
+    )
+    return replace(merged, encodings=merged_encodings(base, merge, ignored))
+
+
+def _beside(word: str, origin: str) -> str | Path:
+    """The file that a file names: relative to its own folder, or a built-in name."""
+    beside = Path(origin).parent / word
+    return beside if word not in builtin_names() and beside.is_file() else word
+
+
+def check_merge(
+    old: tuple[str, ...],
+    new: tuple[str, ...],
+    merge: Mapping[str, list[str]],
+    ignored: list[str],
+    origin: str,
+) -> None:
+    """Raises ValueError unless every ``old`` class goes to one ``new`` class, or is ``ignored``.
+
+    ``merge``: {new class: old classes}.
+    """
+    taken: dict[str, str] = {}
+    for key, members in [*merge.items(), ("ignored", ignored)]:
+        for member in members:
+            if member not in old:
+                near = difflib.get_close_matches(str(member), old, 1, 0)
+                raise ValueError(
+                    f"{origin}: {key} takes {member!r}, which is no class of the set that is"
+                    f" merged (nearest: {near[0]!r}); it has {', '.join(old)}."
+                )
+            if member in taken:
+                raise ValueError(
+                    f"{origin}: {member!r} goes to {taken[member]!r} and to {key!r}. Leave one out."
+                )
+            taken[member] = key
+    nowhere = [name for name in old if name not in taken]
+    if nowhere:
+        raise ValueError(
+            f"{origin} leaves {', '.join(map(repr, nowhere))} nowhere. Add each to a class in"
+            " [merge], or to ignored = [...]."
+        )
+    empty = [name for name in new if not merge.get(name)]
+    unknown = [name for name in merge if name not in new]
+    if empty or unknown:
+        raise ValueError(
+            f"{origin}: classes and [merge] differ: {(empty or unknown)[0]!r} is in one of them"
+            " only. Give every class at least one class to merge."
+        )
+
+
+def merged_encodings(
+    base: ClassSet, merge: Mapping[str, list[str]], ignored: Iterable[str]
+) -> dict[str, Encoding]:
+    """The encodings of ``base`` with the values of merged classes."""
+
+    def merged(rule: Encoding) -> Encoding:
+        classes = {
+            name: tuple(value for member in members for value in rule.classes.get(member, ()))
+            for name, members in merge.items()
+        }
+        more = tuple(value for name in ignored for value in rule.classes.get(name, ()))
+        return Encoding(
+            rule.read,
+            {name: values for name, values in classes.items() if values},
+            REST if rule.ignored == REST else (*rule.ignored, *more),
+        )
+
+    return {name: merged(rule) for name, rule in base.encodings.items()}

@@ -1,0 +1,167 @@
+"""Distillation on target images: a network learns what adapted networks see (Hinton et al., 2015).
+
+Light networks are poor teachers of themselves. DUDA (Kang et al., WACV 2026) and CLDA (2024) adapt
+a stronger network and distil it; here the teachers are any checkpoints, and their mean
+probabilities are learned as they are: soft labels say where the teachers are unsure or disagree.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.bisenet import SegmentationOutput
+from model.fused_upsampling import at_least_float32
+from model.inference.tta import TTAView, mean_probabilities
+from model.loading import load_network
+from model.training_step import Batch
+from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
+from model.uda.strong_augmentation import StrongAugmentation
+
+
+@dataclass(frozen=True)
+class DistillationOptions(MethodOptions):
+    teachers: tuple[Path, ...] | None = option(
+        None,
+        "checkpoints of adapted networks; their mean probabilities on the target are learned",
+        type="path",
+        nargs="+",
+        metavar="FILE",
+    )
+    teacher_context: str = option(
+        "whole",
+        "what the teachers see when they label a crop: the crop, or the whole image around it",
+        choices=("crop", "whole"),
+    )
+    teacher_scales: tuple[float, ...] = option(
+        (1.0,),
+        "scales at which teachers predict; their probabilities are averaged. 1: the crop's size",
+        type="positive_float",
+        nargs="+",
+        metavar="SCALE",
+    )
+    lambda_source: float = option(
+        1.0,
+        "loss weight of the labelled source; 0: learn from the teachers alone",
+        type="non_negative_float",
+        metavar="W",
+    )
+    strong_jitter: float = option(
+        0.8, "probability of color jitter of the network's image", type="probability", metavar="P"
+    )
+    strong_blur: float = option(
+        0.5, "probability of blur of the network's image", type="probability", metavar="P"
+    )
+
+    def check(self, batch_size: int, target_batch_size: int) -> None:
+        if not self.teachers:
+            raise ValueError(
+                "--method distil needs --teachers FILE..., the last.pt of one or more adapted"
+                " networks"
+            )
+
+    def target_needs(self) -> TargetNeeds:
+        whole = self.teacher_context == "whole"
+        return TargetNeeds(
+            ignored_rows=(0.0, 0.0), context_scale=max(self.teacher_scales) if whole else None
+        )
+
+
+class Distillation(Method):
+    """Supervised on the source; on the target, cross-entropy with the teachers' probabilities."""
+
+    name = "distil"
+    Options = DistillationOptions
+
+    def __init__(self, model: nn.Module, options: DistillationOptions, setting: MethodSetting):
+        super().__init__(model, options, setting)
+        device = next(model.parameters()).device
+        checkpoints = [setting.read_checkpoint(path) for path in options.teachers]
+        self.teachers = nn.ModuleList(teachers_of(checkpoints, setting))
+        self.teachers.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+        self.ignore_index = setting.ignore_index
+        self.origins = [
+            {key: value for key, value in checkpoint.items() if key != "parts"}
+            for checkpoint in checkpoints
+        ]
+        # Full images come in the size of the largest scale: the other scales are relative to it.
+        largest = options.target_needs().context_scale or 1.0
+        self.views = [TTAView(scale / largest) for scale in options.teacher_scales]
+        self.augment = StrongAugmentation(
+            setting.random_changes["color_matrix"],
+            setting.random_changes["blur_sigma"],
+            options.strong_jitter,
+            options.strong_blur,
+            setting.normalize,
+        )
+
+    def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+        losses = {}
+
+        # 1. Segmentation loss on the source: the mean over its labelled pixels.
+        if weight := self.options.lambda_source:
+            weighted = source._replace(valid_pixels=source.valid_pixels / weight)
+            losses["loss/segmentation"], _ = self.context.add_supervised_gradients(
+                self.model, weighted
+            )
+
+        # 2. The teachers see the target as it is, and the network sees it augmented.
+        probabilities = self._probabilities(target)  # (N, C, H, W)
+        valid = target.label != self.ignore_index  # (N, H, W): no padding
+        image = self.augment(target.image, target.sample_seeds)
+
+        # 3. Cross-entropy with the probabilities: the mean over ALL pixels of the target.
+        with self.context.autocast():
+            output = self.model.low_resolution(image)
+        loss = soft_cross_entropy(output, probabilities, valid) * self.context.batch_fraction
+        self.context.scaler.scale(loss).backward()
+        self.monitor_target_logits(output.logits)
+        confidence = (probabilities.amax(1) * valid).mean() * self.context.batch_fraction
+        return losses | {"loss/distillation": loss.detach(), "teachers/confidence": confidence}
+
+    @torch.no_grad()
+    def _probabilities(self, target: Batch) -> Tensor:
+        """Mean probabilities (N, C, H, W) of all teachers for the target's crops."""
+        seen = target.image if target.full_image is None else target.full_image
+        autocast, region = self.context.autocast, target.crop_region
+        total = 0
+        for teacher in self.teachers:
+            total = total + mean_probabilities(teacher, seen, self.views, autocast, region)
+        return total / len(self.teachers)
+
+    def state(self) -> dict[str, Any]:
+        """With the teachers: a resumed run does not depend on their files."""
+        return super().state() | {"teachers": self.teachers}
+
+
+def teachers_of(checkpoints: list[dict[str, Any]], setting: MethodSetting) -> Iterator[nn.Module]:
+    """The networks of checkpoints. Raises ValueError for other classes or another input."""
+    for checkpoint in checkpoints:
+        network, normalize = load_network(checkpoint, setting.num_classes)
+        if normalize != setting.normalize:
+            raise ValueError(
+                f"--teachers: {checkpoint['name']!r} was trained with another --input"
+                f" ({normalize.as_dict()}) than this run ({setting.normalize.as_dict()}). Choose"
+                " the teacher's --input, or another teacher."
+            )
+        yield network
+
+
+def soft_cross_entropy(output: SegmentationOutput, probabilities: Tensor, valid: Tensor) -> Tensor:
+    """-sum_c q_c log p_c, averaged over all pixels and summed over the outputs (as Eq. 1). Scalar.
+
+    ``probabilities`` q (N, C, H, W); logits of the outputs are resized to (H, W). Pixels that are
+    not ``valid`` (N, H, W) add 0, and count in the mean.
+    """
+    size = probabilities.shape[-2:]
+
+    def output_loss(logits: Tensor) -> Tensor:
+        full = F.interpolate(at_least_float32(logits), size, mode="bilinear", align_corners=False)
+        per_pixel = -(probabilities * full.log_softmax(1)).sum(1)  # (N, H, W)
+        return (per_pixel * valid).mean()
+
+    return sum(output_loss(logits) for logits in (output.logits, *output.aux))

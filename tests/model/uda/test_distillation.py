@@ -1,0 +1,106 @@
+"""Laws of distillation from adapted networks."""
+
+import copy
+
+import pytest
+import torch
+
+from dataset.style.photometric import RANDOM_CHANGES
+from model.bisenet import BiSeNet
+from model.inference.tta import TTAView, mean_probabilities
+from model.losses.segmentation import segmentation_loss
+from model.preprocessing import INPUT_CONVENTIONS
+from model.training_step import StepContext
+from model.uda.base import MethodSetting, find_methods
+from model.uda.distillation import DistillationOptions, soft_cross_entropy
+from tests.helpers.methods import PLAIN, as_checkpoint, gradients, make_batch
+from tests.helpers.networks import trained_like_network
+
+
+def distil(model, teachers, context: StepContext = PLAIN, input_name="imagenet", **options):
+    """The method with in-memory teachers, without augmentation."""
+    files = {f"{number}.pt": as_checkpoint(t, input_name) for number, t in enumerate(teachers)}
+    setting = MethodSetting(
+        context,
+        19,
+        INPUT_CONVENTIONS["imagenet"],
+        random_changes=RANDOM_CHANGES,
+        read_checkpoint=lambda path: files[str(path)],
+    )
+    method = find_methods()["distil"]
+    plain = {"strong_jitter": 0.0, "strong_blur": 0.0, "teacher_context": "crop"}
+    return method(model, method.Options(teachers=tuple(files), **plain | options), setting)
+
+
+@pytest.fixture
+def batches():
+    torch.manual_seed(0)
+    source, target = torch.randn(2, 2, 3, 64, 64)
+    label = torch.randint(0, 19, (2, 64, 64))
+    mask = torch.zeros(2, 64, 64, dtype=torch.uint8)
+    mask[1, :, 48:] = 255  # padding
+    return make_batch(source, label, label.numel()), make_batch(target, mask)
+
+
+def test_hard_probabilities_give_the_usual_loss():
+    """One-hot probabilities: the segmentation loss, ignored pixels counting in the mean."""
+    torch.manual_seed(0)
+    label = torch.randint(0, 19, (2, 64, 64))
+    valid = torch.rand(2, 64, 64) > 0.3
+    output = BiSeNet().train().low_resolution(torch.randn(2, 3, 64, 64))
+    hard = torch.nn.functional.one_hot(label, 19).permute(0, 3, 1, 2).float()
+    expected = segmentation_loss(output, label.masked_fill(~valid, 255), valid_pixels=label.numel())
+    torch.testing.assert_close(soft_cross_entropy(output, hard, valid), expected)
+
+
+def test_the_loss_is_lowest_at_the_teachers_mean(batches):
+    """Its gradient for the logits vanishes where the network gives their mean probabilities."""
+    teachers = [trained_like_network(1), trained_like_network(2)]
+    method = distil(BiSeNet().train(), teachers)
+    _, target = batches
+    found = method._probabilities(target)
+    expected = sum(
+        mean_probabilities(t, target.image, [TTAView(1.0)], PLAIN.autocast) for t in teachers
+    )
+    torch.testing.assert_close(found, expected / 2)
+    torch.testing.assert_close(found.sum(1), torch.ones(2, 64, 64))
+    logits = found.log().requires_grad_()
+    output = type("Output", (), {"logits": logits, "aux": ()})
+    soft_cross_entropy(output, found, torch.ones(2, 64, 64)).backward()
+    assert logits.grad.abs().max() < 1e-8
+
+
+def test_source_and_target_losses_add_up(batches):
+    """lambda_source weighs the source; 0 leaves it out, and its batches are not looked at."""
+    found = {}
+    for weight in (0.0, 1.0, 3.0):
+        torch.manual_seed(1)
+        model = BiSeNet().train()
+        losses = distil(model, [trained_like_network(1)], lambda_source=weight).step(*batches)
+        found[weight] = gradients(model)
+        assert ("loss/segmentation" in losses) == (weight > 0)
+    source = found[1.0] - found[0.0]
+    torch.testing.assert_close(found[3.0] - found[0.0], 3 * source, rtol=1e-3, atol=1e-4)
+
+
+def test_teachers_stay_as_they_are_and_are_saved(batches):
+    """Their BatchNorm too; a checkpoint holds them; what they have seen is known."""
+    teacher = trained_like_network(1)
+    method = distil(BiSeNet().train(), [teacher])
+    before = copy.deepcopy(method.state()["teachers"].state_dict())
+    method.step(*batches)
+    after = method.state()["teachers"].state_dict()
+    assert all(torch.equal(value, before[key]) for key, value in after.items())
+    assert not any(p.requires_grad for p in method.teachers.parameters())
+    assert [origin["seen_images"] for origin in method.origins] == [["a"]]
+    assert "parts" not in method.origins[0]
+
+
+def test_teachers_of_another_kind_are_refused():
+    """None at all, another input, other classes."""
+    with pytest.raises(ValueError, match="needs --teachers FILE"):
+        DistillationOptions().check(4, 4)
+    with pytest.raises(ValueError, match="trained with another --input"):
+        distil(BiSeNet(), [trained_like_network(1)], input_name="unit_rgb")
+    with pytest.raises(ValueError, match="has 5 classes; 19"):
+        distil(BiSeNet(), [trained_like_network(1, 5)])
