@@ -127,6 +127,8 @@ class LabelFormat:
 
         None where a class holds other labelIds, whose pixels were not counted.
         """
+        if self.class_set == CITYSCAPES_LABELS.class_set:
+            return counts_of_19
         named = {value for values in self.rule.classes.values() for value in values}
         if not named <= set(LABEL_IDS):
             return None
@@ -202,11 +204,12 @@ CITYSCAPES_LABELS = LabelFormat(load_class_set(DEFAULT), "labelIds")
 
 
 def fitting_format(class_set: ClassSet, paths: Sequence[Path], where: str | Path) -> LabelFormat:
-    """The only encoding of ``class_set`` that names all values of the label files ``paths``.
+    """The encoding of ``class_set`` that names all values of the label files ``paths``.
 
-    Raises ValueError, with what each encoding lacks, when none fits or several do.
+    Of several, the one that finds the most classes in them. Raises ValueError, with what each
+    encoding lacks, when none fits or several fit equally well.
     """
-    faults, fitting = {}, []
+    faults, found_classes = {}, {}
     for encoding in class_set.encodings:
         label_format = LabelFormat(class_set, encoding)
         try:
@@ -214,14 +217,15 @@ def fitting_format(class_set: ClassSet, paths: Sequence[Path], where: str | Path
         except ValueError as error:
             faults[encoding] = str(error)
             continue
-        values = label_format.train_id_of[np.unique(np.concatenate(found))]
-        if (values == IGNORE_INDEX).all():
-            faults[encoding] = f"no class: all pixels of the {len(paths)} labels are ignored"
+        train_ids = set(label_format.train_id_of[np.concatenate(found)].tolist()) - {IGNORE_INDEX}
+        if train_ids:
+            found_classes[encoding] = len(train_ids)
         else:
-            fitting.append(label_format)
-    if len(fitting) == 1:
-        return fitting[0]
-    names = [label_format.encoding for label_format in fitting]
+            faults[encoding] = f"no class: all pixels of the {len(paths)} labels are ignored"
+    most = max(found_classes.values(), default=0)
+    names = [encoding for encoding, count in found_classes.items() if count == most]
+    if len(names) == 1:
+        return LabelFormat(class_set, names[0])
     if names:
         raise ValueError(
             f"The labels of {where} fit {len(names)} encodings of {class_set.name}:"

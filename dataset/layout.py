@@ -73,9 +73,10 @@ def find_data_files(
     images = {key: f for key, f in images.items() if not _is_label(f.path, files.labels)}
     label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
-        label_pattern, found = _find_first(
-            root, files.labels, (".png",), (*layout.other_labels, _CONVERTED), labels, twins
-        )
+        endings = (*layout.other_labels, _CONVERTED)
+        label_pattern, found = _find_first(root, files.labels, (".png",), endings, labels, twins)
+        if not found:  # labels of a lossy format are refused with a reason when they are read
+            label_pattern, found = _find_first(root, files.labels, IMAGE_SUFFIXES, endings, False)
     image_paths = {key: file.path for key, file in images.items()}
     label_paths = _by_image(root, image_pattern, images, label_pattern, found)
     if layout.by_name_alone:
@@ -313,7 +314,7 @@ def data_images(
         images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
     else:
         images = find_pairs(layout, root, split, labels, class_set).listing(labels)
-    images.data_set = layout.images_of or layout.name
+    images.data_set = layout.images_of or layout.data_name(split)
     return images
 
 

@@ -74,7 +74,7 @@ class ImageList:
     Kept as arrays of bytes: 25,000 images take a few MB, which all workers share. ``statistics``:
     measurements of the images of a prepared root; None for a raw one. ``label_format``: how label
     files are read. ``left_out``: names of images that are there, and that the user leaves out.
-    ``data_set``: name of the layout in which the images were found; "" for images of any folder.
+    ``data_set``: data set, or its split, of which the images are; "" for images of any folder.
     """
 
     left_out: Sequence[str] = ()

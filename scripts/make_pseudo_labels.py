@@ -4,6 +4,9 @@ The most confident pixels of each class are kept (class-balanced thresholds: Zou
 the others are ignored. Labels of the target are never opened. The output folder has the layout of
 Cityscapes, and a record of how the labels were made; train with --pseudo-labels ROOT.
 
+Several checkpoints, such as seeds, are an ensemble: their mean probabilities are the prediction,
+and the confidence of a pixel is multiplied by the fraction of them that agree with it.
+
 An interrupted run continues when the same command is given again.
 """
 
@@ -15,7 +18,7 @@ if not __package__:  # started by its path: nothing of the project can be import
 import hashlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +34,7 @@ from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import label_path
 from dataset.training_data import known_root, read_target
+from model.inference.ensemble import Ensemble
 from model.inference.predictor import Predictor, load_predictor
 from model.inference.tta import TTA_PRESETS
 from model.uda.class_balanced_threshold import ConfidenceHistogram, confidence_bins, confidence_of
@@ -51,6 +55,9 @@ EPILOG = """examples:
       --output pseudo --keep 0.5
   python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --target "dashcam/**/*.jpg" \\
       --output pseudo
+  an ensemble of three seeds
+  python -m scripts.make_pseudo_labels checkpoints/seed{0,1,2}/last.pt --cityscapes $CITYSCAPES \\
+      --output pseudo
   all pixels, to distill a large network into a small one
   python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES \\
       --output pseudo --keep 1 --tta multiscale
@@ -59,7 +66,13 @@ EPILOG = """examples:
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
-    parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
+    parser.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="last.pt of a run; of several runs: their ensemble",
+    )
     add_unlabelled_arguments(parser)
     parser.add_argument(
         "--list",
@@ -117,12 +130,9 @@ class PseudoLabeller:
     ``label_format``: how the labels are stored.
     """
 
-    def __init__(self, predictor: Predictor, workers: int, label_format: LabelFormat):
-        self.predictor, self.workers, self.label_format = predictor, workers, label_format
-
-    @property
-    def device(self) -> torch.device:
-        return self.predictor.device
+    def __init__(self, members: Sequence[Predictor], workers: int, label_format: LabelFormat):
+        self.ensemble, self.workers, self.label_format = Ensemble(members), workers, label_format
+        self.device = members[0].device
 
     def __call__(self, listing: ImageList, title: str) -> Iterator[tuple[str, Tensor, Tensor]]:
         """Yields the name of each image, its classes and its confidence bins, (H, W) on the device.
@@ -131,18 +141,36 @@ class PseudoLabeller:
         """
         loader = evaluation_loader(listing, LoaderOptions(self.workers, self.device.type == "cuda"))
         for batch in tqdm(loader, desc=title, unit="image", disable=None, dynamic_ncols=True):
-            scores = self.predictor.class_scores(batch.image)
-            probabilities = scores if self.predictor.views else scores.softmax(1)
-            prediction, bins = confidence_bins(probabilities)
+            prediction, bins = confidence_bins(*self.ensemble(batch.image))
             yield listing[int(batch.index[0])].name, prediction[0], bins[0]
+
+
+def one_or_all(values: list) -> Any:
+    """The value of a single checkpoint itself, as records of older versions have it; or a list."""
+    return values[0] if len(values) == 1 else values
+
+
+def read_members(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The checkpoints of the ensemble. Raises ValueError where their classes differ."""
+    members = [read_checkpoint(path) for path in paths]
+    first, *others = (recorded_class_set(member).names for member in members)
+    for path, other in zip(paths[1:], others, strict=True):
+        if other != first:
+            raise ValueError(
+                f"{paths[0]} and {path} have other classes: {', '.join(first)} and"
+                f" {', '.join(other)}. An ensemble needs networks of the same classes."
+            )
+    return members
 
 
 def label_settings(args, listing: ImageList, precision: str) -> dict[str, Any]:
     """All settings that the labels depend on."""
-    with open(args.checkpoint, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digests = []
+    for path in args.checkpoints:
+        with open(path, "rb") as file:
+            digests.append(hashlib.file_digest(file, "sha256").hexdigest())
     return {
-        "checkpoint_sha256": digest,
+        "checkpoint_sha256": one_or_all(digests),
         "split": args.split,
         "images": listing.fingerprint(),
         "keep": args.keep,
@@ -152,7 +180,7 @@ def label_settings(args, listing: ImageList, precision: str) -> dict[str, Any]:
     }
 
 
-def label_warnings(args, checkpoint: dict[str, Any], listing: ImageList) -> list[str]:
+def label_warnings(args, members: list[dict[str, Any]], listing: ImageList) -> list[str]:
     """Warnings for users of the labels and of networks trained on them."""
     warnings = [
         f"Networks trained on these labels were adapted on {len(listing)} images: do not report"
@@ -160,17 +188,18 @@ def label_warnings(args, checkpoint: dict[str, Any], listing: ImageList) -> list
     ]
     if args.split == "val":
         warnings.append("--split val labels the images of the evaluation (transductive).")
-    if checkpoint.get("chosen_with_labels"):
-        warnings.append(
-            f"{checkpoint['name']} ({args.checkpoint.name}) was chosen by its score on labelled"
-            " validation images: use last.pt."
-        )
-    seen = {*listing.names, *listing.identities} & set(checkpoint["seen_images"])
-    if seen and checkpoint["settings"].get("train_on") == "target":
-        warnings.append(
-            f"{checkpoint['name']} was trained on the true labels of {len(seen)} of these images:"
-            " this is not unsupervised adaptation."
-        )
+    for path, checkpoint in zip(args.checkpoints, members, strict=True):
+        if checkpoint.get("chosen_with_labels"):
+            warnings.append(
+                f"{checkpoint['name']} ({path.name}) was chosen by its score on labelled"
+                " validation images: use last.pt."
+            )
+        seen = {*listing.names, *listing.identities} & set(checkpoint["seen_images"])
+        if seen and checkpoint["settings"].get("train_on") == "target":
+            warnings.append(
+                f"{checkpoint['name']} was trained on the true labels of {len(seen)} of these"
+                " images: this is not unsupervised adaptation."
+            )
     return warnings
 
 
@@ -275,27 +304,27 @@ def target_listing(args) -> ImageList:
 
 def main(args) -> None:
     listing = target_listing(args)
-    checkpoint = read_checkpoint(args.checkpoint)
+    members = read_members(args.checkpoints)
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     views = TTA_PRESETS.get(args.tta, ())
-    class_set = recorded_class_set(checkpoint)
-    predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision], views)
-    labeller = PseudoLabeller(predictor, args.workers, prediction_format(class_set))
+    class_set, dtype = recorded_class_set(members[0]), PRECISIONS[precision]
+    predictors = [load_predictor(each, len(class_set), device, dtype, views) for each in members]
+    labeller = PseudoLabeller(predictors, args.workers, prediction_format(class_set))
 
     settings = label_settings(args, listing, precision)
-    warnings = label_warnings(args, checkpoint, listing)
+    warnings = label_warnings(args, members, listing)
     record_path = output_folder(args.output) / f"pseudo_labels-{args.split}.json"
     record = read_record(record_path, args.output / f"gtFine/{args.split}", settings)
     if record is None:
         record = {
-            "name": checkpoint["name"],
-            "checkpoint": str(args.checkpoint),
-            "step": checkpoint["step"],
+            "name": " + ".join(member["name"] for member in members),
+            "checkpoint": one_or_all(list(map(str, args.checkpoints))),
+            "step": one_or_all([member["step"] for member in members]),
             "warnings": warnings,
             "argv": sys.argv,
             "settings": settings,
-            "provenance": inherited([], checkpoint),
+            "provenance": inherited([], *members),
             "environment": environment(),
             "complete": False,
             "classes": measure_thresholds(labeller, listing, args.keep, args.min_confidence),

@@ -47,6 +47,7 @@ COMPUTE = ("--device", "--precision", "--workers")
 MAY_DIFFER = frozenset(
     ("--gta5", "--source", "--cityscapes", "--target", "--output", "--init", "--json", "--resume")
     + ("--device", "--workers", "--log-every", "--save-every", "--panel-every", "--leave-out")
+    + ("--keep-every", "--keep-last", "--stop-on-collapse", "--collapse-window")
 )
 """Flags that do not say what is trained: where data and results lie, where it is computed."""
 

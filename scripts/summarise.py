@@ -4,6 +4,10 @@ FOLDER is the --output of scripts.reproduce: runs in seedN/ROW/ and their scores
 Written are tables.md, tables.csv, tables.tex, the training curves as SVG, and report.html, one file
 that opens offline. Data sets are needed for pictures only: pictures are kept in FOLDER/pictures,
 and the report says which are missing.
+
+Where nothing is scored, because the target has no labels, the report is made from
+FOLDER/select.json, which scripts.select --json writes: measures without labels, class shares,
+warnings and pictures, and no score.
 """
 
 if not __package__:  # started by its path: nothing of the project can be imported
@@ -32,8 +36,18 @@ from utils.options.groups import add_device_arguments
 from utils.options.parser import new_parser, non_negative_int, user_errors_without_traceback
 from utils.report.comparison import ComparisonRow, comparison_tables, read_rows
 from utils.report.curves import SeedRange, read_curves, seed_range
-from utils.report.html import CHARTS, ImageRow, Picture, curve_charts, report_page
+from utils.report.html import (
+    CHARTS,
+    WITHOUT_LABELS,
+    ImageRow,
+    Picture,
+    curve_charts,
+    label_free_page,
+    report_page,
+)
+from utils.report.label_free import last_of_runs, measure_lines, read_selection
 from utils.report.pictures import resize_to_width
+from utils.report.tables import markdown_table
 from utils.training.checkpoint import read_checkpoint
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
@@ -43,6 +57,10 @@ EPILOG = """examples:
     python -m scripts.summarise checkpoints/paper --cityscapes $CITYSCAPES \\
         --list dataset/splits/cityscapes_val_250.txt
 """
+SELECTION = "select.json"
+"""In FOLDER: what scripts.select --json wrote."""
+MAX_SHOWN = 6
+"""Candidates in the pictures of a report without labels."""
 MAX_WIDTH = 512
 """Of a picture in the report, in pixels."""
 
@@ -269,6 +287,54 @@ def report_pictures(
     ]
 
 
+def shown_candidates(selection: dict[str, Any]) -> dict[str, Path]:
+    """{name: checkpoint} of the candidates in pictures: the last of each run."""
+    return {row["name"]: Path(row["checkpoint"]) for row in last_of_runs(selection)[:MAX_SHOWN]}
+
+
+def draw_without_labels(
+    selection: dict[str, Any], count: int, device: torch.device, precision: str
+) -> list[ImageRow]:
+    """Predictions of ``shown_candidates`` on ``count`` images at most that still exist."""
+    files = [Path(file) for file in selection["pictures"] if Path(file).is_file()][:count]
+    images = {file: np.array(read_image(file)) for file in files}
+    class_set = recorded_class_set(selection)
+    rows = [ImageRow(file.stem, [Picture("image", encode_image(images[file]))]) for file in files]
+    for name, checkpoint in shown_candidates(selection).items():
+        if not files or not checkpoint.is_file():
+            continue
+        content, dtype = read_checkpoint(checkpoint), PRECISIONS[precision]
+        predictor = load_predictor(content, len(class_set), device, dtype)
+        for row, file in zip(rows, files, strict=True):
+            prediction = predictor(torch.from_numpy(images[file])[None])[0].cpu().numpy()
+            row.pictures.append(Picture(name, encode_label_map(prediction, class_set.color_table)))
+    return rows
+
+
+def summarise_without_labels(args: Namespace, names: dict[str, str]) -> None:
+    """Writes the report of a comparison on an unlabelled target."""
+    selection = read_selection(args.folder / SELECTION)
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    image_rows = draw_without_labels(selection, args.pictures, device, precision)
+    runs = {path.name for path in args.folder.glob("seed*/*") if path.is_dir()}
+    ranges, _ = read_seed_ranges(args.folder, {run: run for run in sorted(runs)} | names)
+    classes = classes_with_colors(recorded_class_set(selection))
+    title = f"Without labels: {args.folder.name}"
+    table = markdown_table(*measure_lines(selection))
+    page = label_free_page(title, selection, classes, ranges, image_rows)
+    for name, text in {"measures.md": table + "\n", "report.html": page}.items():
+        write_file(args.folder / name, text.encode())
+    print(f"\n{table}\n\n{WITHOUT_LABELS}")
+    print(f"Written into {args.folder}: measures.md, report.html.")
+
+
+def classes_with_colors(class_set: ClassSet) -> list[tuple[str, str]]:
+    """(name, "#rrggbb") of each class."""
+    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_set.colors]
+    return list(zip(class_set.names, colors, strict=True))
+
+
 def main(args: Namespace) -> None:
     if not args.folder.is_dir():
         raise FileNotFoundError(
@@ -278,10 +344,14 @@ def main(args: Namespace) -> None:
     comparison = read_comparison(args.folder)
     names, published = comparison["rows"], comparison["published"]
     rows = read_rows(args.folder, names)
+    if not rows and (args.folder / SELECTION).is_file():
+        summarise_without_labels(args, names)
+        return
     if not rows:
         raise FileNotFoundError(
             f"Nothing scored under {args.folder}: no seedN/ROW.json. Run scripts.reproduce with"
-            f" --output {args.folder}."
+            f" --output {args.folder}; without labels: python -m scripts.select {args.folder}/..."
+            f" --json {args.folder / SELECTION}."
         )
     output_folder(args.folder)
     class_set = recorded_class_set(rows[0].scores[0])
@@ -293,8 +363,7 @@ def main(args: Namespace) -> None:
         "curves": curve_notes,
         "pictures": picture_notes,
     }
-    colors = ["#{:02x}{:02x}{:02x}".format(*color) for color in class_set.colors]
-    classes = list(zip(class_set.names, colors, strict=True))
+    classes = classes_with_colors(class_set)
     title = f"Methods compared: {comparison['preset']}"
     page = report_page(title, rows, published, classes, ranges, image_rows, notes)
 

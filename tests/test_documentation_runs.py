@@ -42,12 +42,14 @@ SMALL_RUN_FLAGS = {
     "scripts.make_demo_data": TINY_DATA,
     "scripts.make_pseudo_labels": f"{CPU} --workers 0",
     "scripts.recalibrate": f"{CPU} --workers 0",
+    "scripts.select": f"{CPU} --workers 0 --images 2",
 }
 """Flags added to a command to make the work small. Of two equal flags the last one counts."""
 
 PARSED_ONLY = {
     "torchrun": "tests/test_distributed.py trains with both scripts under torchrun",
     "scripts.reproduce": "tests/scripts/test_reproduce.py trains and scores a comparison",
+    "scripts.average": "needs snapshots of one run: tests/scripts/test_average.py",
     "scripts.summarise": "needs a comparison: tests/scripts/test_summarise.py",
     "scripts.draw_documentation": "needs a finished demo: tests/scripts/test_draw_documentation.py",
     "--camera": "needs a camera: tests/scripts/test_predict_camera.py uses a video instead",

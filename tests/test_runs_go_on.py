@@ -348,8 +348,9 @@ def test_tf32_is_off_for_every_script():
 def test_every_door_to_a_network_chooses_its_precision():
     """A script that names --precision calls choose_precision, itself or through start_runtime."""
     scripts = [*ROOT.glob("*.py"), *(ROOT / "scripts").rglob("*.py")]
-    doors = [path for path in scripts if "add_device_arguments(" in path.read_text()]
-    assert len(doors) >= 7
+    door = re.compile(r"\badd_(device|training)_arguments\(")
+    doors = [path for path in scripts if door.search(path.read_text())]
+    assert len(doors) >= 8
     for path in doors:
         assert re.search(r"\b(choose_precision|start_runtime)\(", path.read_text()), path
 

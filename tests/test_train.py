@@ -67,7 +67,8 @@ def test_step_2_leaves_a_run_folder(cityscapes_root, tmp_path):
 
 def test_source_only_reads_no_target_file(gta5_root, tmp_path):
     folder = run(tmp_path, "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 2)
-    assert read_checkpoint(folder / "last.pt")["seen_images"] == []
+    seen = read_checkpoint(folder / "last.pt")["seen_images"]
+    assert seen == [f"gta5::0000{number}" for number in range(1, 7)]
     assert not (folder / "best.pt").exists()
 
 
@@ -86,7 +87,7 @@ def test_source_only_in_the_targets_colors_opens_no_label(gta5_root, tmp_path):
         "--cityscapes",
         target,
     )
-    assert len(read_checkpoint(lab / "last.pt")["seen_images"]) == 2
+    assert len(read_checkpoint(lab / "last.pt")["seen_images"]) == 2 + 6
     assert not same_state(plain / "last.pt", lab / "last.pt")
 
 

@@ -21,14 +21,20 @@ Values outside count as the first or the last bin. Within a bin, 1 - p varies by
 """
 
 
-def confidence_bins(probabilities: Tensor) -> tuple[Tensor, Tensor]:
+def confidence_bins(
+    probabilities: Tensor, agreement: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """The most likely class (N, H, W) uint8, and the bin of its probability (N, H, W) int16.
 
-    ``probabilities``: (N, C, H, W).
+    ``probabilities``: (N, C, H, W). ``agreement`` (N, H, W), from 0 to 1: multiplies the
+    probability of the most likely class, for an ensemble.
     """
     probability, prediction = probabilities.max(1, keepdim=True)  # (N, 1, H, W)
     # 1 - p as the sum of the other classes: without the rounding of a difference.
     rest = probabilities.scatter(1, prediction, 0).sum(1, keepdim=True)
+    if agreement is not None:
+        rest = rest + (1 - agreement[:, None]) * probability
+        probability = agreement[:, None] * probability
     position = (probability.log() - rest.log() - _LOWEST) * _STEPS
     return prediction[:, 0].to(torch.uint8), position.clamp(0, BINS - 1)[:, 0].to(torch.int16)
 

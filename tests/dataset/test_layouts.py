@@ -198,21 +198,23 @@ def test_idd_without_its_labels_is_no_cityscapes(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"--id-type id .*1 files \*_gtFine_labellevel3Ids"):
         labelled_images(root)
     shutil.rmtree(root / "gtFine")
-    assert target_images([str(root)]).data_set == "idd"
+    assert target_images([str(root)]).data_set == "idd-train"
     root = write_tree(tmp_path / "city", "cityscapes")
     shutil.rmtree(root / "gtFine")
     assert target_images([str(root)]).data_set == "cityscapes"
 
 
-def test_images_of_two_layouts_are_the_same_images(tmp_path):
-    """Whoever learns from coarse labels of val has seen the images that are scored."""
-    roots = {name: tmp_path / name for name in ("cityscapes", "cityscapes-coarse", "acdc")}
-    known = {
-        name: set(data_images(write_tree(root, name), "val", layout=load_layout(name)).identities)
-        for name, root in roots.items()
-    }
-    assert known["cityscapes"] & known["cityscapes-coarse"]
-    assert not known["cityscapes"] & known["acdc"]
+def test_images_that_have_been_seen(tmp_path):
+    """Coarse labels are of the scored images; equal names in two splits are two images."""
+
+    def known(name, split):
+        root = write_tree(tmp_path / f"{name}-{split}", name)
+        return set(data_images(root, split, layout=load_layout(name)).identities)
+
+    assert known("cityscapes", "val") & known("cityscapes-coarse", "val")
+    assert known("idd-lite", "val") & known("idd-lite", "val")
+    assert not known("idd-lite", "val") & known("idd-lite", "train")
+    assert not known("cityscapes", "val") & known("acdc", "val")
 
 
 def test_labels_of_other_class_sets(tmp_path):

@@ -54,5 +54,5 @@ def write_checkpoint(
         "seen_images": [],
         "step": 7,
     }
-    save_checkpoint(path, {"model": model}, name=name, **default, **metadata)
+    save_checkpoint(path, {"model": model}, name=name, **default | metadata)
     return path

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 from dataset.cityscapes import cityscapes
+from dataset.class_set import load_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
@@ -275,3 +276,37 @@ class TestBadInput:
         (tmp_path / "file").write_text("")
         with pytest.raises(OSError, match="Cannot write into"):
             make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "file")
+
+
+def test_an_ensemble_labels_where_its_members_agree(cityscapes_root, tmp_path):
+    """The record names all members; one member twice gives the labels of this member."""
+    one = write_checkpoint(tmp_path / "one.pt", "one")
+    two = write_checkpoint(tmp_path / "two.pt", "two", seed=1, seen_images=["lindau/x"])
+    common = ["--cityscapes", cityscapes_root, "--keep", 0.5, "--output"]
+    made = {}
+    for name, members in {"alone": [one], "twice": [one, one], "both": [one, two]}.items():
+        make(*members, *common, tmp_path / name)
+        labels = [np.asarray(Image.open(p)) for p in sorted((tmp_path / name).rglob("*.png"))]
+        made[name] = np.stack(labels)
+    assert (made["alone"] == made["twice"]).mean() > 0.9999
+    both = record(tmp_path / "both")
+    assert both["name"] == "one + two"
+    assert len(both["settings"]["checkpoint_sha256"]) == 2
+    assert both["provenance"]["seen_images"] == ["lindau/x"]
+    listing = cityscapes(cityscapes_root, "train", labels=False)
+    agree = np.stack(list(predictions(one, listing).values())) == np.stack(
+        list(predictions(two, listing).values())
+    )
+    labelled = made["both"] > 0
+    assert agree[labelled].mean() > agree[~labelled].mean()
+
+
+def test_an_ensemble_has_the_same_classes(cityscapes_root, tmp_path):
+    members = [
+        write_checkpoint(
+            tmp_path / f"{name}.pt", num_classes=2, class_set=load_class_set(name).as_dict()
+        )
+        for name in ("binary", "cityscapes19")
+    ]
+    with pytest.raises(ValueError, match=r"have other classes: background, foreground and road,"):
+        entry.read_members(members)

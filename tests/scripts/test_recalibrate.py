@@ -56,7 +56,7 @@ def test_statistics_change_and_nothing_else(cityscapes_root, checkpoint, tmp_pat
     assert content["discriminator"] == "light"
     assert content["parts"].keys() == {"model"}
     assert len(content["seen_images"]) == 4  # two batches of two, no image twice
-    assert set(content["seen_images"]) <= set(cityscapes(cityscapes_root, "train").names)
+    assert set(content["seen_images"]) <= set(cityscapes(cityscapes_root, "train").identities)
     how = content["settings"]["recalibrated"]
     assert how["images"].startswith("4 images")
     assert how["git"]

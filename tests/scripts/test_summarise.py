@@ -1,6 +1,7 @@
 """scripts/summarise.py: tables and report out of run folders, with and without the data."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 import eval as evaluation
 from dataset.image_io import read_image
 from dataset.labels import COLORS
-from scripts import predict
+from scripts import predict, select
 from scripts import summarise as entry
 from tests.conftest import write_cityscapes
 from tests.helpers.networks import write_checkpoint
@@ -203,3 +204,55 @@ def test_a_list_needs_its_images(folder, capsys):
     with pytest.raises(SystemExit):
         run(folder, "--list", "names.txt")
     assert "give both" in capsys.readouterr().err
+
+
+@pytest.fixture
+def unlabelled(tmp_path) -> Path:
+    """Two seeds of one row on a target without labels, and what scripts.select wrote of them."""
+    write_cityscapes(tmp_path / "target", {"train": 2}, labels=False)
+    folder = tmp_path / "comparison"
+    for seed in (0, 1):
+        last = write_checkpoint(folder / f"seed{seed}/strong/last.pt", f"strong-{seed}", seed)
+        warning = "step 5: WARNING: sky collapses on the target"
+        record = run_record(seed) | {"warnings": [warning] * seed}
+        (last.parent / "config.json").write_text(json.dumps([record]))
+        with SummaryWriter(str(last.parent)) as writer:
+            writer.add_scalar("loss/segmentation", 1.0, 1)
+            writer.add_scalar("val/miou", 0.5, 1)
+    words = [*sorted(folder.glob("seed*/strong")), "--cityscapes", tmp_path / "target"]
+    words += ["--json", folder / "select.json", "--workers", 0, "--pixels", 30]
+    select.main(select.parse_arguments([*map(str, words), "--device", "cpu"]))
+    return folder
+
+
+def test_a_comparison_without_labels_has_no_scores(unlabelled, capsys):
+    """Measures, class shares, warnings and pictures; nothing that looks like a score."""
+    words = [str(unlabelled), "--device", "cpu", "--pictures", "1"]
+    capsys.readouterr()
+    entry.main(entry.parse_arguments(words))
+    table = (unlabelled / "measures.md").read_text()
+    page = re.sub(r"base64,[^\"]*", "", (unlabelled / "report.html").read_text())
+    for text in (page, table, capsys.readouterr().out):
+        assert "IoU" not in text
+        assert "accuracy" not in text
+    assert "%" not in table
+    assert "nothing on this page is a score" in page
+    assert "seed1/strong: step 5: WARNING: sky collapses" in page
+    assert "Class shares of the predictions" in page
+    assert "Segmentation loss" in page
+    assert page.count("<figure>") == 3  # the image, and a prediction of each seed
+    assert "strong-0" in table
+    assert "strong-1" in table
+    assert table.count("-> ") == 1
+    assert not list(unlabelled.glob("tables.*"))
+
+
+def test_without_scores_and_labels_the_way_is_named(tmp_path):
+    folder = tmp_path / "comparison"
+    folder.mkdir()
+    words = [str(folder), "--device", "cpu"]
+    with pytest.raises(FileNotFoundError, match=r"without labels: python -m scripts.select"):
+        entry.main(entry.parse_arguments(words))
+    (folder / "select.json").write_text('{"candidates": []}')
+    with pytest.raises(ValueError, match="has no chosen, images, measures"):
+        entry.main(entry.parse_arguments(words))

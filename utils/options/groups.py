@@ -124,6 +124,48 @@ def add_unlabelled_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_statistics_arguments(parser: argparse.ArgumentParser) -> None:
+    """Target images on which BatchNorm statistics are measured."""
+    group = parser.add_argument_group("statistics")
+    group.add_argument(
+        "--batches",
+        type=positive_int,
+        default=100,
+        help="largest number of batches; images are drawn at random without replacement",
+    )
+    group.add_argument(
+        "--batch-size",
+        type=positive_int,
+        default=4,
+        help="images that are normalized together, at least 2",
+    )
+    group.add_argument(
+        "--crop-size",
+        type=positive_int,
+        nargs=2,
+        metavar=("HEIGHT", "WIDTH"),
+        help="random crop of each image in pixels, for images of different sizes; default: no crop",
+    )
+    group.add_argument(
+        "--seed", type=non_negative_int, default=0, help="seed of the choice of images and crops"
+    )
+
+
+def require_statistics_sizes(
+    parser: argparse.ArgumentParser, batch_size: int, crop_size: tuple[int, int] | None
+) -> None:
+    """Ends with a message for sizes on which no statistics can be measured."""
+    if batch_size < 2:
+        parser.error(
+            "--batch-size needs at least 2: the attention's BatchNorm cannot normalize the single"
+            " value of one image"
+        )
+    if crop_size and min(crop_size) < 32:
+        parser.error(
+            "--crop-size needs at least 32 pixels each way: the network halves its input five times"
+        )
+
+
 def add_network_arguments(parser: argparse.ArgumentParser) -> None:
     """The network and its initial weights."""
     group = parser.add_argument_group("network")

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,6 +27,7 @@ from utils.report.comparison import (
     warnings_of,
 )
 from utils.report.curves import SeedRange
+from utils.report.label_free import MEASURES_NOTE, measure_lines, share_charts
 
 STYLE_SHEET = Path(__file__).with_name("page.css")
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -167,6 +168,11 @@ def report_page(
         f"{_images(image_rows)}{_legend(classes) if image_rows else ''}",
         f"<h2>Commands and versions</h2>{_origins(rows)}",
     ]
+    return html_page(title, sections)
+
+
+def html_page(title: str, sections: Sequence[str]) -> str:
+    """A page that contains all that it shows; ``sections`` are HTML."""
     body = "\n".join(f"<section>{section}</section>" for section in sections)
     head = (
         '<meta charset="utf-8">'
@@ -179,6 +185,40 @@ def report_page(
         f'<!DOCTYPE html>\n<html lang="en"><head>{head}</head>\n'
         f"<body><main>\n{body}\n</main></body></html>\n"
     )
+
+
+WITHOUT_LABELS = (
+    "No label of the target was opened: nothing on this page is a score, and no measure says how"
+    " many pixels are right. Look at the pictures."
+)
+
+
+def label_free_page(
+    title: str,
+    selection: dict[str, Any],
+    classes: Sequence[tuple[str, str]],
+    curves: dict[str, dict[str, SeedRange]],
+    image_rows: list[ImageRow],
+) -> str:
+    """The report of a comparison on an unlabelled target, as HTML.
+
+    ``selection``: what scripts.select wrote; ``classes``: (name, CSS color) by trainId; ``curves``:
+    as in ``curve_charts``.
+    """
+    header, lines = measure_lines(selection)
+    head = _header_line(header)
+    table = f"<table><thead>{head}</thead>{_table_body([(line, False) for line in lines])}</table>"
+    sample = f"{selection['images']} images of {selection['target']}"
+    losses = {name: rows for name, rows in curves.items() if not name.startswith("val/")}
+    sections = [
+        f"<h1>{escape(title)}</h1><p>{escape(sample)}. {WITHOUT_LABELS}</p>"
+        f"{_paragraphs('warning', selection['warnings'])}",
+        f'<h2>Measures without labels</h2><p>{MEASURES_NOTE}</p><div class="wide">{table}</div>',
+        f"<h2>Class shares of the predictions</h2>{_charts(share_charts(selection))}",
+        f"<h2>Training curves</h2>{_charts(curve_charts(losses).values())}",
+        f"<h2>Pictures</h2>{_images(image_rows)}{_legend(classes) if image_rows else ''}",
+    ]
+    return html_page(title, sections)
 
 
 def _paragraphs(css_class: str, texts: Iterable[str]) -> str:

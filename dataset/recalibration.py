@@ -1,0 +1,73 @@
+"""Target images on which BatchNorm statistics are measured anew."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from dataset.image_io import image_size
+from dataset.listing import ImageList
+from dataset.loader import LoaderOptions, training_loader
+from dataset.sampling import ShuffledIndex
+from dataset.segmentation import Sample, SegmentationDataset
+from dataset.transforms import RandomScaleCropFlip, WholeImage
+
+FEW_IMAGES = 64
+"""Fewer images give a poor variance: the attention's BatchNorm sees one value of each image."""
+
+
+@dataclass(frozen=True)
+class StatisticsOptions:
+    """Which images are normalized together: at most ``batches`` of ``batch_size`` whole images, or
+    random crops of ``crop_size`` (height, width), drawn by ``seed``.
+    """
+
+    batches: int
+    batch_size: int
+    crop_size: tuple[int, int] | None
+    seed: int
+
+
+def recalibration_images(listing: ImageList, options: StatisticsOptions) -> ImageList:
+    """Draws the images to measure at random, in whole batches, without replacement.
+
+    Raises ValueError for too few images, for images of different sizes, and for images smaller than
+    the crop: padding would count as color of the target.
+    """
+    batches = min(options.batches, len(listing) // options.batch_size)
+    if not batches:
+        raise ValueError(
+            f"Found {len(listing)} images, fewer than one batch of {options.batch_size}. Give more"
+            f" images, {FEW_IMAGES} or more are of use."
+        )
+    order = ShuffledIndex(len(listing), options.seed, rng_stream=0)
+    used = listing.subset([order(position) for position in range(batches * options.batch_size)])
+    _require_sizes(used, options.crop_size)
+    return used
+
+
+def _require_sizes(listing: ImageList, crop_size: tuple[int, int] | None) -> None:
+    paths = [listing[index].image for index in range(len(listing))]
+    sizes = [image_size(path) for path in paths]
+    if crop_size is None and len(set(sizes)) > 1:
+        other = next(index for index, size in enumerate(sizes) if size != sizes[0])
+        raise ValueError(
+            f"{paths[0]} is {sizes[0]} and {paths[other]} is {sizes[other]} (height, width): whole"
+            " images of different sizes make no batch. Add --crop-size HEIGHT WIDTH, no larger"
+            " than the smallest image."
+        )
+    for path, size in zip(paths, sizes, strict=True):
+        if crop_size is not None and (size[0] < crop_size[0] or size[1] < crop_size[1]):
+            raise ValueError(
+                f"{path} is {size} (height, width), smaller than --crop-size {crop_size}. Choose a"
+                " smaller crop."
+            )
+
+
+def recalibration_batches(
+    used: ImageList, options: StatisticsOptions, loading: LoaderOptions
+) -> Iterable[Sample]:
+    """Batches of the images of ``recalibration_images``, in order."""
+    crop_size = options.crop_size
+    geometry = WholeImage() if crop_size is None else RandomScaleCropFlip((1.0,), crop_size)
+    dataset = SegmentationDataset(used, geometry, seed=options.seed)
+    batches = len(used) // options.batch_size
+    return training_loader(dataset, options.batch_size, range(batches), loading)

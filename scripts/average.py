@@ -1,0 +1,185 @@
+"""Averages the weights of snapshots of one run, with BatchNorm measured anew on target images.
+
+Stochastic weight averaging (Izmailov et al., UAI 2018) over what train_da.py --keep-every keeps.
+The statistics of BatchNorm do not fit the averaged weights, so they are measured on unlabelled
+images of the target. No label is opened. The new checkpoint is read by all scripts; compare it with
+its members by eval.py.
+"""
+
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.average")
+
+import shlex
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from dataset.listing import ImageList
+from dataset.loader import LoaderOptions
+from dataset.recalibration import (
+    FEW_IMAGES,
+    StatisticsOptions,
+    recalibration_batches,
+    recalibration_images,
+)
+from dataset.training_data import known_root, read_target
+from model.averaging import average_states
+from model.loading import load_network
+from model.uda.adabn import recalibrate
+from utils.files import output_folder
+from utils.options.groups import (
+    add_device_arguments,
+    add_statistics_arguments,
+    add_unlabelled_arguments,
+    add_workers_argument,
+    require_statistics_sizes,
+)
+from utils.options.parser import (
+    RESUME_MAY_CHANGE,
+    from_arguments,
+    new_parser,
+    user_errors_without_traceback,
+)
+from utils.training.checkpoint import differences, inherited, read_checkpoint, save_checkpoint
+from utils.training.environment import environment
+from utils.training.precision import autocast_for, choose_device, choose_precision
+
+EPILOG = """examples:
+  python -m scripts.average checkpoints/strong/step_00{30,35,40}000.pt --cityscapes $CITYSCAPES \\
+      --output average.pt
+  python eval.py average.pt checkpoints/strong/last.pt --cityscapes $CITYSCAPES
+"""
+
+
+def parse_arguments(argv: list[str] | None = None) -> Namespace:
+    parser = new_parser(__doc__, EPILOG)
+    parser.add_argument(
+        "checkpoints",
+        type=Path,
+        nargs="+",
+        metavar="CHECKPOINT",
+        help="snapshots of one run (step_*.pt), or its last.pt",
+    )
+    add_unlabelled_arguments(parser)
+    parser.add_argument(
+        "--list",
+        type=Path,
+        metavar="FILE",
+        help="use only the images named in this file, one per line",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", required=True, help="the new checkpoint"
+    )
+    parser.add_argument(
+        "--name", help="name of the network in tables; default: that of the run and -average"
+    )
+    add_statistics_arguments(parser)
+    add_device_arguments(parser)
+    add_workers_argument(parser)
+    args = parser.parse_args(argv)
+    if known_root(args.cityscapes, args.target) is None:
+        condition = "with images that are no Cityscapes root: they have no splits"
+        parser.refuse_unused(parser.given(argv), ["split"], condition)
+    require_statistics_sizes(parser, args.batch_size, args.crop_size)
+    return args
+
+
+def run_name(checkpoint: dict[str, Any]) -> str:
+    """The name of the run that a checkpoint is of."""
+    return checkpoint.get("run", checkpoint["name"])
+
+
+def read_members(paths: Sequence[Path]) -> list[dict[str, Any]]:
+    """The checkpoints, by steps. Raises ValueError for fewer than two, or those of several runs."""
+    paths = list(dict.fromkeys(paths))
+    if len(paths) < 2:
+        raise ValueError(f"Found one checkpoint, {paths[0]}: an average needs two or more.")
+    members = [read_checkpoint(path) for path in paths]
+    first = members[0]
+    for path, member in zip(paths[1:], members[1:], strict=True):
+        different = differences(member["settings"], first["settings"], RESUME_MAY_CHANGE)
+        if run_name(member) != run_name(first):
+            different.insert(0, f"run: {run_name(first)} -> {run_name(member)}")
+        if different or member["architecture"] != first["architecture"]:
+            raise ValueError(
+                f"{paths[0]} and {path} are of different runs ({'; '.join(different[:4])}): the"
+                " mean of their weights is no network. Average snapshots of one run; of several"
+                " runs make an ensemble by scripts.make_pseudo_labels."
+            )
+    return sorted(members, key=lambda member: member["step"])
+
+
+def averaged_metadata(
+    args: Namespace, members: Sequence[dict[str, Any]], used: ImageList, precision: str
+) -> dict[str, Any]:
+    """Metadata of the new checkpoint: those of the last member, the settings, the images used."""
+    last = members[-1]
+    left_out = ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
+    metadata = {name: value for name, value in last.items() if name not in left_out}
+    averaged = {
+        "steps": [member["step"] for member in members],
+        "checkpoints": list(map(str, args.checkpoints)),
+        "images": used.fingerprint(),
+        "batch_size": args.batch_size,
+        "crop_size": args.crop_size,
+        "seed": args.seed,
+        "precision": precision,
+        "git": environment()["git"],
+    }
+    return {
+        **metadata,
+        **inherited(used.names, *members),
+        "name": args.name or f"{run_name(last)}-average",
+        "run": run_name(last),
+        "settings": last["settings"] | {"averaged": averaged},
+    }
+
+
+def main(args: Namespace) -> None:
+    if args.output.exists():
+        raise FileExistsError(f"{args.output} exists. Choose another --output, or delete it.")
+    members = read_members(args.checkpoints)
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    options = from_arguments(StatisticsOptions, vars(args))
+    listing = read_target(args.cityscapes, args.target, args.split, args.list)
+    used = recalibration_images(listing, options)
+    output_folder(args.output.absolute().parent)
+
+    # Each member's network for inference; the trained model, or its teacher.
+    states = [load_network(member)[0].state_dict() for member in members]
+    model, normalize = load_network(members[-1])
+    model.load_state_dict(average_states(states))
+
+    loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
+    batches = recalibration_batches(used, options, loading)
+    batches = tqdm(batches, desc="statistics", unit="batch", disable=None, dynamic_ncols=True)
+    images = (normalize(batch.image.to(device, non_blocking=True)) for batch in batches)
+    with autocast_for(device, precision)():
+        count = recalibrate(model.to(device), images)
+    metadata = averaged_metadata(args, members, used, precision)
+    save_checkpoint(args.output, {"model": model}, **metadata)
+    print(
+        f"{args.output}: {metadata['name']}, the mean weights of {len(members)} snapshots, steps"
+        f" {', '.join(str(member['step']) for member in members)}, with the BatchNorm statistics"
+        f" of {count} images of {used.root}."
+    )
+    if count < FEW_IMAGES:
+        print(
+            f"WARNING: {count} images are few for the statistics of the attention, which sees one"
+            f" value of each. Give {FEW_IMAGES} or more."
+        )
+    if args.split == "val":
+        print(
+            "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
+        )
+    words = ["python", "eval.py", args.output, *args.checkpoints, "--cityscapes", "ROOT"]
+    print(f"Score it against its members: {shlex.join(map(str, words))}")
+
+
+if __name__ == "__main__":
+    with user_errors_without_traceback():
+        main(parse_arguments())

@@ -1,0 +1,60 @@
+"""scripts/average.py: the mean of a run's snapshots, with statistics of the target."""
+
+import pytest
+import torch
+
+from scripts import average as entry
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
+
+COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32", "--batch-size", "2"]
+
+
+def run(*arguments):
+    entry.main(entry.parse_arguments([*map(str, arguments), *COMMON]))
+
+
+def snapshots(folder, **options) -> list:
+    """Two snapshots of one run; ``options`` of the second."""
+    settings = {"settings": {"seed": 0, "lr": 0.1}, "run": "run"}
+    first = write_checkpoint(folder / "step_0000010.pt", "run-step10", 0, step=10, **settings)
+    later = {"step": 20, **settings, **options}
+    return [first, write_checkpoint(folder / "step_0000020.pt", "run-step20", 1, **later)]
+
+
+def test_weights_are_the_mean_and_statistics_those_of_the_target(cityscapes_root, tmp_path, capsys):
+    """A checkpoint that says what it is made of; the order of the files does not matter."""
+    files, output = snapshots(tmp_path, seen_images=["b"]), tmp_path / "mean.pt"
+    run(*reversed(files), "--cityscapes", cityscapes_root, "--output", output)
+    content, members = read_checkpoint(output), [read_checkpoint(file) for file in files]
+    assert (content["name"], content["run"], content["step"]) == ("run-average", "run", 20)
+    assert content["settings"]["averaged"]["steps"] == [10, 20]
+    assert {"b"} < set(content["seen_images"])
+    assert len(content["seen_images"]) == 5  # two batches of two
+    state, (one, two) = content["parts"]["model"], [m["parts"]["model"] for m in members]
+    for name, value in state.items():
+        if name.endswith(("running_mean", "running_var")):
+            assert not torch.allclose(value, (one[name] + two[name]) / 2), name
+        elif value.is_floating_point():
+            assert torch.allclose(value, (one[name] + two[name]) / 2), name
+    said = capsys.readouterr().out
+    assert "2 snapshots, steps 10, 20" in said
+    assert f"python eval.py {output}" in said
+    with pytest.raises(FileExistsError, match="exists"):
+        run(*files, "--cityscapes", cityscapes_root, "--output", output)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"run": "another"}, {"settings": {"seed": 1, "lr": 0.1}}, {"num_classes": 7}],
+    ids=["run", "seed", "architecture"],
+)
+def test_different_runs_are_not_averaged(tmp_path, other):
+    with pytest.raises(ValueError, match=r"different runs(.|\n)*scripts.make_pseudo_labels"):
+        entry.read_members(snapshots(tmp_path, **other))
+
+
+def test_one_checkpoint_is_no_average(tmp_path):
+    first, _ = snapshots(tmp_path)
+    with pytest.raises(ValueError, match="an average needs two or more"):
+        entry.read_members([first, first])

@@ -1,0 +1,189 @@
+"""scripts/select.py: candidates are ranked without labels, and a clear answer comes out."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from scripts import select as entry
+from tests.helpers.networks import trained_like_network, write_checkpoint
+from utils.evaluation.label_free import MEASURES
+from utils.training.checkpoint import read_checkpoint, save_checkpoint
+
+COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32", "--pixels", "40"]
+
+
+def run(*arguments):
+    entry.main(entry.parse_arguments([*map(str, arguments), *COMMON]))
+
+
+def write_run(folder, steps=(10, 20), last=None, seed=0, **metadata):
+    """Snapshots, and a last.pt of step ``last`` if given; each has weights of its own."""
+    paths = {f"step_{step:07d}.pt": step for step in steps} | ({"last.pt": last} if last else {})
+    for number, (name, step) in enumerate(paths.items()):
+        options = {"step": step, **metadata}
+        write_checkpoint(folder / name, f"{folder.name}-step{step}", seed + number, **options)
+    return folder
+
+
+def spoil(path, make):
+    """Changes the network of a checkpoint by ``make(network)``."""
+    content, network = read_checkpoint(path), trained_like_network()
+    network.load_state_dict(content["parts"]["model"])
+    with torch.no_grad():
+        make(network)
+    kept = {key: value for key, value in content.items() if key not in ("format", "parts")}
+    save_checkpoint(path, {"model": network}, **kept)
+
+
+def one_class_everywhere(network):
+    network.head.weight.zero_()
+    network.head.bias[3] = 20
+
+
+def rows_of(path) -> dict:
+    return {row["name"]: row for row in json.loads(path.read_text())["candidates"]}
+
+
+def test_two_runs_are_ranked_without_opening_a_label(cityscapes_root, tmp_path, capsys):
+    """Every measure has its values and ranks; a network of one class comes last by InfoMax."""
+    shutil.rmtree(cityscapes_root / "gtFine")
+    runs = write_run(tmp_path / "a", (10, 20)), write_run(tmp_path / "b", (10,), last=20, seed=1)
+    spoil(runs[0] / "step_0000020.pt", one_class_everywhere)
+    result = tmp_path / "select.json"
+    run(*runs, "--cityscapes", cityscapes_root, "--images", 3, "--json", result)
+    said, rows = capsys.readouterr().out, rows_of(result)
+    assert list(rows) == ["a-step10", "a-step20", "b-step10", "b-step20"]
+    collapsed = rows["a-step20"]
+    assert collapsed["ranks"]["infomax"] == 4
+    assert collapsed["ranks"]["entropy"] == 1  # why entropy alone is not enough
+    assert collapsed["ranks"]["shares"] == 4
+    assert collapsed["class_shares"]["wall"] == 1
+    for name in set(MEASURES) - {"teacher"}:
+        assert all(row["values"][name] is not None for row in rows.values()), name
+    assert all(row["values"]["teacher"] is None for row in rows.values())
+    content = json.loads(result.read_text())
+    assert content["images"] == 3
+    assert (
+        content["chosen"]
+        == min(content["candidates"], key=lambda row: row["ranks"][content["by"]])["checkpoint"]
+    )
+    assert f"Use {content['chosen']}: first by" in said
+    assert "4 checkpoints on 3 unlabelled images" in said
+    assert "How far to trust it" in said
+
+
+def test_the_measure_can_be_chosen(cityscapes_root, tmp_path, capsys):
+    """The rankings are the same; another candidate may be recommended."""
+    folder = write_run(tmp_path / "a", (10, 20))
+    for by, chosen in (("entropy", "step_0000010.pt"), ("last", "step_0000020.pt")):
+        spoil(folder / "step_0000010.pt", one_class_everywhere)
+        run(folder, "--cityscapes", cityscapes_root, "--by", by, "--images", 1)
+        assert f"Use {folder / chosen}: first by" in capsys.readouterr().out
+
+
+def test_a_run_folder_gives_its_snapshots_and_last(tmp_path):
+    """Not best.pt, and of a step that both hold only last.pt."""
+    folder = write_run(tmp_path / "a", (10, 20), last=20)
+    write_checkpoint(folder / "best.pt", "best", 9, step=10)
+    files = [path.name for path in entry.checkpoint_files(folder)]
+    assert files == ["step_0000010.pt", "last.pt"]
+
+
+def test_warnings_of_the_runs_are_shown(cityscapes_root, tmp_path, capsys):
+    folder = write_run(tmp_path / "a", (10, 20))
+    (folder / "config.json").write_text(json.dumps([{"warnings": ["step 15: sky collapses"]}]))
+    run(folder, "--cityscapes", cityscapes_root, "--images", 1)
+    assert "a: step 15: sky collapses" in capsys.readouterr().out
+
+
+def test_scores_judge_the_measures(cityscapes_root, tmp_path, capsys):
+    """From files of eval.py, whatever the name of a checkpoint's file: its run and step count."""
+    folder, scores = write_run(tmp_path / "a", (10, 20), last=30), tmp_path / "scores.json"
+    rows = [
+        {"checkpoint": str(folder / "step_0000010.pt"), "step": 10, "miou": 0.3},
+        {"checkpoint": str(folder / "step_0000020.pt"), "step": 20, "miou": 0.5},
+        {"checkpoint": str(folder / "step_0000030.pt"), "step": 30, "miou": 0.1},
+        {"checkpoint": str(tmp_path / "other/last.pt"), "step": 30, "miou": 0.9},
+    ]
+    scores.write_text(json.dumps({"rows": rows}))
+    run(folder, "--cityscapes", cityscapes_root, "--images", 1, "--scores", scores)
+    lines = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| step ")]
+    assert len(lines) == 2  # within the run, and all together
+    for line in lines:
+        cells = [cell.strip() for cell in line.split("|")[2:-1]]
+        assert cells == ["-0.50", "10.00", "10.00", "30.00", "50.00", "3", "1"]
+
+
+def test_expected_class_shares_may_be_given(cityscapes_root, tmp_path):
+    """A candidate that predicts nothing but the expected class comes first by shares."""
+    folder = write_run(tmp_path / "a", (10, 20, 30))
+    spoil(folder / "step_0000020.pt", one_class_everywhere)
+    shares, result = tmp_path / "shares.json", tmp_path / "select.json"
+    shares.write_text('{"wall": 2}')
+    words = [folder, "--cityscapes", cityscapes_root, "--images", 1, "--json", result]
+    run(*words, "--class-shares", shares)
+    assert rows_of(result)["a-step20"]["ranks"]["shares"] == 1
+    assert rows_of(result)["a-step20"]["values"]["shares"] == 0
+
+
+def other_classes() -> dict:
+    return {"class_set": {"classes": [f"class {number}" for number in range(19)]}}
+
+
+@pytest.mark.parametrize(
+    ("prepare", "message"),
+    [
+        (lambda folder: write_run(folder, (10,)), "there is nothing to rank"),
+        (lambda folder: folder.mkdir(), "No checkpoint in"),
+        (
+            lambda folder: [
+                write_checkpoint(folder / "step_0000010.pt", "a", 0),
+                write_checkpoint(folder / "step_0000020.pt", "b", 0, **other_classes()),
+            ],
+            "differ in their classes",
+        ),
+        (
+            lambda folder: [
+                write_checkpoint(folder / "step_0000010.pt", "a", 0),
+                write_checkpoint(
+                    folder / "step_0000020.pt",
+                    "b",
+                    0,
+                    architecture=trained_like_network().architecture | {"fusion_channels": 32},
+                ),
+            ],
+            "differ in their architecture",
+        ),
+    ],
+    ids=["one", "none", "classes", "architecture"],
+)
+def test_what_cannot_be_ranked_is_refused(cityscapes_root, tmp_path, prepare, message):
+    prepare(tmp_path / "run")
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        run(tmp_path / "run", "--cityscapes", cityscapes_root)
+
+
+def test_a_target_without_images_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="No image at"):
+        run(write_run(tmp_path / "a"), "--target", tmp_path / "empty")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [("{", "is no JSON"), ('{"moon": 1}', "unknown classes moon"), ('{"sky": 0}', "not all")],
+)
+def test_wrong_class_shares_are_refused(tmp_path, content, message):
+    path = tmp_path / "shares.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=message):
+        entry.read_class_shares(path, ["road", "sky"])
+
+
+def test_the_agreement_of_the_teacher_is_the_mean_before_a_step():
+    curve = entry.Curve([10, 100, 150, 200, 210], [0.0, 0.1, 0.5, 0.7, 0.9])
+    assert entry.teacher_agreement(curve, 200) == pytest.approx(0.6)
+    assert entry.teacher_agreement(curve, 400) is None
+    assert entry.teacher_agreement(None, 200) is None
