@@ -391,7 +391,7 @@ def _refuse_overlap(
 
 def _merged(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
     """A class set that merges classes of another one. Raises ValueError, FileNotFoundError."""
-    base = load_class_set(_beside(content["based_on"], origin))
+    base = load_class_set(beside(content["based_on"], origin))
     if "encodings" in content:
         raise ValueError(
             f"{origin}: encodings are those of {base.name}, on which it is based. Leave out"
@@ -417,7 +417,7 @@ def _merged(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
     return replace(merged, encodings=merged_encodings(base, merge, ignored))
 
 
-def _beside(word: str, origin: str) -> str | Path:
+def beside(word: str, origin: str) -> str | Path:
     """The file that a file names: relative to its own folder, or a built-in name."""
     beside = Path(origin).parent / word
     return beside if word not in builtin_names() and beside.is_file() else word

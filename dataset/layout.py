@@ -45,6 +45,21 @@ def find_pairs(
     that differ in their suffix only, for labels of another kind, and for a split that the data set
     does not have.
     """
+    tree = find_data_files(layout, root, split, labels, twins)
+    if not labels:
+        return tree
+    _require_label_kind(layout, tree)
+    return tree._replace(label_format=raw_label_format(layout, tree, class_set))
+
+
+def find_data_files(
+    layout: Layout,
+    root: Path,
+    split: str,
+    labels: bool = True,
+    twins: list[tuple[str, str]] | None = None,
+) -> DatasetLayout:
+    """``find_pairs`` without a look into the label files: they count as those of Cityscapes."""
     root = Path(root)
     split, files = layout.split(split)
     if not root.is_dir():
@@ -55,6 +70,7 @@ def find_pairs(
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
     image_pattern, images = _find_first(root, files.images, IMAGE_SUFFIXES, twins=twins)
+    images = {key: f for key, f in images.items() if not _is_label(f.path, files.labels)}
     label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
         endings = (*layout.other_labels, _CONVERTED)
@@ -74,7 +90,7 @@ def find_pairs(
     ):
         if not paths and (kind == "images" or labels):
             raise FileNotFoundError(_missing(layout, root, split, kind, pattern))
-    tree = DatasetLayout(
+    return DatasetLayout(
         root,
         image_pattern.folder,
         label_folder,
@@ -82,10 +98,6 @@ def find_pairs(
         label_paths,
         image_pattern.ending,
     )
-    if not labels:
-        return tree
-    _require_label_kind(layout, tree)
-    return tree._replace(label_format=_raw_format(layout, tree, class_set))
 
 
 def _find_first(
@@ -115,6 +127,18 @@ def _find_first(
         if found:
             return pattern, found
     return patterns[0], {}
+
+
+def _is_label(path: str, patterns: Sequence[PathPattern]) -> bool:
+    """Whether a pattern of labels matches a file that a pattern of images matches, too."""
+    stem, suffix = os.path.splitext(path)
+    for pattern in patterns:
+        folder = f"{pattern.folder}/" if pattern.folder else ""
+        below = stem.removeprefix(folder)
+        is_inside = stem.startswith(folder) and suffix.lower() == ".png"
+        if is_inside and pattern.expression.fullmatch(below):
+            return True
+    return False
 
 
 def _by_image(
@@ -189,7 +213,9 @@ def _require_label_kind(layout: Layout, tree: DatasetLayout) -> None:
         raise ValueError(text.replace("{file}", str(first)))
 
 
-def _raw_format(layout: Layout, tree: DatasetLayout, class_set: ClassSet | None) -> LabelFormat:
+def raw_label_format(
+    layout: Layout, tree: DatasetLayout, class_set: ClassSet | None
+) -> LabelFormat:
     """How the labels of a raw root are read: by the layout's encoding, else by the one that fits.
 
     Raises ValueError when no encoding of the class set fits the labels.

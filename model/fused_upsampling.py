@@ -5,6 +5,7 @@ for each axis, and gradients pass through the transposes. The full size is compu
 rows that fit into the cache. On a GPU the plain operations are as fast and are used instead.
 """
 
+import itertools
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,10 @@ from torch import Tensor
 
 STRIP_BYTES = 1 << 20
 """Size of one strip of logits: about the second-level cache of a core."""
+_SCALE = 8
+"""Scale of the last upsampling: a power of 2, whose coordinates are exact in every strip."""
+_STRIP_ROWS = 8
+"""Rows of low-resolution logits in a strip of ``upsampled_classes``: the fastest measured."""
 
 
 def upsampled_cross_entropy_sum(
@@ -43,6 +48,28 @@ def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
     if logits.is_cuda:
         return _resize(logits, size).softmax(1)
     return _UpsampledSoftmax.apply(logits, tuple(size))
+
+
+def upsampled_classes(logits: Tensor, size: tuple[int, int]) -> Tensor:
+    """Class maps of resized logits: (N, C, h, w) -> (N, *size) uint8, the index of the maximum.
+
+    Equal to resizing and comparing at once, bit for bit. On a CPU at the network's own scale of 8
+    it is done in strips of rows that stay in the cache.
+    """
+    height, width = logits.shape[-2:]
+    if logits.is_cuda or tuple(size) != (_SCALE * height, _SCALE * width):
+        # max() is several times faster than argmax() on a CPU.
+        return _resize(logits, size).max(1).indices.to(torch.uint8)
+    classes = torch.empty(len(logits), *size, dtype=torch.uint8)
+    for number, start in itertools.product(range(len(logits)), range(0, height, _STRIP_ROWS)):
+        stop = min(start + _STRIP_ROWS, height)
+        # One more row on each side: an edge is resized as if its last row went on.
+        above, below = max(0, start - 1), min(height, stop + 1)
+        image = logits[number : number + 1, :, above:below]
+        strip = _resize(image, (_SCALE * (below - above), size[1]))
+        inner = strip[0, :, _SCALE * (start - above) : _SCALE * (stop - above)]
+        classes[number, _SCALE * start : _SCALE * stop] = inner.max(0).indices
+    return classes
 
 
 def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:

@@ -2,6 +2,7 @@
 
 By default the graph takes uint8 RGB images and returns trainIds. The exported network is compared
 with the checkpoint on images, in ONNX Runtime or torch; the file is written only if they agree.
+With --int8 the ONNX network is quantized, and written only if it loses little.
 ONNX needs: pip install -r requirements-export.txt
 """
 
@@ -10,16 +11,24 @@ if not __package__:  # started by its path: nothing of the project can be import
 
 import shlex
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from tqdm import tqdm
 
-from dataset.class_set import recorded_class_set
+from dataset.class_set import ClassSet, recorded_class_set
 from dataset.demo.scene import CAMERA, street
-from dataset.image_io import read_image
+from dataset.image_io import image_size, read_image
+from dataset.labels import IGNORE_INDEX
+from dataset.layout import data_images
+from dataset.listing import ImageList, check_listing
+from dataset.source import labelled_images
+from dataset.target import target_images, target_layout
 from model.inference.export import (
+    INT8_SUFFIX,
     DeployedNetwork,
     ExportedNetwork,
     OnnxNetwork,
@@ -27,10 +36,25 @@ from model.inference.export import (
     export_onnx,
     export_program,
     require_onnx,
+    update_onnx_metadata,
 )
+from model.inference.quantize import (
+    QuantizationTrial,
+    calibrate,
+    choose_float_layers,
+    convolution_layers,
+    quantize,
+)
+from model.inference.tta import MIN_SIZE
 from model.loading import load_network
+from utils.evaluation.metrics import confusion_matrix, scores
 from utils.files import output_folder, write_file
-from utils.options.parser import new_parser, user_errors_without_traceback
+from utils.options.parser import (
+    new_parser,
+    non_negative_float,
+    positive_int,
+    user_errors_without_traceback,
+)
 from utils.training.checkpoint import read_checkpoint
 
 EPILOG = """examples:
@@ -38,6 +62,9 @@ EPILOG = """examples:
       --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
   python -m scripts.predict street.png --model ada.onnx --output out
   python -m scripts.export checkpoints/ada/last.pt --format torch --output ada.pt2
+  int8, calibrated on unlabelled images and scored on labelled ones:
+    python -m scripts.export checkpoints/ada/last.pt --output ada.int8.onnx --int8 \\
+        --calibrate-on $CITYSCAPES --score-on $CITYSCAPES
 """
 SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 """File suffix of each format; other scripts recognize the format by it."""
@@ -45,6 +72,12 @@ LOGITS_TOLERANCE = 1e-3
 """Largest difference of two logits, relative to the standard deviation of all logits."""
 PIXELS_TOLERANCE = 1e-4
 """Largest fraction of pixels with another class, where two classes differ by a rounding error."""
+MOST_CHANGED = 0.03
+"""Largest fraction of pixels with another class in int8, where no labels tell the loss."""
+TRIAL_IMAGES = 8
+"""Images on which every layer is tried in int8."""
+RECORDED = ("name", "architecture", "step", "seen_images", "chosen_with_labels", "discriminator")
+"""What an exported file records of its checkpoint, for eval.py."""
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -53,9 +86,8 @@ def parse_arguments(argv: list[str] | None = None):
     parser.add_argument(
         "--output",
         type=Path,
-        required=True,
         metavar="FILE",
-        help="file to write: .onnx, or .pt2 with --format torch",
+        help="file to write: .onnx, .int8.onnx or .pt2; default: beside the checkpoint",
     )
     parser.add_argument(
         "--format",
@@ -81,14 +113,86 @@ def parse_arguments(argv: list[str] | None = None):
         metavar="IMAGE",
         help="images for the comparison; default: two generated streets of different sizes",
     )
+    add_int8_arguments(parser)
     args = parser.parse_args(argv)
-    suffix = SUFFIXES[args.format]
-    if args.output.suffix != suffix:
-        parser.error(
-            f"--output should end in {suffix} with --format {args.format}, so that other scripts"
-            f" recognize the format; found {args.output.name}"
-        )
+    suffix = INT8_SUFFIX if args.int8 else SUFFIXES[args.format]
+    if args.output is None:
+        args.output = args.checkpoint.with_suffix(suffix)
+    check_arguments(parser, args, suffix, parser.given(argv))
     return args
+
+
+def add_int8_arguments(parser) -> None:
+    group = parser.add_argument_group("int8")
+    group.add_argument(
+        "--int8",
+        action="store_true",
+        help="ONNX with int8 weights and 8-bit activations, for fast CPUs and accelerators",
+    )
+    group.add_argument(
+        "--calibrate-on",
+        nargs="+",
+        metavar="ROOT|PATTERN",
+        help="images to measure activations on: Cityscapes (train), folders, patterns in quotes",
+    )
+    group.add_argument(
+        "--calibration-images",
+        type=positive_int,
+        default=200,
+        metavar="N",
+        help="number of images of --calibrate-on to use, evenly spaced",
+    )
+    group.add_argument(
+        "--score-on",
+        type=Path,
+        metavar="ROOT",
+        help="labelled data: score the float32 and the int8 network (Cityscapes: val)",
+    )
+    group.add_argument(
+        "--most-lost",
+        type=non_negative_float,
+        default=1.0,
+        metavar="POINTS",
+        help="with --score-on: write nothing if the int8 network loses more mIoU",
+    )
+    group.add_argument(
+        "--symmetric",
+        action="store_true",
+        help="int8 activations with zero point 0, as TensorRT wants them; slower on x86",
+    )
+
+
+def check_arguments(parser, args, suffix: str, given: set[str]) -> None:
+    """Ends with a usage error if options do not fit together."""
+    if args.checkpoint.suffix in SUFFIXES.values():
+        parser.error(
+            f"{args.checkpoint} is an exported file. Give the checkpoint that it was made of"
+            " (last.pt): float32 and int8 files are both made from it"
+        )
+    others = {"calibrate_on", "calibration_images", "score_on", "most_lost", "symmetric"} & given
+    if not args.int8 and others:
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
+        parser.error(f"{flags}: without effect without --int8. Add --int8, or leave it out")
+    if args.int8 and not args.calibrate_on:
+        parser.error(
+            "--int8 needs images to measure activations on, as the network will see them:"
+            " --calibrate-on IMAGES"
+        )
+    if args.int8 and (args.format != "onnx" or args.without_normalization or args.without_argmax):
+        parser.error(
+            "--int8 writes ONNX with uint8 images as input and trainIds as output: leave out"
+            " --format, --without-normalization and --without-argmax"
+        )
+    if args.most_lost != parser.get_default("most_lost") and not args.score_on:
+        parser.error("--most-lost compares scores: add --score-on ROOT, or leave it out")
+    is_int8_name = args.output.name.endswith(INT8_SUFFIX)
+    if is_int8_name and not args.int8:
+        parser.error(f"--output {args.output.name}: such names are for int8; add --int8")
+    if not args.output.name.endswith(suffix):
+        parser.error(
+            f"--output should end in {suffix}, so that other scripts recognize the format; found"
+            f" {args.output.name}"
+        )
 
 
 def disagreement(
@@ -136,47 +240,194 @@ def export(
     return ProgramNetwork(path, torch.device("cpu"))
 
 
+def verified_export(args, path: Path, checkpoint: dict[str, Any], class_set: ClassSet) -> str:
+    """Exports the checkpoint to ``path`` and compares the two; returns the result in words.
+
+    Raises ValueError if they differ by more than rounding.
+    """
+    model, normalization = load_network(checkpoint, len(class_set))
+    images = comparison_images(args.check_on)
+    deployed = DeployedNetwork(
+        model, normalization, not args.without_normalization, not args.without_argmax
+    ).eval()
+    metadata = {key: checkpoint[key] for key in RECORDED if key in checkpoint} | {
+        "num_classes": len(class_set),
+        "classes": class_set.names,
+        "class_set": class_set.as_dict(),
+        "input": normalization.as_dict(),
+    }
+    tolerance, unit = PIXELS_TOLERANCE, "of the pixels"
+    if args.without_argmax:
+        tolerance, unit = LOGITS_TOLERANCE, "of the standard deviation of the logits"
+    difference = disagreement(deployed, export(deployed, path, args.format, metadata), images)
+    if not difference <= tolerance:  # also for NaN
+        raise ValueError(
+            f"The exported network does not agree with {args.checkpoint}: it differs by"
+            f" {difference:.2g} {unit}, more than rounding ({tolerance}). Nothing was written."
+            " Are the weights finite, and do the versions of torch and onnxruntime fit"
+            " (requirements-export.txt)?"
+        )
+    return (
+        f"agrees with {checkpoint['name']} on {len(images)} images (differs by {difference:.2g}"
+        f" {unit})"
+    )
+
+
+# int8
+
+
+def calibration_images(patterns: Sequence[str], count: int) -> ImageList:
+    """At most ``count`` of the images that ``patterns`` match, evenly spaced.
+
+    Raises what ``target_images`` raises, and ValueError for images that the network cannot take.
+    """
+    found = target_images(patterns)
+    chosen = found.subset(np.unique(np.linspace(0, len(found) - 1, count).round().astype(int)))
+    for frame in chosen:
+        size = image_size(frame.image)
+        if min(size) < MIN_SIZE:
+            raise ValueError(
+                f"{frame.image} is {size[0]}x{size[1]} (height x width); the network takes"
+                f" {MIN_SIZE} pixels or more each way. Calibrate on images as it will see them."
+            )
+    return chosen
+
+
+def scored_images(root: Path, class_set: ClassSet) -> ImageList:
+    """The labelled images of a root: the split val where there is one, else all."""
+    root = root.expanduser()
+    layout = target_layout(root)
+    if layout is None:
+        images = labelled_images(root, class_set=class_set)
+    else:
+        images = data_images(root, "val", layout=layout, class_set=class_set)
+    check_listing(images)
+    return images
+
+
+def check_sizes(calibration: ImageList, scored: ImageList) -> None:
+    """Raises ValueError if no image is calibrated on in a size that is scored."""
+    calibrated = {image_size(frame.image) for frame in calibration}
+    sizes = {image_size(frame.image) for frame in scored}
+    if not calibrated & sizes:
+        (height, width), (other_height, other_width) = min(calibrated), min(sizes)
+        raise ValueError(
+            f"The images of --calibrate-on have other sizes (such as {height}x{width}) than those"
+            f" of --score-on (such as {other_height}x{other_width}). Calibrate on images as the"
+            " network will see them."
+        )
+
+
+class Comparison(NamedTuple):
+    """The int8 network beside the float32 one. ``miou``: of both, in percent, None without labels.
+
+    ``changed``: fraction of the pixels that get another class.
+    """
+
+    changed: float
+    miou: tuple[float, float] | None
+    images: int
+
+
+def compare(float32: OnnxNetwork, int8: OnnxNetwork, images: ImageList) -> Comparison:
+    """Segments all images with both networks; scores them if they have labels."""
+    num_classes, changed, pixels = int8.metadata["num_classes"], 0, 0
+    matrices = torch.zeros(2, num_classes, num_classes, dtype=torch.int64)
+    for frame in tqdm(images, desc="float32 and int8", unit="image", disable=None):
+        image = np.asarray(read_image(frame.image))[None]
+        found = [network(image) for network in (float32, int8)]
+        changed += int((found[0] != found[1]).sum())
+        pixels += found[0].size
+        if frame.label is not None:
+            label = images.label_format.read_train_ids(frame.label)[None]
+            for matrix, prediction in zip(matrices, found, strict=True):
+                matrix += confusion_matrix(label, prediction, num_classes, IGNORE_INDEX)
+    miou = None
+    if images.has_labels:
+        miou = tuple(100 * scores(matrix).miou for matrix in matrices)
+    return Comparison(changed / pixels, miou, len(images))
+
+
+def require_little_loss(comparison: Comparison, most_lost: float) -> str:
+    """The loss of the int8 network in words; raises ValueError if it is too large."""
+    changed = f"{100 * comparison.changed:.2f} % of the pixels get another class"
+    remedy = (
+        " Nothing was written. Calibrate on more images, and on images as the network will see"
+        " them; or use the float32 file."
+    )
+    if comparison.miou is None:
+        if comparison.changed > MOST_CHANGED:
+            raise ValueError(
+                f"In int8 {changed} on {comparison.images} images, more than"
+                f" {100 * MOST_CHANGED:g} %.{remedy} With --score-on the loss of mIoU decides."
+            )
+        return f"{changed} on {comparison.images} images, without labels"
+    before, after = comparison.miou
+    if not before - after <= most_lost:  # also for NaN
+        raise ValueError(
+            f"The int8 network loses {before - after:.2f} points of mIoU ({before:.2f} ->"
+            f" {after:.2f} %) on {comparison.images} images, more than --most-lost"
+            f" {most_lost:g}.{remedy}"
+        )
+    return (
+        f"mIoU {before:.2f} % in float32, {after:.2f} % in int8 ({after - before:+.2f}) on"
+        f" {comparison.images} labelled images; {changed}"
+    )
+
+
+def quantize_export(
+    float_file: Path, int8_file: Path, calibration: ImageList, scored: ImageList | None, args
+) -> str:
+    """Writes ``int8_file`` from ``float_file``; returns what was lost, in words.
+
+    Raises ValueError if too much was lost.
+    """
+    images = tqdm(calibration, desc="calibration", unit="image", disable=None)
+    ranges = calibrate(float_file, (np.asarray(read_image(frame.image)) for frame in images))
+    few = calibration.subset(range(0, len(calibration), -(-len(calibration) // TRIAL_IMAGES)))
+    trial_images = [np.asarray(read_image(frame.image)) for frame in few]
+    trial = QuantizationTrial(float_file, ranges, trial_images, args.symmetric)
+    kept = choose_float_layers(trial)
+    quantize(float_file, int8_file, ranges, args.symmetric, kept)
+
+    layers = convolution_layers(float_file)
+    float_layers = [layers[node] for node in kept]
+    calibrated_on = {
+        "given": args.calibrate_on,
+        "fingerprint": calibration.fingerprint(),
+        "sizes": sorted({image_size(frame.image) for frame in calibration}),
+    }
+    update_onnx_metadata(
+        int8_file, {"float32_layers": float_layers, "calibrated_on": calibrated_on}
+    )
+    networks = [OnnxNetwork(path, torch.device("cpu")) for path in (float_file, int8_file)]
+    loss = require_little_loss(compare(*networks, scored or calibration), args.most_lost)
+    return (
+        f"{len(layers) - len(kept)} of {len(layers)} convolutions are in int8"
+        f" (float32: {', '.join(float_layers) or 'none'}, and the attention and the head).\n{loss}"
+    )
+
+
 def main(args) -> None:
     if args.format == "onnx":
         require_onnx("onnx", "onnxscript", "onnxruntime")
     output_folder(args.output.absolute().parent)
     checkpoint = read_checkpoint(args.checkpoint)
     class_set = recorded_class_set(checkpoint)
-    model, normalization = load_network(checkpoint, len(class_set))
-    images = comparison_images(args.check_on)
-    deployed = DeployedNetwork(
-        model, normalization, not args.without_normalization, not args.without_argmax
-    ).eval()
-    metadata = {
-        "name": checkpoint["name"],
-        "num_classes": len(class_set),
-        "classes": class_set.names,
-        "class_set": class_set.as_dict(),
-        "input": normalization.as_dict(),
-        "architecture": checkpoint["architecture"],
-        "step": checkpoint["step"],
-    }
-    tolerance, unit = PIXELS_TOLERANCE, "of the pixels"
-    if args.without_argmax:
-        tolerance, unit = LOGITS_TOLERANCE, "of the standard deviation of the logits"
-
+    if args.int8:
+        calibration = calibration_images(args.calibrate_on, args.calibration_images)
+        scored = scored_images(args.score_on, class_set) if args.score_on else None
+        if scored:
+            check_sizes(calibration, scored)
     with tempfile.TemporaryDirectory() as folder:
-        unverified = Path(folder) / f"unverified{args.output.suffix}"
-        exported = export(deployed, unverified, args.format, metadata)
-        difference = disagreement(deployed, exported, images)
-        if not difference <= tolerance:  # also for NaN
-            raise ValueError(
-                f"The exported network does not agree with {args.checkpoint}: it differs by"
-                f" {difference:.2g} {unit}, more than rounding ({tolerance}). Nothing was written."
-                " Are the weights finite, and do the versions of torch and onnxruntime fit"
-                " (requirements-export.txt)?"
-            )
-        write_file(args.output, unverified.read_bytes())
-    size_mb = args.output.stat().st_size / 1e6
-    print(
-        f"{args.output}: {size_mb:.1f} MB, agrees with {checkpoint['name']} on {len(images)} images"
-        f" (differs by {difference:.2g} {unit})."
-    )
+        path = Path(folder) / f"unverified{SUFFIXES[args.format]}"
+        result = verified_export(args, path, checkpoint, class_set)
+        if args.int8:
+            float_file, path = path, Path(folder) / f"unverified{INT8_SUFFIX}"
+            loss = quantize_export(float_file, path, calibration, scored, args)
+            result = f"float32 {result}.\n{loss}"
+        write_file(args.output, path.read_bytes())
+    print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB, {result}.")
     model = shlex.quote(str(args.output))
     print(f"Run it: python -m scripts.predict IMAGE --model {model} --output DIR")
 

@@ -10,6 +10,12 @@ writes two small data sets that every script of this project reads like the real
     DIR/cityscapes/gtFine/{train,val}/CITY/*_gtFine_labelIds.png    target labels
     DIR/demo.json                                                   settings
 
+With --scene aerial it draws a town as a drone sees it from above, in folders of no known layout:
+
+    DIR/simulation/{photos,masks,drivable}/0001.png     source images, labels, black and white masks
+    DIR/drone/photos/{train,val}/0001.png               target images
+    DIR/drone/{masks,drivable}/val/0001.png             target labels, black and white masks
+
 The source is sunny, saturated and sharp, like a game; the target is dim, greenish, soft and noisy,
 like a camera. Equal settings draw equal pictures, on any number of workers. The same command given
 again continues an interrupted run; a folder with other content is refused.
@@ -36,6 +42,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from dataset.demo import aerial
 from dataset.demo.scene import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
 from dataset.labels import LABEL_COLORS
 from dataset.prepared.workers import in_processes
@@ -47,19 +54,33 @@ SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 
 CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
 RECORD = "demo.json"
+STREETS = "streets"
+AERIAL = "aerial"
+FOLDERS = {
+    STREETS: ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"),
+    AERIAL: ("simulation", "drone"),
+}
+"""The folders of each scene that hold nothing else than what is drawn."""
 MAX_IMAGES = 99_999
 
 
 class Pair(NamedTuple):
-    """One street to draw.
+    """One picture to draw.
 
-    ``index`` counts from 0 within the ``split``; ``image`` and ``label`` are the files to write.
+    ``index`` counts from 0 within the ``split``; ``image`` and ``label`` are the files to write,
+    and ``mask``, the roads in black and white.
     """
 
     split: str
     index: int
     image: Path
-    label: Path
+    label: Path | None
+    mask: Path | None = None
+
+    @property
+    def files(self) -> list[Path]:
+        """The files that the picture has."""
+        return [path for path in self[2:] if path is not None]
 
 
 def pairs(output: Path, settings: dict) -> list[Pair]:
@@ -68,11 +89,25 @@ def pairs(output: Path, settings: dict) -> list[Pair]:
     ``settings``: see ``settings_of``.
     """
     source, target = output / "gta5", output / "cityscapes"
+    numbers = [range(settings[key]) for key in ("source_images", "target_train", "target_val")]
+    if settings.get("scene") == AERIAL:
+        splits = zip(SPLITS, numbers, strict=True)
+        return [_aerial_pair(output, split, index) for split, part in splits for index in part]
     return [
-        *(_source_pair(source, index) for index in range(settings["source_images"])),
-        *(_target_pair(target, "train", index) for index in range(settings["target_train"])),
-        *(_target_pair(target, "val", index) for index in range(settings["target_val"])),
+        *(_source_pair(source, index) for index in numbers[0]),
+        *(_target_pair(target, "train", index) for index in numbers[1]),
+        *(_target_pair(target, "val", index) for index in numbers[2]),
     ]
+
+
+def _aerial_pair(output: Path, split: str, index: int) -> Pair:
+    root, name = output / "drone", f"{split}/{index + 1:04d}.png"
+    if split == "source":
+        root, name = output / "simulation", f"{index + 1:04d}.png"
+    label, mask = root / "masks" / name, root / "drivable" / name
+    if split == "train":  # a target has no labels
+        label = mask = None
+    return Pair(split, index, root / "photos" / name, label, mask)
 
 
 def _source_pair(root: Path, index: int) -> Pair:
@@ -94,16 +129,21 @@ def _target_pair(root: Path, split: str, index: int) -> Pair:
     )
 
 
-def draw_pair(pair: Pair, size: tuple[int, int], seed: int) -> None:
-    """Draws one pair and writes both files. Raises OSError with the remedy."""
+def draw_pair(pair: Pair, size: tuple[int, int], seed: int, scene: str = STREETS) -> None:
+    """Draws one pair and writes its files. Raises OSError with the remedy."""
     cv2.setNumThreads(1)  # the workers are the parallelism
     stream, look = SPLITS[pair.split]
-    image, label_ids = street(np.random.default_rng([seed, stream, pair.index]), look, size)
-    label = Image.fromarray(label_ids)
-    if pair.split == "source":
-        # Mode P, as in GTA5: the colors are for viewers, the indices are labelIds.
-        label.putpalette(LABEL_COLORS.tobytes())
-    for path, picture in ((pair.image, Image.fromarray(image)), (pair.label, label)):
+    rng = np.random.default_rng([seed, stream, pair.index])
+    if scene == AERIAL:
+        image, mask = aerial.aerial(rng, look, size)
+        pictures = [Image.fromarray(p) for p in (image, mask, aerial.drivable(mask))]
+    else:
+        image, label_ids = street(rng, look, size)
+        pictures = [Image.fromarray(image), Image.fromarray(label_ids)]
+        if pair.split == "source":
+            # Mode P, as in GTA5: the colors are for viewers, the indices are labelIds.
+            pictures[1].putpalette(LABEL_COLORS.tobytes())
+    for path, picture in zip(pair.files, pictures, strict=False):
         png = io.BytesIO()
         # Level 6 takes twice as long and saves a few percent.
         picture.save(png, format="PNG", compress_level=3)
@@ -115,8 +155,10 @@ def settings_of(args: argparse.Namespace) -> dict:
 
     These are all but the folder and the number of workers.
     """
+    is_aerial = args.scene == AERIAL
     return {
-        "generator_version": VERSION,
+        **({"scene": AERIAL} if is_aerial else {}),  # absent from records of older versions
+        "generator_version": aerial.VERSION if is_aerial else VERSION,
         "size": list(args.size),
         "source_images": args.source_images,
         "target_train": args.target_train,
@@ -175,8 +217,9 @@ def check_output(output: Path, settings: dict) -> None:
             " it. Give those settings again, choose another --output, or delete the folder to draw"
             " it again."
         )
-    expected = {path for pair in pairs(output, settings) for path in (pair.image, pair.label)}
-    stray = [path for path in _drawn_files(output) if path not in expected]
+    expected = {path for pair in pairs(output, settings) for path in pair.files}
+    scene = settings.get("scene", STREETS)
+    stray = [path for path in _drawn_files(output, scene) if path not in expected]
     if stray:
         raise FileExistsError(
             f"{output} holds {len(stray)} pictures that this command does not draw, the first"
@@ -196,9 +239,9 @@ def _read_record(path: Path) -> dict:
     return recorded if isinstance(recorded, dict) else {}
 
 
-def _drawn_files(output: Path) -> Iterator[Path]:
-    """The files in the four folders that the data sets read."""
-    for folder in ("gta5/images", "gta5/labels", "cityscapes/leftImg8bit", "cityscapes/gtFine"):
+def _drawn_files(output: Path, scene: str) -> Iterator[Path]:
+    """The files in the folders that the data sets read."""
+    for folder in FOLDERS[scene]:
         yield from (
             path
             for path in sorted((output / folder).rglob("*"))
@@ -235,13 +278,9 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     check_settings(settings)
     check_output(output, settings)
     size = tuple(settings["size"])
-    missing = [
-        pair
-        for pair in pairs(output, settings)
-        if not (_is_complete(pair.image) and _is_complete(pair.label))
-    ]
+    missing = [pair for pair in pairs(output, settings) if not all(map(_is_complete, pair.files))]
     check_disk(output, len(missing), size)
-    folders = {path.parent for pair in missing for path in (pair.image, pair.label)}
+    folders = {path.parent for pair in missing for path in pair.files}
     for folder in sorted({output, *folders}):
         output_folder(folder)
     if not (output / RECORD).exists():
@@ -249,7 +288,8 @@ def make_demo_data(output: Path, settings: dict, workers: int) -> int:
     hidden = None if missing else True
     progress = partial(tqdm, total=len(missing), desc="drawing", unit="pair", disable=hidden)
     try:
-        draw = partial(draw_pair, size=size, seed=settings["seed"])
+        scene = settings.get("scene", STREETS)
+        draw = partial(draw_pair, size=size, seed=settings["seed"], scene=scene)
         for _ in progress(in_processes(missing, draw, workers)):
             pass
     except OSError as error:
@@ -277,6 +317,12 @@ def _parser() -> argparse.ArgumentParser:
         required=True,
         metavar="DIR",
         help="a new or empty folder, or one begun with the same settings",
+    )
+    parser.add_argument(
+        "--scene",
+        choices=(STREETS, AERIAL),
+        default=STREETS,
+        help="what to draw: streets with the classes of Cityscapes, or a town from above",
     )
     parser.add_argument(
         "--size",
@@ -367,11 +413,15 @@ def main(argv: list[str] | None = None) -> None:
         f"{args.output}: {total} pairs of {args.size[0]}x{args.size[1]}, {drawn} drawn now,"
         f" {total - drawn} there already."
     )
-    print(f"  {args.output / 'gta5'}: {args.source_images} source images")
+    source, target = [f.split("/")[0] for f in (FOLDERS[args.scene][0], FOLDERS[args.scene][-1])]
+    print(f"  {args.output / source}: {args.source_images} source images")
     print(
-        f"  {args.output / 'cityscapes'}: {args.target_train} target images to train on,"
+        f"  {args.output / target}: {args.target_train} target images to train on,"
         f" {args.target_val} to evaluate on"
     )
+    if args.scene == AERIAL:
+        print(f"Next: python -m scripts.describe {shlex.quote(str(args.output / source))}")
+        return
     print("Next, the baseline, and the adaptation to compare with it:")
     for command in next_commands(args.output, args.size):
         print(f"  {command}")

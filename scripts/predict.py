@@ -29,8 +29,8 @@ from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
 from model.inference.export import OnnxNetwork, ProgramNetwork
 from model.inference.predictor import load_predictor
-from model.inference.tiling import MARGIN, STRIDE, in_tiles
-from utils.benchmark.memory import available_memory
+from model.inference.tiling import MARGIN, STRIDE, in_tiles, segment_padded
+from utils.benchmark.memory import check_memory
 from utils.files import output_folder, output_names, write_png
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
@@ -59,16 +59,6 @@ EPILOG = """examples:
         --compare checkpoints/source/last.pt checkpoints/ada/last.pt
 """
 EXPORTED = (".onnx", ".pt2")
-BYTES_PER_PIXEL = 300
-"""Peak memory of a forward pass for each pixel, without the weights.
-
-Measured at 1024x2048 and above: 160 (fp32) to 215 (ONNX), and the pictures.
-"""
-BYTES_PER_PIXEL_WITH_TILES = 20
-"""Memory for each pixel of an image that is segmented in tiles: decoded, labelled and drawn.
-
-Measured on 36 million pixels: 6 to 15.
-"""
 LEGEND_WIDTH = 640
 """Pictures with a legend are enlarged, by an integer factor, to about this width in pixels."""
 
@@ -221,33 +211,6 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
         return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
     return NamedNetwork(checkpoint["name"], lambda image: segment_padded(image, predict), class_set)
-
-
-def segment_padded(image: np.ndarray, segment: Segment, min_size: int = 32) -> np.ndarray:
-    """Segments an image of any size; small ones are padded to ``min_size`` by edge pixels."""
-    height, width = image.shape[:2]
-    rows, columns = max(0, min_size - height), max(0, min_size - width)
-    padded = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
-    return segment(padded)[:height, :width]
-
-
-def check_memory(
-    path: Path, size: tuple[int, int], device: torch.device, tile: int | None = None
-) -> None:
-    """Raises ValueError if segmenting an image of ``size`` (height, width) needs too much memory.
-
-    Otherwise the system would end the process without a message.
-    """
-    pixels = size[0] * size[1]
-    needed, free = pixels * BYTES_PER_PIXEL, available_memory(device)
-    if tile is not None:
-        needed = min(needed, tile * tile * BYTES_PER_PIXEL + pixels * BYTES_PER_PIXEL_WITH_TILES)
-    if free is not None and needed > free:
-        remedy = "or cut it into parts." if tile else "or segment it in tiles: --tile 1024."
-        raise ValueError(
-            f"{path} is {size[0]}x{size[1]} (height x width); segmenting it takes about"
-            f" {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Shrink it, {remedy}"
-        )
 
 
 def read_images(

@@ -210,9 +210,8 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classes",
         nargs="+",
-        default=["19"],
         metavar="SUBSET|NAME",
-        help="classes that means are taken over, as in eval.py",
+        help="classes that means are taken over, as in eval.py; default: all",
     )
     parser.add_argument(
         "--output",
@@ -235,12 +234,13 @@ def row_commands(
     row: Row,
     seed: int,
     values: dict[str, Any],
-    classes: list[str],
+    classes: list[str] | None,
     training: list[str],
 ) -> list[list[str]]:
     """The training command of a row as words, then its evaluation command if it is scored.
 
-    ``values``: of the PLACEHOLDERS; ``training``: further arguments of the training command.
+    ``values``: of the PLACEHOLDERS; ``classes``: None: all; ``training``: further arguments of the
+    training command.
     """
     quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
     words = shlex.split(f"{row.command} {preset.common}".format(**quoted))
@@ -250,7 +250,10 @@ def row_commands(
         return [train]
     checkpoint, scores = output / row.folder / "last.pt", output / f"{row.folder}.json"
     evaluate = ["eval.py", str(checkpoint), "--cityscapes", str(values["cityscapes"])]
-    evaluate += [*shlex.split(preset.evaluation), "--classes", *classes, "--json", str(scores)]
+    if classes is None and "--class-set" not in flags_of(training):
+        classes = ["19"]
+    averaged = ["--classes", *classes] if classes else []
+    evaluate += [*shlex.split(preset.evaluation), *averaged, "--json", str(scores)]
     return [train, [*evaluate, *compute_flags(training)]]
 
 

@@ -27,6 +27,7 @@ NOT_SHELL = {
     "import torch\nnetwork": "Python; tests/scripts/test_export_program.py does the same",
     "train.py   ": "a tree of folders",
     "@misc{": "a citation",
+    'from = "cityscapes19"': "a merge of classes; tests/dataset/test_merge.py",
     "$GTA5/images/": "a tree of files",
     "class_set = ": "a layout file; tests/dataset/test_layouts.py reads one like it",
 }

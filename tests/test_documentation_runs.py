@@ -20,6 +20,7 @@ from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
 from tests.helpers.documentation import PAGES, ROOT, VARIABLES, code_blocks, run_in_bash
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.trees import write_camvid
 from tests.scripts.test_convert import ReferenceBiSeNet
 from tests.test_documentation import NOT_SHELL, is_external, split_command
 from utils.video import VideoWriter
@@ -36,7 +37,7 @@ SMALL_RUN_FLAGS = {
     "train": ONE_STEP,
     "train_da": ONE_STEP,
     "eval": f"{CPU} --workers 0",
-    "scripts.predict": CPU,
+    "scripts.predict": "--device cpu",  # an exported network has a precision already
     "scripts.prepare": "--workers 1",
     "scripts.make_demo_data": TINY_DATA,
     "scripts.make_pseudo_labels": f"{CPU} --workers 0",
@@ -103,6 +104,7 @@ def prepared(tmp_path_factory) -> Path:
     make_lists(folder / "dataset/splits", folder / "data")
     make_images(folder)
     write_synthia(folder / "data/synthia", 2)
+    write_camvid(folder / "data/camvid", 2)
     make_external_weights(folder)
     for comparison in ("carla", "paper"):
         with SummaryWriter(str(folder / f"checkpoints/{comparison}/seed0/ada")) as events:

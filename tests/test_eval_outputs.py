@@ -13,6 +13,7 @@ import eval as entry
 from dataset.cityscapes import cityscapes
 from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
+from model.inference.predictor import load_predictor
 from model.loading import load_network
 from tests.helpers.networks import write_checkpoint
 from utils.evaluation.metrics import confusion_matrix, scores
@@ -171,3 +172,40 @@ def test_checkpoints_of_one_name_would_overwrite_each_other(checkpoint, cityscap
 def test_a_checkpoint_of_other_classes_is_refused(cityscapes_root, tmp_path):
     with pytest.raises(ValueError, match="has 5 classes; 19 are expected"):
         run(write_checkpoint(tmp_path / "five.pt", num_classes=5), "--cityscapes", cityscapes_root)
+
+
+def test_exported_files_are_scored_like_their_checkpoint(
+    checkpoint, cityscapes_root, tmp_path, monkeypatch
+):
+    """The file records name, step and images of its checkpoint; the row tells the engine."""
+    metadata = {key: value for key, value in read_checkpoint(checkpoint).items() if key != "parts"}
+    predictor = load_predictor(read_checkpoint(checkpoint), 19, torch.device("cpu"))
+
+    class Exported:
+        def __init__(self, path, num_classes, device):
+            self.metadata, self.precision = metadata, "int8"
+
+        def __call__(self, images):
+            return predictor(torch.from_numpy(images)).numpy()
+
+    monkeypatch.setitem(entry.EXPORTED_NETWORKS, ".onnx", Exported)
+    rows = []
+    for path, words in (
+        (checkpoint, ["--precision", "fp32"]),
+        (tmp_path / "net.int8.onnx", ["--precision", "auto"]),
+    ):
+        run(path, "--cityscapes", cityscapes_root, "--json", tmp_path / "scores.json", *words)
+        rows += json.loads((tmp_path / "scores.json").read_text())["rows"]
+    expected, found = rows
+    assert (expected["precision"], expected["engine"]) == ("fp32", "eager")
+    assert (found["precision"], found["engine"]) == ("int8", "onnx")
+    assert {key for key in found if found[key] != expected[key]} == {
+        "checkpoint",
+        "precision",
+        "engine",
+    }
+    with pytest.raises(ValueError, match="--tta flip: .* is an exported file"):
+        run(path, "--cityscapes", cityscapes_root, "--tta", "flip", "--precision", "auto")
+    del metadata["seen_images"]
+    with pytest.raises(ValueError, match="does not record seen_images .* Export it again"):
+        run(path, "--cityscapes", cityscapes_root, "--precision", "auto")

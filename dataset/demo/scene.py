@@ -22,7 +22,17 @@ from dataset.demo.roadside import furniture, greenery
 from dataset.demo.town import CAMERA, GAME, LOOKS, Look, plan_camera, plan_town
 from dataset.demo.vehicles import traffic
 
-__all__ = ["CAMERA", "GAME", "LOOKS", "MIN_SIZE", "VERSION", "Look", "check_size", "street"]
+__all__ = [
+    "CAMERA",
+    "GAME",
+    "LOOKS",
+    "MIN_SIZE",
+    "VERSION",
+    "Look",
+    "check_size",
+    "develop",
+    "street",
+]
 
 VERSION = 1
 """Raised when the same seed draws another picture, so that a folder never mixes two versions."""
@@ -68,7 +78,7 @@ def street(
         draw_hood(canvas)
     image = cv2.resize(canvas.image, size[::-1], interpolation=cv2.INTER_AREA)
     label_ids = np.ascontiguousarray(canvas.labels[::_SUPERSAMPLING, ::_SUPERSAMPLING])
-    return _develop(rng, look, image), label_ids
+    return develop(rng, look, image), label_ids
 
 
 def check_size(size: tuple[int, int]) -> None:
@@ -81,7 +91,7 @@ def check_size(size: tuple[int, int]) -> None:
         )
 
 
-def _develop(rng: np.random.Generator, look: Look, image: np.ndarray) -> np.ndarray:
+def develop(rng: np.random.Generator, look: Look, image: np.ndarray) -> np.ndarray:
     """Applies color, contrast, sharpness and noise of the look to an (H, W, 3) uint8 image."""
     height, width = image.shape[:2]
     picture = image.astype(np.float32) / 255

@@ -4,6 +4,7 @@ import importlib.util
 import inspect
 import json
 import logging
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -22,9 +23,11 @@ from model.preprocessing import InputNormalization
 METADATA_KEY = "bisenet"
 """Metadata key of exported files.
 
-Its value is JSON: name, classes, input normalization, and whether normalization and argmax are part
-of the graph.
+Its value is JSON: name, classes, input normalization, precision, and whether normalization and
+argmax are part of the graph.
 """
+INT8_SUFFIX = ".int8.onnx"
+"""Suffix of quantized files, and of no others."""
 
 
 class DeployedNetwork(nn.Module):
@@ -103,6 +106,16 @@ def export_onnx(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any])
         file.write(proto.SerializeToString())
 
 
+def update_onnx_metadata(path: Path, values: dict[str, Any]) -> None:
+    """Sets ``values`` (plain) in the metadata of an ONNX file that ``export_onnx`` wrote."""
+    import onnx
+
+    proto = onnx.load(path)
+    entry = next(entry for entry in proto.metadata_props if entry.key == METADATA_KEY)
+    entry.value = json.dumps(json.loads(entry.value) | values)
+    path.write_bytes(proto.SerializeToString())
+
+
 def export_program(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any]) -> None:
     """Writes a torch.export program (.pt2) for any batch size and images of at least 33x33 pixels.
 
@@ -146,6 +159,7 @@ def _metadata(deployed: DeployedNetwork, metadata: dict[str, Any]) -> str:
     graph = {
         "normalize_inside": deployed.normalize_inside,
         "argmax_inside": deployed.argmax_inside,
+        "precision": "fp32",
     }
     return json.dumps(metadata | graph)
 
@@ -168,6 +182,7 @@ class ExportedNetwork(ABC):
             )
         self.path, self.metadata = path, json.loads(metadata)
         self.name = self.metadata["name"]
+        self.precision = self.metadata.get("precision", "fp32")  # older files do not say it
         self.normalize = InputNormalization.from_dict(self.metadata["input"])
 
     def require_classes(self, expected: int) -> None:
@@ -220,13 +235,42 @@ class OnnxNetwork(ExportedNetwork):
             self.session = onnxruntime.InferenceSession(str(path), options, providers=providers)
         except Exception as error:  # the errors of onnxruntime have no other common base
             raise ValueError(
-                f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)}). Export it again."
+                f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)})."
+                f" {_remedy(str(error), onnxruntime.__version__)}"
             ) from error
         metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, metadata)
+        _check_precision(path, self.precision)
 
     def run(self, image: np.ndarray) -> np.ndarray:
         return self.session.run(None, {"image": image})[0]
+
+
+_ABSENT_OPERATOR = re.compile(
+    "not a registered function/op|Could not find an implementation|only \\*?guarantees\\*? support"
+)
+
+
+def _remedy(message: str, version: str) -> str:
+    """What to do about an error of ONNX Runtime while it loads a file."""
+    if not _ABSENT_OPERATOR.search(message):
+        return "Export it again."
+    return (
+        f"ONNX Runtime {version} lacks an operator of this file: install a newer one (pip install"
+        " --upgrade -r requirements-export.txt), or export a float32 file (without --int8)."
+    )
+
+
+def _check_precision(path: Path, precision: str) -> None:
+    """Raises ValueError where a file's name promises another precision than its content has."""
+    promised = "int8" if path.name.endswith(INT8_SUFFIX) else "fp32"
+    if promised != precision:
+        stem = path.name.removesuffix(INT8_SUFFIX).removesuffix(".onnx")
+        right_name = stem + (INT8_SUFFIX if precision == "int8" else ".onnx")
+        raise ValueError(
+            f"{path} holds a network in {precision}, but its name says {promised}. Names in"
+            f" {INT8_SUFFIX} are for int8: rename it to {right_name}, or export it again."
+        )
 
 
 class ProgramNetwork(ExportedNetwork):
@@ -268,3 +312,7 @@ def _module_without_guards(program: torch.export.ExportedProgram) -> nn.Module:
     """The program as a module; guards are Python code of the file, which newer torch would run."""
     parameters = inspect.signature(program.module).parameters
     return program.module(**({"check_guards": False} if "check_guards" in parameters else {}))
+
+
+EXPORTED_NETWORKS = {".onnx": OnnxNetwork, ".pt2": ProgramNetwork}
+"""Exported networks by the suffix of their files."""

@@ -1,7 +1,7 @@
 """Predicts class scores and class maps of uint8 images, with a network or a checkpoint."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.fused_upsampling import upsampled_classes
 from model.inference.fold_batch_norm import for_inference
 from model.inference.tta import TTAView, mean_probabilities
 from model.loading import load_network
@@ -44,25 +45,42 @@ class Predictor:
 
         The result is float32, on the device.
         """
+        if not self.views:
+            logits, size = self._logits(images)
+            return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+        with self._evaluation_mode():
+            return mean_probabilities(self.network, self.input(images), self.views, self.autocast)
+
+    def input(self, images: Tensor) -> Tensor:
+        """The input of the network: (N, H, W, 3) uint8 -> (N, 3, H, W), on the device."""
+        dtype = next(self.network.parameters()).dtype
+        return self.normalize(images.to(self.device, non_blocking=True)).to(dtype)
+
+    def _logits(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """Logits before the last upsampling, (N, C, h, w), and the size of the images.
+
+        They are in float32: interpolation in half precision would make classes tie.
+        """
+        x = self.input(images)  # (N, 3, H, W)
+        with self._evaluation_mode(), self.autocast():
+            logits = self.network.low_resolution(x).logits
+        return logits.float(), tuple(x.shape[-2:])
+
+    @contextmanager
+    def _evaluation_mode(self) -> Iterator[None]:
         training = self.network.training
         self.network.eval()
-        dtype = next(self.network.parameters()).dtype
-        x = self.normalize(images.to(self.device, non_blocking=True)).to(dtype)  # (N, 3, H, W)
-        if self.views:
-            scores = mean_probabilities(self.network, x, self.views, self.autocast)
-        else:
-            with self.autocast():
-                logits = self.network.low_resolution(x).logits
-            # In float32: interpolation in half precision would make classes tie.
-            size = x.shape[-2:]
-            scores = F.interpolate(logits.float(), size, mode="bilinear", align_corners=False)
+        yield
         self.network.train(training)
-        return scores
 
+    @torch.inference_mode()
     def __call__(self, images: Tensor) -> Tensor:
         """Predicts class maps: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds on the device."""
-        # max() is several times faster than argmax() on a CPU; softmax would not change the order.
-        return self.class_scores(images).max(1).indices.to(torch.uint8)
+        if self.views:
+            # max() is several times faster than argmax() on a CPU.
+            return self.class_scores(images).max(1).indices.to(torch.uint8)
+        logits, size = self._logits(images)
+        return upsampled_classes(logits, size)
 
 
 def load_predictor(

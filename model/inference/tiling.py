@@ -1,4 +1,4 @@
-"""Segments images that are too large for one pass, in overlapping tiles."""
+"""Segments images of any size: large ones in overlapping tiles, small ones with a border."""
 
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -71,3 +71,13 @@ def in_tiles(
         return train_ids
 
     return segment_tiled
+
+
+def segment_padded(
+    image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray], min_size: int = 32
+) -> np.ndarray:
+    """Segments an image of any size; small ones are padded to ``min_size`` by edge pixels."""
+    height, width = image.shape[:2]
+    rows, columns = max(0, min_size - height), max(0, min_size - width)
+    padded = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
+    return segment(padded)[:height, :width]

@@ -20,8 +20,15 @@ from dataset.labels import NUM_CLASSES
 from model.backbone import BACKBONES
 from model.bisenet import BiSeNet
 from model.inference.cost import convolution_macs, count_parameters, ptflops_macs
-from model.inference.export import DeployedNetwork, OnnxNetwork, export_onnx, require_onnx
+from model.inference.export import (
+    INT8_SUFFIX,
+    DeployedNetwork,
+    OnnxNetwork,
+    export_onnx,
+    require_onnx,
+)
 from model.inference.fold_batch_norm import fold_batch_norms
+from model.inference.quantize import calibrate, quantize
 from model.loading import load_network
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts.baselines import BaselineBiSeNet
@@ -35,7 +42,8 @@ from utils.training.environment import environment, processor
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
 BASELINE = "baseline eager fp32"
-BACKENDS = ("eager", "folded", "compiled", "onnx")
+ONNX, INT8 = "onnx fp32", "onnx int8"
+BACKENDS = ("eager", "folded", "compiled", "onnx", "int8")
 
 
 def add_arguments(parser) -> None:
@@ -72,7 +80,7 @@ def add_arguments(parser) -> None:
         choices=BACKENDS,
         nargs="+",
         default=BACKENDS,
-        help="folded: BatchNorm folded; compiled: also torch.compile; onnx: ONNX Runtime, fp32",
+        help="folded: BatchNorm folded; compiled: torch.compile, too; onnx, int8: ONNX Runtime",
     )
     parser.add_argument(
         "--repeats",
@@ -90,7 +98,7 @@ def add_arguments(parser) -> None:
         "--json",
         type=Path,
         metavar="FILE",
-        help="write the results, with the key ratio_best_vs_eager_fp32",
+        help="write the results, with ratio_best_vs_eager_fp32 and ratio_int8_vs_onnx_fp32",
     )
 
 
@@ -135,8 +143,8 @@ def run(args) -> None:
         seconds = measure(configurations, device, args.repeats)
 
     results = summarize(seconds, peaks, args.batch_size)
-    candidates = [name for name in results if name != BASELINE] or [BASELINE]
-    best = max(candidates, key=lambda name: results[name]["ratio_vs_eager_fp32"])
+    same_function = [name for name in results if name not in (BASELINE, INT8)] or [BASELINE]
+    best = max(same_function, key=lambda name: results[name]["ratio_vs_eager_fp32"])
     machine = {
         "device": str(device),
         "processor": processor(),
@@ -152,6 +160,8 @@ def run(args) -> None:
     print(f"\n{results_table(results)}")
     for name, reason in left_out.items():
         print(f"left out: {name} ({reason})")
+    for value in int8_ratio(seconds).values():
+        print(f"int8 is {value:.2f} times as fast as float32 in ONNX Runtime")
     if args.json:
         result = {
             "backbone": backbone,
@@ -163,6 +173,7 @@ def run(args) -> None:
             "left_out": left_out,
             "best": best,
             "ratio_best_vs_eager_fp32": results[best]["ratio_vs_eager_fp32"],
+            **int8_ratio(seconds),
             **machine,
         }
         write_json(args.json, result)
@@ -205,12 +216,13 @@ def prepare_configurations(
 ) -> tuple[Configurations, dict[str, str]]:
     """Configurations of all backends and precisions, and the reasons for those that are left out.
 
-    ONNX Runtime is measured in fp32 only. ``folder``: for temporary files.
+    ONNX Runtime is measured in fp32 and int8 only. ``folder``: for temporary files.
     """
     configurations, left_out = {}, {}
+    fixed = {"onnx": ["fp32"], "int8": ["int8"]}
     for backend in backends:
-        for precision in precisions if backend != "onnx" else ["fp32"]:
-            name = f"{backend} {precision}"
+        for precision in fixed.get(backend, precisions):
+            name = INT8 if backend == "int8" else f"{backend} {precision}"
             try:
                 configurations[name] = _prepare(network, backend, precision, image, folder)
             except (ValueError, RuntimeError) as error:  # no C++ compiler, no ONNX Runtime
@@ -222,8 +234,8 @@ def _prepare(
     network: nn.Module, backend: str, precision: str, image: Tensor, folder: Path
 ) -> Callable[[], object]:
     """A configuration; raises ValueError or RuntimeError if ``backend`` is not available."""
-    if backend == "onnx":
-        return _prepare_onnx(network, image, folder)
+    if backend in ("onnx", "int8"):
+        return _prepare_onnx(network, image, folder, backend == "int8")
     model = copy.deepcopy(network) if backend == "eager" else fold_batch_norms(network)
     model = _LogitsOnly(model).to(image.device, PRECISIONS[precision])
     model = model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
@@ -233,9 +245,16 @@ def _prepare(
     return lambda: model(x)
 
 
-def _prepare_onnx(network: nn.Module, image: Tensor, folder: Path) -> Callable[[], object]:
-    """Exports the network and runs it with ONNX Runtime; input and output are float32 arrays."""
+def _prepare_onnx(
+    network: nn.Module, image: Tensor, folder: Path, int8: bool
+) -> Callable[[], object]:
+    """Exports the network and runs it with ONNX Runtime; input and output are float32 arrays.
+
+    ``int8``: the convolutions are quantized, calibrated on ``image``.
+    """
     require_onnx("onnx", "onnxscript", "onnxruntime")
+    if int8 and image.device.type == "cuda":
+        raise ValueError("measured on CPUs only; on a GPU build a TensorRT engine of the file")
     normalization = INPUT_CONVENTIONS["imagenet"]
     metadata = {
         "name": "benchmark",
@@ -243,9 +262,12 @@ def _prepare_onnx(network: nn.Module, image: Tensor, folder: Path) -> Callable[[
         "input": normalization.as_dict(),
     }
     deployed = DeployedNetwork(network, normalization, normalize_inside=False, argmax_inside=False)
-    path = folder / "network.onnx"
+    path, array = folder / "network.onnx", image.cpu().numpy()
     export_onnx(deployed, path, metadata)
-    exported, array = OnnxNetwork(path, image.device), image.cpu().numpy()
+    if int8:
+        float_file, path = path, folder / f"network{INT8_SUFFIX}"
+        quantize(float_file, path, calibrate(float_file, array))
+    exported = OnnxNetwork(path, image.device)
     return lambda: exported.run(array)
 
 
@@ -290,6 +312,13 @@ def summarize(
             "ratio_vs_eager_fp32": ratio(seconds[BASELINE], turns),
         }
     return results
+
+
+def int8_ratio(seconds: dict[str, list[float]]) -> dict[str, float]:
+    """How many times as fast int8 is as float32 in ONNX Runtime; {} unless both were measured."""
+    if not {ONNX, INT8} <= seconds.keys():
+        return {}
+    return {"ratio_int8_vs_onnx_fp32": ratio(seconds[ONNX], seconds[INT8])}
 
 
 def results_table(results: dict[str, dict[str, Any]]) -> str:

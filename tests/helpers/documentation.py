@@ -19,6 +19,7 @@ VARIABLES = {
     "CITYSCAPES_PREPARED": "prepared/cityscapes",
     "CARLA": "data/gta5",
     "CITYSCAPES_SMALL": "data/cityscapes",
+    "CAMVID": "data/camvid",
     "SYNTHIA": "data/synthia",
     "SYNTHIA_PREPARED": "prepared/synthia",
     "SLURM_ARRAY_TASK_ID": "1",

@@ -8,6 +8,7 @@ from PIL import Image
 
 from dataset.class_set import load_class_set
 from dataset.layout_file import load_layout
+from tests.conftest import scene
 
 SIZE = (16, 24)
 """(height, width) of the images."""
@@ -211,4 +212,16 @@ def write_tree(root: Path, name: str) -> Path:
             (root / other).write_text("{}")
         else:
             Image.fromarray(np.zeros(SIZE, np.uint8)).save(root / other)
+    return root
+
+
+def write_camvid(root: Path, count: int, size: tuple[int, int] = (64, 96)) -> Path:
+    """Scenes in the tree and with the ids of SegNet's CamVid, all in val."""
+    table = load_class_set("camvid11").table("labelIds")
+    for number in range(count):
+        image, label_ids = scene(number, size)
+        ids = table[label_ids]
+        for folder, pixels in (("val", image), ("valannot", np.where(ids == 255, 11, ids))):
+            (root / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels.astype(np.uint8)).save(root / folder / f"{number:06}.png")
     return root

@@ -5,7 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from model import fused_upsampling
-from model.fused_upsampling import upsampled_cross_entropy_sum, upsampled_softmax
+from model.fused_upsampling import (
+    upsampled_classes,
+    upsampled_cross_entropy_sum,
+    upsampled_softmax,
+)
 
 SIZES = [((4, 8), (32, 64)), ((5, 7), (33, 51)), ((1, 1), (8, 8)), ((13, 26), (97, 201))]
 
@@ -88,3 +92,21 @@ def test_backward_leaves_its_inputs_unchanged():
     probabilities.backward(upstream)
     assert torch.equal(probabilities, before)
     assert torch.equal(upstream, kept)
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize(
+    ("small", "size"),
+    [*SIZES, ((1, 3), (8, 24)), ((8, 5), (64, 40)), ((25, 12), (200, 96)), ((17, 9), (136, 70))],
+)
+def test_classes_are_those_of_the_plain_operations(small, size, memory_format):
+    """Bit for bit: the scores that are compared are the same in every strip."""
+    torch.manual_seed(0)
+    logits = torch.randn(2, 19, *small)
+    logits[:, 3] = logits[:, 7]  # ties
+    logits = logits.contiguous(memory_format=memory_format)
+    expected = resized(logits, size).max(1).indices
+    found = upsampled_classes(logits, size)
+    assert found.dtype == torch.uint8
+    assert len(found.unique()) > 2 or small == (1, 1)
+    assert torch.equal(found.long(), expected)

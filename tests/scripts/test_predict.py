@@ -13,6 +13,7 @@ from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.forked import run_forked
 from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
 from utils.report.pictures import legend, with_legend
 from utils.video import VideoReader, VideoWriter
 
@@ -116,7 +117,7 @@ def test_sixteen_bits_are_refused(checkpoint, tmp_path, channels):
 
 def test_an_image_too_large_for_memory_is_not_decoded(checkpoint, frames, tmp_path, monkeypatch):
     """The size is compared with the available memory before the image is read."""
-    monkeypatch.setattr(entry, "available_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
     monkeypatch.setattr(entry, "read_image", lambda path: pytest.fail("was decoded"))
     with pytest.raises(ValueError, match=r"0.png is 64x96 .*Shrink it"):
         run(frames / "0.png", "--model", checkpoint, "--output", tmp_path / "out")

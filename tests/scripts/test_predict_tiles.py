@@ -8,6 +8,7 @@ from model.inference.tiling import tiles
 from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 
@@ -63,12 +64,12 @@ def test_an_image_no_larger_than_a_tile_is_one_pass(checkpoint, image, tmp_path)
 def test_tiles_need_less_memory(checkpoint, image, tmp_path, monkeypatch):
     """An image too large for one pass is segmented in tiles if these fit (61 and 31 MB here)."""
     paths = checkpoint, tmp_path / "x.png", tmp_path / "out"
-    monkeypatch.setattr(entry, "available_memory", lambda device: 40_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 40_000_000)
     with pytest.raises(ValueError, match="--tile 1024"):
         save_train_ids(*paths)
     save_train_ids(*paths, "--tile", 288)
     assert train_ids(tmp_path / "out").shape == (330, 620)
-    monkeypatch.setattr(entry, "available_memory", lambda device: 10_000_000)
+    monkeypatch.setattr(memory, "available_memory", lambda device: 10_000_000)
     with pytest.raises(ValueError, match="cut it into parts"):
         save_train_ids(*paths, "--tile", 288)
 

@@ -117,6 +117,7 @@ def _protocol(content: dict) -> str:
     names = content.get("fingerprint", "").split(", ")[-1]  # a hash of the names
     known = content.get("class_set", {"name": DEFAULT_CLASS_SET})["name"]
     classes = "" if known == DEFAULT_CLASS_SET else f", class set {known}"
+    classes += f", merge {content['merge']['name']}" if "merge" in content else ""
     return (
         f"{content['images']} images of {content['split']}{names and f' (names {names})'},"
         f" {len(content['classes'])} classes"

@@ -1,10 +1,10 @@
 """What eval.py reports: a row of scores for each checkpoint, the tables, and the JSON file."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from torch import Tensor
 
@@ -16,17 +16,27 @@ from utils.report.comparison import ComparisonRow, table_1, table_2
 from utils.report.tables import markdown_table
 
 
+class Predict(Protocol):
+    """Images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8, by the engine of that name."""
+
+    engine: str
+
+    def __call__(self, images: Tensor) -> Tensor: ...
+
+    def expect(self, images: int) -> None:
+        """Tells how many images will come."""
+
+
 @dataclass(frozen=True)
 class ScoredModel:
     """A checkpoint to score: its content without the weights, and its predictor.
 
-    ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``tta``: name of the
-    test-time augmentation, or None.
+    ``tta``: name of the test-time augmentation, or None.
     """
 
     path: Path
     metadata: dict[str, Any]
-    predict: Callable[[Tensor], Tensor]
+    predict: Predict
     precision: str
     tta: str | None
 
@@ -53,6 +63,7 @@ class ScoredModel:
             "checkpoint": str(self.path),
             "step": self.metadata["step"],
             "precision": self.precision,
+            "engine": self.predict.engine,
             "tta": self.tta,
             "warnings": score_warnings(self.metadata, self.path.name, image_names, self.tta),
             **costs,
@@ -65,8 +76,9 @@ class ScoredModel:
 class ScoredData(NamedTuple):
     """The images that checkpoints are scored on, and their classes.
 
-    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values
-    with "name" and "classes". ``published``: whether these are the classes of the paper.
+    ``description``: root and split. ``fingerprint``: of the names. ``class_set``: plain values,
+    with "name" and "classes". ``published``: whether these are the classes of the paper. ``merge``:
+    how the classes of the network became these, as plain values with "name", "from" and "text".
     """
 
     description: str
@@ -75,6 +87,7 @@ class ScoredData(NamedTuple):
     fingerprint: str
     class_set: dict[str, Any]
     published: bool
+    merge: dict[str, Any] | None = None
 
 
 def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
@@ -87,9 +100,16 @@ def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
         if data.published
         else f" Classes: {data.class_set['name']}."
     )
+    used = (f"{row['precision']} ({row['engine']})" for row in rows)
+    precisions = ", ".join(dict.fromkeys(used))
+    if data.merge:
+        note += (
+            f"\nMerge {data.merge['name']}: probabilities of the {data.merge['from']} network are"
+            f" summed before the argmax ({data.merge['text']})."
+        )
     print(
         f"\n{len(data.names)} images of {data.description}, full resolution,"
-        f" {rows[0]['precision']}{augmented}.{note}"
+        f" {precisions}{augmented}.{note}"
     )
     names = data.class_set["classes"]
     print("\nTable I", markdown_table(*table_1(table_rows, names, data.published)), sep="\n")
@@ -108,6 +128,7 @@ def write_rows(
         "split": data.split,
         "classes": [data.class_set["classes"][train_id] for train_id in averaged],
         "class_set": data.class_set,
+        **({"merge": data.merge} if data.merge else {}),
         "rows": rows,
         "fingerprint": data.fingerprint,
         "argv": sys.argv,

@@ -1,0 +1,341 @@
+"""What a folder is taken for: its layout, the files of each split, and the contents of labels."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from dataset.class_set import (
+    REST,
+    UNKNOWN,
+    ClassSet,
+    Encoding,
+    builtin_names,
+    load_class_set,
+)
+from dataset.describe.suggest import class_set_from, suggested_class_set
+from dataset.describe.values import (
+    LabelValues,
+    count_as,
+    count_values,
+    encoding_faults,
+    evenly,
+    natural_read,
+)
+from dataset.image_io import image_size, label_size
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, label_values
+from dataset.labels import IGNORE_INDEX
+from dataset.layout import data_images, find_data_files
+from dataset.layout_file import Layout
+from dataset.listing import DatasetLayout, ImageList, refuse_label_values
+from dataset.prepared.journal import FOLDER as PREPARED
+from dataset.prepared.journal import find_parts
+
+_FIT_FILES = 20
+"""Labels that are read to see which encodings fit."""
+
+
+@dataclass(frozen=True)
+class SplitFiles:
+    """The files of one split.
+
+    ``images``: all images. ``pairs``: those with a label, and these; None without labels.
+    ``labels``: number of label files. ``alone``: images without label, and labels without image.
+    ``fault``: why there is no image or no label. ``twins``: files that differ in their suffix only.
+    """
+
+    name: str
+    images: ImageList | None = None
+    pairs: ImageList | None = None
+    labels: int = 0
+    alone: tuple[list[str], list[str]] = ((), ())
+    fault: str = ""
+    twins: Sequence[tuple[str, str]] = ()
+
+
+def split_files(
+    layout: Layout, root: Path, split: str, class_set: ClassSet | None = None
+) -> SplitFiles:
+    """The files of one split of a raw or prepared root.
+
+    Raises ValueError for files that cannot be paired, and for a prepared root of other classes.
+    """
+    if (Path(root) / PREPARED).is_dir():
+        return _prepared_files(layout, Path(root), split, class_set)
+    fault, twins = "", []
+    try:
+        tree = find_data_files(layout, root, split, bool(layout.splits[split].labels), twins)
+    except FileNotFoundError as error:
+        fault = str(error)
+        try:
+            twins.clear()
+            tree = find_data_files(layout, root, split, False, twins)
+        except FileNotFoundError as error:
+            return SplitFiles(split, fault=str(error))
+    keys = [key for key in tree.images if key in tree.labels]
+    alone = (
+        [path for key, path in tree.images.items() if key not in tree.labels],
+        [path for key, path in tree.labels.items() if key not in tree.images],
+    )
+    return SplitFiles(
+        split,
+        tree.listing(labels=False),
+        _pairs(tree, keys) if keys else None,
+        len(set(tree.labels.values())),
+        alone if tree.labels else ((), ()),
+        fault,
+        twins,
+    )
+
+
+def _pairs(tree: DatasetLayout, keys: Sequence[str]) -> ImageList:
+    return ImageList(
+        tree.root,
+        [tree.name(key) for key in keys],
+        [tree.images[key] for key in keys],
+        [tree.labels[key] for key in keys],
+    )
+
+
+def _prepared_files(
+    layout: Layout, root: Path, split: str, class_set: ClassSet | None
+) -> SplitFiles:
+    data = layout.data_name(split)
+    if not find_parts(root, data):
+        return SplitFiles(split, fault=f"{root} holds no prepared {data}.")
+    try:
+        pairs = data_images(root, split, layout=layout, class_set=class_set)
+    except FileNotFoundError as error:
+        images = data_images(root, split, False, layout)
+        return SplitFiles(split, images, fault=str(error))
+    return SplitFiles(split, pairs, pairs, len(pairs))
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """(height, width) of ``count`` images, and the pairs whose label has another one."""
+
+    count: int
+    sizes: Counter[tuple[int, int]]
+    unequal: list[str]
+    faults: list[str]
+
+
+def measure_sizes(listing: ImageList, most: int) -> Sizes:
+    """The sizes of at most ``most`` images and their labels, by the headers of the files."""
+    sizes: Counter[tuple[int, int]] = Counter()
+    unequal, faults = [], []
+    chosen = np.unique(np.linspace(0, len(listing) - 1, min(most, len(listing))).round())
+    for index in chosen.astype(int).tolist():
+        frame = listing[index]
+        try:
+            size = image_size(frame.image)
+            label = size if frame.label is None else label_size(frame.label)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+            continue
+        sizes[size] += 1
+        if label != size:
+            unequal.append(f"{frame.image} {size} and {frame.label} {label}")
+    return Sizes(len(chosen), sizes, unequal, faults)
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What labels hold.
+
+    ``files``: those that were read, of ``total``. ``values``: as found. ``label_format``: how they
+    are read; None where no encoding of ``class_set`` fits, ``fault`` says why. ``others``: other
+    encodings of the class set that fit. ``builtin``: encodings of built-in class sets that name all
+    values, as texts. ``shown``: how pictures show labels: ``label_format``, or a class for each
+    value. ``suggestion``: a class set to start from. ``broken``: what is wrong with other files.
+    """
+
+    files: list[Path]
+    total: int
+    values: LabelValues
+    class_set: ClassSet | None
+    label_format: LabelFormat | None
+    fault: str
+    others: list[str]
+    builtin: list[str]
+    shown: LabelFormat | None
+    suggestion: str | None
+    broken: list[str] = field(default_factory=list)
+
+    def class_of(self, value: int) -> int:
+        """trainId of a value as it was found; 255 for an ignored, UNKNOWN for an unnamed one."""
+        return UNKNOWN if self.shown is None else class_of(self.shown, value)
+
+    def per_class(self) -> tuple[np.ndarray, np.ndarray]:
+        """(256,) pixels of each trainId; (256,) most labels that hold one of its values."""
+        pixels, files = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        for value, count in self.values.pixels.items():
+            train_id = self.class_of(value)
+            pixels[train_id] += count
+            files[train_id] = max(files[train_id], self.values.files[value])
+        return pixels, files
+
+    def unnamed(self) -> list[int]:
+        """Values that no class names, the most frequent first."""
+        found = [v for v in self.values.pixels if self.class_of(v) == UNKNOWN]
+        return sorted(found, key=lambda value: -self.values.pixels[value])
+
+
+def class_of(label_format: LabelFormat, value: int) -> int:
+    """trainId of a raw value, 255 where it is ignored, UNKNOWN where the encoding lacks it."""
+    class_set, rule = label_format.class_set, label_format.rule
+    missing = IGNORE_INDEX if rule.ignored == REST else UNKNOWN
+    if rule.read == "color":
+        return class_set.color_values(label_format.encoding).get(value, missing)
+    table = class_set.table(label_format.encoding)
+    return int(table[value]) if value < len(table) else missing
+
+
+def describe_labels(
+    paths: Sequence[Path], most: int, class_set: ClassSet | None, encoding: str | None
+) -> Labels:
+    """Reads at most ``most`` labels of raw data.
+
+    ``class_set``: None where neither the user nor a layout names one. ``encoding``: that of the
+    layout, if it names one. Raises ValueError where no file is a label.
+    """
+    files, broken = _sound_labels(evenly(paths, most))
+    checked = evenly(files, _FIT_FILES)
+    faults = {} if class_set is None else encoding_faults(class_set, checked)
+    fitting = [name for name, fault in faults.items() if fault is None]
+    chosen = class_set and _chosen_encoding(class_set, encoding, fitting)
+    label_format = None if chosen is None else LabelFormat(class_set, chosen)
+    values, fault = count_values(files), ""
+    if label_format is None:
+        fault = _fault_text(class_set, faults, fitting) if class_set else ""
+    else:
+        values, fault = _read_with(label_format, files, values, faults[chosen] or "")
+    suggestion = suggested_class_set(values)
+    shown = label_format
+    if fault and label_format is not None and _is_unusable(label_format, values):
+        label_format = shown = None
+    if shown is None and suggestion is not None:
+        shown = LabelFormat(class_set_from(suggestion), "labels")
+    return Labels(
+        files,
+        len(paths),
+        values,
+        class_set,
+        label_format,
+        fault,
+        [name for name in fitting if name != chosen],
+        _builtin_fits(values, checked),
+        shown,
+        suggestion,
+        broken,
+    )
+
+
+def describe_prepared_labels(listing: ImageList, most: int) -> Labels:
+    """Reads at most ``most`` labels of a prepared root."""
+    paths = [listing[index].label for index in range(len(listing))]
+    files = evenly(paths, most)
+    label_format = listing.label_format
+    values = count_as(label_format, files)
+    shown = label_format
+    if not label_format.holds_label_ids:  # files hold trainIds, whatever the raw ones held
+        shown = _as_train_ids(label_format.class_set)
+    return Labels(
+        files, len(paths), values, listing.class_set, label_format, "", [], [], shown, None
+    )
+
+
+def _as_train_ids(class_set: ClassSet) -> LabelFormat:
+    own = Encoding("index", {name: (i,) for i, name in enumerate(class_set.names)}, (IGNORE_INDEX,))
+    return LabelFormat(replace(class_set, encodings={"trainIds": own}), "trainIds")
+
+
+def _sound_labels(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
+    """The files that can be read as labels, and what is wrong with the others."""
+    sound, broken = [], []
+    for path in paths:
+        try:
+            natural_read(path)
+        except (OSError, ValueError) as error:
+            broken.append(str(error))
+        else:
+            sound.append(path)
+    if not sound:
+        raise ValueError(f"None of {len(paths)} labels can be read. The first: {broken[0]}")
+    return sound, broken
+
+
+def _chosen_encoding(class_set: ClassSet, encoding: str | None, fitting: list[str]) -> str | None:
+    """The encoding that training would take: the layout's, the only one, or the one that fits."""
+    if encoding in class_set.encodings:
+        return encoding
+    names = list(class_set.encodings) if len(class_set.encodings) == 1 else fitting
+    return names[0] if len(names) == 1 else None
+
+
+def _fault_text(class_set: ClassSet, faults: dict[str, str | None], fitting: list[str]) -> str:
+    if fitting:
+        return (
+            f"{len(fitting)} encodings of {class_set.name} name all values: {', '.join(fitting)}."
+            f" Say which one in a layout file: encoding = {fitting[0]!r}."
+        )
+    reasons = " ".join(f"[encodings.{name}]: {fault}" for name, fault in faults.items())
+    return f"No encoding of the class set {class_set.name} fits. {reasons}"
+
+
+def _read_with(
+    label_format: LabelFormat, files: Sequence[Path], natural: LabelValues, fault: str
+) -> tuple[LabelValues, str]:
+    """The values as an encoding reads them, and what is wrong; ``natural`` where it cannot."""
+    rule = label_format.rule
+    try:
+        if label_format.holds_label_ids:
+            values = count_as(label_format, files)
+            refuse_label_values(set(values.pixels), files[0].parent, label_format)
+            return values, fault
+        if rule.read == natural.read:
+            return natural, fault
+        values = LabelValues(rule.read)
+        for path in files:
+            values.add(label_values(path, rule.read), path)
+    except ValueError as error:
+        return natural, fault or str(error)
+    return values, fault
+
+
+def _is_unusable(label_format: LabelFormat, values: LabelValues) -> bool:
+    """Whether no value that was found is a class: the labels are of another kind."""
+    if label_format.rule.read != values.read:
+        return True
+    classes = {class_of(label_format, value) for value in values.pixels}
+    return not classes - {UNKNOWN, IGNORE_INDEX}
+
+
+def _builtin_fits(values: LabelValues, files: Sequence[Path]) -> list[str]:
+    """Encodings of the built-in class sets that name all values, best first, as texts."""
+    found: list[tuple[int, float, str]] = []
+
+    def add(label_format: LabelFormat, found_values: Sequence[int]) -> None:
+        class_set = label_format.class_set
+        classes = {class_of(label_format, value) for value in found_values}
+        present = len(classes - {IGNORE_INDEX})
+        if UNKNOWN not in classes and present:
+            text = f"{present} of {len(class_set)} classes of {class_set.name}"
+            found.append((present, present / len(class_set), f"{text} [{label_format.encoding}]"))
+
+    for name in builtin_names():
+        class_set = load_class_set(name)
+        for encoding, rule in class_set.encodings.items():
+            if rule.read == values.read and rule.ignored != REST:
+                add(LabelFormat(class_set, encoding), list(values.pixels))
+    try:
+        label_ids = set(count_as(CITYSCAPES_LABELS, files).pixels)
+        refuse_label_values(label_ids, files[0].parent)
+    except ValueError:
+        label_ids = set()
+    if values.read != "cityscapes":
+        add(CITYSCAPES_LABELS, sorted(label_ids))
+    return [text for *_, text in sorted(found, key=lambda fit: fit[:2], reverse=True)]

@@ -1,0 +1,1 @@
+"""A local page to try networks on images, short videos and a camera."""

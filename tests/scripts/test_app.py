@@ -1,0 +1,285 @@
+"""scripts/app: the page over HTTP, without a browser; and once in headless Chromium."""
+
+import base64
+import contextlib
+import html
+import io
+import re
+import shutil
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from dataset.class_set import DEFAULT, load_class_set
+from tests.conftest import scene
+from tests.helpers.exported import predicted_train_ids
+from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
+from utils.video import VideoReader, VideoWriter
+
+gradio = pytest.importorskip("gradio", reason="optional: pip install -r requirements-app.txt")
+from gradio_client import Client, handle_file  # noqa: E402
+from gradio_client.exceptions import AppError  # noqa: E402
+
+from scripts.app import __main__ as entry  # noqa: E402
+from scripts.app import networks as network_module  # noqa: E402
+from scripts.app import server as server_module  # noqa: E402
+from scripts.app.networks import Network, load_networks  # noqa: E402
+
+CPU = torch.device("cpu")
+CLASS_SET = load_class_set(DEFAULT)
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+VIDEO_SECONDS = 2.0
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [
+        write_checkpoint(folder / f"{name}/last.pt", name, seed)
+        for seed, name in enumerate(("source", "adapted"))
+    ]
+
+
+@contextlib.contextmanager
+def served(networks, uploads: Path):
+    """The address of a page of ``networks``."""
+    import uvicorn
+
+    app = server_module.build_app(networks, VIDEO_SECONDS, uploads)
+    with server_module.free_socket(7860) as sock:
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [sock]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{sock.getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def uploads(tmp_path_factory) -> Path:
+    return tmp_path_factory.mktemp("uploads")
+
+
+@pytest.fixture(scope="module")
+def page(checkpoints, uploads):
+    networks = load_networks(checkpoints, CPU, "fp32")
+    with served(networks, uploads) as address:
+        yield address
+
+
+@pytest.fixture
+def visitor(page) -> Client:
+    return Client(page, verbose=False)
+
+
+@pytest.fixture
+def image(tmp_path) -> Path:
+    Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "street.png")
+    return tmp_path / "street.png"
+
+
+def send(visitor: Client, path: Path, *names: str) -> str:
+    """The HTML that the page answers with."""
+    names = list(names or ("source", "adapted"))
+    return visitor.predict(handle_file(str(path)), names, 0.55, api_name="/segment")
+
+
+def label_maps(answer: str) -> dict[str, np.ndarray]:
+    """{name of the download: label map} of an answer."""
+    found = re.findall(r'href="data:image/png;base64,([^"]*)" download="([^"]*)"', answer)
+    return {
+        html.unescape(name): np.array(Image.open(io.BytesIO(base64.b64decode(content))))
+        for content, name in found
+    }
+
+
+def write_video(path: Path, frames: int) -> Path:
+    with VideoWriter(path, 10) as writer:
+        for number in range(frames):
+            writer.write(scene(number, (64, 96))[0])
+    return path
+
+
+def test_the_label_map_is_that_of_predict(visitor, image, checkpoints, tmp_path):
+    """For each network, bit for bit."""
+    maps = label_maps(send(visitor, image))
+    assert list(maps) == ["street_source_trainIds.png", "street_adapted_trainIds.png"]
+    for checkpoint, found in zip(checkpoints, maps.values(), strict=True):
+        expected = predicted_train_ids(checkpoint, (64, 96), tmp_path / checkpoint.parent.name)
+        assert np.array_equal(found, expected)
+
+
+def test_the_legend_has_the_share_of_each_class(visitor, image):
+    answer = send(visitor, image, "adapted")
+    (train_ids,) = label_maps(answer).values()
+    rows = re.findall(r"</i>([a-z ]+)</td><td>([\d.]+) %</td>", answer)
+    assert len(rows) > 3
+    for name, share in rows:
+        mean = (train_ids == CLASS_SET.names.index(name)).mean()
+        assert float(share) == pytest.approx(100 * mean, abs=0.051)
+    absent = re.search(r"not found: ([a-z, ]+)<", answer)[1].split(", ")
+    assert sorted([*absent, *(name for name, _ in rows)]) == sorted(CLASS_SET.names)
+    assert re.search(r"\d+ ms, [\d.]+ frames/s", answer)
+
+
+def test_a_video_becomes_a_video_of_overlays(visitor, tmp_path):
+    answer = send(visitor, write_video(tmp_path / "drive.mp4", 6), "source")
+    content = re.search(r'<video src="data:video/mp4;base64,([^"]*)"', answer)[1]
+    (tmp_path / "found.mp4").write_bytes(base64.b64decode(content))
+    assert len(list(VideoReader(tmp_path / "found.mp4"))) == 6
+    assert 'download="drive_source_overlay.mp4"' in answer
+
+
+def refused(visitor: Client, path: Path, *names: str) -> str:
+    with pytest.raises(AppError) as error:
+        send(visitor, path, *names)
+    return str(error.value)
+
+
+def test_wrong_files_are_refused_as_by_predict(visitor, image, tmp_path, monkeypatch):
+    """With its messages, in which the file has the visitor's name."""
+    (tmp_path / "notes.txt").write_text("")
+    assert refused(visitor, tmp_path / "notes.txt").startswith("No image and no video in notes.txt")
+    (tmp_path / "cut.png").write_bytes(image.read_bytes()[:100])
+    assert refused(visitor, tmp_path / "cut.png").startswith("cut.png cannot be decoded")
+    (tmp_path / "cut.mp4").write_bytes(b"no video" * 1000)
+    assert "cut.mp4 cannot be decoded as a video" in refused(visitor, tmp_path / "cut.mp4")
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    assert "street.png is 64x96 (height x width); segmenting it takes" in refused(visitor, image)
+
+
+def test_a_video_that_is_too_long_is_refused(visitor, tmp_path):
+    message = refused(visitor, write_video(tmp_path / "long.mp4", 21), "source")
+    assert message.startswith("long.mp4 lasts 2.1 s or more; this page takes 2 s at most. Cut it")
+
+
+def test_two_at_once_get_their_own_answers(page, image, tmp_path):
+    Image.fromarray(scene(1, (80, 64))[0]).save(tmp_path / "other.png")
+    paths = [image, tmp_path / "other.png"] * 2
+    alone = [label_maps(send(Client(page, verbose=False), path)) for path in paths[:2]]
+    with ThreadPoolExecutor(4) as pool:
+        visitors = [Client(page, verbose=False) for _ in paths]
+        together = list(pool.map(lambda v, path: label_maps(send(v, path)), visitors, paths))
+    for expected, found in zip([*alone, *alone], together, strict=True):
+        assert expected.keys() == found.keys()
+        assert all(np.array_equal(expected[name], found[name]) for name in expected)
+
+
+def test_a_visitor_who_leaves_stops_the_work(tmp_path):
+    """The video is given up, nothing of it stays, and the next visitor is served."""
+    segmented = []
+
+    def predict(image):
+        segmented.append(1)
+        time.sleep(0.2)
+        return np.zeros(image.shape[:2], np.uint8)
+
+    network = Network("slow", predict, CPU, CLASS_SET)
+    with served({"slow": network}, tmp_path / "uploads") as page:
+        visitor = Client(page, verbose=False)
+        video = handle_file(str(write_video(tmp_path / "drive.mp4", 20)))
+        job = visitor.submit(video, ["slow"], 0.5, api_name="/segment")
+        while not segmented:
+            time.sleep(0.02)
+        job.cancel()
+        count = 0
+        while count < len(segmented):
+            count = len(segmented)
+            time.sleep(1)
+        assert count < 20
+        Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "street.png")
+        assert label_maps(send(Client(page, verbose=False), tmp_path / "street.png", "slow"))
+
+
+def test_an_upload_is_kept_only_until_the_next(visitor, image, uploads, tmp_path):
+    """Of each visitor."""
+    Image.fromarray(scene(1, (64, 96))[0]).save(tmp_path / "first.png")
+    send(visitor, tmp_path / "first.png")
+    assert list(uploads.rglob("first.png"))
+    send(visitor, image)
+    assert not list(uploads.rglob("first.png"))
+
+
+def test_the_page_asks_no_other_server(page):
+    """Neither scripts nor fonts come from elsewhere, and the browser is told so."""
+    import urllib.request
+
+    with urllib.request.urlopen(page) as response:
+        policy = response.headers["Content-Security-Policy"]
+        text = response.read().decode()
+    assert "default-src 'self'" in policy
+    assert "http" not in policy
+    assert not re.findall(r'<(?:script|link)[^>]*(?:src|href)="https?://(?!127)', text)
+
+
+def test_a_port_in_use_is_passed_over(capsys):
+    """The next one is taken, and said; where all are in use, the error says which."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with server_module.free_socket(port) as found:
+            address, number = found.getsockname()
+        assert address == "127.0.0.1"
+        assert number > port
+        assert (
+            f"NOTE: port {port} is in use; the page is at port {number}." in capsys.readouterr().out
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(server_module, "PORTS_TRIED", 1)
+            with pytest.raises(OSError, match=rf"The ports {port} to {port} are in use"):
+                server_module.free_socket(port)
+
+
+def test_networks_of_equal_names_are_told_apart(monkeypatch):
+    def load(path, *_):
+        return Network("ada", None, CPU, CLASS_SET)
+
+    monkeypatch.setattr(network_module, "load_network_file", load)
+    paths = [Path("a/last.pt"), Path("a/best.pt"), Path("b/last.pt")]
+    names = list(load_networks(paths, CPU, "fp32"))
+    assert names == ["ada (last.pt)", "ada (best.pt)", "ada (b/last.pt)"]
+
+
+def test_without_gradio_the_remedy_is_named(monkeypatch):
+    monkeypatch.setattr(entry.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match=r"needs gradio.*pip install -r requirements-app.txt"):
+        entry.main(entry.parse_arguments(["last.pt"]))
+
+
+@pytest.mark.slow  # the tests over HTTP have the laws
+def test_the_page_in_a_browser(page, image):
+    """Upload, and the result is seen; no console error, no request to another server."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="optional: pip install playwright")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
+        tab = browser.new_page()
+        asked = []
+        tab.on("request", lambda request: asked.append(request.url))
+        tab.goto(page)
+        tab.set_input_files("input[type=file]", str(image))
+        tab.wait_for_selector(".networks figure:nth-child(2) img.classes", timeout=60_000)
+        assert tab.locator(".shares tr").count() > 4
+        opacity = "getComputedStyle(document.querySelector('img.classes')).opacity"
+        assert tab.evaluate(opacity) == "0.55"
+        tab.locator("input[type=range]").fill("0.2")
+        tab.wait_for_function(f"{opacity} == '0.2'")
+        with tab.expect_download() as download:
+            tab.locator("a.labels").first.click()
+        assert download.value.suggested_filename == "street_source_trainIds.png"
+        browser.close()
+    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {page.split("/")[2]}
