@@ -131,7 +131,9 @@ def test_expected_class_shares_may_be_given(cityscapes_root, tmp_path):
 
 def other_classes() -> dict:
     names = [f"class {number}" for number in range(19)]
-    other = {"classes": names, "encodings": {}}
+    values = {name: [number + 1] for number, name in enumerate(names)}
+    ids = {"read": "index", "ignored": [0], "classes": values}
+    other = {"classes": names, "encodings": {"ids": ids}}
     return {"class_set": load_class_set("cityscapes19").as_dict() | other}
 
 
