@@ -14,7 +14,6 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.labels import CLASS_NAMES, COLORS
 from scripts.app.networks import load_networks
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
@@ -72,7 +71,7 @@ def main(args) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
-    networks = load_networks(args.networks, device, precision, (CLASS_NAMES, COLORS))
+    networks = load_networks(args.networks, device, precision)
     serve(networks, args.port, args.video_seconds)
 
 

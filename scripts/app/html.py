@@ -51,7 +51,9 @@ def show_image(image: np.ndarray, predictions: Sequence[Prediction], stem: str) 
 
 
 def _figure(photo: str, prediction: Prediction, stem: str) -> str:
-    classes = data_uri(png(prediction.network.colors[prediction.train_ids]), "image/png")
+    classes = data_uri(
+        png(prediction.network.class_set.color_table[prediction.train_ids]), "image/png"
+    )
     labels = data_uri(png(prediction.train_ids), "image/png")
     name = html.escape(prediction.name)
     download = html.escape(f"{stem}_{prediction.name}_trainIds.png", quote=True)
@@ -70,18 +72,23 @@ def _time(seconds: float) -> str:
 
 def _shares(predictions: Sequence[Prediction]) -> str:
     """The legend: a row for each class that was found, a column of shares for each network."""
-    network = predictions[0].network
+    colors = {
+        name: prediction.network.class_set.color_table[index]
+        for prediction in reversed(predictions)
+        for index, name in enumerate(prediction.network.class_set.names)
+    }
     shares = [prediction.shares for prediction in predictions]
     heads = "".join(f"<th>{html.escape(prediction.name)}</th>" for prediction in predictions)
     rows, absent = [], []
-    for index, name in enumerate(network.class_names):
-        if not any(share[index] for share in shares):
+    for name, color in colors.items():
+        found = [share.get(name) for share in shares]
+        if not any(found):
             absent.append(html.escape(name))
             continue
-        color = "rgb({}, {}, {})".format(*network.colors[index].tolist())
-        cells = "".join(f"<td>{100 * share[index]:.1f} %</td>" for share in shares)
+        rgb = "rgb({}, {}, {})".format(*color.tolist())
+        cells = "".join("<td>-</td>" if f is None else f"<td>{100 * f:.1f} %</td>" for f in found)
         rows.append(
-            f'<tr><td><i style="background: {color}"></i>{html.escape(name)}</td>{cells}</tr>'
+            f'<tr><td><i style="background: {rgb}"></i>{html.escape(name)}</td>{cells}</tr>'
         )
     others = f'<p class="absent">not found: {", ".join(absent)}</p>' if absent else ""
     table = f'<table class="shares"><tr><th>class</th>{heads}</tr>{"".join(rows)}</table>'

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from dataset.class_set import ClassSet, recorded_class_set
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tiling import segment_padded
@@ -18,16 +19,12 @@ from utils.training.precision import PRECISIONS
 
 @dataclass(frozen=True)
 class Network:
-    """A network with its classes. ``predict``: (H, W, 3) uint8 RGB -> (H, W) uint8 trainIds.
-
-    ``colors``: (256, 3) uint8 by trainId.
-    """
+    """A network with its classes. ``predict``: (H, W, 3) uint8 RGB -> (H, W) uint8 trainIds."""
 
     name: str
     predict: Callable[[np.ndarray], np.ndarray]
     device: torch.device
-    class_names: Sequence[str]
-    colors: np.ndarray
+    class_set: ClassSet
 
     def segment(self, image: np.ndarray) -> tuple[np.ndarray, float]:
         """The trainIds of an image, and the seconds that they took. One image at a time."""
@@ -42,16 +39,10 @@ _LOCK = threading.Lock()
 
 
 def load_networks(
-    paths: Sequence[Path],
-    device: torch.device,
-    precision: str,
-    classes: tuple[Sequence[str], np.ndarray],
+    paths: Sequence[Path], device: torch.device, precision: str
 ) -> dict[str, Network]:
-    """Networks by their names, which tell their files apart. ``classes``: names and colors.
-
-    Raises what reading the files raises.
-    """
-    loaded = [load_network_file(path, device, precision, classes) for path in paths]
+    """Networks by their names, which tell their files apart; raises what reading them raises."""
+    loaded = [load_network_file(path, device, precision) for path in paths]
     names = [network.name for network in loaded]
     networks = {}
     for network, path in zip(loaded, paths, strict=True):
@@ -64,27 +55,23 @@ def load_networks(
     return networks
 
 
-def load_network_file(
-    path: Path,
-    device: torch.device,
-    precision: str,
-    classes: tuple[Sequence[str], np.ndarray],
-) -> Network:
+def load_network_file(path: Path, device: torch.device, precision: str) -> Network:
     """Reads a checkpoint or an exported network, by file suffix; raises what reading it raises."""
-    class_names, colors = classes
     if path.suffix in EXPORTED_NETWORKS:
-        exported = EXPORTED_NETWORKS[path.suffix](path, len(class_names), device)
+        exported = EXPORTED_NETWORKS[path.suffix](path, device)
+        class_set = recorded_class_set(exported.metadata)
+        exported.require_classes(len(class_set))
 
         def predict(image: np.ndarray) -> np.ndarray:
             return segment_padded(image, lambda x: exported(x[None])[0], exported.min_size)
 
-        name = f"{exported.name}, {exported.precision}"
-        return Network(name, predict, device, class_names, colors)
+        return Network(f"{exported.name}, {exported.precision}", predict, device, class_set)
     checkpoint = read_checkpoint(path)
-    predictor = load_predictor(checkpoint, len(class_names), device, PRECISIONS[precision])
+    class_set = recorded_class_set(checkpoint)
+    predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
 
     def segment(image: np.ndarray) -> np.ndarray:
         return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
     name, predict = checkpoint["name"], lambda image: segment_padded(image, segment)
-    return Network(name, predict, device, class_names, colors)
+    return Network(name, predict, device, class_set)

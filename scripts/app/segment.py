@@ -16,7 +16,7 @@ from utils.video import VIDEO_SUFFIXES, VideoReader, VideoWriter
 
 
 class Prediction(NamedTuple):
-    """What one network found in an image; ``shares``: fraction of the pixels of each class."""
+    """What one network found in an image."""
 
     name: str
     network: Network
@@ -24,9 +24,13 @@ class Prediction(NamedTuple):
     seconds: float
 
     @property
-    def shares(self) -> np.ndarray:
-        counts = np.bincount(self.train_ids.ravel(), minlength=len(self.network.class_names))
-        return counts[: len(self.network.class_names)] / self.train_ids.size
+    def shares(self) -> dict[str, float]:
+        """The fraction of the pixels of each class, by its name."""
+        names = self.network.class_set.names
+        counts = np.bincount(self.train_ids.ravel(), minlength=len(names))
+        return {
+            name: count / self.train_ids.size for name, count in zip(names, counts, strict=True)
+        }
 
 
 def check_suffix(path: Path) -> None:
@@ -113,7 +117,7 @@ class VideoJob:
         for name, network in self.networks.items():
             train_ids, seconds = network.segment(frame)
             self.seconds[name].append(seconds)
-            picture = overlay(frame, train_ids, network.colors, self.opacity)
+            picture = overlay(frame, train_ids, network.class_set.color_table, self.opacity)
             for _ in range(self.reader.repeats):
                 writers[name].write(picture)
 
