@@ -120,7 +120,7 @@ def _find_first(
             root,
             pattern,
             suffixes,
-            lambda stem, endings=endings: bool(endings) and stem.endswith(endings),
+            endings,
             say and not (is_labels and pattern.ending),
             twins,
         )
@@ -155,13 +155,15 @@ def _by_image(
     if label_pattern is None:
         return {}
     shared = sorted(image_pattern.words & label_pattern.words)
+    if image_pattern.has_key_alone and label_pattern.has_key_alone:
+        return {key: file.path for key, file in labels.items()}
     keys: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for key, file in images.items():
         keys[tuple(file.values[word] for word in shared)].append(key)
     paths: dict[str, str] = {}
     for key, file in labels.items():
-        alone = image_pattern.key_of(file.values) or key
-        for image in keys.get(tuple(file.values[word] for word in shared), [alone]):
+        fitting = keys.get(tuple(file.values[word] for word in shared))
+        for image in fitting or [image_pattern.key_of(file.values) or key]:
             if image in paths:
                 raise ValueError(
                     f"{root}: {images[image].path if image in images else image} has two labels,"
@@ -387,9 +389,9 @@ def recognized_layouts(root: Path) -> list[Layout]:
     with_pairs = [layout for layout in candidates if evidence[layout.name][1]]
     if with_pairs:
         return with_pairs
-    with_images = [layout for layout in candidates if evidence[layout.name][0]] or candidates
+    with_images = [layout for layout in candidates if evidence[layout.name][0]]
     typical = [layout for layout in with_images if _is_typical(layout, root)]
-    return _most_special(typical or with_images)
+    return _most_special(typical or with_images or candidates)
 
 
 def _is_typical(layout: Layout, root: Path) -> bool:

@@ -7,7 +7,7 @@ images may have any of IMAGE_SUFFIXES, labels are PNG files.
 
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -51,6 +51,11 @@ class PathPattern:
         self.parts = parts[fixed:]
         self.ending = parts[-1].rsplit("}", 1)[-1] if "}" in parts[-1] else f"/{parts[-1]}"
         self.words = frozenset(_PLACEHOLDER.findall(stem))
+
+    @cached_property
+    def has_key_alone(self) -> bool:
+        """Whether the key of a file is the text of {key}."""
+        return "/".join(self.parts) == f"{{{KEY}}}{self.ending}"
 
     @cached_property
     def expression(self) -> re.Pattern[str]:
@@ -128,17 +133,17 @@ def find_by_pattern(
     root: Path,
     pattern: PathPattern,
     suffixes: Sequence[str],
-    is_other: Callable[[str], bool] = lambda stem: False,
+    other_endings: tuple[str, ...] = (),
     say: bool = True,
     twins: list[tuple[str, str]] | None = None,
 ) -> dict[str, FoundFile]:
     """The files below ``root`` that ``pattern`` matches, sorted: {key: FoundFile}.
 
     Where an archive was unpacked into its own folder once more (train/train/...), the repeated
-    folders are no part of the key. ``suffixes`` are compared without case. ``is_other``: whether a
-    path without suffix is passed over in silence. ``say``: whether to print what is left out.
-    ``twins``: receives files of one key, see ``refuse_twins``. Raises ValueError for these, OSError
-    for a folder that cannot be read.
+    folders are no part of the key. ``suffixes`` are compared without case. ``other_endings``: of
+    names without suffix that are passed over in silence. ``say``: whether to print what is left
+    out. ``twins``: receives files of one key, see ``refuse_twins``. Raises ValueError for these,
+    OSError for a folder that cannot be read.
     """
     left_out = LeftOut()
     repeated = (f"{pattern.folder}/", f"{pattern.folder.rsplit('/', 1)[-1]}/")
@@ -151,25 +156,25 @@ def find_by_pattern(
             or any(map(pattern.may_contain, inner))
         )
 
-    paths = walk(Path(root) / pattern.folder, left_out, enter).files
-    stems = {path: os.path.splitext(path) for path in paths}
-    candidates = [
-        path
-        for path, (stem, suffix) in stems.items()
-        if suffix.lower() in suffixes and stem.endswith(pattern.ending)
-    ]
-    prefix = _repetition(candidates, repeated) if pattern.folder else ""
+    candidates = []  # (path, path without suffix)
+    for path in walk(Path(root) / pattern.folder, left_out, enter).files:
+        stem, suffix = os.path.splitext(path)
+        if suffix.lower() in suffixes and stem.endswith(pattern.ending):
+            if not (other_endings and stem.endswith(other_endings)):
+                candidates.append((path, stem))
+        else:
+            left_out.add("other files", path)
+    prefix = _repetition([path for path, _ in candidates], repeated) if pattern.folder else ""
+    top = f"{pattern.folder}/" if pattern.folder else ""
     found: list[tuple[str, FoundFile]] = []
-    for path, (stem, suffix) in stems.items():
-        if is_other(stem):
-            continue
-        match = pattern.expression.fullmatch(stem.removeprefix(prefix))
-        if suffix.lower() not in suffixes or match is None:
+    for path, stem in candidates:
+        key = stem[len(prefix) :]
+        match = pattern.expression.fullmatch(key)
+        if match is None:
             left_out.add("other files", path)
             continue
-        key = stem.removeprefix(prefix).removesuffix(pattern.ending)
-        whole = f"{pattern.folder}/{path}" if pattern.folder else path
-        found.append((key, FoundFile(whole, match.groupdict())))
+        key = key[: len(key) - len(pattern.ending)]
+        found.append((key, FoundFile(top + path, match.groupdict())))
     refuse_twins([(key, file.path) for key, file in found], root, twins)
     if say:
         left_out.say(Path(root) / pattern.folder)

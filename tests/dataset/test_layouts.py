@@ -202,6 +202,10 @@ def test_idd_without_its_labels_is_no_cityscapes(tmp_path):
     root = write_tree(tmp_path / "city", "cityscapes")
     shutil.rmtree(root / "gtFine")
     assert target_images([str(root)]).data_set == "cityscapes"
+    for path in (root / "leftImg8bit").rglob("*.png"):
+        path.rename(path.with_suffix(".tif"))
+    with pytest.raises(FileNotFoundError, match=r"Cityscapes needs .*2 files .*\.tif"):
+        labelled_images(root)
 
 
 def test_images_that_have_been_seen(tmp_path):
