@@ -14,6 +14,7 @@ import pytest
 from tests.conftest import write_cityscapes
 from tests.helpers.cli import python
 from tests.helpers.forked import run_together
+from tests.helpers.narrow import real_backbones
 from tests.helpers.networks import write_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -28,15 +29,10 @@ def command(checkpoint: Path, root: Path, *words: object, processes: int) -> lis
     return list(map(str, line))
 
 
-def score(*words: object, processes: int) -> str:
+def score(checkpoint: Path, root: Path, *words: object, processes: int) -> str:
     """Runs eval.py to its end and returns what it printed."""
-    done = subprocess.run(
-        command(*words, processes=processes),
-        capture_output=True,
-        text=True,
-        timeout=200,
-        env=ENVIRONMENT,
-    )
+    line = [checkpoint, "--cityscapes", root, *COMMON, *words]
+    done = run_together("eval.py", *line, processes=processes)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -68,10 +64,8 @@ def test_two_processes_give_the_tables_files_and_pictures_of_one(checkpoint, roo
         out = tmp_path / f"out{processes}"
         results = ["--json", out / "scores.json", "--pictures", out / "pictures"]
         results += ["--save-predictions", out / "predictions"]
-        words = [checkpoint, "--cityscapes", root, *COMMON, "--tta", "flip", *results]
-        done = run_together("eval.py", *words, processes=processes)
-        assert done.returncode == 0, done.stderr
-        printed[processes] = done.stdout
+        words = [checkpoint, root, "--tta", "flip", *results]
+        printed[processes] = score(*words, processes=processes)
     alone, together = (contents(tmp_path / f"out{processes}") for processes in (1, 2))
     assert printed[2] == printed[1]  # by one process only
     assert len(alone) == 13 + 2 + 1
@@ -87,7 +81,6 @@ def test_two_processes_give_the_tables_files_and_pictures_of_one(checkpoint, roo
     assert row["ignored"] > 0
 
 
-@pytest.mark.slow
 def test_more_processes_than_images_predict_the_test_split(checkpoint, root, tmp_path):
     (root / "leftImg8bit/val").rename(root / "leftImg8bit/test")
     (tmp_path / "two.txt").write_text(
@@ -102,7 +95,10 @@ def test_more_processes_than_images_predict_the_test_split(checkpoint, root, tmp
 
 
 @pytest.mark.slow
-def test_a_process_that_dies_takes_the_evaluation_down(checkpoint, tmp_path):
+@real_backbones()
+def test_a_process_that_dies_takes_the_evaluation_down(tmp_path):
+    """Under torchrun itself, whose processes have the real network."""
+    checkpoint = write_checkpoint(tmp_path / "real.pt")
     root = write_cityscapes(tmp_path / "many", {"val": 80})
     words = [
         "--tta",

@@ -23,6 +23,7 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import SMALL, python
 from tests.helpers.cli import run_train as run
 from tests.helpers.forked import ForkedScript, run_forked
+from tests.helpers.narrow import real_backbones
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
 from utils.training.checkpoint import read_checkpoint
@@ -237,6 +238,7 @@ def varied_window(
 
 
 @pytest.mark.slow
+@real_backbones()
 def test_the_network_overfits_four_real_frames(real_data, tmp_path):
     """mIoU above 0.8 over the classes present, on a window of each frame, for a CPU's sake."""
     frames = [
