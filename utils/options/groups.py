@@ -112,9 +112,9 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_unlabelled_arguments(parser: argparse.ArgumentParser) -> None:
+def add_unlabelled_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Images of a target, for scripts that open no label."""
-    target = parser.add_argument_group("target").add_mutually_exclusive_group(required=True)
+    target = parser.add_argument_group("target").add_mutually_exclusive_group(required=required)
     add_target_arguments(target)
     parser.add_argument(
         "--split",
