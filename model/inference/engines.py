@@ -170,7 +170,7 @@ def _onnx(checkpoint: dict[str, Any], num_classes: int) -> Segment:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         export_onnx(DeployedNetwork(network, normalize).eval(), path, metadata)
-        exported = OnnxNetwork(path, num_classes, torch.device("cpu"))
+        exported = OnnxNetwork(path, torch.device("cpu"))
     return lambda images: torch.from_numpy(exported(images.numpy()))
 
 
