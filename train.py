@@ -315,8 +315,12 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], runtime.scaler)
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        root = known_root(args.cityscapes, args.target, args.target_layout)
-        run.finish(root, None if args.cityscapes else args.target_layout)
+        run.finish(scored_root(args), None if args.cityscapes else args.target_layout)
+
+
+def scored_root(args: argparse.Namespace) -> Path | None:
+    """The target's root, whose val is scored; None for images without splits."""
+    return known_root(args.cityscapes, args.target, args.target_layout)
 
 
 if __name__ == "__main__":

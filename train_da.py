@@ -190,8 +190,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             parser.error("--target and --cityscapes both name the target; give one of them")
     elif not args.target and not args.cityscapes:
         parser.error("a target is needed: --cityscapes ROOT, or --target ROOT|PATTERN")
-    root = known_root(args.cityscapes, args.target, args.target_layout)
-    if args.validate_every and root is None:
+    if args.validate_every and scored_root(args) is None:
         parser.error(
             "--validate-every needs a root with labels: --cityscapes ROOT, or --target ROOT of a"
             " known data set (--target-layout)"
@@ -443,14 +442,17 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        root = known_root(args.cityscapes, args.target, args.target_layout)
-        run.finish(root, None if args.cityscapes else args.target_layout)
+        run.finish(scored_root(args), None if args.cityscapes else args.target_layout)
+
+
+def scored_root(args: argparse.Namespace) -> Path | None:
+    """The target's root, whose val is scored; None for images without splits."""
+    return known_root(args.cityscapes, args.target, args.target_layout)
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:
     """Whether the target is the split that is scored."""
-    root = known_root(args.cityscapes, args.target, args.target_layout)
-    return args.target_split == "val" and root is not None
+    return args.target_split == "val" and scored_root(args) is not None
 
 
 if __name__ == "__main__":
