@@ -92,7 +92,7 @@ def argument_parser() -> Parser:
         "--validate-every",
         type=non_negative_int,
         metavar="STEPS",
-        help="interval of scores on the target's val; 0: never. Default: 1000 on the target",
+        help="interval of scores on the target's val; 0: never (default; on the target: 1000)",
     )
     return parser
 
@@ -152,7 +152,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn
     )
     needs_style = bool(args.lab or args.fda)
-    root = known_root(args.cityscapes, args.target, args.target_layout)
+    root = scored_root(args)
     if args.train_on == "source" and args.gta5 is None:
         parser.error("--train-on source needs --gta5 ROOT (or --source ROOT)")
     if args.train_on == "target" and root is None:
@@ -195,7 +195,7 @@ def read_labelled(args: argparse.Namespace) -> ImageList:
     if args.train_on == "source":
         images = labelled_images(args.gta5, args.source_layout, class_set)
     else:
-        root = known_root(args.cityscapes, args.target, args.target_layout)
+        root = scored_root(args)
         layout = layout_of_target(args.cityscapes, root, args.target_layout)
         images = data_images(root, "train", layout=layout, class_set=class_set)
     images = without(select_by_list(images, args.list), args.leave_out)
