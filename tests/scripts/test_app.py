@@ -163,14 +163,15 @@ def test_a_video_that_is_too_long_is_refused(visitor, tmp_path):
     assert message.startswith("long.mp4 lasts 2.1 s or more; this page takes 2 s at most. Cut it")
 
 
-def test_two_at_once_get_their_own_answers(page, image, tmp_path):
+def test_two_at_once_get_their_own_answers(page, visitor, image, tmp_path):
     Image.fromarray(scene(1, (80, 64))[0]).save(tmp_path / "other.png")
-    paths = [image, tmp_path / "other.png"] * 2
-    alone = [label_maps(send(Client(page, verbose=False), path)) for path in paths[:2]]
-    with ThreadPoolExecutor(4) as pool:
-        visitors = [Client(page, verbose=False) for _ in paths]
-        together = list(pool.map(lambda v, path: label_maps(send(v, path)), visitors, paths))
-    for expected, found in zip([*alone, *alone], together, strict=True):
+    paths = [image, tmp_path / "other.png"]
+    alone = [label_maps(send(visitor, path, "source")) for path in paths]
+    visitors = [visitor, Client(page, verbose=False)]
+    with ThreadPoolExecutor(2) as pool:
+        answers = pool.map(lambda v, path: send(v, path, "source"), visitors, paths)
+        together = [label_maps(answer) for answer in answers]
+    for expected, found in zip(alone, together, strict=True):
         assert expected.keys() == found.keys()
         assert all(np.array_equal(expected[name], found[name]) for name in expected)
 
