@@ -222,7 +222,7 @@ class TrainingRun:
         ``root``: of the target, None: not known; ``layout``: the one that was named for it.
         """
         if self.finished:
-            words = ["python", "eval.py", self.folder.last, "--cityscapes", root or "ROOT"]
+            words = ["python", "eval.py", self.folder.last, "--target", root or "ROOT"]
             words += ["--layout", layout] if layout else []
             self.folder.print(f"Done. Score it with: {shlex.join(map(str, words))}")
 
