@@ -9,9 +9,8 @@ from torch import Tensor
 def average_states(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
     """The mean of state dicts, summed in float64; counters of batches are those of the last.
 
-    Running statistics of BatchNorm are averaged, too, but do not fit the averaged weights: measure
-    them anew (stochastic weight averaging: Izmailov et al., UAI 2018). Raises ValueError where the
-    tensors differ in names or shapes.
+    Running statistics of BatchNorm are averaged, too; stochastic weight averaging (Izmailov et al.,
+    UAI 2018) measures them anew. Raises ValueError where the tensors differ in names or shapes.
     """
     shapes = [{name: value.shape for name, value in state.items()} for state in states]
     if any(shape != shapes[0] for shape in shapes):

@@ -1,9 +1,8 @@
-"""Averages the weights of snapshots of one run, with BatchNorm measured anew on target images.
+"""Averages the weights of snapshots of one run (SWA: Izmailov et al., UAI 2018).
 
-Stochastic weight averaging (Izmailov et al., UAI 2018) over what train_da.py --keep-every keeps.
-The statistics of BatchNorm do not fit the averaged weights, so they are measured on unlabelled
-images of the target. No label is opened. The new checkpoint is read by all scripts; compare it with
-its members by eval.py.
+The statistics of BatchNorm are averaged, too. With a target they are measured anew on its images,
+without labels, as SWA has it; for snapshots of adaptation that was much worse where we measured it
+(docs/adaptation.md). The new checkpoint is read by all scripts; compare it with its members.
 """
 
 if not __package__:  # started by its path: nothing of the project can be imported
@@ -27,7 +26,9 @@ from dataset.recalibration import (
 )
 from dataset.training_data import known_root, read_target
 from model.averaging import average_states
+from model.bisenet import BiSeNet
 from model.loading import load_network
+from model.preprocessing import InputNormalization
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
 from utils.options.groups import (
@@ -48,10 +49,12 @@ from utils.training.environment import environment
 from utils.training.precision import autocast_for, choose_device, choose_precision
 
 EPILOG = """examples:
-  python -m scripts.average checkpoints/strong/step_00{30,35,40}000.pt --cityscapes $CITYSCAPES \\
-      --output average.pt
+  python -m scripts.average checkpoints/strong/step_00{30,35,40}000.pt --output average.pt
   python eval.py average.pt checkpoints/strong/last.pt --cityscapes $CITYSCAPES
 """
+
+
+STATISTICS_FLAGS = ("split", "list", "batches", "batch_size", "crop_size", "seed")
 
 
 def parse_arguments(argv: list[str] | None = None) -> Namespace:
@@ -63,7 +66,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
         metavar="CHECKPOINT",
         help="snapshots of one run (step_*.pt), or its last.pt",
     )
-    add_unlabelled_arguments(parser)
+    add_unlabelled_arguments(parser, required=False)
     parser.add_argument(
         "--list",
         type=Path,
@@ -80,9 +83,13 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
-    if known_root(args.cityscapes, args.target) is None:
+    given = parser.given(argv)
+    if not args.target and not args.cityscapes:
+        condition = "without --target or --cityscapes: statistics are then averaged"
+        parser.refuse_unused(given, STATISTICS_FLAGS, condition)
+    elif known_root(args.cityscapes, args.target) is None:
         condition = "with images that are no Cityscapes root: they have no splits"
-        parser.refuse_unused(parser.given(argv), ["split"], condition)
+        parser.refuse_unused(given, ["split"], condition)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
 
@@ -113,69 +120,88 @@ def read_members(paths: Sequence[Path]) -> list[dict[str, Any]]:
 
 
 def averaged_metadata(
-    args: Namespace, members: Sequence[dict[str, Any]], used: ImageList, precision: str
+    args: Namespace, members: Sequence[dict[str, Any]], used: ImageList | None, precision: str
 ) -> dict[str, Any]:
-    """Metadata of the new checkpoint: those of the last member, the settings, the images used."""
+    """Metadata of the new checkpoint: those of the last member, the settings, the images used.
+
+    ``used``: the images of the statistics; None: they are averaged.
+    """
     last = members[-1]
     left_out = ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
     metadata = {name: value for name, value in last.items() if name not in left_out}
     averaged = {
         "steps": [member["step"] for member in members],
         "checkpoints": list(map(str, args.checkpoints)),
-        "images": used.fingerprint(),
-        "batch_size": args.batch_size,
-        "crop_size": args.crop_size,
-        "seed": args.seed,
-        "precision": precision,
+        "statistics": "mean",
         "git": environment()["git"],
     }
+    if used is not None:
+        averaged |= {
+            "statistics": used.fingerprint(),
+            "batch_size": args.batch_size,
+            "crop_size": args.crop_size,
+            "seed": args.seed,
+            "precision": precision,
+        }
     return {
         **metadata,
-        **inherited(used.names, *members),
+        **inherited(used.names if used is not None else [], *members),
         "name": args.name or f"{run_name(last)}-average",
         "run": run_name(last),
         "settings": last["settings"] | {"averaged": averaged},
     }
 
 
-def main(args: Namespace) -> None:
-    if args.output.exists():
-        raise FileExistsError(f"{args.output} exists. Choose another --output, or delete it.")
-    members = read_members(args.checkpoints)
+def measure_statistics(
+    args: Namespace, model: BiSeNet, normalize: InputNormalization, used: ImageList, precision: str
+) -> str:
+    """Measures BatchNorm on the images ``used``; returns what was done, in words."""
     device = choose_device(args.device)
-    precision = choose_precision(args.precision, device)
     options = from_arguments(StatisticsOptions, vars(args))
-    listing = read_target(args.cityscapes, args.target, args.split, args.list)
-    used = recalibration_images(listing, options)
-    output_folder(args.output.absolute().parent)
-
-    # Each member's network for inference; the trained model, or its teacher.
-    states = [load_network(member)[0].state_dict() for member in members]
-    model, normalize = load_network(members[-1])
-    model.load_state_dict(average_states(states))
-
     loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
     batches = recalibration_batches(used, options, loading)
     batches = tqdm(batches, desc="statistics", unit="batch", disable=None, dynamic_ncols=True)
     images = (normalize(batch.image.to(device, non_blocking=True)) for batch in batches)
     with autocast_for(device, precision)():
         count = recalibrate(model.to(device), images)
-    metadata = averaged_metadata(args, members, used, precision)
-    save_checkpoint(args.output, {"model": model}, **metadata)
-    print(
-        f"{args.output}: {metadata['name']}, the mean weights of {len(members)} snapshots, steps"
-        f" {', '.join(str(member['step']) for member in members)}, with the BatchNorm statistics"
-        f" of {count} images of {used.root}."
-    )
+    text = f"the BatchNorm statistics of {count} images of {used.root}."
     if count < FEW_IMAGES:
-        print(
-            f"WARNING: {count} images are few for the statistics of the attention, which sees one"
+        text += (
+            f"\nWARNING: {count} images are few for the statistics of the attention, which sees one"
             f" value of each. Give {FEW_IMAGES} or more."
         )
     if args.split == "val":
-        print(
-            "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
+        text += (
+            "\nWARNING: --split val takes the statistics of images of the evaluation"
+            " (transductive)."
         )
+    return text
+
+
+def main(args: Namespace) -> None:
+    if args.output.exists():
+        raise FileExistsError(f"{args.output} exists. Choose another --output, or delete it.")
+    members, used = read_members(args.checkpoints), None
+    precision = choose_precision(args.precision, choose_device(args.device))
+    if args.target or args.cityscapes:
+        listing = read_target(args.cityscapes, args.target, args.split, args.list)
+        used = recalibration_images(listing, from_arguments(StatisticsOptions, vars(args)))
+    output_folder(args.output.absolute().parent)
+
+    # Each member's network for inference: the trained model, or its teacher.
+    states = [load_network(member)[0].state_dict() for member in members]
+    model, normalize = load_network(members[-1])
+    model.load_state_dict(average_states(states))
+    statistics = "the mean of their BatchNorm statistics."
+    if used is not None:
+        statistics = measure_statistics(args, model, normalize, used, precision)
+    metadata = averaged_metadata(args, members, used, precision)
+    save_checkpoint(args.output, {"model": model}, **metadata)
+    steps = ", ".join(str(member["step"]) for member in members)
+    print(
+        f"{args.output}: {metadata['name']}, the mean weights of {len(members)} snapshots, steps"
+        f" {steps}, with {statistics}"
+    )
     words = ["python", "eval.py", args.output, *args.checkpoints, "--cityscapes", "ROOT"]
     print(f"Score it against its members: {shlex.join(map(str, words))}")
 

@@ -29,8 +29,8 @@ folder=${1:-checkpoints/demo}
 data=$folder/data
 run "$python" -m scripts.make_demo_data --output "$data" --source-images 300 --target-train 300 --target-val 50
 # Every row has the same number of steps: a common start on the source, then as many again of source-only or of adaptation.
-run "$python" -m scripts.reproduce --preset demo --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder"
-rows=("$folder"/seed0/{source-only,ada,light-ada,light-lab-ada,oracle}/last.pt)
+run "$python" -m scripts.reproduce --preset demo --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder" --one-table
+rows=("$folder"/seed0/{source-only,ada,light-ada,light-lab-ada,strong,oracle}/last.pt)
 streets=("$data"/cityscapes/leftImg8bit/val/*/*.png)
 run "$python" -m scripts.predict "${streets[@]:0:5}" --labels "$data/cityscapes/gtFine" --compare "${rows[@]}" --output "$folder/pictures"
 run "$python" -m scripts.preview_transfer --gta5 "$data/gta5" --cityscapes "$data/cityscapes" --output "$folder/transfer.png"
@@ -43,6 +43,8 @@ An illustration: a few hundred steps a row, one seed, generated streets. docs/re
   the LAB color transfer              $folder/transfer.png
   the table, also as CSV and LaTeX     $folder/tables.md
   everything that was logged           $python -m tensorboard.main --logdir $folder/seed0
+To try the networks on your own images, videos and camera, in a browser (pip install -r requirements-app.txt):
+  $python -m scripts.app ${rows[*]}
 On the real data sets (README.md says how to obtain them), on a GPU:
   $python train_da.py --discriminator light --lab --gta5 \$GTA5 --cityscapes \$CITYSCAPES
   $python eval.py checkpoints/light-lab-resnet101-seed0/last.pt --cityscapes \$CITYSCAPES

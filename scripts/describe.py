@@ -116,6 +116,8 @@ def find_layout(root: Path, word: str | None) -> Found:
         guess = guess_layout(root)
         guess.notes.extend(data_sets_inside(root))
         return Found(layout_of(guess), "guessed from names and contents of the files", guess)
+    except ValueError as error:
+        raise ValueError(f"{error} Or name one of them here: --layout NAME.") from error
     if (root / PREPARED).is_dir():
         return Found(layout, f"a root prepared by scripts.prepare ({PREPARED}/)")
     patterns = (p for split in layout.splits.values() for p in (*split.images, *split.labels))

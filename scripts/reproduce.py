@@ -222,6 +222,11 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dry-run", action="store_true", help="print the commands only")
     parser.add_argument(
+        "--one-table",
+        action="store_true",
+        help="print one table at the end, not one after every row",
+    )
+    parser.add_argument(
         "training",
         nargs="*",
         metavar="-- ARGUMENT",
@@ -317,11 +322,14 @@ def read_record(path: Path) -> Any:
         return None
 
 
-def run_command(command: list[str], show: bool = True) -> None:
-    """Runs a command of this project. Raises ChildProcessError where it fails."""
+def run_command(command: list[str], show: bool = True, quiet: bool = False) -> None:
+    """Runs a command of this project; ``quiet``: without what it prints, but for errors.
+
+    Raises ChildProcessError where it fails.
+    """
     if show:
         print(f"\n$ python {shlex.join(command)}", flush=True)
-    code, stopped_by = run_child([sys.executable, *command])
+    code, stopped_by = run_child([sys.executable, *command], quiet)
     if stopped_by:
         raise ChildProcessError(
             f"Stopped by {stopped_by}. Run this again to go on: finished rows are kept, and a"
@@ -334,8 +342,8 @@ def run_command(command: list[str], show: bool = True) -> None:
         )
 
 
-def run_row(commands: list[list[str]], run: Path) -> None:
-    """Trains a row, from its last checkpoint if there is one, and scores it.
+def run_row(commands: list[list[str]], run: Path, quiet: bool = False) -> None:
+    """Trains a row, from its last checkpoint if there is one, and scores it, perhaps ``quiet``.
 
     A row with scores and config.json is finished, even if its checkpoint has been deleted. What is
     there is kept only if the same was asked for. Raises ChildProcessError where a command fails or
@@ -358,7 +366,7 @@ def run_row(commands: list[list[str]], run: Path) -> None:
             raise ChildProcessError(f"{run} was stopped before its end. Run this again to go on.")
     for command in evaluation:
         if not is_scored(command, scores):
-            run_command(command)
+            run_command(command, quiet=quiet)
 
 
 def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:
@@ -410,7 +418,7 @@ def main(args: argparse.Namespace) -> None:
             if args.dry_run:
                 print(*(f"python {shlex.join(command)}" for command in commands), sep="\n")
             else:
-                run_row(commands, output / row.folder)
+                run_row(commands, output / row.folder, args.one_table)
     if any(args.output.glob("seed*/*.json")) and not args.dry_run:
         run_command(["-m", "scripts.summarise", str(args.output)], show=False)
 

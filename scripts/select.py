@@ -67,10 +67,18 @@ EPILOG = """examples:
 VIEWS = (TTAView(1.0), TTAView(1.0, flip=True), TTAView(0.75), TTAView(1.25))
 RECOMMENDED = "infomax"
 """The measure that chooses by default."""
-TRUST = (
-    "How far to trust it: its ranking was not measured against scores by us yet. Look at the"
-    " pictures before you decide."
-)
+MEASURED = {
+    "entropy": 0.23,
+    "infomax": 0.80,
+    "snd": -0.46,
+    "views": -0.03,
+    "seeds": 0.83,
+    "shares": 0.89,
+    "last": 0.83,
+}
+"""Rank correlation with mIoU within a run: the mean of two runs, of six snapshots each, on CARLA ->
+Cityscapes (docs/adaptation.md). The agreement of teacher and student was not measured.
+"""
 MAX_PICTURES = 8
 """Images that scripts.summarise may show, named in the file of --json."""
 TEACHER_CURVE, TEACHER_STEPS = "pseudo_label/student_agreement", 100
@@ -293,7 +301,7 @@ def teacher_agreement(curve: Curve | None, step: int) -> float | None:
 def read_class_shares(path: Path, names: Sequence[str]) -> Tensor:
     """Expected shares (C,) that add up to 1. Raises ValueError for other classes or no shares."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"--class-shares {path} is no JSON: {error}") from error
     unknown = sorted(set(content) - set(names)) if isinstance(content, dict) else ["no object"]
@@ -323,7 +331,7 @@ def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
     found = []
     for folder in dict.fromkeys(candidate.folder for candidate in candidates):
         config = folder / "config.json"
-        entries = json.loads(config.read_text()) if config.is_file() else []
+        entries = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else []
         for entry in entries:
             name = f"{folder.parent.name}/{folder.name}"
             found += [f"{name}: {text}" for text in entry.get("warnings", [])]
@@ -332,7 +340,7 @@ def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
 
 def read_scores(files: Sequence[Path]) -> dict[tuple[str, int], float]:
     """{(run folder, step): mIoU} of files that eval.py wrote."""
-    rows = [row for file in files for row in json.loads(file.read_text())["rows"]]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
     return {
         (str(Path(row["checkpoint"]).absolute().parent.resolve()), row["step"]): row["miou"]
         for row in rows
@@ -397,6 +405,18 @@ def result(
     }
 
 
+def trust(measure: str) -> str:
+    """How far a choice by this measure can be trusted, in words."""
+    text = "How far to trust it: little is known. "
+    if measure in MEASURED:
+        text += (
+            "On 12 snapshots of two runs its rank correlation with mIoU was"
+            f" {MEASURED[measure]:.2f}, that of the step {MEASURED['last']:.2f}; no measure chose a"
+            " better snapshot than the last. "
+        )
+    return text + "Look at the predictions before you decide (scripts.predict --compare)."
+
+
 def main(args: Namespace) -> None:
     candidates, listing = find_candidates(args.candidates), sample_images(args)
     names = class_names(candidates[0].metadata)
@@ -425,7 +445,7 @@ def main(args: Namespace) -> None:
     if scores:
         print(f"\n{judgement_table(candidates, scores)}\n")
     print(f"Use {best.path}: first by {MEASURES[args.by].title} ({MEASURES[args.by].source}).")
-    print(TRUST)
+    print(trust(args.by))
     if args.json:
         write_json(args.json, content)
 

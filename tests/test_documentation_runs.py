@@ -20,7 +20,7 @@ from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
 from tests.helpers.documentation import PAGES, ROOT, VARIABLES, code_blocks, run_in_bash
 from tests.helpers.networks import write_checkpoint
-from tests.helpers.trees import write_camvid
+from tests.helpers.trees import write_camvid, write_tree
 from tests.scripts.test_convert import ReferenceBiSeNet
 from tests.test_documentation import NOT_SHELL, is_external, split_command
 from utils.video import VideoWriter
@@ -36,7 +36,7 @@ TINY_DATA = "--size 64 128 --source-images 4 --target-train 4 --target-val 2 --w
 SMALL_RUN_FLAGS = {
     "train": ONE_STEP,
     "train_da": ONE_STEP,
-    "eval": f"{CPU} --workers 0",
+    "eval": "--device cpu --workers 0",  # an exported file has a precision of its own
     "scripts.predict": "--device cpu",  # an exported network has a precision already
     "scripts.prepare": "--workers 1",
     "scripts.make_demo_data": TINY_DATA,
@@ -87,6 +87,27 @@ def make_images(folder: Path) -> None:
             writer.write(scene(number, (64, 96))[0])
 
 
+def make_drone(folder: Path) -> None:
+    """Writes two pairs of the tree, the layout and the class set that docs/data.md describes."""
+    text = next(b.text for b in code_blocks(ROOT / "docs/data.md") if "{flight}" in b.text)
+    (folder / "drone.toml").write_text(text)
+    (folder / "mine.toml").write_text(
+        'classes = ["low", "high"]\n[encodings.ids]\nread = "index"\n'
+        "classes = {low = 1, high = 2}\n"
+    )
+    image, label = scene(0, (64, 96))
+    for path in (
+        "photos/monday/0001",
+        "masks/monday_0001_mask",
+        "photos_val/1",
+        "masks_val/1_mask",
+    ):
+        is_mask = "mask" in path
+        file = folder / "drone" / f"{path}.{'png' if is_mask else 'jpg'}"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(1 + label % 2 if is_mask else image).save(file)
+
+
 def make_external_weights(folder: Path) -> None:
     """Writes the checkpoints that scripts.convert reads in the pages."""
     torch.manual_seed(0)
@@ -105,6 +126,8 @@ def prepared(tmp_path_factory) -> Path:
     make_images(folder)
     write_synthia(folder / "data/synthia", 2)
     write_camvid(folder / "data/camvid", 2)
+    write_tree(folder / "data/acdc", "acdc")
+    make_drone(folder)
     make_external_weights(folder)
     for comparison in ("carla", "paper"):
         with SummaryWriter(str(folder / f"checkpoints/{comparison}/seed0/ada")) as events:

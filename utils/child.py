@@ -9,8 +9,10 @@ PASSED_ON = tuple(
 )
 
 
-def run_child(command: Sequence[str]) -> tuple[int, str | None]:
+def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | None]:
     """The exit status of ``command``, and the name of a signal that asked it to stop, or None.
+
+    ``quiet``: what it prints is not shown, but for errors.
 
     However long it takes: a training saves before it ends. A terminal sends Ctrl-C to the child,
     too, which leaves at once at the second. So the child gets SIGTERM, or what came.
@@ -24,7 +26,7 @@ def run_child(command: Sequence[str]) -> tuple[int, str | None]:
 
     before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
     try:
-        child = subprocess.Popen(command)
+        child = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
         if received:  # before the child was there
             child.terminate()
         status = child.wait()

@@ -81,6 +81,11 @@ def guess_layout(root: Path) -> Guess:
         group.is_labels = _are_label_maps(root, group)
     images = [group for group in groups if not group.is_labels]
     labels = [group for group in groups if group.is_labels]
+    if not images:
+        raise ValueError(
+            f"{root} holds {len(paths)} label maps, such as {paths[0]}, and no image. Expected a"
+            " folder with images: give the one that holds images and labels."
+        )
     pairs, alone = _paired(images, labels, root)
     guess.notes += [
         f"{text} look like labels and are not taken: no image has their names, or other labels fit"

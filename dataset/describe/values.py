@@ -35,7 +35,12 @@ class LabelValues:
 
     def add(self, values: np.ndarray, path: Path) -> None:
         """Counts the values (H, W) of one file."""
-        found, counts = np.unique(values, return_counts=True)
+        if values.dtype == np.int32:  # colors
+            found, counts = np.unique(values, return_counts=True)
+        else:
+            all_counts = np.bincount(values.ravel())
+            found = np.flatnonzero(all_counts)
+            counts = all_counts[found]
         for value, count in zip(found.tolist(), counts.tolist(), strict=True):
             self.pixels[value] += count
             self.files[value] += 1

@@ -3,7 +3,7 @@
 if not __package__:  # started by its path: nothing of the project can be imported
     raise SystemExit("error: start it in the project's folder: python -m scripts.benchmark")
 
-from scripts.benchmark import data, evaluation, methods, model, train
+from scripts.benchmark import data, deployment, evaluation, methods, model, train
 from utils.options.parser import new_parser, user_errors_without_traceback
 
 SUBCOMMANDS = {
@@ -12,6 +12,7 @@ SUBCOMMANDS = {
     "methods": methods,
     "evaluation": evaluation,
     "model": model,
+    "deployment": deployment,
 }
 
 EPILOG = """examples:
@@ -20,6 +21,7 @@ EPILOG = """examples:
   python -m scripts.benchmark methods --json methods.json
   python -m scripts.benchmark evaluation --json evaluation.json
   python -m scripts.benchmark model --backbone resnet18 --json model.json
+  python -m scripts.benchmark deployment --checkpoint last.pt --int8 last.int8.onnx
 """
 
 

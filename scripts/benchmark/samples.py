@@ -223,7 +223,9 @@ def measure_cold(
     """
 
     def read_bytes() -> int:
-        return int(re.search(r"read_bytes: (\d+)", Path("/proc/self/io").read_text())[1])
+        return int(
+            re.search(r"read_bytes: (\d+)", Path("/proc/self/io").read_text(encoding="utf-8"))[1]
+        )
 
     milliseconds, megabytes = [], []
     for image in range(len(listing)):

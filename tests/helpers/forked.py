@@ -110,7 +110,7 @@ def run_forked(
         return subprocess.CompletedProcess([script, *words], status, process.stdout, process.stderr)
 
 
-def forked_child(command: list[str]) -> tuple[int, None]:
+def forked_child(command: list[str], quiet: bool = False) -> tuple[int, None]:
     """Stands in for utils.child.run_child: [python, "train.py", ...] or [python, "-m", ...]."""
     assert command[0] == sys.executable
     done = run_forked(*command[2 if command[1] == "-m" else 1 :])

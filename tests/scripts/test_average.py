@@ -7,7 +7,7 @@ from scripts import average as entry
 from tests.helpers.networks import write_checkpoint
 from utils.training.checkpoint import read_checkpoint
 
-COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32", "--batch-size", "2"]
+COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32"]
 
 
 def run(*arguments):
@@ -25,7 +25,8 @@ def snapshots(folder, **options) -> list:
 def test_weights_are_the_mean_and_statistics_those_of_the_target(cityscapes_root, tmp_path, capsys):
     """A checkpoint that says what it is made of; the order of the files does not matter."""
     files, output = snapshots(tmp_path, seen_images=["b"]), tmp_path / "mean.pt"
-    run(*reversed(files), "--cityscapes", cityscapes_root, "--output", output)
+    statistics = ("--cityscapes", cityscapes_root, "--batch-size", 2)
+    run(*reversed(files), *statistics, "--output", output)
     content, members = read_checkpoint(output), [read_checkpoint(file) for file in files]
     assert (content["name"], content["run"], content["step"]) == ("run-average", "run", 20)
     assert content["settings"]["averaged"]["steps"] == [10, 20]
@@ -41,7 +42,23 @@ def test_weights_are_the_mean_and_statistics_those_of_the_target(cityscapes_root
     assert "2 snapshots, steps 10, 20" in said
     assert f"python eval.py {output}" in said
     with pytest.raises(FileExistsError, match="exists"):
-        run(*files, "--cityscapes", cityscapes_root, "--output", output)
+        run(*files, "--output", output)
+
+
+def test_without_a_target_statistics_are_averaged(tmp_path, capsys):
+    """Everything is the mean of the members, and no image is seen."""
+    files, output = snapshots(tmp_path), tmp_path / "mean.pt"
+    run(*files, "--output", output)
+    content, members = read_checkpoint(output), [read_checkpoint(file) for file in files]
+    state, (one, two) = content["parts"]["model"], [m["parts"]["model"] for m in members]
+    for name, value in state.items():
+        if value.is_floating_point():
+            assert torch.allclose(value, (one[name] + two[name]) / 2), name
+    assert content["seen_images"] == []
+    assert "the mean of their BatchNorm statistics" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        entry.parse_arguments([*map(str, files), "--output", "x", "--batches", "3"])
+    assert "--batches: without effect without --target" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

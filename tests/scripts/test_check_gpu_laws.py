@@ -6,6 +6,7 @@ import torch
 from scripts.check_gpu import ours, side
 from scripts.check_gpu.laws import gradients, numerics
 from scripts.check_gpu.plan import Broken, Context
+from tests.helpers.narrow import narrow_backbones
 
 CPU = torch.device("cpu")
 
@@ -39,6 +40,7 @@ class Tf32Convolution(torch.autograd.Function):
         return found[0], found[1], None
 
 
+@narrow_backbones()
 def test_the_gradient_law_notices_tf32(context, monkeypatch):
     """With convolutions in TF32 on one side the law of gradients is broken."""
     conv2d = torch.nn.functional.conv2d
@@ -56,6 +58,7 @@ def test_the_gradient_law_notices_tf32(context, monkeypatch):
 
 
 @pytest.mark.parametrize("method", ours.METHODS)
+@narrow_backbones()
 def test_gradients_do_not_depend_on_the_layout(context, method):
     """The law of gradients holds on a CPU, NCHW beside channels_last."""
     figures = gradients.gradients_equal_the_cpus(context, method).figures
@@ -69,6 +72,7 @@ def test_gradients_equal_the_baselines(context):
     assert 0 < figures["relative_error_fp32"] <= gradients.FP32_TOLERANCE
 
 
+@narrow_backbones()
 def test_the_overflow_law_can_fail(context, monkeypatch):
     """A scaler that steps in spite of an overflow breaks the law."""
     assert "alone" in numerics.overflow_skips_one_optimizer(context).text
@@ -104,6 +108,7 @@ def test_a_side_has_speed_and_memory(who):
 
 
 @pytest.mark.parametrize("method", ours.METHODS)
+@narrow_backbones()
 def test_a_step_moves_every_network(method):
     """The door to our methods builds each of them, with finite losses."""
     step = ours.training_step(ours.Setup(method, (2, 64, 64), CPU))

@@ -245,6 +245,14 @@ def test_files_that_are_there_twice(gta5_root, capsys):
     assert "| train |      6 |" in text
 
 
+def test_a_folder_of_two_data_sets(gta5_root, capsys):
+    """Where two layouts fit, both are named, and one can be chosen."""
+    write_cityscapes(gta5_root, {"val": 1})
+    with pytest.raises(ValueError, match="gta5 and cityscapes.* Or name one of them here"):
+        run(capsys, gta5_root)
+    assert "Layout: gta5 (GTA5), named by --layout" in run(capsys, gta5_root, "--layout", "gta5")
+
+
 def test_unequal_sizes_and_broken_files(tmp_path, capsys):
     """Pairs of different sizes and files that cannot be read are counted, with an example."""
     root = write_pairs(tmp_path, IDS)
@@ -268,6 +276,7 @@ def test_unequal_sizes_and_broken_files(tmp_path, capsys):
         (["empty"], "No image below .*empty: found no file"),
         ([".", "--layout", "gta"], "No layout 'gta'; did you mean gta5"),
         ([".", "--class-set", "camvid"], "No class set 'camvid'; did you mean camvid11"),
+        (["masks"], "masks holds 5 label maps, such as 000_m.png, and no image"),
         ([".", "--layout", "bdd100k"], "holds no image of the layout bdd100k"),
     ],
 )

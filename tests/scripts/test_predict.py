@@ -149,7 +149,7 @@ def test_a_checkpoint_from_elsewhere_is_refused(frames, tmp_path):
 # Videos
 
 
-def write_video(path: Path, count: int = 12, size: tuple[int, int] = (64, 96)) -> Path:
+def write_video(path: Path, count: int = 6, size: tuple[int, int] = (64, 96)) -> Path:
     with VideoWriter(path, fps=10) as writer:
         for number in range(count):
             writer.write(scene(number, size)[0])
@@ -165,11 +165,11 @@ def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys)
         "drive_overlay.mp4",
     ]
     reader = VideoReader(tmp_path / "out/drive_overlay.mp4")
-    assert len(list(reader)) == 12
+    assert len(list(reader)) == 6
     assert reader.fps == 10
     assert reader.size[0] > 64  # the legend
     assert b"vp09" in (tmp_path / "out/drive_overlay.mp4").read_bytes()  # what browsers play
-    assert "12 frames into" in capsys.readouterr().out
+    assert "6 frames into" in capsys.readouterr().out
 
 
 def test_odd_sizes_lose_their_last_row_and_column(tmp_path):

@@ -109,7 +109,9 @@ def test_a_comparison_is_trained_scored_and_not_repeated(
     ]
     assert float(rows[1]["miou"]) == scores["miou"]
     assert float(rows[1]["iou car"]) == scores["iou"][13]
-    assert "light LAB-ADA; oracle" in (tmp_path / "out/report.html").read_text()  # not trained yet
+    assert (
+        "light LAB-ADA; strong; oracle" in (tmp_path / "out/report.html").read_text()
+    )  # not trained yet
     before = (tmp_path / "out/seed0/source-only/last.pt").stat().st_mtime_ns
     capsys.readouterr()
     reproduce.main(args)
@@ -143,7 +145,7 @@ def test_a_row_that_fails_says_so_and_keeps_the_others(
 
 def test_a_stopped_row_is_not_scored(tmp_path, monkeypatch):
     """A checkpoint that is not finished ends the comparison."""
-    monkeypatch.setattr(reproduce, "run_command", lambda command: None)
+    monkeypatch.setattr(reproduce, "run_command", lambda command, **_: None)
     monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": False})
     with pytest.raises(ChildProcessError, match="stopped before its end"):
         reproduce.run_row([["train.py"], ["eval.py"]], tmp_path / "row")
@@ -212,7 +214,9 @@ def test_steps_without_effect_are_refused(capsys):
 
 def test_python_is_the_one_that_runs_the_script(monkeypatch):
     seen = []
-    monkeypatch.setattr(reproduce, "run_child", lambda command: seen.append(command) or (0, None))
+    monkeypatch.setattr(
+        reproduce, "run_child", lambda command, quiet: seen.append(command) or (0, None)
+    )
     reproduce.run_command(["train.py"])
     assert seen == [[sys.executable, "train.py"]]
 
@@ -244,7 +248,7 @@ def test_what_is_asked_is_compared_with_what_is_there(tmp_path, monkeypatch):
     (run / "config.json").write_text(json.dumps([{"argv": train_words}]))
     run.with_suffix(".json").write_text(json.dumps({"argv": evaluate}))
     commands = []
-    monkeypatch.setattr(reproduce, "run_command", commands.append)
+    monkeypatch.setattr(reproduce, "run_command", lambda words, **_: commands.append(words))
     monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": True})
     reproduce.run_row([train_words, evaluate], run)
     assert not commands
@@ -268,3 +272,25 @@ def test_scoring_computes_where_training_does(tmp_path):
     _, evaluate = finished_row(tmp_path, ["--precision", "fp32", "--lr", "1", "--device", "cpu"])[0]
     assert evaluate[-4:] == ["--precision", "fp32", "--device", "cpu"]
     assert "--lr" not in evaluate
+
+
+@pytest.mark.parametrize("words", [[], ["--one-table"]])
+def test_one_table_hides_what_scoring_prints(gta5_root, tmp_path, monkeypatch, words):
+    """The commands and their errors are still shown; training prints as ever."""
+    (train_words, evaluate), run = finished_row(tmp_path / "a")
+    hidden = {}
+
+    def run_child(command, quiet):
+        hidden[command[1]] = quiet
+        return 0, None
+
+    monkeypatch.setattr(reproduce, "run_child", run_child)
+    monkeypatch.setattr(reproduce, "require_same_training", lambda *_: None)
+    monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": True})
+    run.with_suffix(".json").unlink(missing_ok=True)
+    args = reproduce.parse_arguments(
+        ["--gta5", str(gta5_root), "--cityscapes", str(tmp_path), *words]
+    )
+    (run / "last.pt").unlink(missing_ok=True)
+    reproduce.run_row([train_words, evaluate], run, args.one_table)
+    assert hidden == {"train.py": False, "eval.py": bool(words)}

@@ -6,6 +6,7 @@ import shutil
 import pytest
 import torch
 
+from dataset.class_set import load_class_set
 from scripts import select as entry
 from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.evaluation.label_free import MEASURES
@@ -129,7 +130,11 @@ def test_expected_class_shares_may_be_given(cityscapes_root, tmp_path):
 
 
 def other_classes() -> dict:
-    return {"class_set": {"classes": [f"class {number}" for number in range(19)]}}
+    names = [f"class {number}" for number in range(19)]
+    values = {name: [number + 1] for number, name in enumerate(names)}
+    ids = {"read": "index", "ignored": [0], "classes": values}
+    other = {"classes": names, "encodings": {"ids": ids}}
+    return {"class_set": load_class_set("cityscapes19").as_dict() | other}
 
 
 @pytest.mark.parametrize(
