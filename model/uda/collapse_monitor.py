@@ -147,10 +147,10 @@ class CollapseMonitor:
 
 @torch.no_grad()
 def label_agreement(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
-    """Fraction of the ``valid`` pixels on which logits predict ``label``: the mean of the images.
+    """Fraction of an image's ``valid`` pixels where logits predict ``label``; mean of the images.
 
     ``logits`` (N, C, h, w); ``label`` (N, H, W) int64 and ``valid`` (N, H, W) bool are subsampled.
-    Compared at the logits' size. Returns a scalar; an image without valid pixels counts as 0.
+    Returns a scalar; an image without valid pixels counts as 0. Means of micro-batches add up.
     """
     rows, columns = (
         ((torch.arange(small, device=label.device) + 0.5) * (large / small)).long()
