@@ -1,14 +1,16 @@
 """A new method is one new file in model/uda, and no other edit."""
 
 import sys
+from dataclasses import dataclass
 
 import pytest
 import torch
 
 import train_da
 from model import uda
-from model.uda.base import find_methods
+from model.uda.base import find_methods, option
 from tests.helpers.cli import run_train_da
+from utils.options.parser import add_method_arguments, new_parser
 from utils.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -87,3 +89,18 @@ def test_flags_of_a_new_method_are_refused_elsewhere(toy, capsys):
     with pytest.raises(SystemExit):
         train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--toy-weight", "0.5"])
     assert "--toy-weight: of --method toy" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "line",
+    ['option(0.5, "momentum", type="probability")', 'option(0.99, "momentum", type="path")'],
+)
+def test_methods_that_share_a_flag_declare_it_alike(toy, line):
+    """Otherwise one of them would run with the other's default."""
+    toy_options = train_da.METHODS["toy"].Options
+    namespace = {"option": option, "dataclass": dataclass, "Base": toy_options}
+    exec(f"@dataclass(frozen=True)\nclass Other(Base):\n    ema: float = {line}", namespace)
+    other = type("OtherToy", (train_da.METHODS["toy"],), {"Options": namespace["Other"]})
+    other.__doc__ = "Another one."
+    with pytest.raises(TypeError, match="declares ema as .*they are one flag"):
+        add_method_arguments(new_parser("", ""), train_da.METHODS | {"toy": other})

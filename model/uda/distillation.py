@@ -33,7 +33,7 @@ class DistillationOptions(MethodOptions):
         metavar="FILE",
     )
     teacher_context: str = option(
-        "whole",
+        "crop",
         "what the teachers see when they label a crop: the crop, or the whole image around it",
         choices=("crop", "whole"),
     )

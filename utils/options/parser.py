@@ -199,8 +199,10 @@ def add_method_arguments(parser: Parser, methods: dict[str, type]) -> None:
     """--method, and a group of flags for each method: the fields of its ``Options`` dataclass.
 
     ``methods``: {name: class} (model.uda.base.find_methods). A field that several methods declare
-    is one flag.
+    is one flag. Raises TypeError where they declare it differently: one of them would get the
+    other's default.
     """
+    declared: dict[str, dataclasses.Field] = {}
     group = parser.add_argument_group("method")
     group.add_argument(
         "--method",
@@ -211,10 +213,24 @@ def add_method_arguments(parser: Parser, methods: dict[str, type]) -> None:
     for name, method in methods.items():
         group = parser.add_argument_group(f"--method {name}", method.__doc__.splitlines()[0])
         for field in dataclasses.fields(method.Options):
+            known = declared.setdefault(field.name, field)
+            if _declaration(known) != _declaration(field):
+                raise TypeError(
+                    f"--method {name} declares {field.name} as {_declaration(field)}, another one"
+                    f" as {_declaration(known)}: they are one flag. Declare it alike, or rename it."
+                )
             if parser.action_of(field.name) is None:
                 _add_option(group, field)
             if field.metadata.get("essential") and parser.essential:
                 parser.essential |= {field.name}
+
+
+def _declaration(field: dataclasses.Field) -> dict[str, Any]:
+    """What methods that share a flag must agree on: all but its text."""
+    texts = ("help", "essential", "metavar")
+    return {"default": field.default} | {
+        key: value for key, value in field.metadata.items() if key not in texts
+    }
 
 
 def _add_option(group: argparse._ArgumentGroup, field: dataclasses.Field) -> None:
