@@ -7,33 +7,29 @@ torchrun share the images.
 """
 
 from argparse import ArgumentParser, Namespace
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
 from tqdm import tqdm
 
-from dataset.class_set import ClassSet, recorded_class_set
+from dataset.class_set import ClassSet, common_class_set, recorded_class_set
 from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_value_of
 from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
-from dataset.layout import data_images
-from dataset.layout_file import load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.merge import ClassMerge, load_merge
-from dataset.segmentation import Sample
 from dataset.source import labelled_images
-from dataset.target import target_layout
-from model.inference.cost import deployed_costs, discriminator_costs
-from model.inference.engines import ENGINES, EngineChoice, choose_engine
+from dataset.target import images_of_split
+from model.inference.cost import table_2_costs
+from model.inference.engines import ENGINES, choose_engine, open_exported
 from model.inference.export import EXPORTED_NETWORKS
-from model.inference.merge import MergedPredictor
+from model.inference.merge import MergedPredictor, SavedPrediction
 from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS
-from utils.evaluation.evaluate import Evaluation, evaluate
-from utils.evaluation.predictions import prediction_files, result_folders, save_prediction
+from utils.evaluation.evaluate import Evaluation
+from utils.evaluation.predictions import PredictionFiles, result_folders
+from utils.evaluation.scoring import save_batches, score_batches
 from utils.files import output_folder
 from utils.options.groups import add_device_arguments, add_workers_argument
 from utils.options.parser import new_parser, user_errors_without_traceback
@@ -125,7 +121,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         dest="cityscapes",
         type=Path,
         metavar="ROOT",
-        help="score on Cityscapes, or on another known data set with splits",
+        help="score on a data set with splits: Cityscapes, another known one, or see --layout",
     )
     data.add_argument(
         "--source",
@@ -133,7 +129,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
         dest="gta5",
         type=Path,
         metavar="ROOT",
-        help="score on the source instead: GTA5, SYNTHIA, folders of your own, ... (train)",
+        help="score on labelled source images (their split train) instead: GTA5, SYNTHIA, ...",
     )
     parser.add_argument(
         "--layout",
@@ -162,7 +158,7 @@ def add_result_arguments(parser: ArgumentParser) -> None:
         "--save-predictions",
         type=Path,
         metavar="DIR",
-        help="write predictions as PNGs of labelIds, for Cityscapes' evaluation script and server",
+        help="write predictions as PNGs: labelIds for Cityscapes' script and server, else trainIds",
     )
     results.add_argument(
         "--predicted-classes",
@@ -179,15 +175,21 @@ def add_result_arguments(parser: ArgumentParser) -> None:
 
 
 def load_model(
-    path: Path, args: Namespace, processes: ProcessGroup, merge: ClassMerge | None
+    path: Path, args: Namespace, device: torch.device, several: bool, merge: ClassMerge | None
 ) -> ScoredModel:
-    """Reads a checkpoint or an exported file.
+    """Reads a checkpoint or an exported file. ``several``: processes share the images.
 
     Raises ValueError where ``merge`` is from other classes than it has.
     """
-    device = processes.device
     if path.suffix in EXPORTED_NETWORKS:
-        return load_exported(path, args, device)
+        flags = {
+            "--tta": args.tta,
+            "--engine": args.engine,
+            "--precision": args.precision,
+            "--merge": args.merge,
+        }
+        network, engine = open_exported(path, device, flags)
+        return ScoredModel(path, network.metadata, engine, network.precision, None)
     checkpoint = read_checkpoint(path)
     class_set = recorded_class_set(checkpoint)
     if merge is not None:
@@ -197,7 +199,7 @@ def load_model(
     predictor = load_predictor(checkpoint, len(class_set), device, dtype, views)
     if merge is None:
         # Several processes might choose differently, and their counts are added.
-        wanted = "eager" if args.engine == "auto" and processes.world_size > 1 else args.engine
+        wanted = "eager" if args.engine == "auto" and several else args.engine
         segment = choose_engine(predictor, checkpoint, len(class_set), wanted)
     else:
         segment = MergedPredictor(predictor, merge.matrix())
@@ -205,60 +207,17 @@ def load_model(
     return ScoredModel(path, metadata, segment, precision, args.tta)
 
 
-def load_exported(path: Path, args: Namespace, device: torch.device) -> ScoredModel:
-    """Reads a file of scripts.export. Raises ValueError for options that need a checkpoint."""
-    for flag, value in (
-        ("--tta", args.tta),
-        ("--engine", args.engine),
-        ("--precision", args.precision),
-        ("--merge", args.merge),
-    ):
-        if value not in (None, "auto"):
-            raise ValueError(
-                f"{flag} {value}: {path} is an exported file, which has its own. Leave {flag} out,"
-                " or score the checkpoint."
-            )
-    network = EXPORTED_NETWORKS[path.suffix](path, device)
-    missing = {"architecture", "step", "seen_images"} - network.metadata.keys()
-    if missing:
-        raise ValueError(
-            f"{path} does not record {', '.join(sorted(missing))} of its checkpoint, which scoring"
-            " needs: an older version exported it. Export it again."
-        )
-    engine = "torch.export" if path.suffix == ".pt2" else "onnx"
-    segment = EngineChoice(lambda images: torch.from_numpy(network(images.numpy())), name=engine)
-    return ScoredModel(path, network.metadata, segment, network.precision, None)
-
-
-def common_class_set(models: list[ScoredModel]) -> ClassSet:
-    """The class set of all ``models``; raises ValueError where they have different ones."""
-    class_sets = [recorded_class_set(model.metadata) for model in models]
-    first = class_sets[0]
-    for model, other in zip(models, class_sets, strict=True):
-        if other.names != first.names:
-            raise ValueError(
-                f"{models[0].path} has the classes of {first.name} ({', '.join(first.names)}),"
-                f" {model.path} those of {other.name} ({', '.join(other.names)}): their scores"
-                " cannot stand in one table. Score them one by one."
-            )
-    return first
-
-
 def averaged_classes(words: list[str] | None, class_set: ClassSet) -> tuple[int, ...]:
     """The trainIds that --classes names; all without it. Raises ValueError for an unknown one."""
     if words is None:
         return tuple(range(len(class_set)))
-    is_subset = class_set == CITYSCAPES_LABELS.class_set
-    return class_subset(words) if is_subset else class_set.train_ids(words)
+    is_cityscapes = class_set == CITYSCAPES_LABELS.class_set
+    return class_subset(words) if is_cityscapes else class_set.train_ids(words)
 
 
-def costs(metadata: dict[str, Any]) -> dict[str, float]:
-    """Parameters and MACs of the deployed network, and of the discriminator if it had one."""
-    found = deployed_costs(metadata["architecture"])
-    if "discriminator" in metadata:
-        num_classes = metadata["architecture"]["num_classes"]
-        found |= discriminator_costs(metadata["discriminator"], num_classes)
-    return found
+def scores_are_possible(args: Namespace) -> bool:
+    """Whether the images have public labels."""
+    return not (args.cityscapes and args.split == "test")
 
 
 def read_images(args: Namespace, class_set: ClassSet) -> ImageList:
@@ -267,18 +226,39 @@ def read_images(args: Namespace, class_set: ClassSet) -> ImageList:
     if args.gta5:
         images = labelled_images(args.gta5, args.layout, class_set)
     else:
-        layout = load_layout(args.layout) if args.layout else target_layout(args.cityscapes)
-        layout = layout or load_layout("cityscapes")  # whose message says what is missing
-        images = data_images(args.cityscapes, args.split, has_labels, layout, class_set)
+        root, split = args.cityscapes, args.split
+        images = images_of_split(root, split, has_labels, args.layout, class_set)
     images = select_by_list(images, args.list)
     if has_labels:
         check_listing(images)
     return images
 
 
-def scores_are_possible(args: Namespace) -> bool:
-    """Whether the images have public labels."""
-    return not (args.cityscapes and args.split == "test")
+class Outputs(NamedTuple):
+    """What is written of one model; None: nothing. ``own_classes``: see SavedPrediction."""
+
+    files: PredictionFiles | None
+    mistakes: MistakePictures | None
+    own_classes: bool
+
+
+def open_outputs(
+    args: Namespace, models: list[ScoredModel], images: ImageList, scored: ClassSet
+) -> list[Outputs]:
+    """The outputs of each model. Makes their folders, so that none fails after the scoring."""
+    own_classes = args.predicted_classes == "network"
+    saved = recorded_class_set(models[0].metadata) if own_classes else scored
+    kind = "labelIds" if prediction_format(saved).holds_label_ids else "trainIds"
+    names, folder_names = images.names, [model.folder for model in models]
+    files = [
+        folder and PredictionFiles(folder, names, kind, stored_value_of(saved))
+        for folder in result_folders(args.save_predictions, folder_names)
+    ]
+    mistakes = [
+        folder and MistakePictures(folder, names, scored.names, scored.color_table, IGNORE_INDEX)
+        for folder in result_folders(args.pictures, folder_names)
+    ]
+    return [Outputs(*both, own_classes) for both in zip(files, mistakes, strict=True)]
 
 
 def evaluation_batches(
@@ -293,93 +273,34 @@ def evaluation_batches(
     return tqdm(loader, desc=title, unit="image", disable=hidden, dynamic_ncols=True)
 
 
-class ResultFolders(NamedTuple):
-    """Where files of a model go; None: nowhere. ``saved_in``: the classes of saved predictions."""
-
-    predictions: Path | None
-    pictures: Path | None
-    saved_in: ClassSet
-
-
-def predict_and_keep(
-    model: ScoredModel, saved_in: ClassSet, kept: list[Tensor]
-) -> Callable[[Tensor], Tensor]:
-    """``model.predict``, whose class map in the classes ``saved_in`` becomes the only one ``kept``.
-
-    That is its result, but for a merge with predictions saved in the network's own classes.
-    """
-    own = recorded_class_set(model.metadata).names
-    is_other = isinstance(model.predict, MergedPredictor) and saved_in.names == own
-
-    def predict(images: Tensor) -> Tensor:
-        scored, saved = model.predict.both(images) if is_other else 2 * (model.predict(images),)
-        kept[:] = [saved]
-        return scored
-
-    return predict
-
-
 def evaluate_model(
-    model: ScoredModel,
-    images: ImageList,
-    processes: ProcessGroup,
-    workers: int,
-    folders: ResultFolders,
+    model: ScoredModel, images: ImageList, outputs: Outputs, processes: ProcessGroup, workers: int
 ) -> Evaluation:
-    """The pixel counts of all processes. Writes into the ``folders`` that are given."""
-    class_set, (predictions, pictures, saved_in) = images.class_set, folders
-    files, stored = prediction_files_of(images, saved_in), stored_value_of(saved_in)
-    kept: list[Tensor] = []
-    mistakes = MistakePictures(class_set.names, class_set.color_table, IGNORE_INDEX)
-
-    def on_batch(batch: Sample, prediction: Tensor, matrix: Tensor) -> None:
-        index = int(batch.index[0])
-        if predictions:
-            save_prediction(predictions / files[index], stored[kept[0][0].cpu().numpy()])
-        if pictures:
-            maps = batch.image[0], batch.label[0], prediction[0]
-            mistakes.add(index, images[index].name, maps, matrix)
-
+    """The pixel counts of all processes. Writes the ``outputs``."""
+    files, mistakes, own_classes = outputs
     batches = evaluation_batches(model, images, processes, workers)
     model.predict.expect(len(batches))
-    predict = predict_and_keep(model, saved_in, kept)
-    local = evaluate(predict, batches, len(class_set), IGNORE_INDEX, on_batch)
-    # Counts are integers: their sum is the same for every number of processes.
-    matrix = processes.all_reduce_sum(local.matrix)
-    ignored = processes.all_reduce_sum(local.ignored)
-    if pictures:
-        mistakes.write(pictures, matrix, model.name, len(images), processes)
-    return Evaluation(matrix, ignored)
-
-
-def prediction_files_of(images: ImageList, class_set: ClassSet) -> list[str]:
-    """The file of each image's prediction, which holds labelIds or trainIds."""
-    are_label_ids = prediction_format(class_set).holds_label_ids
-    return prediction_files(images.names, "labelIds" if are_label_ids else "trainIds")
+    predict = SavedPrediction(model.predict, own_classes)
+    num_classes = len(images.class_set)
+    evaluation = score_batches(
+        predict, batches, num_classes, IGNORE_INDEX, processes, files, mistakes
+    )
+    if mistakes:
+        mistakes.write(evaluation.matrix, model.name, processes)
+    return evaluation
 
 
 def save_without_scores(
-    model: ScoredModel,
-    images: ImageList,
-    processes: ProcessGroup,
-    workers: int,
-    folders: ResultFolders,
+    model: ScoredModel, images: ImageList, outputs: Outputs, processes: ProcessGroup, workers: int
 ) -> None:
     """Saves the predictions of a split without public labels."""
     batches = evaluation_batches(model, images, processes, workers)
-    folder, _, saved_in = folders
-    files, stored = prediction_files_of(images, saved_in), stored_value_of(saved_in)
-    kept: list[Tensor] = []
-    predict = predict_and_keep(model, saved_in, kept)
-    for batch in batches:
-        predict(batch.image)
-        path = folder / files[int(batch.index[0])]
-        save_prediction(path, stored[kept[0][0].cpu().numpy()])
-    count = processes.all_reduce_sum(len(batches))  # waits until every process has saved its images
+    predict = SavedPrediction(model.predict, outputs.own_classes)
+    count = save_batches(predict, batches, outputs.files, processes)
     if processes.is_first:
         print(
-            f"{model.name}: {count} predictions in {folder}; zip this folder for the benchmark"
-            " server. No scores: no labels."
+            f"{model.name}: {count} predictions in {outputs.files.folder}; zip this folder for the"
+            " benchmark server. No scores: no labels."
         )
 
 
@@ -388,47 +309,36 @@ def main(args: Namespace) -> None:
         output_folder(args.json.absolute().parent)
     merge = load_merge(args.merge) if args.merge else None
     with ProcessGroup(choose_device(args.device)) as processes:
-        models = [load_model(path, args, processes, merge) for path in args.checkpoints]
-        own = common_class_set(models)
-        class_set = own if merge is None else merge.new
+        device, several = processes.device, processes.world_size > 1
+        models = [load_model(path, args, device, several, merge) for path in args.checkpoints]
+        own_classes = common_class_set({model.path: model.metadata for model in models})
+        class_set = own_classes if merge is None else merge.new
         classes = averaged_classes(args.classes, class_set)
-        names = [model.folder for model in models]
-        saved_in = own if args.predicted_classes == "network" else class_set
-        predictions = result_folders(args.save_predictions, names)
-        pictures = result_folders(args.pictures, names)
-        folders = [
-            ResultFolders(*both, saved_in) for both in zip(predictions, pictures, strict=True)
-        ]
         images = read_images(args, class_set)
+        outputs = open_outputs(args, models, images, class_set)
         if not scores_are_possible(args):
-            for model, places in zip(models, folders, strict=True):
-                save_without_scores(model, images, processes, args.workers, places)
+            for model, output in zip(models, outputs, strict=True):
+                save_without_scores(model, images, output, processes, args.workers)
             return
 
         rows = []
-        for model, places in zip(models, folders, strict=True):
-            evaluation = evaluate_model(model, images, processes, args.workers, places)
-            rows.append(model.row(evaluation, classes, images.identities, costs(model.metadata)))
+        for model, output in zip(models, outputs, strict=True):
+            evaluation = evaluate_model(model, images, output, processes, args.workers)
+            costs = table_2_costs(model.metadata)
+            rows.append(model.row(evaluation, classes, images.identities, costs))
         if processes.is_first:
-            data = scored_data(args, images, class_set, merge)
+            data = ScoredData(
+                f"{images.root}" + ("" if args.gta5 else f", split {args.split}"),
+                args.split,
+                images.names,
+                images.fingerprint(),
+                class_set.as_dict(),
+                published=merge is None and class_set == CITYSCAPES_LABELS.class_set,
+                merge=merge and merge.as_dict(),
+            )
             print_tables(rows, data)
             if args.json:
                 write_rows(args.json, rows, data, classes)
-
-
-def scored_data(
-    args: Namespace, images: ImageList, class_set: ClassSet, merge: ClassMerge | None
-) -> ScoredData:
-    """What tables and the JSON file say of the images and their classes."""
-    return ScoredData(
-        f"{images.root}" + ("" if args.gta5 else f", split {args.split}"),
-        args.split,
-        images.names,
-        images.fingerprint(),
-        class_set.as_dict(),
-        published=merge is None and class_set == CITYSCAPES_LABELS.class_set,
-        merge=None if merge is None else merge.as_dict(),
-    )
 
 
 if __name__ == "__main__":

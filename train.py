@@ -92,7 +92,7 @@ def argument_parser() -> Parser:
         "--validate-every",
         type=non_negative_int,
         metavar="STEPS",
-        help="interval of scores on Cityscapes val; 0: never. Default: 1000 on the target, else 0",
+        help="interval of scores on the target's val; 0: never (default; on the target: 1000)",
     )
     return parser
 
@@ -152,7 +152,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn
     )
     needs_style = bool(args.lab or args.fda)
-    root = known_root(args.cityscapes, args.target, args.target_layout)
+    root = scored_root(args)
     if args.train_on == "source" and args.gta5 is None:
         parser.error("--train-on source needs --gta5 ROOT (or --source ROOT)")
     if args.train_on == "target" and root is None:
@@ -195,7 +195,7 @@ def read_labelled(args: argparse.Namespace) -> ImageList:
     if args.train_on == "source":
         images = labelled_images(args.gta5, args.source_layout, class_set)
     else:
-        root = known_root(args.cityscapes, args.target, args.target_layout)
+        root = scored_root(args)
         layout = layout_of_target(args.cityscapes, root, args.target_layout)
         images = data_images(root, "train", layout=layout, class_set=class_set)
     images = without(select_by_list(images, args.list), args.leave_out)
@@ -204,7 +204,7 @@ def read_labelled(args: argparse.Namespace) -> ImageList:
 
 
 def build_data(
-    args: argparse.Namespace, batches: BatchOptions
+    args: argparse.Namespace, batch_options: BatchOptions
 ) -> tuple[DomainBatches, ImageList | None, DataLoader | None]:
     """The batches to train on; target images whose colors they take over; images to score."""
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
@@ -222,11 +222,11 @@ def build_data(
         )
     dataset = labelled_data(images, style_target, crop, style, padding)
     options = from_arguments(ValidationOptions, vars(args))
-    validation = validation_data(options, batches, images.class_set)
-    return DomainBatches("train", dataset, batches, has_labels=True), style_target, validation
+    validation = validation_data(options, batch_options, images.class_set)
+    return DomainBatches("train", dataset, batch_options, has_labels=True), style_target, validation
 
 
-def describe(
+def checkpoint_metadata(
     args: argparse.Namespace,
     model: BiSeNet,
     settings: dict,
@@ -262,8 +262,8 @@ def train(args: argparse.Namespace) -> None:
 
     # Data: what is learned from, and perhaps labelled images to score.
     loader = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
-    batches = BatchOptions(args.batch_size, loader, runtime.shard)
-    data, style_target, validation = build_data(args, batches)
+    batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
+    data, style_target, validation = build_data(args, batch_options)
     images = data.images, style_target, validation and validation.dataset.listing
     steps_per_epoch = max(1, len(data) // args.batch_size)
     max_steps = args.max_steps or args.epochs * steps_per_epoch
@@ -297,7 +297,7 @@ def train(args: argparse.Namespace) -> None:
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train")),
         processes=runtime.processes,
         trained=trained,
-        metadata=describe(args, model, settings, initial, images),
+        metadata=checkpoint_metadata(args, model, settings, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
         monitor=monitor,
     )
@@ -315,7 +315,12 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], runtime.scaler)
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
+        run.finish(scored_root(args), None if args.cityscapes else args.target_layout)
+
+
+def scored_root(args: argparse.Namespace) -> Path | None:
+    """The target's root, whose val is scored; None for images without splits."""
+    return known_root(args.cityscapes, args.target, args.target_layout)
 
 
 if __name__ == "__main__":

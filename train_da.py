@@ -87,9 +87,9 @@ EPILOG = """examples:
 """
 
 OVERLAP_WARNING = (
-    "WARNING: --target-split val adapts on the images of Cityscapes val, which are also the scored"
-    " ones (transductive). Scores of this run on val are not comparable with those of runs that"
-    " never saw these images."
+    "WARNING: --target-split val adapts on the images of the target's val, which are also the"
+    " scored ones (transductive). Scores of this run on val are not comparable with those of runs"
+    " that never saw these images."
 )
 METHODS = find_methods()
 
@@ -122,7 +122,7 @@ def add_monitor_arguments(group: argparse._ArgumentGroup) -> None:
         type=non_negative_int,
         default=0,
         metavar="STEPS",
-        help="interval of scores on Cityscapes val (opens its labels, to look at only); 0: never",
+        help="interval of scores on the target's val (opens its labels, to look at only); 0: never",
     )
     group.add_argument(
         "--stop-on-collapse",
@@ -190,8 +190,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             parser.error("--target and --cityscapes both name the target; give one of them")
     elif not args.target and not args.cityscapes:
         parser.error("a target is needed: --cityscapes ROOT, or --target ROOT|PATTERN")
-    root = known_root(args.cityscapes, args.target, args.target_layout)
-    if args.validate_every and root is None:
+    if args.validate_every and scored_root(args) is None:
         parser.error(
             "--validate-every needs a root with labels: --cityscapes ROOT, or --target ROOT of a"
             " known data set (--target-layout)"
@@ -223,10 +222,9 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
 
 def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
     """Ends with a message for flags that the user gave and that nothing would read."""
-    has_splits = known_root(
-        args.cityscapes if not args.target else None, args.target, args.target_layout
-    )
-    if has_splits is None and args.method != "pseudo-labels":
+    cityscapes = None if args.target else args.cityscapes
+    root_with_splits = known_root(cityscapes, args.target, args.target_layout)
+    if root_with_splits is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
 
@@ -249,7 +247,7 @@ def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions
 
 
 def build_data(
-    args: argparse.Namespace, batches: BatchOptions
+    args: argparse.Namespace, batch_options: BatchOptions
 ) -> tuple[DomainBatches, DomainBatches, DataLoader | None]:
     """A labelled source, perhaps in the target's colors; a target without labels; scored images."""
     needs = from_arguments(METHODS[args.method].Options, vars(args)).target_needs()
@@ -280,11 +278,11 @@ def build_data(
         context_scale=needs.context_scale,
     )
     target = target_data(target_images, crop, target_options, padding)
-    target_batches = batches._replace(batch_size=args.target_batch_size)
+    target_batches = batch_options._replace(batch_size=args.target_batch_size)
     return (
-        DomainBatches("source", source, batches, has_labels=True),
+        DomainBatches("source", source, batch_options, has_labels=True),
         DomainBatches("target", target, target_batches, has_labels=target_images.has_labels),
-        validation_data(from_arguments(ValidationOptions, vars(args)), batches, class_set),
+        validation_data(from_arguments(ValidationOptions, vars(args)), batch_options, class_set),
     )
 
 
@@ -323,7 +321,7 @@ def build_method(
     return method(model, from_arguments(method.Options, vars(args)), setting)
 
 
-def describe(
+def checkpoint_metadata(
     args: argparse.Namespace,
     method: Method,
     precision: str,
@@ -398,8 +396,8 @@ def adapt(args: argparse.Namespace) -> None:
 
     # Data: a labelled source, a target without labels, perhaps labelled images to score.
     loader = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
-    batches = BatchOptions(args.batch_size, loader, runtime.shard)
-    source_data, target_data, validation = build_data(args, batches)
+    batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
+    source_data, target_data, validation = build_data(args, batch_options)
     images = source_data.images, target_data.images, validation and validation.dataset.listing
 
     # The network, and the method with the networks and optimizers that belong to it.
@@ -426,7 +424,7 @@ def adapt(args: argparse.Namespace) -> None:
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
         processes=runtime.processes,
         trained=trained,
-        metadata=describe(args, method, runtime.precision, initial, images),
+        metadata=checkpoint_metadata(args, method, runtime.precision, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
         monitor=monitor_options(args, method, predict, source_data.class_set, validation),
     )
@@ -444,13 +442,17 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(known_root(args.cityscapes, args.target, args.target_layout))
+        run.finish(scored_root(args), None if args.cityscapes else args.target_layout)
+
+
+def scored_root(args: argparse.Namespace) -> Path | None:
+    """The target's root, whose val is scored; None for images without splits."""
+    return known_root(args.cityscapes, args.target, args.target_layout)
 
 
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:
     """Whether the target is the split that is scored."""
-    root = known_root(args.cityscapes, args.target, args.target_layout)
-    return args.target_split == "val" and root is not None
+    return args.target_split == "val" and scored_root(args) is not None
 
 
 if __name__ == "__main__":

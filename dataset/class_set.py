@@ -224,6 +224,23 @@ def recorded_class_set(metadata: Mapping[str, Any]) -> ClassSet:
     return class_set_of(metadata["class_set"], "recorded", f"the file of {metadata.get('name')!r}")
 
 
+def common_class_set(recorded: Mapping[Path, Mapping[str, Any]]) -> ClassSet:
+    """The class set that all of several files record. Raises ValueError where they differ.
+
+    ``recorded``: {checkpoint or exported file: its metadata}.
+    """
+    class_sets = {path: recorded_class_set(metadata) for path, metadata in recorded.items()}
+    first_path, first = next(iter(class_sets.items()))
+    for path, other in class_sets.items():
+        if other.names != first.names:
+            raise ValueError(
+                f"{first_path} has the classes of {first.name} ({', '.join(first.names)}),"
+                f" {path} those of {other.name} ({', '.join(other.names)}): their scores"
+                " cannot stand in one table. Score them one by one."
+            )
+    return first
+
+
 def _refuse_unknown_keys(content: Mapping[str, Any], known: set[str], origin: str) -> None:
     unknown = sorted(set(content) - known)
     if unknown:

@@ -1,6 +1,6 @@
 """Reads label files as one class set names their values.
 
-Labels in the manner of Cityscapes stay labelIds until they are cropped, since one file serves many
+Labels with Cityscapes' labelIds stay labelIds until they are cropped, since one file serves many
 class sets. All others become trainIds when they are read.
 """
 

@@ -15,7 +15,7 @@ def labelled_images(
 
     ``layout``: name or TOML file; by default the root is recognized. ``class_set``: of its labels;
     by default that of the layout. Raises FileNotFoundError for a root of no known data set,
-    ValueError for a root of several, and what ``dataset.layout.labelled_pairs`` raises for an
+    ValueError for a root of several, and what ``dataset.layout.data_images`` raises for an
     incomplete one.
     """
     layout = None if layout is None else load_layout(layout)

@@ -73,6 +73,22 @@ def target_layout(root: str | Path) -> Layout | None:
     return found[0] if found else None
 
 
+def images_of_split(
+    root: Path,
+    split: str,
+    labels: bool = True,
+    layout: str | Path | None = None,
+    class_set: ClassSet | None = None,
+) -> ImageList:
+    """``split`` of a data set, such as the labelled val that is scored.
+
+    ``layout``: name or TOML file; by default the root is recognized, and one of no known kind gets
+    the message of Cityscapes, which says what is missing. Raises what ``data_images`` raises.
+    """
+    found = target_layout(root) if layout is None else load_layout(layout)
+    return data_images(root, split, labels, found or load_layout("cityscapes"), class_set)
+
+
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     """Images that ``patterns`` match, sorted; each is a file, a folder (with subfolders) or a glob.
 

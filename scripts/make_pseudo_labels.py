@@ -85,7 +85,7 @@ def parse_arguments(argv: list[str] | None = None):
         type=Path,
         metavar="ROOT",
         required=True,
-        help="folder for the labels: ROOT/gtFine/SPLIT/CITY/*_gtFine_labelIds.png",
+        help="folder for the labels: ROOT/gtFine/SPLIT/NAME_gtFine_labelIds.png (or labelTrainIds)",
     )
     add_selection_arguments(parser)
     add_device_arguments(parser)

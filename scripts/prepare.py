@@ -155,7 +155,7 @@ def _add_output_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--shard",
         type=shard,
-        default=(1, 1),
+        default="1/1",
         metavar="I/N",
         help="prepare the I-th of N parts, to split the work over machines",
     )

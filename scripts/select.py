@@ -301,7 +301,7 @@ def teacher_agreement(curve: Curve | None, step: int) -> float | None:
 def read_class_shares(path: Path, names: Sequence[str]) -> Tensor:
     """Expected shares (C,) that add up to 1. Raises ValueError for other classes or no shares."""
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"--class-shares {path} is no JSON: {error}") from error
     unknown = sorted(set(content) - set(names)) if isinstance(content, dict) else ["no object"]
@@ -331,7 +331,7 @@ def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
     found = []
     for folder in dict.fromkeys(candidate.folder for candidate in candidates):
         config = folder / "config.json"
-        entries = json.loads(config.read_text()) if config.is_file() else []
+        entries = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else []
         for entry in entries:
             name = f"{folder.parent.name}/{folder.name}"
             found += [f"{name}: {text}" for text in entry.get("warnings", [])]
@@ -340,7 +340,7 @@ def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
 
 def read_scores(files: Sequence[Path]) -> dict[tuple[str, int], float]:
     """{(run folder, step): mIoU} of files that eval.py wrote."""
-    rows = [row for file in files for row in json.loads(file.read_text())["rows"]]
+    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
     return {
         (str(Path(row["checkpoint"]).absolute().parent.resolve()), row["step"]): row["miou"]
         for row in rows

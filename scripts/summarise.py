@@ -26,10 +26,8 @@ from PIL import Image
 
 from dataset.class_set import ClassSet, recorded_class_set
 from dataset.image_io import read_image
-from dataset.layout import data_images
-from dataset.layout_file import load_layout
 from dataset.listing import ImageList, select_by_list
-from dataset.target import target_layout
+from dataset.target import images_of_split
 from model.inference.predictor import load_predictor
 from utils.files import output_folder, write_file
 from utils.options.groups import add_device_arguments
@@ -257,9 +255,8 @@ def report_pictures(
     if args.cityscapes:
         root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
-        layout = target_layout(root) or load_layout("cityscapes")
         split = rows[0].scores[0]["split"]
-        listing = data_images(root, split, layout=layout, class_set=class_set)
+        listing = images_of_split(root, split, class_set=class_set)
         listing = select_by_list(listing, list_file)
         count = min(args.pictures, len(listing))
         indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()

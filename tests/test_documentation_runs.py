@@ -36,7 +36,7 @@ TINY_DATA = "--size 64 128 --source-images 4 --target-train 4 --target-val 2 --w
 SMALL_RUN_FLAGS = {
     "train": ONE_STEP,
     "train_da": ONE_STEP,
-    "eval": f"{CPU} --workers 0",
+    "eval": "--device cpu --workers 0",  # an exported file has a precision of its own
     "scripts.predict": "--device cpu",  # an exported network has a precision already
     "scripts.prepare": "--workers 1",
     "scripts.make_demo_data": TINY_DATA,

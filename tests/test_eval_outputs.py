@@ -182,7 +182,7 @@ def test_exported_files_are_scored_like_their_checkpoint(
     predictor = load_predictor(read_checkpoint(checkpoint), 19, torch.device("cpu"))
 
     class Exported:
-        def __init__(self, path, num_classes, device):
+        def __init__(self, path, device):
             self.metadata, self.precision = metadata, "int8"
 
         def __call__(self, images):

@@ -258,7 +258,7 @@ def test_provenance_goes_with_weights(gta5_root, cityscapes_root, tmp_path):
     last = tmp_path / "run/last.pt"
     content = read_checkpoint(last)
     assert "lindau/a" in content["seen_images"]
-    assert any(name.startswith("aachen/") for name in content["seen_images"])
+    assert any(name.startswith("cityscapes::aachen/") for name in content["seen_images"])
     warnings = score_warnings(content, "last.pt", ["lindau/a"], None)
     assert len(warnings) == 2
     first.unlink()  # --resume needs it no more

@@ -54,7 +54,7 @@ for name in ("fork", "getppid", "sched_getaffinity", "sysconf", "posix_fadvise",
 for package in OURS[:4]:
     found = __import__(package)
     for module in pkgutil.walk_packages(found.__path__, package + "."):
-        if not module.name.endswith("__main__"):
+        if not module.name.endswith(("__main__", "app.page", "app.server")):  # optional: gradio
             __import__(module.name)
 data, folder = sys.argv[1:3]
 for command in (

@@ -3,6 +3,7 @@
 import copy
 import math
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -64,6 +65,18 @@ def convolution_macs(network: nn.Module, input_shape: tuple[int, int, int]) -> i
     with torch.no_grad():
         shapes_only(torch.empty(1, *input_shape, device="meta"))
     return total
+
+
+def table_2_costs(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    """Costs of a checkpoint's deployed network, and of its discriminator if it had one.
+
+    ``metadata``: of the checkpoint, with "architecture" and perhaps "discriminator".
+    """
+    costs = deployed_costs(metadata["architecture"])
+    if "discriminator" in metadata:
+        num_classes = metadata["architecture"]["num_classes"]
+        costs |= discriminator_costs(metadata["discriminator"], num_classes)
+    return costs
 
 
 def deployed_costs(architecture: dict[str, Any]) -> dict[str, Any]:

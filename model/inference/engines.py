@@ -1,12 +1,13 @@
 """Chooses the fastest engine that computes the same class maps, while it segments a data set.
 
 The first images are segmented by the eager network and timed. If enough images are left, another
-engine is prepared, timed on the same image, and takes over if it is faster and agrees.
+engine is prepared, timed on the same image, and takes over if it is faster and agrees. An exported
+file is an engine of its own: nothing is chosen.
 """
 
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,14 @@ import torch
 from torch import Tensor, nn
 
 from model.fused_upsampling import upsampled_classes
-from model.inference.export import DeployedNetwork, OnnxNetwork, export_onnx, require_onnx
+from model.inference.export import (
+    EXPORTED_NETWORKS,
+    DeployedNetwork,
+    ExportedNetwork,
+    OnnxNetwork,
+    export_onnx,
+    require_onnx,
+)
 from model.inference.predictor import Predictor
 from model.loading import load_network
 
@@ -151,6 +159,31 @@ def choose_engine(
     return EngineChoice(eager, [engines["compiled"]], _Float32(checkpoint, num_classes))
 
 
+def open_exported(
+    path: Path, device: torch.device, flags: Mapping[str, str | None]
+) -> tuple[ExportedNetwork, EngineChoice]:
+    """The network of a file of scripts.export, and the engine that segments with it.
+
+    ``flags``: {flag: value} of what needs a checkpoint. Raises ValueError for other values than
+    None and "auto", for a file that lacks what scoring needs, and what OnnxNetwork raises.
+    """
+    for flag, value in flags.items():
+        if value not in (None, "auto"):
+            raise ValueError(
+                f"{flag} {value}: {path} is an exported file, which has its own. Leave {flag} out,"
+                " or score the checkpoint."
+            )
+    network = EXPORTED_NETWORKS[path.suffix](path, device)
+    missing = {"architecture", "step", "seen_images"} - network.metadata.keys()
+    if missing:
+        raise ValueError(
+            f"{path} does not record {', '.join(sorted(missing))} of its checkpoint, which scoring"
+            " needs: an older version exported it. Export it again."
+        )
+    name = "torch.export" if path.suffix == ".pt2" else "onnx"
+    return network, EngineChoice(lambda x: torch.from_numpy(network(x.numpy())), name=name)
+
+
 class _Float32:
     """The float32 network of a checkpoint, made when it is needed."""
 
@@ -170,7 +203,7 @@ def _onnx(checkpoint: dict[str, Any], num_classes: int) -> Segment:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "network.onnx"
         export_onnx(DeployedNetwork(network, normalize).eval(), path, metadata)
-        exported = OnnxNetwork(path, num_classes, torch.device("cpu"))
+        exported = OnnxNetwork(path, torch.device("cpu"))
     return lambda images: torch.from_numpy(exported(images.numpy()))
 
 

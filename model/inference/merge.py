@@ -1,5 +1,6 @@
 """Predicts merged classes: their probabilities are summed before the argmax."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -63,6 +64,28 @@ class MergedPredictor:
         """Scores of ``Predictor.class_scores`` (N, C, H, W) -> probabilities (N, M, H, W)."""
         probabilities = scores if self.predictor.views else scores.softmax(1)
         return torch.einsum("nchw,cm->nmhw", probabilities, self.matrix)
+
+
+class SavedPrediction:
+    """Predicts class maps to score, and keeps the last one as it is to be saved.
+
+    The two differ where a MergedPredictor scores merged classes and the network's ``own_classes``
+    are saved. ``class_map`` (N, H, W) uint8: the last one to save.
+    """
+
+    class_map: Tensor
+
+    def __init__(self, predict: Callable[[Tensor], Tensor], own_classes: bool):
+        self.predict = predict
+        self.own_classes = own_classes and isinstance(predict, MergedPredictor)
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Class maps to score: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8."""
+        if self.own_classes:
+            scored, self.class_map = self.predict.both(images)
+        else:
+            scored = self.class_map = self.predict(images)
+        return scored
 
 
 def _class_map(scores: Tensor) -> Tensor:

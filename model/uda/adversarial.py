@@ -84,7 +84,6 @@ class AdversarialOptions(MethodOptions):
     joint_batch_norm: bool = option(
         False,
         "one forward pass for both domains: BatchNorm normalizes them together",
-        essential=True,
     )
 
 

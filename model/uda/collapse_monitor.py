@@ -147,10 +147,10 @@ class CollapseMonitor:
 
 @torch.no_grad()
 def label_agreement(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
-    """Fraction of the ``valid`` pixels on which logits predict ``label``, at the logits' size.
+    """Fraction of an image's ``valid`` pixels where logits predict ``label``; mean of the images.
 
     ``logits`` (N, C, h, w); ``label`` (N, H, W) int64 and ``valid`` (N, H, W) bool are subsampled.
-    Returns a scalar; 0 where no pixel is valid.
+    Returns a scalar; an image without valid pixels counts as 0. Means of micro-batches add up.
     """
     rows, columns = (
         ((torch.arange(small, device=label.device) + 0.5) * (large / small)).long()
@@ -158,4 +158,4 @@ def label_agreement(logits: Tensor, label: Tensor, valid: Tensor) -> Tensor:
     )
     label, valid = (maps[:, rows][:, :, columns] for maps in (label, valid))  # (N, h, w)
     agrees = (logits.argmax(1) == label) & valid
-    return agrees.sum() / valid.sum().clamp(min=1)
+    return (agrees.sum((1, 2)) / valid.sum((1, 2)).clamp(min=1)).mean()

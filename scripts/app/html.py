@@ -22,6 +22,7 @@ STYLE = """
 .shares td, .shares th { padding: .15rem 1.2rem .15rem 0 !important; border: 0 !important;
   text-align: right; white-space: nowrap }
 .shares td:first-child, .shares th:first-child { text-align: left }
+.shares, .shares tr { border: 0 !important }
 .shares i { display: inline-block; width: 1.1rem; height: .8rem; margin-right: .5rem;
   border-radius: .2rem; border: 1px solid #8886 }
 .absent { opacity: .6; margin-top: .6rem }

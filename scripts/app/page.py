@@ -1,6 +1,6 @@
 """The page: its controls, and what happens when a visitor sends something."""
 
-import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +25,8 @@ SET_STRENGTH = """
 }
 """
 """Changes the overlays in the browser: nothing is computed again."""
+KEPT_S = 60
+"""Seconds for which an upload is kept at least."""
 AT_ONCE = 4
 """Visitors that are served at a time; their images take turns in the networks."""
 
@@ -34,7 +36,8 @@ class Page:
 
     def __init__(self, networks: dict[str, Network], video_seconds: float):
         self.networks, self.video_seconds = networks, video_seconds
-        self._uploads: dict[str, Path] = {}
+        self._uploads: dict[str | None, Path] = {}
+        self._given_up: set[Path] = set()
 
     def segment_file(
         self, file: str | None, names: list[str], strength: float, request: gr.Request
@@ -82,14 +85,21 @@ class Page:
         return {name: self.networks[name] for name in self.networks if name in names}
 
     def _keep_only(self, path: Path | None, visitor: str | None) -> None:
-        """Removes the earlier upload of a visitor, unless it is ``path``."""
+        """Gives up the earlier upload of a visitor, and removes what nobody has uploaded lately.
+
+        Equal files of several visitors are one file: it stays while one of them has it, and for
+        KEPT_S more, because somebody may just be sending it.
+        """
         earlier = self._uploads.pop(visitor, None)
+        if earlier is not None:
+            self._given_up.add(earlier)
         if path is not None:
             self._uploads[visitor] = path
-        if earlier is not None and earlier != path:
-            earlier.unlink(missing_ok=True)
-            if earlier.parent != path and not os.listdir(earlier.parent):
-                earlier.parent.rmdir()
+        for old in self._given_up - set(self._uploads.values()):
+            if old.exists() and time.time() - old.stat().st_mtime < KEPT_S:
+                continue
+            old.unlink(missing_ok=True)
+            self._given_up.discard(old)
 
 
 def build(page: Page) -> gr.Blocks:

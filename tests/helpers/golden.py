@@ -51,7 +51,7 @@ TRAINING = {
     "source-only-ohem": (
         "train",
         (
-            f"{SUPERVISED} --train-on gta5 --gta5 {{data}}/gta5 --pixel-weights hard --warmup 2"
+            "--max-steps 4 --train-on gta5 --gta5 {data}/gta5 --pixel-weights hard --warmup 2"
             " --new-layer-rate 10"
         ),
     ),

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from utils.files import output_folder, write_png
 
@@ -26,6 +27,21 @@ def save_prediction(path: Path, values: np.ndarray) -> None:
     """Writes (H, W) uint8 labelIds or trainIds as a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     write_png(path, values)
+
+
+class PredictionFiles:
+    """The files of one model's predictions below ``folder``, one for each image.
+
+    ``stored`` (256,) uint8: trainId -> the value in the files, which are of ``kind``.
+    """
+
+    def __init__(self, folder: Path, image_names: Sequence[str], kind: str, stored: np.ndarray):
+        self.folder, self.stored = folder, stored
+        self.names = prediction_files(image_names, kind)
+
+    def save(self, index: int, class_map: Tensor) -> None:
+        """Writes the class map (H, W) uint8 of the image ``index``."""
+        save_prediction(self.folder / self.names[index], self.stored[class_map.cpu().numpy()])
 
 
 def result_folders(folder: Path | None, names: Sequence[str]) -> list[Path | None]:

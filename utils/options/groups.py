@@ -16,8 +16,7 @@ from utils.options.parser import (
 
 ESSENTIAL = frozenset(
     ("recipe", "gta5", "cityscapes", "target", "train_on", "list", "source_list", "target_list")
-    + ("class_set",)
-    + ("val_list", "method", "lab", "fda")
+    + ("class_set", "source_layout", "target_layout", "method", "lab", "fda")
     + ("backbone", "backbone_weights", "init", "crop_size", "scales", "pixel_weights")
     + ("rare_class_sampling", "batch_size", "accumulate", "bn", "lr", "epochs", "max_steps")
     + ("seed", "device", "precision", "workers", "name", "output", "resume", "save_every")
@@ -34,7 +33,7 @@ def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
         dest="gta5",
         type=Path,
         metavar="ROOT",
-        help="labelled source: GTA5, Cityscapes, SYNTHIA, folders of your own, ... (docs/data.md)",
+        help="labelled source: GTA5, SYNTHIA, ... (docs/data.md), or your own (docs/own_data.md)",
         **settings,
     )
 
@@ -52,7 +51,7 @@ def add_class_arguments(
         group.add_argument(
             f"--{name}-layout",
             metavar="NAME|FILE",
-            help=f"data set of the {name}: gta5, acdc, ... or a TOML file; default: recognized",
+            help=f"layout of the {name}: gta5, acdc, ... or a TOML file; default: recognized",
         )
 
 
@@ -120,7 +119,7 @@ def add_unlabelled_arguments(parser: argparse.ArgumentParser, required: bool = T
         "--split",
         choices=("train", "val"),
         default="train",
-        help="split of Cityscapes; val holds the images that are scored",
+        help="split of a known data set; val usually holds the images that are scored",
     )
 
 

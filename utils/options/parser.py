@@ -124,8 +124,11 @@ class _HelpAll(argparse.Action):
 
 class _Formatter(argparse.ArgumentDefaultsHelpFormatter, argparse.RawDescriptionHelpFormatter):
     def _get_help_string(self, action: argparse.Action) -> str | None:
-        if action.default is None or isinstance(action.default, bool):  # says nothing
+        default = action.default
+        if default is None or isinstance(default, bool) or default == ():  # says nothing
             return action.help
+        if isinstance(default, list | tuple) and action.nargs:  # as it is typed
+            return f"{action.help} (default: {' '.join(map(str, default))})"
         return super()._get_help_string(action)
 
 

@@ -35,38 +35,47 @@ class MistakePictures:
     """Pictures of one model's mistakes on a data set.
 
     Every process adds the images it scores; the first process writes confusion_matrix.png and
-    worst_images.png. ``names`` and ``colors`` (256, 3) uint8 RGB of the classes.
+    worst_images.png into ``folder``. ``image_names``: of the whole data set. ``class_names`` and
+    ``colors`` (256, 3) uint8 RGB: of the classes.
     """
 
-    def __init__(self, names: Sequence[str], colors: np.ndarray, ignore_index: int):
-        self.names, self.colors, self.ignore_index = names, colors, ignore_index
+    def __init__(
+        self,
+        folder: Path,
+        image_names: Sequence[str],
+        class_names: Sequence[str],
+        colors: np.ndarray,
+        ignore_index: int,
+    ):
+        self.folder, self.image_names = folder, image_names
+        self.class_names, self.colors, self.ignore_index = class_names, colors, ignore_index
         self._worst: list[ImageScore] = []
 
-    def add(self, index: int, name: str, maps: Iterable[Tensor], matrix: Tensor) -> None:
-        """Adds an image; one without a labelled pixel is left out.
+    def add(self, index: int, maps: Iterable[Tensor], matrix: Tensor) -> None:
+        """Adds the image ``index``; one without a labelled pixel is left out.
 
         ``maps``: image (H, W, 3) uint8 RGB, ground truth and prediction (H, W) uint8, on the CPU.
         ``matrix``: its confusion matrix.
         """
         if matrix.any():
+            name = self.image_names[index]
             score = ImageScore(scores(matrix).miou, index, name, *(x.numpy() for x in maps))
             self._worst = worst_images([*self._worst, score], NUM_WORST_IMAGES)
 
-    def write(
-        self, folder: Path, matrix: Tensor, name: str, count: int, processes: ProcessGroup
-    ) -> None:
-        """Writes both pictures. ``matrix``: of all ``count`` images; ``name``: of the model.
+    def write(self, matrix: Tensor, model: str, processes: ProcessGroup) -> None:
+        """Writes both pictures. ``matrix``: of all images; ``model``: its name.
 
         All processes call it.
         """
         worst = worst_images(chain(*processes.gather(self._worst)), NUM_WORST_IMAGES)
         if not processes.is_first:
             return
-        title = f"{name}: mIoU {percent(scores(matrix).miou)} % on {count} images"
-        picture = confusion_picture(matrix.numpy(), self.names, title)
-        write_png(folder / "confusion_matrix.png", picture)
-        picture = draw_images(worst, self.names, self.colors, self.ignore_index)
-        write_png(folder / "worst_images.png", picture)
+        miou, count = percent(scores(matrix).miou), len(self.image_names)
+        title = f"{model}: mIoU {miou} % on {count} images"
+        picture = confusion_picture(matrix.numpy(), self.class_names, title)
+        write_png(self.folder / "confusion_matrix.png", picture)
+        picture = draw_images(worst, self.class_names, self.colors, self.ignore_index)
+        write_png(self.folder / "worst_images.png", picture)
 
 
 def worst_images(images: Iterable[ImageScore], count: int) -> list[ImageScore]:

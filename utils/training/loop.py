@@ -216,10 +216,14 @@ class TrainingRun:
                 return
         self.finished = True
 
-    def finish(self, cityscapes: Path | None) -> None:
-        """Prints the command that scores the run on ``cityscapes``, if all steps are done."""
+    def finish(self, root: Path | None, layout: str | None = None) -> None:
+        """Prints the command that scores the run, if all steps are done.
+
+        ``root``: of the target, None: not known; ``layout``: the one that was named for it.
+        """
         if self.finished:
-            words = "python", "eval.py", self.folder.last, "--cityscapes", cityscapes or "ROOT"
+            words = ["python", "eval.py", self.folder.last, "--target", root or "ROOT"]
+            words += ["--layout", layout] if layout else []
             self.folder.print(f"Done. Score it with: {shlex.join(map(str, words))}")
 
     def _announce(self) -> None:
@@ -254,10 +258,11 @@ class TrainingRun:
     def micro_batches(self, *samples: Any) -> Iterator[tuple]:
         """Splits the samples of one step, and moves the micro-batches to the device.
 
-        Counts the labelled pixels of the first domain, the source.
-
-        Losses are divided by what the whole batch holds, here and in other processes, so that the
-        gradients of micro-batches add up to those of the whole batch.
+        The labelled pixels of the first domain, the source, are counted first, over the whole batch
+        and all processes. Losses are divided by their number, so that the gradients of
+        micro-batches add up to those of the whole batch. With loss weights that depend on the whole
+        batch (OHEM) all micro-batches come twice: the first time their losses are not recorded, and
+        their gradients are dropped.
         """
         valid_pixels = self.processes.all_reduce_sum(samples[0].count_valid_pixels())
         splits = (sample.split(self.options.accumulate) for sample in samples)
@@ -274,7 +279,7 @@ class TrainingRun:
             counts.forget_counts()
 
     def _counting_pass(self, micro_batches: list[tuple], valid_pixels: int) -> Iterator[tuple]:
-        """The micro-batches once before: only what the whole batch holds is kept of them."""
+        """All micro-batches, only to count what the whole batch holds; gradients are dropped."""
         counts = self.trained.batch_counts
         self._counting = True
         counts.begin_counting()

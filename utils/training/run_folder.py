@@ -197,7 +197,7 @@ def _hparams_summaries(settings: dict[str, Any], scalars: list[str]) -> list:
 
 
 def _pace(values: dict[str, float]) -> str:
-    """What utils.training.meters.StepClock measured, for people."""
+    """What utils.training.meters.StepTimer measured, for people."""
     wait, left = values["time/data_wait_s"], timedelta(hours=values["time/hours_left"])
     seconds = wait + values["time/compute_s"]
     return (

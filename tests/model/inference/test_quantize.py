@@ -94,7 +94,7 @@ def test_weights_have_a_scale_for_each_channel(quantized):
 
 def test_input_and_output_are_those_of_the_float_file(exported, quantized):
     """uint8 images in, trainIds out, any batch and size; nearly the same classes."""
-    float32, int8 = (OnnxNetwork(path, 5, CPU) for path in (exported, quantized))
+    float32, int8 = (OnnxNetwork(path, CPU) for path in (exported, quantized))
     assert [(i.name, i.type) for i in int8.session.get_inputs()] == [("image", "tensor(uint8)")]
     for count, size in ((1, (40, 56)), (2, (33, 47))):
         batch = np.stack(images(count, size))
@@ -106,7 +106,7 @@ def test_input_and_output_are_those_of_the_float_file(exported, quantized):
 
 
 def test_metadata_of_the_float_file_and_the_precision(exported, quantized):
-    float32, int8 = (OnnxNetwork(path, 5, CPU).metadata for path in (exported, quantized))
+    float32, int8 = (OnnxNetwork(path, CPU).metadata for path in (exported, quantized))
     assert float32["precision"] == "fp32"
     assert int8 == float32 | {"precision": "int8"}
 
@@ -140,7 +140,7 @@ def test_layers_can_stay_in_float(exported, ranges, tmp_path):
 
 def test_a_trial_measures_changed_pixels(exported, ranges, quantized):
     trial = module.QuantizationTrial(exported, ranges, images())
-    float32, int8 = (OnnxNetwork(path, 5, CPU) for path in (exported, quantized))
+    float32, int8 = (OnnxNetwork(path, CPU) for path in (exported, quantized))
     batch = np.stack(images())
     assert trial.changed() == pytest.approx((float32(batch) != int8(batch)).mean())
 
@@ -179,7 +179,7 @@ def test_a_name_that_promises_another_precision_is_refused(exported, quantized, 
     ):
         (tmp_path / name).write_bytes(content.read_bytes())
         with pytest.raises(ValueError, match=rf"but its name says .*rename it to {right}"):
-            OnnxNetwork(tmp_path / name, 5, CPU)
+            OnnxNetwork(tmp_path / name, CPU)
 
 
 def test_an_operator_that_the_runtime_lacks_is_named(tmp_path):
