@@ -7,6 +7,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import train_da
+from model.uda import collapse_monitor
 from model.uda.self_training import SelfTraining
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import start, words
@@ -43,6 +44,8 @@ def collapse(monkeypatch):
             with torch.no_grad():
                 found["head"].bias[largest] -= 1e4
 
+    # Three steps are too few for a certain loss: tests/model/uda/test_collapse_monitor.py.
+    monkeypatch.setattr(collapse_monitor, "STANDARD_ERRORS", 0)
     monkeypatch.setattr(train_da, "build_collapse_monitor", build_monitor)
     monkeypatch.setattr(train_da, "update", spoil)
     init = SelfTraining.__init__
@@ -73,17 +76,18 @@ def test_a_collapse_is_said_and_stops_the_run(
     assert "Stopped by --stop-on-collapse after step 6, saved to" in said
     assert "Done." not in said
     (entry,) = json.loads((tmp_path / "run/config.json").read_text())
-    assert [warning.split(" in steps")[0] for warning in entry["warnings"]] == [
-        f"step 6: {text} of the pixels are predicted as {collapse['class']}"
-    ]
+    beginnings = [warning.split(" in steps")[0] for warning in entry["warnings"]]
+    expected = f"step 6: {text} of the pixels are predicted as {collapse['class']}"
+    assert beginnings.count(expected) == 1
     last = read_checkpoint(tmp_path / "run/last.pt")
     assert (last["step"], last["finished"]) == (6, False)
     start("train_da", *flags, "--resume")
     said = capsys.readouterr().out
-    assert "collapses" not in said
+    assert text not in said
     assert "Done." in said
     found = events(tmp_path / "run")
-    assert len(found.Tensors("warning/text_summary")) == 1
+    shown = [event.tensor_proto.string_val[0] for event in found.Tensors("warning/text_summary")]
+    assert len([warning for warning in shown if warning.decode().startswith(text)]) == 1
     shares = {e.step: e.value for e in found.Scalars(f"target_share/{collapse['class']}")}
     assert shares[3] > 0
     assert shares[7] == 0
