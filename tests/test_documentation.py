@@ -46,8 +46,8 @@ EXTERNAL_COMMANDS = {
 """Commands of other programs: {their first words: what checks them instead}."""
 
 FLAG = r"(?<![\w-])--[a-z][a-z0-9-]*"
-OTHER_FLAGS = {"--fp16", "--id-type", "--logdir", "--nodes", "--signal"}
-"""Flags of trtexec, IDD's code, TensorBoard and SLURM that the pages name."""
+OTHER_FLAGS = {"--fp16", "--id-type", "--logdir", "--no-deps", "--nodes", "--signal"}
+"""Flags of trtexec, IDD's code, TensorBoard, pip and SLURM that the pages name."""
 OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 """Sections of the pages about flags that do not exist any more."""
 
