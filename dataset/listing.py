@@ -314,7 +314,8 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
         if has_class(values, label_format):
             break
         values.update(np.unique(label_format.read(listing[index].label)).tolist())
-    refuse_label_values(values, place, label_format, pixels)
+    # Shares tell nothing of pseudo-labels, which lie elsewhere and are mostly ignored.
+    refuse_label_values(values, place, label_format, pixels if place == listing.root else None)
 
 
 def _require_images(listing: ImageList) -> None:

@@ -310,3 +310,16 @@ def test_an_ensemble_has_the_same_classes(cityscapes_root, tmp_path):
     ]
     with pytest.raises(ValueError, match=r"have other classes: background, foreground and road,"):
         entry.read_members(members)
+
+
+def test_mostly_ignored_pseudo_labels_of_rare_classes_are_taken(cityscapes_root, tmp_path):
+    """An untrained network's: shares like those of IDD's ids, which check_listing refuses."""
+    images = cityscapes(cityscapes_root, "train", labels=False)
+    rare = np.array([8, 12, 13, 17, 19, 20, 22, 24, 25, 27, 28, 31, 32, 33], np.uint8)
+    label = np.zeros((64, 128), np.uint8)
+    label[:30] = np.resize(rare, (30, 128))
+    for name in images.names:
+        path = tmp_path / label_path(name, "train")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(label).save(path)
+    assert with_labels(images, tmp_path).has_labels
