@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 
 from dataset.cityscapes import cityscapes
+from dataset.class_set import load_class_set
 from model.inference.export import OnnxNetwork
 from scripts import export as entry
 from scripts.export import Comparison
@@ -102,7 +103,7 @@ def test_labels_decide_where_there_are_some():
 
 def test_both_networks_are_scored_on_the_labels(int8_file, cityscapes_root):
     """The mIoU is that of eval.py: one confusion matrix over all images."""
-    images = entry.scored_images(cityscapes_root)
+    images = entry.scored_images(cityscapes_root, load_class_set("cityscapes19"))
     assert images.names == cityscapes(cityscapes_root, "val").names
     network = OnnxNetwork(int8_file, CPU)
     found = entry.compare(network, network, images)
