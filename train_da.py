@@ -316,6 +316,7 @@ def build_method(
         random_changes=RANDOM_CHANGES,
         collapse_monitor=build_collapse_monitor(args, source.class_set.names, runtime),
         read_checkpoint=read_checkpoint,
+        class_names=source.class_set.names,
     )
     method = METHODS[args.method]
     return method(model, from_arguments(method.Options, vars(args)), setting)

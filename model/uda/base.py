@@ -9,7 +9,7 @@ collapse_monitor.
 import importlib
 import pkgutil
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -67,7 +67,8 @@ class MethodSetting(NamedTuple):
     ``all_reduce_sum``: sums a tensor over the processes of the run. ``ignore_index``: the label
     that is not learned from. ``random_changes``: {name: function of a random generator} that gives
     the parameters of a random change of an image (dataset.style.photometric.RANDOM_CHANGES).
-    ``collapse_monitor``: notices when a class collapses on the target; None: nothing does.
+    ``class_names``: of the run. ``collapse_monitor``: notices when a class collapses on the target;
+    None: nothing does.
     ``read_checkpoint``: the content of a file with another network, for methods that learn from it.
     """
 
@@ -77,6 +78,7 @@ class MethodSetting(NamedTuple):
     all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor
     ignore_index: int = 255
     random_changes: Mapping[str, Callable[[np.random.Generator], Any]] = MappingProxyType({})
+    class_names: Sequence[str] = ()
     collapse_monitor: CollapseMonitor | None = None
     read_checkpoint: Callable[[Path], dict[str, Any]] | None = None
 

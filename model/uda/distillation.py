@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from model.bisenet import SegmentationOutput
 from model.fused_upsampling import at_least_float32
 from model.inference.tta import TTAView, mean_probabilities
-from model.loading import load_network
+from model.loading import load_network, same_classes
 from model.training_step import Batch
 from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
 from model.uda.strong_augmentation import StrongAugmentation
@@ -142,6 +142,13 @@ def teachers_of(checkpoints: list[dict[str, Any]], setting: MethodSetting) -> It
     """The networks of checkpoints. Raises ValueError for other classes or another input."""
     for checkpoint in checkpoints:
         network, normalize = load_network(checkpoint, setting.num_classes)
+        if setting.class_names and not same_classes(checkpoint, setting.class_names):
+            raise ValueError(
+                f"--teachers: {checkpoint['name']!r} has the classes"
+                f" {', '.join(checkpoint['class_set']['classes'])}; this run has"
+                f" {', '.join(setting.class_names)}. Give a teacher of this class set, or the run"
+                " the teacher's."
+            )
         if normalize != setting.normalize:
             raise ValueError(
                 f"--teachers: {checkpoint['name']!r} was trained with another --input"

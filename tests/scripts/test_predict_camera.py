@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from dataset.class_set import load_class_set
 from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.forked import run_forked
@@ -40,8 +41,11 @@ def arguments(tmp_path, *words):
     return entry.parse_arguments([*map(str, [*words, *always])])
 
 
-def bright(image: np.ndarray) -> np.ndarray:
+def segment_bright(image: np.ndarray) -> np.ndarray:
     return (image.mean(2) > 128).astype(np.uint8)
+
+
+bright = entry.NamedNetwork("bright", segment_bright, load_class_set("cityscapes19"))
 
 
 def test_a_slow_network_repeats_frames(filmed, tmp_path, capsys):
@@ -98,11 +102,11 @@ def test_ctrl_c_ends_the_video_and_keeps_it(filmed, tmp_path, capsys):
         seen.append(1)
         if len(seen) == 4:
             os.kill(os.getpid(), signal.SIGINT)
-        return bright(image)
+        return segment_bright(image)
 
     ticks = itertools.count()
     entry.predict_camera(
-        segment,
+        bright._replace(segment=segment),
         arguments(tmp_path, "--camera", 3),
         torch.device("cpu"),
         clock=lambda: 0.1 * next(ticks),
