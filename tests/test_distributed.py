@@ -174,7 +174,7 @@ def test_local_batch_norm_refuses_another_number_of_processes(roots, tmp_path):
     run("train", *roots, tmp_path, *common, "--max-steps", 1)
     done = run("train", *roots, tmp_path, *common, "--max-steps", 2, "--resume", "--accumulate", 2)
     assert done.returncode == 1
-    assert "images_normalized_together: [4] -> [2]" in done.stderr
+    assert "batch_norm_group_sizes: [4] -> [2]" in done.stderr
 
 
 @pytest.mark.slow
