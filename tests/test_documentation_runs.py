@@ -54,6 +54,7 @@ PARSED_ONLY = {
     "scripts.draw_documentation": "needs a finished demo: tests/scripts/test_draw_documentation.py",
     "--camera": "needs a camera: tests/scripts/test_predict_camera.py uses a video instead",
     "scripts.benchmark": "takes minutes: tests/scripts/benchmark",
+    "scripts.app": "serves until Ctrl-C: tests/scripts/test_app.py",
     "scripts.check_gpu": "takes minutes: tests/scripts/test_check_gpu.py",
 }
 """Commands that are parsed (tests/test_documentation.py) but not run: {word: why}."""
