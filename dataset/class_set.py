@@ -164,12 +164,20 @@ def load_class_set(word: str | Path) -> ClassSet:
 
     Raises FileNotFoundError for neither, ValueError for a file that is no sound class set.
     """
-    path = toml_path(word, FOLDER, "class set")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {FOLDER}.") from error
+    path, content = read_toml(word, FOLDER, "class set")
     return class_set_of(content, path.stem, str(path))
+
+
+def read_toml(word: str | Path, folder: Path, kind: str) -> tuple[Path, dict[str, Any]]:
+    """The file that a flag names, see ``toml_path``, and its content.
+
+    Raises FileNotFoundError, or ValueError for a file that is no TOML.
+    """
+    path = toml_path(word, folder, kind)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {folder}.") from error
 
 
 def toml_path(word: str | Path, folder: Path, kind: str) -> Path:

@@ -13,13 +13,12 @@ Patterns are those of dataset/path_pattern.py.
 import difflib
 import functools
 import re
-import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataset.class_set import DEFAULT, toml_path
+from dataset.class_set import DEFAULT, read_toml
 from dataset.path_pattern import PathPattern
 
 LAYOUTS = Path(__file__).with_name("layouts")
@@ -138,11 +137,7 @@ def load_layout(word: str | Path) -> Layout:
 
     Raises FileNotFoundError for neither, ValueError for a file that is no sound layout.
     """
-    path = toml_path(word, LAYOUTS, "layout")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {LAYOUTS}.") from error
+    path, content = read_toml(word, LAYOUTS, "layout")
     return _layout_of(content, path)
 
 

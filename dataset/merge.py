@@ -12,7 +12,6 @@ A merge is a TOML file; ``merges/`` has the built-in ones::
 Or it is the file of a class set that is based on another one (see class_set.py).
 """
 
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.class_set import ClassSet, beside, check_merge, load_class_set, toml_path
+from dataset.class_set import ClassSet, beside, check_merge, load_class_set, read_toml
 
 MERGES = Path(__file__).with_name("merges")
 _KEYS = {"name", "title", "source", "from", "to", "merge", "ignored"}
@@ -84,11 +83,7 @@ def load_merge(word: str | Path) -> ClassMerge:
 
     Raises FileNotFoundError for neither, ValueError for a file that is no sound merge.
     """
-    path = toml_path(word, MERGES, "merge")
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {MERGES}.") from error
+    path, content = read_toml(word, MERGES, "merge")
     name = str(content.get("name", path.stem))
     if "based_on" in content:
         old, new = load_class_set(beside(content["based_on"], str(path))), load_class_set(path)
