@@ -34,7 +34,7 @@ from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
-from model.training_step import build_step_context, to_device
+from model.training_step import LossOptions, build_step_context, to_device
 from utils.options import groups
 from utils.options.parser import (
     Parser,
@@ -187,6 +187,7 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
         condition = "with --train-on source, without --lab, --fda and --validate-every"
         parser.refuse_unused(given, ["target", "cityscapes"], condition)
     groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
+    groups.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
 
 
 def read_labelled(args: argparse.Namespace) -> ImageList:
@@ -256,6 +257,14 @@ def checkpoint_metadata(
     }
 
 
+def planned_steps(args: argparse.Namespace, steps_per_epoch: int) -> tuple[int, int, int]:
+    """Steps of the run, of its learning-rate schedule, and between changes of the rate."""
+    steps_per_epoch = max(1, steps_per_epoch)
+    max_steps = args.max_steps or args.epochs * steps_per_epoch
+    poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
+    return max_steps, args.schedule_steps or max_steps, poly_per
+
+
 def train(args: argparse.Namespace) -> None:
     runtime = start_runtime(args.device, args.precision, args.seed)
     device, normalize = runtime.device, INPUT_CONVENTIONS[args.input]
@@ -265,10 +274,7 @@ def train(args: argparse.Namespace) -> None:
     batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
     data, style_target, validation = build_data(args, batch_options)
     images = data.images, style_target, validation and validation.dataset.listing
-    steps_per_epoch = max(1, len(data) // args.batch_size)
-    max_steps = args.max_steps or args.epochs * steps_per_epoch
-    schedule_steps = args.schedule_steps or max_steps
-    poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
+    max_steps, schedule_steps, poly_per = planned_steps(args, len(data) // args.batch_size)
 
     # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
@@ -277,7 +283,8 @@ def train(args: argparse.Namespace) -> None:
     if args.compile:
         model.low_resolution = torch.compile(model.low_resolution)
     optimizer = sgd(model, args.lr, args.momentum, args.weight_decay, args.head_lr_mult)
-    context = build_step_context(runtime, args.pixel_weights, data.class_pixels, args.accumulate)
+    loss = from_arguments(LossOptions, vars(args))
+    context = build_step_context(runtime, loss, data.class_pixels, args.accumulate)
 
     # What surrounds the steps: run folder, checkpoints, log, pictures, validation, stop signals.
     settings = {"precision": runtime.precision, "schedule_steps": schedule_steps}

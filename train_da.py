@@ -43,7 +43,7 @@ from model.bisenet import BiSeNet
 from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
-from model.training_step import build_step_context, to_device
+from model.training_step import LossOptions, build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
 from utils.options import groups
@@ -227,6 +227,7 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
     if root_with_splits is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
+    groups.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
 
 
 def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
@@ -307,7 +308,10 @@ def build_method(
     """The method of --method, with the networks and optimizers that belong to it."""
     setting = MethodSetting(
         context=build_step_context(
-            runtime, args.pixel_weights, source.class_pixels, args.accumulate
+            runtime,
+            from_arguments(LossOptions, vars(args)),
+            source.class_pixels,
+            args.accumulate,
         ),
         num_classes=model.architecture["num_classes"],
         normalize=INPUT_CONVENTIONS[args.input],

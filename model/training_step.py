@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from model.bisenet import SegmentationOutput
 from model.inference.tta import CropRegion
 from model.losses.segmentation import (
+    ClassWeights,
     OnlineHardExamples,
     PixelWeights,
     build_pixel_weights,
@@ -63,13 +65,15 @@ class StepContext(NamedTuple):
 
     ``autocast()`` opens the precision of the run. ``scaler`` scales losses before backward (a
     disabled one passes them through). ``batch_fraction``: the fraction of the batch that a
-    micro-batch is. ``pixel_weights``: weights of the supervised losses, or None.
+    micro-batch is. ``pixel_weights``: weights of the supervised losses, or None;
+    ``logit_offset`` (C,): added to the logits in these losses, or None.
     """
 
     autocast: Autocast
     scaler: torch.amp.GradScaler
     batch_fraction: float = 1.0
     pixel_weights: PixelWeights | None = None
+    logit_offset: Tensor | None = None
 
     @property
     def batch_counts(self) -> OnlineHardExamples | None:
@@ -91,6 +95,7 @@ class StepContext(NamedTuple):
             batch.label,
             valid_pixels=batch.valid_pixels,
             pixel_weights=self.pixel_weights,
+            logit_offset=self.logit_offset,
         )
         self.scaler.scale(loss).backward()
         aux = tuple(logits.detach() for logits in output.aux)
@@ -106,23 +111,34 @@ class Runtime(Protocol):
     processes: Any
 
 
+@dataclass(frozen=True)
+class LossOptions:
+    """The supervised losses: a kind of ``build_pixel_weights``, and for "class" the fraction of
+    ``ClassWeights.logit_offset``.
+    """
+
+    pixel_weights: str
+    logit_adjustment: float
+
+
 def build_step_context(
-    runtime: Runtime, pixel_weights: str, class_pixels: Callable[[], np.ndarray], accumulate: int
+    runtime: Runtime, loss: LossOptions, class_pixels: Callable[[], np.ndarray], accumulate: int
 ) -> StepContext:
     """Precision, loss scaling and pixel weights of a run's steps.
 
-    ``pixel_weights``: a kind of build_pixel_weights. ``class_pixels()`` counts the pixels of each
-    class (C,) in the labels; called only for "class". ``accumulate``: micro-batches per process.
+    ``class_pixels()`` counts the pixels of each class (C,) in the labels; called only for class
+    weights. ``accumulate``: micro-batches per process.
     """
-    processes = runtime.processes
-    pixels = torch.from_numpy(class_pixels()) if pixel_weights == "class" else None
+    processes, kind = runtime.processes, loss.pixel_weights
+    pixels = torch.from_numpy(class_pixels()) if kind == "class" else None
+    weights = build_pixel_weights(kind, pixels, runtime.device, processes.all_gather)
+    adjusted = isinstance(weights, ClassWeights) and loss.logit_adjustment > 0
     return StepContext(
         runtime.autocast,
         runtime.scaler,
         batch_fraction=1 / (accumulate * processes.world_size),
-        pixel_weights=build_pixel_weights(
-            pixel_weights, pixels, runtime.device, processes.all_gather
-        ),
+        pixel_weights=weights,
+        logit_offset=weights.logit_offset(loss.logit_adjustment) if adjusted else None,
     )
 
 

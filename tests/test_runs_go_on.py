@@ -395,6 +395,8 @@ SOURCE = ("--train-on", "source", "--gta5", "g")
 UNUSED = [
     (train, (*TARGET, "--gta5", "g"), "--source/--gta5"),
     (train, (*TARGET, "--init", "i", "--backbone-weights", "b"), "--backbone-weights"),
+    (train, (*SOURCE, "--logit-adjustment", "0.5"), "--logit-adjustment"),
+    (train_da, (*DA, "--logit-adjustment", "1"), "--logit-adjustment"),
     (train, (*SOURCE, "--cityscapes", "c"), "--cityscapes"),
     (train, (*SOURCE, "--target", "t", "--jitter"), "--target/--target-images"),
     (train_da, (*DA, "--init", "i", "--backbone-weights", "imagenet"), "--backbone-weights"),

@@ -111,7 +111,8 @@ OTHER_METHODS = {
     ),
     "two output levels": (["--lambda-adv-aux", "0.002"], "loss/adversarial_aux16"),
     "joint, class weights": (
-        ["--joint-batch-norm", "--pixel-weights", "class", "--fusion-channels", "32"],
+        ["--joint-batch-norm", "--pixel-weights", "class", "--logit-adjustment", "0.5"]
+        + ["--fusion-channels", "32"],
         "loss/adversarial",
     ),
 }

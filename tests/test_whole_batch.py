@@ -60,7 +60,10 @@ def added_gradients(method, scene, weights, images, parts, share) -> torch.Tenso
     """The model's gradient of ``images`` (a range), in ``parts``; ``share``: of the batch."""
     model, source, label, target = scene
     model = copy.deepcopy(model)
-    context = PLAIN._replace(batch_fraction=share / parts, pixel_weights=weights)
+    offset = weights.logit_offset(0.5).double() if isinstance(weights, ClassWeights) else None
+    context = PLAIN._replace(
+        batch_fraction=share / parts, pixel_weights=weights, logit_offset=offset
+    )
     options = {"pseudo_threshold": 0.5} if method == "self-training" else {}
     built = build_method(method, model, context, **options)
     for network in built.networks.values():

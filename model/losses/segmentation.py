@@ -48,6 +48,7 @@ def segmentation_loss(
     valid_pixels: float | None = None,
     weight: Tensor | None = None,
     pixel_weights: PixelWeights | None = None,
+    logit_offset: Tensor | None = None,
 ) -> Tensor:
     """Sum of the cross-entropies of the main and the auxiliary outputs (Eq. 1, alpha = 1; Eq. 4).
 
@@ -59,9 +60,12 @@ def segmentation_loss(
         valid_pixels, weight: as for ``cross_entropy``.
         pixel_weights: computes weights (N, H, W) from the logits of each output and the label; they
             are multiplied with ``weight``.
+        logit_offset: (C,), added to the logits in the loss alone (``ClassWeights.logit_offset``).
     """
 
     def output_loss(logits: Tensor) -> Tensor:
+        if logit_offset is not None:
+            logits = at_least_float32(logits) + logit_offset[:, None, None]
         factors = [] if weight is None else [weight]
         if pixel_weights is not None:
             factors.append(pixel_weights(logits.detach(), label))
@@ -159,6 +163,18 @@ class ClassWeights:
         table = torch.zeros(256)  # by label value; 0 for the ignored
         table[: len(class_pixels)] = (weights / (weights * frequency).sum()).float()
         self.table = table.to(device)
+        self.num_classes = len(class_pixels)
+
+    def logit_offset(self, fraction: float) -> Tensor:
+        """What the loss adds to the logits (C,) so that fewer pixels are predicted as rare classes.
+
+        A network trained with class weights w estimates p(c | x) w_c, up to a factor. If the loss
+        adds ``fraction`` * log w to its logits (as Menon et al., ICLR 2021, add log frequencies),
+        it estimates p(c | x) w_c^(1 - fraction): the weights shape the gradients as before, but the
+        predictions less. 0 for a class of weight 0.
+        """
+        weights = self.table[: self.num_classes]
+        return fraction * torch.where(weights > 0, weights, 1.0).log()
 
     def __call__(self, _logits: Tensor, label: Tensor) -> Tensor:
         return self.table[label.long()]

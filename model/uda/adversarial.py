@@ -210,6 +210,7 @@ class AdversarialAdaptation(Method):
             source.label,
             valid_pixels=source.valid_pixels,
             pixel_weights=self.context.pixel_weights,
+            logit_offset=self.context.logit_offset,
         )
         return loss, source_output, target_output
 

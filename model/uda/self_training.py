@@ -180,6 +180,7 @@ class SelfTraining(Method):
                 self.ignore_index,
                 source.valid_pixels,
                 pixel_weights=context.pixel_weights,
+                logit_offset=context.logit_offset,
             )
 
         def pasted_pixel_weights(logits: Tensor, label: Tensor) -> Tensor:

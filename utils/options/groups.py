@@ -304,12 +304,7 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         metavar="STEPS",
         help="steps in which the learning rate rises from 0",
     )
-    group.add_argument(
-        "--pixel-weights",
-        choices=("none", "ohem", "class"),
-        default="none",
-        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
-    )
+    _add_pixel_weight_arguments(group)
     group.add_argument("--momentum", type=probability, default=0.9, help="momentum of SGD")
     group.add_argument(
         "--weight-decay",
@@ -321,6 +316,23 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         "--seed", type=non_negative_int, default=0, help="seed of weights, order and augmentation"
     )
     return group
+
+
+def _add_pixel_weight_arguments(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--pixel-weights",
+        choices=("none", "ohem", "class"),
+        default="none",
+        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
+    )
+    group.add_argument(
+        "--logit-adjustment",
+        type=probability,
+        default=0.0,
+        metavar="FRACTION",
+        help="part of the log class weights that the loss adds to the logits: rare classes are"
+        " predicted less often",
+    )
 
 
 def add_run_arguments(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
@@ -446,6 +458,14 @@ def refuse_unused_weights(
     if init and backbone_weights != "none":  # none: what a set of commands has in common
         condition = "with --init, which brings the backbone"
         parser.refuse_unused(given, ["backbone_weights"], condition)
+
+
+def refuse_unused_adjustment(
+    parser: Parser, fraction: float, pixel_weights: str, given: Collection[str]
+) -> None:
+    """Ends with a message for a logit adjustment without class weights."""
+    if fraction and pixel_weights != "class":
+        parser.refuse_unused(given, ["logit_adjustment"], "without --pixel-weights class")
 
 
 def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:

@@ -157,6 +157,26 @@ def test_class_weights_favor_rare_classes():
     assert torch.equal(weights(None, torch.tensor([[3, 255]])), weights.table[[3, 255]][None])
 
 
+@pytest.mark.parametrize("fraction", [0.0, 0.5, 1.0])
+def test_logit_offset_takes_class_weights_out_of_the_predictions(fraction):
+    """The optimum for an image of class shares p is the logits log(p * w ** (1 - fraction))."""
+    label = torch.tensor([0] * 12 + [1] * 3 + [3]).view(1, 4, 4)
+    pixels = torch.bincount(label.flatten(), minlength=4)
+    weights = ClassWeights(pixels, torch.device("cpu"))
+    weight = weights.table[:4].double().clamp(min=1e-30)
+    optimum = (pixels / pixels.sum()).double().log() + (1 - fraction) * weight.log()
+    optimum[2] = -100.0  # a class without pixels
+    logits = optimum.view(1, 4, 1, 1).expand(1, 4, 4, 4).clone().requires_grad_()
+    offset = weights.logit_offset(fraction).double()
+    assert offset[2] == 0
+    assert torch.equal(offset == 0, torch.ones(4, dtype=bool)) == (fraction == 0)
+    output = SegmentationOutput(logits, ())
+    segmentation_loss(output, label, pixel_weights=weights, logit_offset=offset).backward()
+    torch.testing.assert_close(
+        logits.grad.sum((0, 2, 3)), torch.zeros(4).double(), atol=1e-6, rtol=0
+    )
+
+
 def test_kinds_of_pixel_weights():
     """none, ohem and class; other kinds are refused."""
     assert build_pixel_weights("none", None, torch.device("cpu")) is None
