@@ -25,7 +25,7 @@ from model.uda.pseudo_label_weight import (
     WeightOptions,
     confident_fraction,
 )
-from model.uda.strong_augmentation import StrongAugmentation
+from model.uda.strong_augmentation import StrongAugmentation, random_blocks
 
 TEACHER_BN = ("ema", "target")
 """Statistics that the teacher's BatchNorm normalizes with: see EMATeacher."""
@@ -88,6 +88,12 @@ class SelfTrainingOptions(MethodOptions):
     strong_blur: float = option(
         0.5, "probability of blur of a mixed image", type="probability", metavar="P"
     )
+    mask_fraction: float = option(
+        0.0,
+        "fraction of the target's part of a mixed image that is hidden in blocks (MIC)",
+        type="probability",
+        metavar="P",
+    )
     joint_batch_norm: bool = option(
         False, "one forward pass for both domains: BatchNorm normalizes them together"
     )
@@ -148,6 +154,10 @@ class SelfTraining(Method):
         pasted = pasted.to(source.image.device, non_blocking=True)
         mixed = torch.where(pasted[:, None], source.image, target.image)
         mixed = self.augment(mixed, target.sample_seeds)
+        if fraction := self.options.mask_fraction:
+            # What is hidden has its label still: the network has to infer it from its context.
+            hidden = random_blocks(pasted, fraction, target.sample_seeds) & ~pasted
+            mixed = mixed.masked_fill(hidden[:, None], 0.0)
         pseudo_label = labels.label.masked_fill(ignored, self.ignore_index)
         mixed_label = torch.where(pasted, source.label.long(), pseudo_label)
         weight = torch.where(pasted, 1.0, self.pseudo_label_weight.weight(confident, ignored))

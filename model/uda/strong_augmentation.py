@@ -1,4 +1,4 @@
-"""Strong augmentation (color jitter, blur) of mixed images, on the GPU.
+"""Strong augmentation (color jitter, blur, hidden blocks) of mixed images, on the GPU.
 
 Parameters are drawn on the CPU from a seed for each image, so the GPU is never waited for.
 """
@@ -64,3 +64,23 @@ class StrongAugmentation:
         )
         recolored = torch.einsum("dc,chw->dhw", linear, image) + offset[:, None, None]
         return recolored.clamp(low[:, None, None], high[:, None, None])
+
+
+MASK_BLOCKS = 8
+"""Blocks along the shorter side of an image: 16 pixels of 128, 64 of 512 as in the paper."""
+
+
+def random_blocks(label: Tensor, fraction: float, sample_seeds: Sequence[int]) -> Tensor:
+    """Hides square blocks, each with probability ``fraction`` (MIC: Hoyer et al., CVPR 2023).
+
+    ``label`` (N, H, W) gives size and device; ``sample_seeds``: a random integer for each image.
+    Returns (N, H, W) bool, True where hidden.
+    """
+    height, width = label.shape[-2:]
+    side = max(1, min(height, width) // MASK_BLOCKS)
+    rows, columns = -(-height // side), -(-width // side)
+    # Another random stream than the one of StrongAugmentation, which has the same seeds.
+    draws = [np.random.default_rng((seed, 1)).random((rows, columns)) for seed in sample_seeds]
+    hidden = torch.from_numpy(np.stack(draws) < fraction).to(label.device, non_blocking=True)
+    hidden = hidden.repeat_interleave(side, 1).repeat_interleave(side, 2)
+    return hidden[:, :height, :width]

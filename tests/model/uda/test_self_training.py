@@ -268,6 +268,28 @@ class TestStep:
             first["pseudo_label/confident_fraction"], second["pseudo_label/confident_fraction"]
         )
 
+    def test_only_the_targets_part_is_hidden(self, batch, step):
+        """All of it here: the images of the target do not count, their labels do."""
+        source, label, target = batch
+        pasted = torch.zeros(label.shape, dtype=torch.bool)
+        pasted[:, 32:] = True
+        torch.manual_seed(3)
+        model, teacher = BiSeNet().train(), EMATeacher(trained_like_network(), 0.9)
+        answer = teacher.pseudo_label(target, contextlib.nullcontext)
+
+        def mixed(mask_fraction, source=source, target=target, answer=answer):
+            teacher.pseudo_label = lambda *_: answer
+            options = {"pasted": pasted, "mask_fraction": mask_fraction}
+            return step(copy.deepcopy(model), teacher, source, label, target, **options)[
+                "loss/mixed"
+            ]
+
+        other = torch.randn_like(target)
+        assert mixed(0.0, target=other) != mixed(0.0)
+        assert mixed(1.0, target=other) == mixed(1.0) != mixed(0.0)
+        assert mixed(1.0, source=torch.randn_like(source)) != mixed(1.0)
+        assert mixed(1.0, answer=answer._replace(label=18 - answer.label)) != mixed(1.0)
+
     def test_only_the_mixed_images_change_their_look(self, batch, step):
         torch.manual_seed(3)
         model, teacher = BiSeNet().train(), EMATeacher(trained_like_network(), 0.9)

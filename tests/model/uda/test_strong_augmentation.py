@@ -4,7 +4,7 @@ import torch
 
 from dataset.style.photometric import random_blur_sigma, random_color_matrix
 from model.preprocessing import INPUT_CONVENTIONS
-from model.uda.strong_augmentation import StrongAugmentation
+from model.uda.strong_augmentation import StrongAugmentation, random_blocks
 
 
 def augmentation(normalize, matrix=None, p_jitter=1.0, p_blur=0.0):
@@ -61,3 +61,20 @@ def test_blur_keeps_the_mean_and_lessens_the_contrast(pictures):
     blurred = augmentation(INPUT_CONVENTIONS["imagenet"], p_jitter=0.0, p_blur=1.0)(x, [3, 4])
     torch.testing.assert_close(blurred.mean((2, 3)), x.mean((2, 3)), rtol=0, atol=0.05)
     assert (blurred.std((2, 3)) < x.std((2, 3))).all()
+
+
+@pytest.mark.parametrize("size", [(64, 128), (130, 70), (5, 3)])
+def test_blocks_are_hidden_at_random(size):
+    """Whole squares, a fraction of them, others in every image, the same ones for a seed."""
+    label = torch.zeros((200, *size))
+    hidden = random_blocks(label, 0.3, range(200))
+    side = max(1, min(size) // 8)
+    assert hidden.shape == label.shape
+    assert torch.equal(hidden, random_blocks(label, 0.3, range(200)))
+    corners = hidden[:, ::side, ::side]
+    blocks = corners.repeat_interleave(side, 1).repeat_interleave(side, 2)
+    assert torch.equal(hidden, blocks[:, : size[0], : size[1]])
+    assert float(corners.float().mean()) == pytest.approx(0.3, abs=0.04)
+    assert len({image.numpy().tobytes() for image in corners}) > 100
+    assert not random_blocks(label, 0.0, range(200)).any()
+    assert random_blocks(label, 1.0, range(200)).all()
