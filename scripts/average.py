@@ -36,6 +36,7 @@ from utils.options.groups import (
     add_statistics_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
+    require_layouts,
     require_statistics_sizes,
 )
 from utils.options.parser import (
@@ -83,11 +84,12 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
+    require_layouts(parser, args.target, args.target_layout)
     given = parser.given(argv)
     if not args.target and not args.cityscapes:
         condition = "without --target or --cityscapes: statistics are then averaged"
         parser.refuse_unused(given, STATISTICS_FLAGS, condition)
-    elif known_root(args.cityscapes, args.target) is None:
+    elif known_root(args.cityscapes, args.target, args.target_layout) is None:
         condition = "with images that are no Cityscapes root: they have no splits"
         parser.refuse_unused(given, ["split"], condition)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
@@ -184,7 +186,9 @@ def main(args: Namespace) -> None:
     members, used = read_members(args.checkpoints), None
     precision = choose_precision(args.precision, choose_device(args.device))
     if args.target or args.cityscapes:
-        listing = read_target(args.cityscapes, args.target, args.split, args.list)
+        listing = read_target(
+            args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
+        )
         used = recalibration_images(listing, from_arguments(StatisticsOptions, vars(args)))
     output_folder(args.output.absolute().parent)
 

@@ -43,6 +43,7 @@ from utils.options.groups import (
     add_device_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
+    require_layouts,
 )
 from utils.options.parser import new_parser, probability, user_errors_without_traceback
 from utils.report.tables import markdown_table, percent
@@ -91,12 +92,16 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
+    require_layouts(parser, args.target, args.target_layout)
     if args.keep == 0 or args.min_confidence == 1:
         parser.error(
             "--keep 0 and --min-confidence 1 would label nothing; expected a --keep above 0 and a"
             " --min-confidence below 1"
         )
-    if args.split != "train" and known_root(args.cityscapes, args.target) is None:
+    if (
+        args.split != "train"
+        and known_root(args.cityscapes, args.target, args.target_layout) is None
+    ):
         parser.error("--split is of Cityscapes; other images are labelled as split train")
     return args
 
@@ -292,8 +297,10 @@ def class_table(classes: dict[str, dict[str, Any]]) -> str:
 
 def target_listing(args) -> ImageList:
     """Images to label; raises ValueError if the labels would be written among the ground truth."""
-    listing = read_target(args.cityscapes, args.target, args.split, args.list)
-    root = known_root(args.cityscapes, args.target)
+    listing = read_target(
+        args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
+    )
+    root = known_root(args.cityscapes, args.target, args.target_layout)
     if root is not None and args.output.resolve() == root.resolve():
         raise ValueError(
             f"--output {args.output} is the root of the data set: these labels would pass for its"

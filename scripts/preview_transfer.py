@@ -17,7 +17,11 @@ from dataset.source import labelled_images
 from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
 from dataset.training_data import read_target
 from utils.files import write_png
-from utils.options.groups import add_source_argument, add_unlabelled_arguments
+from utils.options.groups import (
+    add_source_argument,
+    add_unlabelled_arguments,
+    require_layouts,
+)
 from utils.options.parser import (
     new_parser,
     non_negative_int,
@@ -50,7 +54,9 @@ def parse_arguments(argv: list[str] | None = None):
     parser.add_argument(
         "--output", type=Path, metavar="FILE", default=Path("transfer.png"), help="PNG to write"
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    require_layouts(parser, args.target, args.target_layout)
+    return args
 
 
 def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarray:
@@ -76,7 +82,9 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
 
 def main(args) -> None:
     sources = labelled_images(args.gta5)
-    targets = read_target(args.cityscapes, args.target, args.split, list_file=None)
+    targets = read_target(
+        args.cityscapes, args.target, args.split, list_file=None, layout=args.target_layout
+    )
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(sources), min(args.rows, len(sources)), replace=False)
     partners = np.resize(rng.permutation(len(targets)), len(chosen))

@@ -32,6 +32,7 @@ from utils.options.groups import (
     add_statistics_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
+    require_layouts,
     require_statistics_sizes,
 )
 from utils.options.parser import (
@@ -75,7 +76,8 @@ def parse_arguments(argv: list[str] | None = None):
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
-    if known_root(args.cityscapes, args.target) is None:
+    require_layouts(parser, args.target, args.target_layout)
+    if known_root(args.cityscapes, args.target, args.target_layout) is None:
         condition = "with images that are no Cityscapes root: they have no splits"
         parser.refuse_unused(parser.given(argv), ["split"], condition)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
@@ -117,7 +119,9 @@ def main(args) -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     model, normalize = load_network(checkpoint, len(recorded_class_set(checkpoint)))
     options = from_arguments(StatisticsOptions, vars(args))
-    listing = read_target(args.cityscapes, args.target, args.split, args.list)
+    listing = read_target(
+        args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
+    )
     used = recalibration_images(listing, options)
     output_folder(output.absolute().parent)
 

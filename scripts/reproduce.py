@@ -79,7 +79,7 @@ class Preset:
     steps: int | None = None
     """Default of --steps; None: the steps are those of the recipes."""
     common: str = ""
-    """Arguments of every training command."""
+    """Arguments of every training command, before those of the row."""
     evaluation: str = ""
     """Arguments of every evaluation command."""
     published: bool = False
@@ -248,7 +248,9 @@ def row_commands(
     training command.
     """
     quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
-    words = shlex.split(f"{row.command} {preset.common}".format(**quoted))
+    script, own = row.command.split(maxsplit=1)
+    # The row's own flags come last: they replace the common ones.
+    words = shlex.split(f"{script} {preset.common} {own}".format(**quoted))
     output = Path(values["output"])
     train = [*words, "--seed", str(seed), "--output", str(output), "--name", row.folder, *training]
     if not row.scored:

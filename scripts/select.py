@@ -44,6 +44,7 @@ from utils.options.groups import (
     add_device_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
+    require_layouts,
 )
 from utils.options.parser import (
     new_parser,
@@ -133,7 +134,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_device_arguments(parser)
     add_workers_argument(parser)
     args = parser.parse_args(argv)
-    if known_root(args.cityscapes, args.target) is None:
+    require_layouts(parser, args.target, args.target_layout)
+    if known_root(args.cityscapes, args.target, args.target_layout) is None:
         condition = "with images that are no Cityscapes root: they have no splits"
         parser.refuse_unused(parser.given(argv), ["split"], condition)
     return args
@@ -228,7 +230,9 @@ COMPARED = {
 
 def sample_images(args: Namespace) -> ImageList:
     """Evenly spaced target images, without labels."""
-    listing = read_target(args.cityscapes, args.target, args.split, args.list)
+    listing = read_target(
+        args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
+    )
     count = min(args.images, len(listing))
     return listing.subset(np.linspace(0, len(listing) - 1, count).round().astype(int).tolist())
 

@@ -9,8 +9,10 @@ from PIL import Image
 
 from dataset.layout import data_images
 from dataset.layout_file import load_layout
-from scripts import describe, make_demo_data
+from scripts import average, describe, make_demo_data, make_pseudo_labels, recalibrate, select
 from tests.helpers.documentation import ROOT, code_blocks, run_in_bash
+from tests.helpers.networks import write_checkpoint
+from utils.training.checkpoint import read_checkpoint
 
 TINY = "--size 64 96 --source-images 3 --target-train 2 --target-val 2 --workers 1"
 
@@ -86,3 +88,29 @@ def test_an_aerial_data_set_is_continued(reader, capsys):
     with pytest.raises(SystemExit):
         make_demo_data.main(words)
     assert "with other settings" in capsys.readouterr().err
+
+
+def test_scripts_without_labels_know_the_layout(reader, tmp_path, narrow_networks):
+    """A layout of one's own where only images are read: its train images, found by its file."""
+    images = ["--target", str(reader / "aerial/drone"), "--device", "cpu", "--workers", "0"]
+    layout = ["--target-layout", str(reader / "drone.toml")]
+    checkpoint = str(write_checkpoint(tmp_path / "last.pt", "run"))
+    output = ["--output", str(tmp_path / "adabn.pt")]
+    recalibrate.main(
+        recalibrate.parse_arguments([checkpoint, *images, *layout, *output, "--batch-size", "2"])
+    )
+    assert len(read_checkpoint(tmp_path / "adabn.pt")["seen_images"]) == 2
+    pseudo = [checkpoint, *images, *layout, "--output", str(tmp_path / "pseudo")]
+    make_pseudo_labels.main(make_pseudo_labels.parse_arguments(pseudo))
+    assert len(list((tmp_path / "pseudo/gtFine/train").rglob("*.png"))) == 2
+    both = [checkpoint, str(tmp_path / "adabn.pt"), *images, *layout]
+    select.main(select.parse_arguments([*both, "--json", str(tmp_path / "select.json")]))
+    assert json.loads((tmp_path / "select.json").read_text())["images"] == 2
+
+
+@pytest.mark.parametrize("script", [average, make_pseudo_labels, recalibrate, select])
+def test_a_layout_needs_a_root(script, capsys):
+    output = [] if script is select else ["--output", "o"]
+    with pytest.raises(SystemExit):
+        script.parse_arguments(["a.pt", "--cityscapes", "c", "--target-layout", "acdc", *output])
+    assert "--target-layout describes --target ROOT" in capsys.readouterr().err

@@ -59,8 +59,8 @@ def require_layouts(
     parser: argparse.ArgumentParser,
     target: Collection[str] | None,
     target_layout: str | None,
-    source: Path | None,
-    source_layout: str | None,
+    source: Path | None = None,
+    source_layout: str | None = None,
 ) -> None:
     """Ends with a message for a layout of images that are not given."""
     if target_layout and not target:
@@ -115,6 +115,11 @@ def add_unlabelled_arguments(parser: argparse.ArgumentParser, required: bool = T
     """Images of a target, for scripts that open no label."""
     target = parser.add_argument_group("target").add_mutually_exclusive_group(required=required)
     add_target_arguments(target)
+    parser.add_argument(
+        "--target-layout",
+        metavar="NAME|FILE",
+        help="layout of --target ROOT: acdc, ... or a TOML file; default: recognized",
+    )
     parser.add_argument(
         "--split",
         choices=("train", "val"),
