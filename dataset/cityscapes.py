@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dataset.layout import data_images, find_pairs
 from dataset.layout_file import load_layout
-from dataset.listing import DatasetLayout, ImageList
+from dataset.listing import DataFiles, ImageList
 
 
 def cityscapes(root: Path, split: str, labels: bool = True) -> ImageList:
@@ -17,7 +17,7 @@ def cityscapes(root: Path, split: str, labels: bool = True) -> ImageList:
     return data_images(root, split, labels, load_layout("cityscapes"))
 
 
-def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DatasetLayout:
+def cityscapes_tree(root: Path, split: str, labels: bool = True) -> DataFiles:
     """The files of ``split`` of a raw root.
 
     Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed.

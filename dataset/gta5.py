@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dataset.layout import data_images, find_pairs
 from dataset.layout_file import load_layout
-from dataset.listing import DatasetLayout, ImageList
+from dataset.listing import DataFiles, ImageList
 
 
 def gta5(root: Path) -> ImageList:
@@ -16,7 +16,7 @@ def gta5(root: Path) -> ImageList:
     return data_images(root, "train", layout=load_layout("gta5"))
 
 
-def gta5_tree(root: Path, labels: bool = True) -> DatasetLayout:
+def gta5_tree(root: Path, labels: bool = True) -> DataFiles:
     """The files of a raw root.
 
     Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed.

@@ -17,7 +17,7 @@ from dataset.find import printable
 from dataset.image_io import IMAGE_SUFFIXES, is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
 from dataset.layout_file import Layout, all_layouts
-from dataset.listing import DatasetLayout, ImageList, endings_of, matched_keys
+from dataset.listing import DataFiles, ImageList, endings_of, matched_keys
 from dataset.path_pattern import FoundFile, PathPattern, find_by_pattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.prepared.journal import find_parts, prepared_class_set, prepared_listing, read_part
@@ -36,7 +36,7 @@ def find_pairs(
     labels: bool = True,
     class_set: ClassSet | None = None,
     twins: list[tuple[str, str]] | None = None,
-) -> DatasetLayout:
+) -> DataFiles:
     """The files of ``split`` of a raw root, before images and labels are paired.
 
     ``class_set``: by default that of the layout. ``twins``: receives files that differ in their
@@ -58,7 +58,7 @@ def find_data_files(
     split: str,
     labels: bool = True,
     twins: list[tuple[str, str]] | None = None,
-) -> DatasetLayout:
+) -> DataFiles:
     """``find_pairs`` without a look into the label files: they count as those of Cityscapes."""
     root = Path(root)
     split, files = layout.split(split)
@@ -90,7 +90,7 @@ def find_data_files(
     ):
         if not paths and (kind == "images" or labels):
             raise FileNotFoundError(_missing(layout, root, split, kind, pattern))
-    return DatasetLayout(
+    return DataFiles(
         root,
         image_pattern.folder,
         label_folder,
@@ -202,7 +202,7 @@ def _missing(layout: Layout, root: Path, split: str, kind: str, pattern: PathPat
     return text + endings_of(root, pattern.folder)
 
 
-def _require_label_kind(layout: Layout, tree: DatasetLayout) -> None:
+def _require_label_kind(layout: Layout, tree: DataFiles) -> None:
     """Raises ValueError when the first label is of another kind than the layout's labels are."""
     if layout.label_kind is None:
         return
@@ -213,9 +213,7 @@ def _require_label_kind(layout: Layout, tree: DatasetLayout) -> None:
         raise ValueError(text.replace("{file}", str(first)))
 
 
-def raw_label_format(
-    layout: Layout, tree: DatasetLayout, class_set: ClassSet | None
-) -> LabelFormat:
+def raw_label_format(layout: Layout, tree: DataFiles, class_set: ClassSet | None) -> LabelFormat:
     """How the labels of a raw root are read: by the layout's encoding, else by the one that fits.
 
     Raises ValueError when no encoding of the class set fits the labels.

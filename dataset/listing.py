@@ -177,7 +177,7 @@ class ImageList:
         return other
 
 
-class DatasetLayout(NamedTuple):
+class DataFiles(NamedTuple):
     """The files of a raw data set, or of one split of it, before images and labels are paired.
 
     All paths are relative to ``root``.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from dataset.layout import data_images, find_pairs
 from dataset.layout_file import load_layout
-from dataset.listing import DatasetLayout, ImageList
+from dataset.listing import DataFiles, ImageList
 
 
 def synthia(root: Path) -> ImageList:
@@ -17,7 +17,7 @@ def synthia(root: Path) -> ImageList:
     return data_images(root, "train", layout=load_layout("synthia"))
 
 
-def synthia_tree(root: Path, labels: bool = True) -> DatasetLayout:
+def synthia_tree(root: Path, labels: bool = True) -> DataFiles:
     """The files of a raw root.
 
     Raises FileNotFoundError when there is no image, or no label though ``labels`` are needed,

@@ -21,7 +21,7 @@ from dataset.class_set import load_class_set
 from dataset.find import printable
 from dataset.layout import detect, find_pairs
 from dataset.layout_file import Layout, load_layout
-from dataset.listing import DatasetLayout
+from dataset.listing import DataFiles
 from dataset.name_list import read_name_list
 from dataset.prepared.build import (
     PrepareJob,
@@ -200,7 +200,7 @@ def report_text(report: PrepareReport, root: Path) -> str:
     return "\n".join(lines)
 
 
-def layouts(args: argparse.Namespace) -> list[tuple[str, DatasetLayout, list[Problem]]]:
+def layouts(args: argparse.Namespace) -> list[tuple[str, DataFiles, list[Problem]]]:
     """(name in the prepared root, files, files of one name) of each data set or split to prepare.
 
     Files of one name are problems where they are only to be reported; else they are an error.

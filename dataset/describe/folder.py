@@ -29,7 +29,7 @@ from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import data_images, find_data_files
 from dataset.layout_file import Layout
-from dataset.listing import DatasetLayout, ImageList, refuse_label_values
+from dataset.listing import DataFiles, ImageList, refuse_label_values
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.prepared.journal import find_parts
 
@@ -90,7 +90,7 @@ def split_files(
     )
 
 
-def _pairs(tree: DatasetLayout, keys: Sequence[str]) -> ImageList:
+def _pairs(tree: DataFiles, keys: Sequence[str]) -> ImageList:
     return ImageList(
         tree.root,
         [tree.name(key) for key in keys],

@@ -24,7 +24,7 @@ from dataset.find import printable
 from dataset.image_io import image_size, is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import looks_like_train_ids
-from dataset.listing import DatasetLayout, has_class, refuse_label_values
+from dataset.listing import DataFiles, has_class, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (
@@ -54,7 +54,7 @@ class PrepareJob(NamedTuple):
     ``origin``; None: all. ``shard`` (I, N): the I-th of N parts. ``workers``: number of processes.
     """
 
-    tree: DatasetLayout
+    tree: DataFiles
     data: str
     labels: bool = True
     wanted: list[str] | None = None

@@ -20,7 +20,7 @@ import numpy as np
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
-from dataset.listing import DatasetLayout, ImageList
+from dataset.listing import DataFiles, ImageList
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabStatistics, LabTransfer
@@ -77,7 +77,7 @@ def read_listings(
     }
 
 
-def _evenly_spaced(tree: DatasetLayout, count: int) -> list[str]:
+def _evenly_spaced(tree: DataFiles, count: int) -> list[str]:
     names = [tree.name(key) for key in tree.images if key in tree.labels]
     return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))]
 
