@@ -22,7 +22,6 @@ A class is known by its position in ``classes``, here called trainId; 255 is ign
 
 import colorsys
 import difflib
-import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -32,6 +31,7 @@ from typing import Any
 import numpy as np
 
 from dataset.labels import IGNORE_INDEX
+from dataset.toml_file import read_toml
 
 FOLDER = Path(__file__).with_name("class_sets")
 DEFAULT = "cityscapes19"
@@ -166,37 +166,6 @@ def load_class_set(word: str | Path) -> ClassSet:
     """
     path, content = read_toml(word, FOLDER, "class set")
     return class_set_of(content, path.stem, str(path))
-
-
-def read_toml(word: str | Path, folder: Path, kind: str) -> tuple[Path, dict[str, Any]]:
-    """The file that a flag names, see ``toml_path``, and its content.
-
-    Raises FileNotFoundError, or ValueError for a file that is no TOML.
-    """
-    path = toml_path(word, folder, kind)
-    try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {folder}.") from error
-
-
-def toml_path(word: str | Path, folder: Path, kind: str) -> Path:
-    """The file that a flag names: a built-in name, or a path of a user's TOML file.
-
-    Raises FileNotFoundError with the nearest built-in name.
-    """
-    text = str(word)
-    builtin = sorted(path.stem for path in folder.glob("*.toml"))
-    if text in builtin:
-        return folder / f"{text}.toml"
-    path = Path(text).expanduser()
-    if path.is_file():
-        return path
-    near = difflib.get_close_matches(text, builtin, 1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    raise FileNotFoundError(
-        f"No {kind} {text!r}{hint} Expected one of {', '.join(builtin)}, or a TOML file."
-    )
 
 
 def class_set_of(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:

@@ -18,8 +18,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataset.class_set import DEFAULT, read_toml
+from dataset.class_set import DEFAULT
 from dataset.path_pattern import PathPattern
+from dataset.toml_file import read_toml
 
 LAYOUTS = Path(__file__).with_name("layouts")
 _FIRST = ("gta5", "cityscapes", "synthia")

@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from dataset.class_set import ClassSet, beside, check_merge, load_class_set, read_toml
+from dataset.class_set import ClassSet, beside, check_merge, load_class_set
+from dataset.toml_file import read_toml
 
 MERGES = Path(__file__).with_name("merges")
 _KEYS = {"name", "title", "source", "from", "to", "merge", "ignored"}

@@ -1,0 +1,37 @@
+"""TOML files that flags name: the project's own by their names, or a user's by their paths."""
+
+import difflib
+import tomllib
+from pathlib import Path
+from typing import Any
+
+
+def read_toml(word: str | Path, folder: Path, kind: str) -> tuple[Path, dict[str, Any]]:
+    """The file that a flag names, see ``toml_path``, and its content.
+
+    Raises FileNotFoundError, or ValueError for a file that is no TOML.
+    """
+    path = toml_path(word, folder, kind)
+    try:
+        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {folder}.") from error
+
+
+def toml_path(word: str | Path, folder: Path, kind: str) -> Path:
+    """The file that a flag names: a built-in name, or a path of a user's TOML file.
+
+    Raises FileNotFoundError with the nearest built-in name.
+    """
+    text = str(word)
+    builtin = sorted(path.stem for path in folder.glob("*.toml"))
+    if text in builtin:
+        return folder / f"{text}.toml"
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    near = difflib.get_close_matches(text, builtin, 1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    raise FileNotFoundError(
+        f"No {kind} {text!r}{hint} Expected one of {', '.join(builtin)}, or a TOML file."
+    )
