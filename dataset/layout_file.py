@@ -60,7 +60,7 @@ class Layout:
     ``only_by_name``: never recognized, only named. ``recognized_by``: folders one of which shows
     this data set (default: those of images), unless a folder of ``not_with`` is there.
     ``typical``: patterns that only its own images match; where folders fit several data sets and no
-    label is there, they decide. ``images_of``: the data set whose images these are; default: one
+    label is there, they decide. ``images_of``: the data set whose scenes these are; default: one
     for each split, since names may be equal in several.
     ``other_labels``: files that are passed over, by the ending of {key}. ``more_labels``: labels
     without image are passed over. ``label_kind``: a key of LABEL_KINDS that the first label must

@@ -38,6 +38,7 @@ from model.inference.ensemble import Ensemble
 from model.inference.predictor import Predictor, load_predictor
 from model.inference.tta import TTA_PRESETS
 from model.uda.class_balanced_threshold import ConfidenceHistogram, confidence_bins, confidence_of
+from utils.evaluation.comparability import seen_images
 from utils.files import output_folder, write_json, write_png
 from utils.options.groups import (
     add_device_arguments,
@@ -199,10 +200,10 @@ def label_warnings(args, members: list[dict[str, Any]], listing: ImageList) -> l
                 f"{checkpoint['name']} ({path.name}) was chosen by its score on labelled"
                 " validation images: use last.pt."
             )
-        seen = {*listing.names, *listing.identities} & set(checkpoint["seen_images"])
+        seen = seen_images(checkpoint["seen_images"], listing.identities)
         if seen and checkpoint["settings"].get("train_on") == "target":
             warnings.append(
-                f"{checkpoint['name']} was trained on the true labels of {len(seen)} of these"
+                f"{checkpoint['name']} was trained on the true labels of {seen} of these"
                 " images: this is not unsupervised adaptation."
             )
     return warnings

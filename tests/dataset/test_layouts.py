@@ -1,6 +1,7 @@
 """Layout files: every known data set by its tree, a user's own, and the errors."""
 
 import json
+import re
 import shutil
 
 import numpy as np
@@ -16,6 +17,7 @@ from dataset.prepared.build import PrepareJob, check, prepare
 from dataset.source import labelled_images
 from dataset.target import target_images, unlabelled_images
 from tests.helpers.trees import BESIDE, SIZE, TREES, write_label, write_tree
+from utils.evaluation.comparability import seen_images
 
 BY_NAME = ("folders", "cityscapes-coarse")
 MANY_SPLITS = [name for name, splits in TREES.items() if len(splits) > 1 and name not in BY_NAME]
@@ -174,6 +176,16 @@ def test_several_images_have_one_label(tmp_path):
     images[0].label.unlink()
     with pytest.raises(FileNotFoundError, match="unpack gtFine_trainvaltest.zip"):
         labelled_images(root)
+
+
+@pytest.mark.parametrize("name", ["cityscapes-foggy", "cityscapes-rain", "cityscapes-coarse"])
+def test_scenes_of_cityscapes_are_recognized_in_its_other_forms(tmp_path, name):
+    """A network that was trained on them has seen the scenes that are scored."""
+    layout, split = load_layout(name), "val"
+    other = data_images(write_tree(tmp_path, name), split, layout=layout).identities
+    place = re.sub("_leftImg8bit.*", "_leftImg8bit", other[0])
+    assert place.startswith("cityscapes::")
+    assert seen_images(other, [place]) == 1
 
 
 def test_coarse_labels_only_by_name(tmp_path):

@@ -1,15 +1,20 @@
 """Reasons why the scores of a checkpoint must not be compared with others as they are."""
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+_KIND_OF_IMAGE = re.compile(r"_leftImg8bit.*")
+"""What follows the name of a scene in Cityscapes and in its fog and rain."""
 
 
 def seen_images(recorded: Sequence[str], scored: Sequence[str]) -> int:
     """How many of the ``scored`` images are among the ``recorded`` ones.
 
     Images are "DATA_SET::NAME", or names of an unknown data set, which may be of any. Names are
-    compared without their folders: images that were named one by one lack them.
+    compared without their folders: images that were named one by one lack them. An image of
+    Cityscapes with fog or rain counts as the image itself.
     """
     data_sets: dict[str, set[str]] = {}
     for image in recorded:
@@ -24,9 +29,9 @@ def seen_images(recorded: Sequence[str], scored: Sequence[str]) -> int:
 
 
 def _identity(image: str) -> tuple[str, str]:
-    """(data set or "", name without folders)."""
+    """(data set or "", name of the scene without folders)."""
     data_set, _, name = image.rpartition("::")
-    return data_set, Path(name).name
+    return data_set, _KIND_OF_IMAGE.sub("", Path(name).name)
 
 
 def score_warnings(

@@ -1,6 +1,6 @@
 import pytest
 
-from utils.evaluation.comparability import score_warnings
+from utils.evaluation.comparability import score_warnings, seen_images
 
 CHECKPOINT = {"name": "net", "seen_images": ["aachen/a", "b"]}
 
@@ -21,3 +21,14 @@ def test_each_reason_is_a_warning(checkpoint, names, tta, message):
 
 def test_a_comparable_score_has_no_warning():
     assert score_warnings(CHECKPOINT, "last.pt", ["c"], None) == []
+
+
+@pytest.mark.parametrize(
+    "changed", ["leftImg8bit_foggy_beta_0.02", "leftImg8bit_rain_alpha_0.01_pattern_1"]
+)
+def test_fog_and_rain_of_a_scene_are_the_scene(changed):
+    """Whichever was seen, and whichever is scored; another scene is none."""
+    clear, other = (f"cityscapes::lindau/lindau_000001_{n}_leftImg8bit" for n in ("19", "20"))
+    weather = clear.replace("leftImg8bit", changed)
+    assert seen_images([clear], [weather]) == seen_images([weather], [clear]) == 1
+    assert seen_images([other], [weather]) == 0
