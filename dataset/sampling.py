@@ -33,12 +33,13 @@ def class_pixels(listing: ImageList) -> np.ndarray:
 
 
 class RareClassIndex:
-    """position -> image index: draws a class, rare ones more often, then an image that holds it.
+    """position -> image index: draws a class, rare ones more often, then one of its pixels.
 
     A class that covers the fraction f of all pixels has a probability proportional to
-    exp((1 - f) / temperature) (RCS in DAFormer). The index is a function of (seed, rng_stream,
-    position). ``pixels``: (n, C), see ``class_pixels``. Raises ValueError when no image
-    holds any class.
+    exp((1 - f) / temperature) (RCS in DAFormer). Every pixel of the class is as likely as any
+    other, so an image with a few pixels of it, from which nothing can be learned, hardly ever
+    comes (DAFormer requires 3,000 pixels). The index is a function of (seed, rng_stream, position).
+    ``pixels``: (n, C), see ``class_pixels``. Raises ValueError when no image holds any class.
     """
 
     def __init__(self, pixels: np.ndarray, seed: int, rng_stream: int, temperature: float = 0.01):
@@ -53,14 +54,13 @@ class RareClassIndex:
         # Relative to the rarest class, or exp would overflow.
         unnormalized_probability = np.exp(((1 - fraction) - (1 - fraction).max()) / temperature)
         self.probability = unnormalized_probability / unnormalized_probability.sum()
-        self.classes = present
-        self.images = [np.flatnonzero(pixels[:, train_id]) for train_id in present]
+        self.pixels_up_to = [np.cumsum(pixels[:, train_id]) for train_id in present]
 
     def __call__(self, position: int) -> int:
         # The 1 tells this generator from that of the sample, (seed, rng_stream, position).
         rng = np.random.default_rng((self.seed, self.rng_stream, position, 1))
-        images = self.images[rng.choice(len(self.classes), p=self.probability)]
-        return int(images[rng.integers(len(images))])
+        pixels_up_to = self.pixels_up_to[rng.choice(len(self.probability), p=self.probability)]
+        return int(np.searchsorted(pixels_up_to, rng.integers(pixels_up_to[-1]), side="right"))
 
 
 class ShuffledIndex:
