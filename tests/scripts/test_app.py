@@ -270,20 +270,30 @@ def test_without_gradio_the_remedy_is_named(monkeypatch):
         entry.main(entry.parse_arguments(["last.pt"]))
 
 
-@pytest.mark.slow  # the tests over HTTP have the laws
-def test_the_page_in_a_browser(page, image):
-    """Upload, and the result is seen; no console error, no request to another server."""
+@contextlib.contextmanager
+def browser_tab(address: str):
+    """The page in headless Chromium, with a camera that shows a moving disc."""
     sync_api = pytest.importorskip("playwright.sync_api", reason="optional: pip install playwright")
     if CHROMIUM is None:
         pytest.skip("no Chromium on this machine")
+    camera = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_api.sync_playwright() as playwright:
         browser = playwright.chromium.launch(
-            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu", *camera]
         )
         tab = browser.new_page()
         asked = []
         tab.on("request", lambda request: asked.append(request.url))
-        tab.goto(page)
+        tab.goto(address)
+        yield tab
+        browser.close()
+    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {address.split("/")[2]}
+
+
+@pytest.mark.slow  # the tests over HTTP have the laws
+def test_an_image_in_a_browser(page, image):
+    """Upload, and the result is seen; no request to another server."""
+    with browser_tab(page) as tab:
         tab.set_input_files("input[type=file]", str(image))
         tab.wait_for_selector(".networks figure:nth-child(2) img.classes", timeout=60_000)
         assert tab.locator(".shares tr").count() > 4
@@ -294,5 +304,29 @@ def test_the_page_in_a_browser(page, image):
         with tab.expect_download() as download:
             tab.locator("a.labels").first.click()
         assert download.value.suggested_filename == "street_source_trainIds.png"
-        browser.close()
-    assert {url.split("/")[2] for url in asked if url.startswith("http")} == {page.split("/")[2]}
+
+
+@pytest.mark.slow
+def test_a_video_in_a_browser(page, tmp_path):
+    """The browser can play what the page answers, one video for each network."""
+    with browser_tab(page) as tab:
+        tab.set_input_files("input[type=file]", str(write_video(tmp_path / "drive.mp4", 6)))
+        tab.wait_for_selector("figure:nth-child(2) video", timeout=60_000)
+        playable = "[...document.querySelectorAll('video')].every(v => v.duration > 0.5)"
+        tab.wait_for_function(playable, timeout=60_000)
+        assert tab.locator("figure video").count() == 2
+
+
+@pytest.mark.slow
+def test_the_camera_in_a_browser(page):
+    """Its pictures are segmented one after another until it is stopped."""
+    with browser_tab(page) as tab:
+        tab.get_by_role("tab", name="Camera").click()
+        tab.get_by_text("Click to Access Webcam").click()
+        tab.get_by_text("Record", exact=True).click()
+        picture = ".networks figure:nth-child(2) img.classes"
+        first = tab.wait_for_selector(picture, timeout=90_000).get_attribute("src")
+        tab.wait_for_function(
+            f"document.querySelector('{picture}').src != {first!r}", timeout=90_000
+        )
+        tab.get_by_text("Stop", exact=True).click()
