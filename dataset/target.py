@@ -10,10 +10,11 @@ from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
-from dataset.layout import data_images, first_pairs, recognized_layouts, several_data_sets
+from dataset.layout import data_images
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing
 from dataset.prepared.journal import FOLDER as PREPARED
+from dataset.recognition import first_pairs, recognized_layouts, several_data_sets
 
 _ENDING = "_leftImg8bit"
 _LABEL_ENDINGS = {True: "_gtFine_labelIds", False: "_gtFine_labelTrainIds"}

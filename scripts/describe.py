@@ -33,10 +33,10 @@ from dataset.find import is_system_name, printable
 from dataset.image_io import LabelValuesError, read_image
 from dataset.label_format import LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
-from dataset.layout import Nearness, detect, nearness
 from dataset.layout_file import Layout, builtin_layouts, load_layout
 from dataset.listing import Frame, ImageList
 from dataset.prepared.journal import FOLDER as PREPARED
+from dataset.recognition import Nearness, detect, nearness
 from utils.files import write_png
 from utils.options.parser import new_parser, positive_int, user_errors_without_traceback
 from utils.report.pictures import image_grid, with_legend

@@ -19,7 +19,7 @@ import cv2
 
 from dataset.class_set import load_class_set
 from dataset.find import printable
-from dataset.layout import detect, find_pairs
+from dataset.layout import find_pairs
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import DataFiles
 from dataset.name_list import read_name_list
@@ -33,6 +33,7 @@ from dataset.prepared.build import (
 )
 from dataset.prepared.check import KINDS, Problem
 from dataset.prepared.journal import FOLDER
+from dataset.recognition import detect
 from utils.locks import FileLock
 from utils.options.parser import (
     available_cores,

@@ -15,6 +15,7 @@ from dataset.class_set import (
     builtin_names,
     load_class_set,
 )
+from dataset.data_files import find_data_files
 from dataset.describe.suggest import class_set_from, suggested_class_set
 from dataset.describe.values import (
     LabelValues,
@@ -27,7 +28,7 @@ from dataset.describe.values import (
 from dataset.image_io import image_size, label_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
-from dataset.layout import data_images, find_data_files
+from dataset.layout import data_images
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList, refuse_label_values
 from dataset.prepared.journal import FOLDER as PREPARED

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from dataset.data_files import find_data_files
 from dataset.describe.guess import guess_layout, is_label_map
 from dataset.describe.suggest import suggested_layout
-from dataset.layout import find_data_files
 from dataset.layout_file import load_layout
 
 IMAGE = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)

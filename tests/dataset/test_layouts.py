@@ -9,11 +9,12 @@ import pytest
 from PIL import Image
 
 from dataset.class_set import builtin_names, class_set_of, load_class_set
-from dataset.layout import data_images, detect, find_pairs
+from dataset.layout import data_images, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout
 from dataset.listing import check_listing
 from dataset.path_pattern import PathPattern
 from dataset.prepared.build import PrepareJob, check, prepare
+from dataset.recognition import detect
 from dataset.source import labelled_images
 from dataset.target import target_images, unlabelled_images
 from tests.helpers.trees import BESIDE, SIZE, TREES, write_label, write_tree
