@@ -240,7 +240,7 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         "--rare-class-sampling",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="sample labelled images with rare classes more often (DAFormer)",
+        help="draw rare classes more often, and labelled images that show much of them (DAFormer)",
     )
     group.add_argument(
         "--cat-max-ratio",
