@@ -78,8 +78,8 @@ MEASURED = {
     "shares": 0.43,
     "last": 0.87,
 }
-"""Rank correlation with mIoU within a run: the mean of 13 runs with 75 snapshots in all, on CARLA ->
-Cityscapes (docs/adaptation.md); of six self-training runs for the agreement with the teacher.
+"""Rank correlation with mIoU within a run: the mean of 13 runs with 75 snapshots in all, on CARLA
+-> Cityscapes (docs/adaptation.md); of six self-training runs for the agreement with the teacher.
 """
 MAX_PICTURES = 8
 """Images that scripts.summarise may show, named in the file of --json."""

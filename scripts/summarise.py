@@ -101,7 +101,8 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
 def read_comparison(folder: Path) -> dict[str, Any]:
     """Reads comparison.json of scripts.reproduce, with defaults for absent entries.
 
-    Scored rows that it does not name are added under the names of their folders.
+    Scored rows that it does not name are added under the names of their folders. Other JSON files
+    beside the runs are left out, and named on the screen.
     """
     path = folder / "comparison.json"
     recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
@@ -116,8 +117,14 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         "list": None,
     }
     comparison = defaults | recorded
-    scored = {file.stem for file in folder.glob("seed*/*.json")}
-    unnamed = sorted(scored - comparison["rows"].keys())
+    scored = [f for f in folder.glob("seed*/*.json") if f.stem not in comparison["rows"]]
+    others = [file for file in scored if not (file.with_suffix("") / "config.json").exists()]
+    if others:
+        print(
+            "NOTE: left out, because no run folder of that name with config.json is beside them:"
+            f" {', '.join(sorted(str(file.relative_to(folder)) for file in others))}"
+        )
+    unnamed = sorted({file.stem for file in scored if file not in others})
     return comparison | {"rows": comparison["rows"] | {name: name for name in unnamed}}
 
 

@@ -173,6 +173,15 @@ def test_a_folder_without_its_note_and_rows_not_named_in_it(folder):
     assert "| source-only " in table
 
 
+def test_other_json_files_beside_the_runs_are_left_out(folder, capsys):
+    """Such as scores on other images that a user keeps there."""
+    names = set(entry.read_comparison(folder)["rows"])
+    (folder / "seed0/selection-cities.json").write_text("{}")
+    assert set(entry.read_comparison(folder)["rows"]) == names
+    assert "seed0/selection-cities.json" in capsys.readouterr().out
+    entry.main(entry.parse_arguments([str(folder), "--pictures", "0"]))
+
+
 def test_scores_of_other_images_are_refused(folder):
     scores = json.loads((folder / "seed1/source-only.json").read_text())
     (folder / "seed1/source-only.json").write_text(json.dumps(scores | {"images": 250}))
