@@ -76,6 +76,9 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
     given = parser.given(argv)
+    groups.replace_target_of_recipe(parser, args, given)
+    if "epochs" in given and "max_steps" not in given:
+        args.max_steps = None  # that of a recipe
     check_arguments(parser, args)
     refuse_unused(parser, args, given)
     groups.require_style(parser, args.lab, args.lab_class_balanced, given)
@@ -250,6 +253,7 @@ def checkpoint_metadata(
     name = args.name or f"{args.train_on}-{args.backbone}-seed{args.seed}"
     return {
         **run_metadata("train", name, vars(args) | settings, listings),
+        "derived": [] if args.schedule_steps else ["schedule_steps"],
         "class_set": train.class_set.as_dict(),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
@@ -258,11 +262,16 @@ def checkpoint_metadata(
 
 
 def planned_steps(args: argparse.Namespace, steps_per_epoch: int) -> tuple[int, int, int]:
-    """Steps of the run, of its learning-rate schedule, and between changes of the rate."""
+    """Steps of the run, of its learning-rate schedule, and between changes of the rate.
+
+    Raises ValueError for a run that is longer than its schedule.
+    """
     steps_per_epoch = max(1, steps_per_epoch)
     max_steps = args.max_steps or args.epochs * steps_per_epoch
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
-    return max_steps, args.schedule_steps or max_steps, poly_per
+    schedule_steps = args.schedule_steps or max_steps
+    groups.require_schedule(max_steps, schedule_steps)
+    return max_steps, schedule_steps, poly_per
 
 
 def train(args: argparse.Namespace) -> None:

@@ -99,6 +99,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
     given = parser.given(argv)
+    groups.replace_target_of_recipe(parser, args, given)
     check_arguments(parser, args, given)
     refuse_unused(parser, args, given)
     groups.require_style(parser, args.lab, args.lab_class_balanced, given)
@@ -203,10 +204,11 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
     groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     groups.require_validation(parser, args.val_list, args.validate_every)
     groups.require_snapshots(parser, args.keep_every, args.keep_last)
-    if args.method == "pseudo-labels" and args.pixel_weights == "class":
+    if args.method == "pseudo-labels" and args.pixel_weights != "none":
         parser.error(
-            "--pixel-weights class weighs pseudo-labels by class, too: wrong labels of rare classes"
-            " win. Leave it out, or use --rare-class-sampling"
+            f"--pixel-weights {args.pixel_weights} would weigh pseudo-labels, too: wrong labels of"
+            " rare classes (class), or those that contradict the network most (ohem), would win."
+            " Leave it out, or use --rare-class-sampling"
         )
     options = method_options(parser, METHODS, vars(args), given)
     check_views(parser, args, options)
@@ -215,6 +217,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn
     )
     try:
+        groups.require_schedule(args.max_steps, args.schedule_steps)
         options.check(*batch_sizes)
     except ValueError as error:
         parser.error(str(error))
@@ -236,6 +239,11 @@ def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions
         parser.error(
             f"--target-view whole: --method {args.method} mixes crops of both domains, which have"
             " one size. Use --target-view crops"
+        )
+    if args.bn == "frozen" and getattr(options, "teacher_bn", "ema") == "target":
+        parser.error(
+            "--teacher-bn target normalizes with the statistics of each target batch, and --bn"
+            " frozen with none. Leave one of them out"
         )
     scales = getattr(options, "teacher_scales", (1.0,))
     smallest = min(scales) * min(args.crop_size)
@@ -392,6 +400,7 @@ def monitor_options(
         start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
         collapse_monitor=method.collapse_monitor,
         stop_on_collapse=args.stop_on_collapse,
+        monitors=method.monitors,
     )
 
 

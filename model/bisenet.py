@@ -8,10 +8,10 @@ batch size, H x W the input, c16 | c32 the widths of the backbone's features (re
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.backbone import build_backbone
+from model.fused_upsampling import resize
 
 
 class SegmentationOutput(NamedTuple):
@@ -23,11 +23,6 @@ class SegmentationOutput(NamedTuple):
 
     logits: Tensor
     aux: tuple[Tensor, ...]
-
-
-def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
-    """Bilinear resize of (N, C, h, w) to ``size``, corners not aligned."""
-    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 class ConvBNReLU(nn.Sequential):

@@ -4,8 +4,9 @@ import itertools
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+
+from model.fused_upsampling import resize
 
 
 def full_conv(channels_in: int, channels_out: int) -> nn.Module:
@@ -56,9 +57,7 @@ class Discriminator(nn.Module):
 
     def forward(self, probabilities: Tensor) -> Tensor:
         score = self.layers(probabilities)  # (N, 1, H/32, W/32)
-        return F.interpolate(
-            score, size=probabilities.shape[-2:], mode="bilinear", align_corners=False
-        )  # (N, 1, H, W)
+        return resize(score, probabilities.shape[-2:])  # (N, 1, H, W)
 
 
 def build_discriminator(kind: str, num_classes: int = 19) -> Discriminator:

@@ -29,7 +29,7 @@ def upsampled_cross_entropy_sum(
     pixel; None: 1.
     """
     if logits.is_cuda:
-        return cross_entropy_sum(_resize(logits, label.shape[-2:]), label, ignore_index, weight)
+        return cross_entropy_sum(resize(logits, label.shape[-2:]), label, ignore_index, weight)
     return _UpsampledCrossEntropySum.apply(logits, label, ignore_index, weight)
 
 
@@ -46,7 +46,7 @@ def cross_entropy_sum(
 def upsampled_softmax(logits: Tensor, size: tuple[int, int]) -> Tensor:
     """Class probabilities of resized logits: (N, C, h, w) -> (N, C, *size), channels_last."""
     if logits.is_cuda:
-        return _resize(logits, size).softmax(1)
+        return resize(logits, size).softmax(1)
     return _UpsampledSoftmax.apply(logits, tuple(size))
 
 
@@ -59,21 +59,22 @@ def upsampled_classes(logits: Tensor, size: tuple[int, int]) -> Tensor:
     height, width = logits.shape[-2:]
     if logits.is_cuda or tuple(size) != (_SCALE * height, _SCALE * width):
         # max() is several times faster than argmax() on a CPU.
-        return _resize(logits, size).max(1).indices.to(torch.uint8)
+        return resize(logits, size).max(1).indices.to(torch.uint8)
     classes = torch.empty(len(logits), *size, dtype=torch.uint8)
     for number, start in itertools.product(range(len(logits)), range(0, height, _STRIP_ROWS)):
         stop = min(start + _STRIP_ROWS, height)
         # One more row on each side: an edge is resized as if its last row went on.
         above, below = max(0, start - 1), min(height, stop + 1)
         image = logits[number : number + 1, :, above:below]
-        strip = _resize(image, (_SCALE * (below - above), size[1]))
+        strip = resize(image, (_SCALE * (below - above), size[1]))
         inner = strip[0, :, _SCALE * (start - above) : _SCALE * (stop - above)]
         classes[number, _SCALE * start : _SCALE * stop] = inner.max(0).indices
     return classes
 
 
-def _resize(logits: Tensor, size: tuple[int, int]) -> Tensor:
-    return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+def resize(x: Tensor, size: tuple[int, int]) -> Tensor:
+    """Bilinear resize of (N, C, h, w) to ``size``, corners not aligned."""
+    return F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
 
 
 def _interpolation_matrix(length: int, full: int, like: Tensor) -> Tensor:

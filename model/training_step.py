@@ -81,6 +81,16 @@ class StepContext(NamedTuple):
         weights = self.pixel_weights
         return weights if isinstance(weights, OnlineHardExamples) else None
 
+    def supervised_loss(self, output: SegmentationOutput, batch: Batch) -> Tensor:
+        """The segmentation loss (Eqs. 1, 2) of a labelled batch, a scalar."""
+        return segmentation_loss(
+            output,
+            batch.label,
+            valid_pixels=batch.valid_pixels,
+            pixel_weights=self.pixel_weights,
+            logit_offset=self.logit_offset,
+        )
+
     def add_supervised_gradients(
         self, model: nn.Module, batch: Batch
     ) -> tuple[Tensor, SegmentationOutput]:
@@ -90,13 +100,7 @@ class StepContext(NamedTuple):
         """
         with self.autocast():
             output = model.low_resolution(batch.image)
-        loss = segmentation_loss(
-            output,
-            batch.label,
-            valid_pixels=batch.valid_pixels,
-            pixel_weights=self.pixel_weights,
-            logit_offset=self.logit_offset,
-        )
+        loss = self.supervised_loss(output, batch)
         self.scaler.scale(loss).backward()
         aux = tuple(logits.detach() for logits in output.aux)
         return loss.detach(), output._replace(logits=output.logits.detach(), aux=aux)

@@ -4,9 +4,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
-PASSED_ON = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name)
-)
+from utils.training.signals import STOP_SIGNALS
 
 
 def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | None]:
@@ -24,7 +22,7 @@ def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | N
         if child is not None:
             child.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
-    before = {number: signal.signal(number, pass_on) for number in PASSED_ON}
+    before = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
     try:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
         if received:  # before the child was there

@@ -6,10 +6,9 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.fused_upsampling import upsampled_classes
+from model.fused_upsampling import resize, upsampled_classes
 from model.inference.fold_batch_norm import for_inference
 from model.inference.tta import TTAView, mean_probabilities
 from model.loading import load_network
@@ -47,7 +46,7 @@ class Predictor:
         """
         if not self.views:
             logits, size = self._logits(images)
-            return F.interpolate(logits, size, mode="bilinear", align_corners=False)
+            return resize(logits, size)
         with self._evaluation_mode():
             return mean_probabilities(self.network, self.input(images), self.views, self.autocast)
 

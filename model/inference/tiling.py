@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 STRIDE = 32
-"""Output stride of the network. Tiles begin at its multiples, so that the grids of the network have
-the same position in a tile as in the whole image.
+"""Coarsest stride of the network's features. Tiles begin at its multiples, so that the grids of the
+network have the same position in a tile as in the whole image.
 """
 MARGIN = 128
 """Context around the kept part of a tile, in pixels; less only at the border of the image."""

@@ -7,7 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.fused_upsampling import at_least_float32, cross_entropy_sum, upsampled_cross_entropy_sum
+from model.fused_upsampling import (
+    at_least_float32,
+    cross_entropy_sum,
+    resize,
+    upsampled_cross_entropy_sum,
+)
 
 
 def cross_entropy(
@@ -120,7 +125,7 @@ class OnlineHardExamples:
 
     def __call__(self, logits: Tensor, label: Tensor) -> Tensor:
         size = label.shape[-2:]
-        full = F.interpolate(at_least_float32(logits), size, mode="bilinear", align_corners=False)
+        full = resize(at_least_float32(logits), size)
         losses = F.cross_entropy(
             full, label.long(), ignore_index=self.ignore_index, reduction="none"
         ).masked_fill(label == self.ignore_index, -1)

@@ -21,7 +21,6 @@ from model.losses.domain import (
     least_squares_domain_loss,
     self_information,
 )
-from model.losses.segmentation import segmentation_loss
 from model.training_step import Batch, split_output
 from model.uda.base import Method, MethodOptions, MethodSetting, option
 
@@ -123,7 +122,7 @@ class AdversarialAdaptation(Method):
         self.input_map = DISCRIMINATOR_INPUTS[options.discriminator_input]
         device = next(model.parameters()).device
         weights = {"logits": options.lambda_adv, "aux16": options.lambda_adv_aux}
-        self.discriminators, self.monitors = [], []
+        self.discriminators = []
         for level, weight in weights.items():
             if weight is None:
                 continue
@@ -132,7 +131,7 @@ class AdversarialAdaptation(Method):
             discriminator = OutputDiscriminator(network, level, weight)
             suffix = discriminator.key_suffix
             self.discriminators.append(discriminator)
-            self.monitors.append(AdversarialBalanceMonitor(suffix))
+            self.monitors[f"balance_monitor{suffix}"] = AdversarialBalanceMonitor(suffix)
             self.networks[f"discriminator{suffix}"] = network
             self.optimizers[f"d_optimizer{suffix}"] = torch.optim.Adam(
                 network.parameters(), options.d_lr, betas=(0.9, 0.99)
@@ -205,13 +204,7 @@ class AdversarialAdaptation(Method):
         with self.context.autocast():
             output = self.model.low_resolution(torch.cat([source.image, target.image]))
         source_output, target_output = split_output(output, len(source.image))
-        loss = segmentation_loss(
-            source_output,
-            source.label,
-            valid_pixels=source.valid_pixels,
-            pixel_weights=self.context.pixel_weights,
-            logit_offset=self.context.logit_offset,
-        )
+        loss = self.context.supervised_loss(source_output, source)
         return loss, source_output, target_output
 
     def _fool(
@@ -254,7 +247,7 @@ class AdversarialAdaptation(Method):
 
     def warnings(self, step: int, values: dict[str, float]) -> list[str]:
         """Warnings of a discriminator at chance, or right on both domains, for a long time."""
-        return [text for monitor in self.monitors for text in monitor(step, values)]
+        return [text for monitor in self.monitors.values() for text in monitor(step, values)]
 
 
 class AdversarialBalanceMonitor:
@@ -294,3 +287,11 @@ class AdversarialBalanceMonitor:
                     f" {target:.3f} on the target. {remedy}"
                 )
         return warnings
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs: since when, and what was warned of."""
+        return {"since": dict(self._since), "warned": sorted(self._warned)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes over what ``state_dict`` gave."""
+        self._since, self._warned = dict(state["since"]), set(state["warned"])

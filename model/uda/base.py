@@ -103,6 +103,8 @@ class Method(ABC):
         self.optimizers: dict[str, Optimizer] = {}
         """The optimizers of ``networks``, in their order, by their names in a checkpoint."""
         self.collapse_monitor = setting.collapse_monitor
+        self.monitors: dict[str, Any] = {}
+        """Other monitors, which a resumed run continues, by their names in a checkpoint."""
         self.origins: list[dict[str, Any]] = []
         """Checkpoints that it learns from: what they have seen, the new network has seen."""
 
@@ -122,10 +124,10 @@ class Method(ABC):
         if self.collapse_monitor is not None:
             self.collapse_monitor.add(label, probability, valid)
 
-    def monitor_target_logits(self, logits: Tensor) -> None:
-        """Adds logits (N, C, h, w) of the target to the collapse monitor."""
+    def monitor_target_logits(self, logits: Tensor, valid: Tensor | None = None) -> None:
+        """Adds logits of the target to the collapse monitor (CollapseMonitor.add_logits)."""
         if self.collapse_monitor is not None:
-            self.collapse_monitor.add_logits(logits)
+            self.collapse_monitor.add_logits(logits, valid)
 
     def after_step(self, step: int) -> None:  # noqa: B027 (may stay empty)
         """Called after the optimizers of step number ``step``, counted from 0, have stepped."""

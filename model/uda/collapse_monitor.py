@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 COLLAPSE = 1 / 3
@@ -56,10 +57,16 @@ class CollapseMonitor:
         values = torch.stack([weight, weight * probability]).flatten(1)  # (2, pixels)
         self._step.index_add_(1, label.flatten(), values.to(self._step.dtype))
 
-    def add_logits(self, logits: Tensor) -> None:
-        """Notes logits (N, C, h, w) of the target, at the network's resolution."""
+    def add_logits(self, logits: Tensor, valid: Tensor | None = None) -> None:
+        """Notes logits (N, C, h, w) of the target, at the network's resolution.
+
+        ``valid`` (N, H, W) bool, of any resolution: pixels that count, all by default.
+        """
         probability, label = logits.detach().float().softmax(1).max(1)
-        self.add(label, probability)
+        if valid is not None:
+            size = logits.shape[-2:]
+            valid = F.interpolate(valid[:, None].float(), size, mode="nearest")[:, 0]  # (N, h, w)
+        self.add(label, probability, valid)
 
     def after_step(self, done: int) -> None:
         """Ends step number ``done``, counted from 1. Does not wait for the device."""

@@ -11,11 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.bisenet import SegmentationOutput
-from model.fused_upsampling import at_least_float32
+from model.fused_upsampling import at_least_float32, resize
 from model.inference.tta import TTAView, mean_probabilities
 from model.loading import load_network, same_classes
 from model.training_step import Batch
@@ -105,9 +104,8 @@ class Distillation(Method):
         # 1. Segmentation loss on the source: the mean over its labelled pixels.
         if weight := self.options.lambda_source:
             weighted = source._replace(valid_pixels=source.valid_pixels / weight)
-            losses["loss/segmentation"], _ = self.context.add_supervised_gradients(
-                self.model, weighted
-            )
+            loss, _ = self.context.add_supervised_gradients(self.model, weighted)
+            losses["loss/segmentation"] = loss / weight
 
         # 2. The teachers see the target as it is, and the network sees it augmented.
         probabilities = self._probabilities(target)  # (N, C, H, W)
@@ -119,8 +117,8 @@ class Distillation(Method):
             output = self.model.low_resolution(image)
         loss = soft_cross_entropy(output, probabilities, valid) * self.context.batch_fraction
         self.context.scaler.scale(loss).backward()
-        self.monitor_target_logits(output.logits)
-        confidence = (probabilities.amax(1) * valid).mean() * self.context.batch_fraction
+        self.monitor_target_logits(output.logits, valid)
+        confidence = mean_confidence(probabilities, valid) * self.context.batch_fraction
         return losses | {"loss/distillation": loss.detach(), "teachers/confidence": confidence}
 
     @torch.no_grad()
@@ -134,7 +132,7 @@ class Distillation(Method):
         return total / len(self.teachers)
 
     def state(self) -> dict[str, Any]:
-        """With the teachers: a resumed run does not depend on their files."""
+        """With the teachers: a resumed run learns from these, whatever their files hold now."""
         return super().state() | {"teachers": self.teachers}
 
 
@@ -158,6 +156,15 @@ def teachers_of(checkpoints: list[dict[str, Any]], setting: MethodSetting) -> It
         yield network
 
 
+def mean_confidence(probabilities: Tensor, valid: Tensor) -> Tensor:
+    """Mean over the images of their mean highest probability where ``valid``; 0 where nothing is.
+
+    ``probabilities`` (N, C, H, W), ``valid`` (N, H, W) bool. Returns a scalar.
+    """
+    highest = (probabilities.amax(1) * valid).sum((1, 2))  # (N,)
+    return (highest / valid.sum((1, 2)).clamp(min=1)).mean()
+
+
 def soft_cross_entropy(output: SegmentationOutput, probabilities: Tensor, valid: Tensor) -> Tensor:
     """-sum_c q_c log p_c, averaged over all pixels and summed over the outputs (as Eq. 1). Scalar.
 
@@ -167,7 +174,7 @@ def soft_cross_entropy(output: SegmentationOutput, probabilities: Tensor, valid:
     size = probabilities.shape[-2:]
 
     def output_loss(logits: Tensor) -> Tensor:
-        full = F.interpolate(at_least_float32(logits), size, mode="bilinear", align_corners=False)
+        full = resize(at_least_float32(logits), size)
         per_pixel = -(probabilities * full.log_softmax(1)).sum(1)  # (N, H, W)
         return (per_pixel * valid).mean()
 

@@ -184,18 +184,12 @@ class SelfTraining(Method):
         context = self.context
 
         def source_loss(output: SegmentationOutput) -> Tensor:
-            return segmentation_loss(
-                output,
-                source.label,
-                self.ignore_index,
-                source.valid_pixels,
-                pixel_weights=context.pixel_weights,
-                logit_offset=context.logit_offset,
-            )
+            return context.supervised_loss(output, source)
 
         def pasted_pixel_weights(logits: Tensor, label: Tensor) -> Tensor:
-            # Class and OHEM weights trust the labels: they apply to pasted source pixels only.
-            return torch.where(pasted, context.pixel_weights(logits, label), 1.0)
+            # Class and OHEM weights trust the labels: they see pasted source pixels only.
+            trusted = label.masked_fill(~pasted, self.ignore_index)
+            return torch.where(pasted, context.pixel_weights(logits, trusted), 1.0)
 
         def mixed_loss(output: SegmentationOutput) -> Tensor:
             # The mean over ALL pixels: ignored and unconfident ones make the loss small.

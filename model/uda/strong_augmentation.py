@@ -1,6 +1,6 @@
-"""Strong augmentation (color jitter, blur, hidden blocks) of mixed images, on the GPU.
+"""Strong augmentation (color jitter, blur, hidden blocks) of images on the device.
 
-Parameters are drawn on the CPU from a seed for each image, so the GPU is never waited for.
+Parameters are drawn on the CPU from a seed for each image, so a GPU is never waited for.
 """
 
 import math

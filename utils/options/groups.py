@@ -473,6 +473,28 @@ def refuse_unused_adjustment(
         parser.refuse_unused(given, ["logit_adjustment"], "without --pixel-weights class")
 
 
+def replace_target_of_recipe(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
+    """A --target that is given replaces the --cityscapes of a recipe, and the other way round.
+
+    Not where the recipe has both: then one is learned from and the other is scored.
+    """
+    for name, other in (("target", "cityscapes"), ("cityscapes", "target")):
+        if name in given and other not in given and parser.get_default(name) is None:
+            setattr(args, other, None)
+            if "target_layout" not in given:  # it describes the recipe's --target
+                args.target_layout = None
+
+
+def require_schedule(max_steps: int, schedule_steps: int) -> None:
+    """Raises ValueError for steps whose learning rate would be 0."""
+    if max_steps > schedule_steps:
+        raise ValueError(
+            f"--max-steps {max_steps} is beyond --schedule-steps {schedule_steps}, where the"
+            " learning rate reaches 0: later steps would learn nothing. Give"
+            f" --schedule-steps {max_steps} or more, or fewer steps"
+        )
+
+
 def require_validation(parser: argparse.ArgumentParser, val_list: Path | None, every: int) -> None:
     """Ends with a message for a list of scored images where none are scored."""
     if val_list and not every:

@@ -47,7 +47,7 @@ def read_recipe(name: str, script: str) -> dict[str, Any]:
     Raises FileNotFoundError for an unknown name or file, ValueError for a file that is no TOML or
     has no table for the script.
     """
-    path = Path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
+    path = user_path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:

@@ -4,9 +4,10 @@ It is read with ``weights_only=True``, so that a stranger's file cannot run code
 """
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import chain
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Protocol
 
 import torch
@@ -159,7 +160,7 @@ class TrainingState:
     architecture, input, settings, ... Order and augmentation of the data are functions of the seed
     and the step, so the step is enough for them. Values that are not finite are never written,
     neither losses that ``meter`` noted nor parts. All processes call ``save``; one ``writes``.
-    ``collapse_monitor``: its state is saved beside the parts; older checkpoints have none.
+    ``monitors``: by name; their states are saved beside the parts. Older checkpoints have none.
     """
 
     def __init__(
@@ -169,10 +170,10 @@ class TrainingState:
         device: torch.device,
         meter: LossMeter,
         writes: bool = True,
-        collapse_monitor: Stateful | None = None,
+        monitors: Mapping[str, Stateful] = MappingProxyType({}),
     ):
         self.parts, self.metadata, self.device = parts, metadata, device
-        self.collapse_monitor = collapse_monitor
+        self.monitors = monitors
         self.meter, self.writes = meter, writes
         self.step, self.best, self.validation_due = 0, None, False
 
@@ -198,8 +199,7 @@ class TrainingState:
         self.step = step
         if self.writes:
             state = {"step": step, "best": self.best, "random": random_state(self.device)}
-            if self.collapse_monitor is not None:
-                state["collapse_monitor"] = self.collapse_monitor.state_dict()
+            state |= {name: monitor.state_dict() for name, monitor in self.monitors.items()}
             save_checkpoint(path, self.parts, **self.metadata | state | {"meter": meter} | more)
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
@@ -231,14 +231,21 @@ class TrainingState:
                 " Another script made it."
             )
         for name, part in self.parts.items():
-            part.load_state_dict(checkpoint["parts"][name])
+            try:
+                part.load_state_dict(checkpoint["parts"][name])
+            except (RuntimeError, ValueError, KeyError) as error:
+                raise ValueError(
+                    f"{path}: its {name} does not fit this run ({_first_lines(error)}). Give the"
+                    " settings, the libraries and the other networks (--teachers) of the run that"
+                    " wrote it, or start another run with another --name."
+                ) from error
         set_random_state(checkpoint["random"], self.device)
         self.step, self.best = checkpoint["step"], checkpoint["best"]
         self.validation_due = checkpoint.get("validation_due", False)
         self.meter.restore(checkpoint.get("meter"), self.device)
-        state = checkpoint.get("collapse_monitor")  # older checkpoints have none
-        if self.collapse_monitor is not None and state is not None:
-            self.collapse_monitor.load_state_dict(state)
+        for name, monitor in self.monitors.items():
+            if name in checkpoint:  # older checkpoints have none
+                monitor.load_state_dict(checkpoint[name])
         self.metadata |= inherited(self.metadata.get("seen_images", []), checkpoint)
 
     def require_left_out(self) -> None:
@@ -271,6 +278,11 @@ class TrainingState:
         if others:
             changed.append(f"pseudo-labels: {len(others)} have other content, first {others[0]}")
         return changed
+
+
+def _first_lines(error: Exception) -> str:
+    """What a failed ``load_state_dict`` says, without its list of every weight."""
+    return " ".join(str(error).split())[:200]
 
 
 def _class_text(class_set: dict[str, Any]) -> str:

@@ -1,6 +1,7 @@
 """What surrounds the steps of a run: checkpoints, log, pictures, validation, stop signals.
 
-A TrainingRun never calls a model or a method. The training loop stays in the entry script.
+A TrainingRun never trains a model and never calls a method. The training loop stays in the entry
+script.
 """
 
 import dataclasses
@@ -21,7 +22,7 @@ from utils.evaluation.metrics import scores
 from utils.options.parser import RESUME_MAY_CHANGE
 from utils.options.recipe import settings_toml
 from utils.report.pictures import side_by_side
-from utils.training.checkpoint import TrainingState
+from utils.training.checkpoint import Stateful, TrainingState
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter, StepTimer, panel_interval
 from utils.training.optim import gradient_norm
@@ -30,8 +31,9 @@ from utils.training.run_folder import RunFolder
 from utils.training.signals import StopRequest
 from utils.training.snapshots import Snapshots
 
-WHOLE, GRADIENTS, UPDATE = range(3)
-"""Where a step is: all is there to save; the weights are, not BatchNorm's statistics; nothing is.
+BETWEEN_STEPS, IN_GRADIENTS, IN_UPDATE = range(3)
+"""Where the run is. Between steps its state is whole. While gradients are computed only BatchNorm's
+statistics have changed; during an update, and until the step has ended, nothing can be saved.
 """
 
 
@@ -88,14 +90,12 @@ class TrainedNetworks(NamedTuple):
     batch_counts: BatchCounts | None = None
 
 
-class CollapseMonitor(Protocol):
+class CollapseMonitor(Stateful, Protocol):
     """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
 
     def after_step(self, done: int) -> None: ...
     def scalars(self) -> dict[str, float]: ...
     def warnings(self) -> list[str]: ...
-    def state_dict(self) -> dict[str, Any]: ...
-    def load_state_dict(self, state: dict[str, Any]) -> None: ...
 
 
 class MonitorOptions(NamedTuple):
@@ -105,7 +105,8 @@ class MonitorOptions(NamedTuple):
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
     ``start_warnings`` are known before. ``validation``: labelled batches that are scored, or
     None. ``collapse_monitor`` warns when a class collapses on the target; with
-    ``stop_on_collapse`` the run is then saved and ends.
+    ``stop_on_collapse`` the run is then saved and ends. ``monitors``: others that a resumed run
+    continues, by their names in a checkpoint.
     """
 
     predict: Callable[[Tensor], Tensor]
@@ -116,14 +117,21 @@ class MonitorOptions(NamedTuple):
     start_warnings: Sequence[str] = ()
     collapse_monitor: CollapseMonitor | None = None
     stop_on_collapse: bool = False
+    monitors: Mapping[str, Stateful] = MappingProxyType({})
+
+    def saved(self) -> dict[str, Stateful]:
+        """All monitors that have a state, by their names in a checkpoint."""
+        collapse = self.collapse_monitor
+        return {**self.monitors, **({} if collapse is None else {"collapse_monitor": collapse})}
 
 
 class TrainingRun:
     """A run of a training script; use it as a context around the training loop.
 
     ``metadata``: plain values that describe the run in its checkpoints: name, settings,
-    architecture, ... ``to_device(sample, valid_pixels)`` gives a batch on the device. Raises what
-    RunFolder and TrainingState.resume raise.
+    architecture, ..., and perhaps the names of ``derived`` settings, which settings.toml leaves
+    out: a repeated run derives them from its own data. ``to_device(sample, valid_pixels)`` gives a
+    batch on the device. Raises what RunFolder and TrainingState.resume raise.
     """
 
     def __init__(
@@ -141,7 +149,7 @@ class TrainingRun:
         self.stop = StopRequest()
         self.first_step = self.done = 0
         self.finished = self._counting = False
-        self._phase = WHOLE
+        self._phase = BETWEEN_STEPS
 
     def __enter__(self) -> "TrainingRun":
         with ExitStack() as entered:  # leaves what was entered if a resume is refused
@@ -163,7 +171,7 @@ class TrainingRun:
             processes.device,
             self.meter,
             self.folder.writes,
-            self.monitor.collapse_monitor,
+            self.monitor.saved(),
         )
         self.snapshots = Snapshots(
             self.folder.last,
@@ -205,9 +213,9 @@ class TrainingRun:
         for step, samples in self.timer:
             self._samples = samples
             torch._foreach_copy_(self._buffers_before, self._buffers)
-            self._phase = GRADIENTS
+            self._phase = IN_GRADIENTS
             yield step, *samples
-            if self._stopping:
+            if self._stopping and self.done < max_steps:
                 self.folder.print(
                     f"Stopped by {self._stop_reason} after step {self.done}, saved to"
                     f" {self.folder.last}."
@@ -238,7 +246,8 @@ class TrainingRun:
             processes=processes.world_size,
             warnings=list(warnings),
         )
-        folder.record_settings(settings_toml(metadata["script"], metadata["name"], settings))
+        chosen = {k: v for k, v in settings.items() if k not in metadata.get("derived", ())}
+        folder.record_settings(settings_toml(metadata["script"], metadata["name"], chosen))
         folder.open_events(self.first_step)
         scored = ["val/miou"] if self.monitor.validation is not None else []
         folder.log_hparams(settings, ["loss/segmentation", *scored])
@@ -312,11 +321,11 @@ class TrainingRun:
         # On the CPU, which sees at once that a process is gone; NCCL would wait for it.
         self.processes.any(False)
         self.processes.sum_gradients(self.trained.model, *self.trained.networks.values())
-        self._phase = UPDATE
+        self._phase = IN_UPDATE
 
     def after_step(self, done: int) -> None:
         """Logs, draws, validates, saves and keeps, each when it is due, after ``done`` steps."""
-        self._phase, self.done = WHOLE, done
+        self._phase, self.done = BETWEEN_STEPS, done
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
         if self.monitor.collapse_monitor is not None:
             self.monitor.collapse_monitor.after_step(done)
@@ -410,11 +419,11 @@ class TrainingRun:
         those of all; the losses that were not logged yet need all processes, and are left out.
         """
         broken = isinstance(error, FloatingPointError) or not isinstance(error, Exception)
-        if broken or self._phase == UPDATE or not self.processes.is_first:
+        if broken or self._phase == IN_UPDATE or not self.processes.is_first:
             return ""
         if self.done <= self._saved:
             return ""
-        if self._phase == GRADIENTS:
+        if self._phase == IN_GRADIENTS:
             torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
         try:
             self.meter.keep_whole_steps(self.done)
@@ -429,10 +438,15 @@ class TrainingRun:
         )
 
     def _out_of_memory_message(self, error: BaseException) -> str:
-        settings = self.metadata["settings"]
+        settings, reason = self.metadata["settings"], str(error).split("\n")[0]
+        if self._phase == BETWEEN_STEPS:
+            return (
+                f"Out of memory on {self.processes.device} ({reason}) after step {self.done}, while"
+                " whole images were scored or drawn. Leave --validate-every out and score the"
+                " checkpoint with eval.py afterwards, or choose --precision bf16."
+            )
         height, width = settings["crop_size"]
         sizes = " + ".join(str(domain.batch_size) for domain in self.data)
-        reason = str(error).split("\n")[0]
         return (
             f"Out of memory on {self.processes.device} ({reason}) in a step of {sizes} images of"
             f" {height}x{width} in {settings['precision']}, in {self.options.accumulate}"
