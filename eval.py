@@ -20,7 +20,7 @@ from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.merge import ClassMerge, load_merge
 from dataset.source import labelled_images
-from dataset.target import images_of_split
+from dataset.target import images_of_split, layout_with_splits
 from model.inference.cost import table_2_costs
 from model.inference.engines import ENGINES, choose_engine, open_exported
 from model.inference.export import EXPORTED_NETWORKS
@@ -98,18 +98,6 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
         parser.refuse_unused(given, ["predicted_classes"], reason)
     if args.gta5:
         parser.refuse_unused(given, ["split"], "with --source, which has no splits")
-    if args.split == "test" and args.cityscapes:
-        if not args.save_predictions:
-            parser.error(
-                "--split test has no public labels to score with. Add --save-predictions DIR, and"
-                " submit DIR to the benchmark server"
-            )
-        parser.refuse_unused(given, ["classes"], "with --split test, which has no scores")
-        if args.pictures or args.json:
-            parser.error(
-                "--split test has no public labels: --pictures and --json, which need scores, are"
-                " not available for it"
-            )
     return args
 
 
@@ -139,7 +127,7 @@ def add_data_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--split",
         default="val",
-        help="split of --target; test of Cityscapes has no public labels: predictions, no scores",
+        help="split of --target; one without public labels: predictions, no scores",
     )
     parser.add_argument(
         "--list", type=Path, metavar="FILE", help="score only the images named in FILE, one a line"
@@ -175,9 +163,13 @@ def add_result_arguments(parser: ArgumentParser) -> None:
 
 
 def load_model(
-    path: Path, args: Namespace, device: torch.device, several: bool, merge: ClassMerge | None
+    path: Path,
+    args: Namespace,
+    device: torch.device,
+    is_distributed: bool,
+    merge: ClassMerge | None,
 ) -> ScoredModel:
-    """Reads a checkpoint or an exported file. ``several``: processes share the images.
+    """Reads a checkpoint or an exported file. ``is_distributed``: processes share the images.
 
     Raises ValueError where ``merge`` is from other classes than it has.
     """
@@ -199,7 +191,7 @@ def load_model(
     predictor = load_predictor(checkpoint, len(class_set), device, dtype, views)
     if merge is None:
         # Several processes might choose differently, and their counts are added.
-        wanted = "eager" if args.engine == "auto" and several else args.engine
+        wanted = "eager" if args.engine == "auto" and is_distributed else args.engine
         segment = choose_engine(predictor, checkpoint, len(class_set), wanted)
     else:
         segment = MergedPredictor(predictor, merge.matrix())
@@ -215,21 +207,43 @@ def averaged_classes(words: list[str] | None, class_set: ClassSet) -> tuple[int,
     return class_subset(words) if is_cityscapes else class_set.train_ids(words)
 
 
-def scores_are_possible(args: Namespace) -> bool:
-    """Whether the images have public labels."""
-    return not (args.cityscapes and args.split == "test")
+def has_labels(args: Namespace) -> bool:
+    """Whether the scored split has public labels. Raises ValueError for an unknown split."""
+    if args.gta5:
+        return True
+    _, split = layout_with_splits(args.cityscapes, args.layout).split(args.split)
+    return bool(split.labels)
+
+
+def refuse_scores(args: Namespace) -> None:
+    """Raises ValueError for flags that need the labels which the split does not have."""
+    without = f"--split {args.split} has no public labels"
+    if not args.save_predictions:
+        raise ValueError(
+            f"{without} to score with. Add --save-predictions DIR, and submit DIR to the benchmark"
+            " server."
+        )
+    flags = {"--classes": args.classes, "--pictures": args.pictures, "--json": args.json}
+    unused = [flag for flag, value in flags.items() if value]
+    if unused:
+        raise ValueError(f"{without}, which {', '.join(unused)} would need. Leave them out.")
+
+
+def is_scored_split_of_paper(args: Namespace) -> bool:
+    """Whether the images are those of the paper's Tables I and II: val of Cityscapes."""
+    layout = None if args.gta5 else layout_with_splits(args.cityscapes, args.layout)
+    return layout is not None and (layout.name, args.split) == ("cityscapes", "val")
 
 
 def read_images(args: Namespace, class_set: ClassSet) -> ImageList:
-    """The images to score, with labels but for the split test; the first of them are checked."""
-    has_labels = scores_are_possible(args)
+    """The images to score, with labels if the split has any; the first of them are checked."""
     if args.gta5:
         images = labelled_images(args.gta5, args.layout, class_set)
     else:
         root, split = args.cityscapes, args.split
-        images = images_of_split(root, split, has_labels, args.layout, class_set)
+        images = images_of_split(root, split, has_labels(args), args.layout, class_set)
     images = select_by_list(images, args.list)
-    if has_labels:
+    if images.has_labels:
         check_listing(images)
     return images
 
@@ -264,10 +278,14 @@ def open_outputs(
 def evaluation_batches(
     model: ScoredModel, images: ImageList, processes: ProcessGroup, workers: int
 ) -> tqdm:
-    """The images of this process, one at a time; the first process shows the progress."""
+    """The images of this process, one at a time; the first process shows the progress.
+
+    The model is told their number: an engine is chosen by it.
+    """
     rank, world_size = processes.rank, processes.world_size
     options = LoaderOptions(workers, pin_memory=processes.device.type == "cuda")
     loader = evaluation_loader(images, options, (rank, world_size))
+    model.predict.expect(len(loader))
     title = model.name if world_size == 1 else f"{model.name}, process 1 of {world_size}"
     hidden = True if rank else None  # None: hidden where the output is no terminal
     return tqdm(loader, desc=title, unit="image", disable=hidden, dynamic_ncols=True)
@@ -279,7 +297,6 @@ def evaluate_model(
     """The pixel counts of all processes. Writes the ``outputs``."""
     files, mistakes, own_classes = outputs
     batches = evaluation_batches(model, images, processes, workers)
-    model.predict.expect(len(batches))
     predict = SavedPrediction(model.predict, own_classes)
     num_classes = len(images.class_set)
     evaluation = score_batches(
@@ -305,18 +322,22 @@ def save_without_scores(
 
 
 def main(args: Namespace) -> None:
+    if not has_labels(args):
+        refuse_scores(args)
     if args.json:  # a folder that cannot be written to is an error before the scoring
         output_folder(args.json.absolute().parent)
     merge = load_merge(args.merge) if args.merge else None
     with ProcessGroup(choose_device(args.device)) as processes:
-        device, several = processes.device, processes.world_size > 1
-        models = [load_model(path, args, device, several, merge) for path in args.checkpoints]
-        own_classes = common_class_set({model.path: model.metadata for model in models})
-        class_set = own_classes if merge is None else merge.new
+        device, is_distributed = processes.device, processes.world_size > 1
+        models = [
+            load_model(path, args, device, is_distributed, merge) for path in args.checkpoints
+        ]
+        network_classes = common_class_set({model.path: model.metadata for model in models})
+        class_set = network_classes if merge is None else merge.new
         classes = averaged_classes(args.classes, class_set)
         images = read_images(args, class_set)
         outputs = open_outputs(args, models, images, class_set)
-        if not scores_are_possible(args):
+        if not images.has_labels:
             for model, output in zip(models, outputs, strict=True):
                 save_without_scores(model, images, output, processes, args.workers)
             return
@@ -329,11 +350,12 @@ def main(args: Namespace) -> None:
         if processes.is_first:
             data = ScoredData(
                 f"{images.root}" + ("" if args.gta5 else f", split {args.split}"),
-                args.split,
+                "train" if args.gta5 else args.split,
                 images.names,
                 images.fingerprint(),
                 class_set.as_dict(),
-                published=merge is None and class_set == CITYSCAPES_LABELS.class_set,
+                published=class_set == CITYSCAPES_LABELS.class_set
+                and is_scored_split_of_paper(args),
                 merge=merge and merge.as_dict(),
             )
             print_tables(rows, data)

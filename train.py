@@ -76,9 +76,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
     given = parser.given(argv)
-    groups.replace_target_of_recipe(parser, args, given)
-    if "epochs" in given and "max_steps" not in given:
-        args.max_steps = None  # that of a recipe
+    vars(args).update(groups.replaced_settings(parser, given))
     check_arguments(parser, args)
     refuse_unused(parser, args, given)
     groups.require_style(parser, args.lab, args.lab_class_balanced, given)

@@ -99,7 +99,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
     given = parser.given(argv)
-    groups.replace_target_of_recipe(parser, args, given)
+    vars(args).update(groups.replaced_settings(parser, given))
     check_arguments(parser, args, given)
     refuse_unused(parser, args, given)
     groups.require_style(parser, args.lab, args.lab_class_balanced, given)
@@ -225,9 +225,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
 
 def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
     """Ends with a message for flags that the user gave and that nothing would read."""
-    cityscapes = None if args.target else args.cityscapes
-    root_with_splits = known_root(cityscapes, args.target, args.target_layout)
-    if root_with_splits is None and args.method != "pseudo-labels":
+    if adapted_root(args) is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
     groups.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
@@ -464,9 +462,15 @@ def scored_root(args: argparse.Namespace) -> Path | None:
     return known_root(args.cityscapes, args.target, args.target_layout)
 
 
+def adapted_root(args: argparse.Namespace) -> Path | None:
+    """The root that is adapted to; None for images without splits. --target wins."""
+    return known_root(None if args.target else args.cityscapes, args.target, args.target_layout)
+
+
 def adapts_on_scored_images(args: argparse.Namespace) -> bool:
     """Whether the target is the split that is scored."""
-    return args.target_split == "val" and scored_root(args) is not None
+    root = adapted_root(args)
+    return args.target_split == "val" and root is not None and root == scored_root(args)
 
 
 if __name__ == "__main__":

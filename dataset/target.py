@@ -83,11 +83,19 @@ def images_of_split(
 ) -> ImageList:
     """``split`` of a data set, such as the labelled val that is scored.
 
-    ``layout``: name or TOML file; by default the root is recognized, and one of no known kind gets
-    the message of Cityscapes, which says what is missing. Raises what ``data_images`` raises.
+    ``layout``: see ``layout_with_splits``. Raises what it and ``data_images`` raise.
+    """
+    return data_images(root, split, labels, layout_with_splits(root, layout), class_set)
+
+
+def layout_with_splits(root: Path, layout: str | Path | None = None) -> Layout:
+    """The layout of a data set with splits: a name or TOML file, or by default recognized.
+
+    A root of no known kind gets that of Cityscapes, whose message says what is missing. Raises what
+    ``target_layout`` and ``load_layout`` raise.
     """
     found = target_layout(root) if layout is None else load_layout(layout)
-    return data_images(root, split, labels, found or load_layout("cityscapes"), class_set)
+    return found or load_layout("cityscapes")
 
 
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:

@@ -87,6 +87,14 @@ def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys
     )  # once in the explanation
 
 
+def test_published_rows_stand_beside_val_of_cityscapes_only(gta5_root, tmp_path, capsys):
+    """Not beside scores of other images of the same classes, whose split is named as it is."""
+    make_checkpoint(tmp_path / "a.pt")
+    run(tmp_path / "a.pt", "--source", gta5_root, "--json", tmp_path / "a.json")
+    assert "(published)" not in capsys.readouterr().out
+    assert json.loads((tmp_path / "a.json").read_text())["split"] == "train"
+
+
 def test_published_means_belong_to_published_rows():
     means = {name: round(sum(iou) / 19, 2) for name, iou in TABLE_1.items()}
     table = {row.name: row.miou for row in TABLE_2}

@@ -16,6 +16,7 @@ from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
 from model.inference.predictor import load_predictor
 from model.loading import load_network
 from tests.helpers.networks import write_checkpoint
+from tests.helpers.trees import write_camvid
 from utils.evaluation.metrics import confusion_matrix, scores
 from utils.evaluation.predictions import prediction_files
 from utils.training.checkpoint import read_checkpoint
@@ -132,6 +133,23 @@ def test_hidden_labels_give_predictions_and_no_scores(
     assert "mIoU" not in capsys.readouterr().out
 
 
+def test_whether_a_split_has_labels_is_told_by_its_layout(checkpoint, tmp_path, capsys):
+    """The split test of CamVid has labels; train of a data set without them has none."""
+    write_camvid(tmp_path / "camvid", 2)
+    for kind in ("", "annot"):
+        (tmp_path / f"camvid/val{kind}").rename(tmp_path / f"camvid/test{kind}")
+    words = ("--target", tmp_path / "camvid", "--layout", "camvid", "--split", "test")
+    run(checkpoint, *words, "--merge", "cityscapes19-to-camvid11")
+    assert "mIoU" in capsys.readouterr().out
+    layout = tmp_path / "plain.toml"
+    layout.write_text(
+        'name = "plain"\ntitle = "Plain"\n\n[splits.a]\nimages = "a/{key}.png"\n'
+        '[splits.b]\nimages = "b/{key}.png"\n'
+    )
+    with pytest.raises(ValueError, match="--split b has no public labels to score with"):
+        run(checkpoint, "--target", tmp_path, "--layout", layout, "--split", "b")
+
+
 def test_predictions_of_equal_names_are_kept_apart():
     """frame0000 of two drives: below their folders, so that none overwrites the other."""
     names = ["0/frame0000_leftImg8bit", "1/frame0000_leftImg8bit", "1/frame0001_leftImg8bit"]
@@ -145,13 +163,13 @@ def test_predictions_of_equal_names_are_kept_apart():
     ("words", "message"),
     [
         ((), "no public labels to score with"),
-        (("--save-predictions", "x", "--json", "y"), "need scores"),
+        (("--save-predictions", "x", "--json", "y"), "which --json would need"),
+        (("--save-predictions", "x", "--classes", "road"), "which --classes would need"),
     ],
 )
-def test_hidden_labels_refuse_scores(checkpoint, cityscapes_root, words, message, capsys):
-    with pytest.raises(SystemExit):
+def test_hidden_labels_refuse_scores(checkpoint, cityscapes_root, words, message):
+    with pytest.raises(ValueError, match=message):
         run(checkpoint, "--cityscapes", cityscapes_root, "--split", "test", *words)
-    assert message in capsys.readouterr().err
 
 
 def test_an_unwritable_folder_is_an_error_before_the_scoring(checkpoint, cityscapes_root, tmp_path):

@@ -63,7 +63,7 @@ def test_a_non_finite_loss_stops_the_run_and_is_never_saved(
     validation = ("--validate-every", 5)  # which would save best.pt
     with pytest.raises(
         FloatingPointError,
-        match=r"Step 3 gave losses that are not finite(.|\n)*step 3: .*nan.*from the frames \['\w+",
+        match=r"Step 3 gave losses that are not finite(.|\n)*step 3: .*nan.*from the images \['\w+",
     ):
         start(script, *words(script, *roots, *RARE_LOOKS, *validation, *saving))
     last = tmp_path / "run/last.pt"
@@ -159,7 +159,7 @@ def test_non_finite_weights_are_not_saved(
     monkeypatch.setattr(torch.optim.SGD, "step", spoil)
     roots = (gta5_root, cityscapes_root, tmp_path)
     with pytest.raises(
-        FloatingPointError, match=r"After step 3(.|\n)*model\.(.|\n)*step 2: .*from the frames"
+        FloatingPointError, match=r"After step 3(.|\n)*model\.(.|\n)*step 2: .*from the images"
     ):
         start(script, *words(script, *roots, *RARE_LOOKS, "--save-every", 1))
     assert read_checkpoint(tmp_path / "run/last.pt")["step"] == 2

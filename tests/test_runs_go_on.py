@@ -16,7 +16,7 @@ from dataset.labels import CLASS_NAMES
 from model.build import NetworkOptions, build_network
 from scripts import predict, prepare, recalibrate, summarise
 from tests.helpers.checkpoints import same_state
-from tests.helpers.cli import SMALL, start, words
+from tests.helpers.cli import SMALL, run_train, start, words
 from tests.helpers.networks import write_checkpoint
 from utils.evaluation.comparability import score_warnings
 from utils.report.curves import read_curves
@@ -379,6 +379,21 @@ DA = ("--gta5", "g", "--cityscapes", "c")
             (*DA, "--method", "pseudo-labels", "--pseudo-labels", "p", "--pixel-weights", "class"),
             "--rare-class-sampling",
         ),
+        (
+            train_da,
+            (*DA, "--method", "pseudo-labels", "--pseudo-labels", "p", "--pixel-weights", "ohem"),
+            "--rare-class-sampling",
+        ),
+        (
+            train_da,
+            (*DA, "--method", "self-training", "--teacher-bn", "target", "--bn", "frozen"),
+            "--teacher-bn target normalizes",
+        ),
+        (
+            train_da,
+            (*DA, "--recipe", "strong", "--max-steps", 80_000),
+            "beyond --schedule-steps 40000, where the learning rate reaches 0",
+        ),
         (train_da, (*DA, "--lab-class-balanced"), "without effect without --lab"),
     ],
 )
@@ -402,11 +417,6 @@ UNUSED = [
     (train_da, (*DA, "--init", "i", "--backbone-weights", "imagenet"), "--backbone-weights"),
     (train_da, ("--gta5", "g", "--target", "t", "--target-split", "val"), "--target-split"),
     (evaluate, ("m.pt", "--gta5", "g", "--split", "val"), "--split"),
-    (
-        evaluate,
-        ("m.pt", *TARGET[2:], "--split", "test", "--save-predictions", "p", "--classes", "road"),
-        "--classes",
-    ),
     (predict, (*MODEL, "--save", "labelIds", "--no-legend"), "--no-legend"),
     (predict, (*MODEL[2:], "--compare", "m.pt", "--save", "overlay"), "--save"),
     (predict, ("--model", "m.onnx", *MODEL[2:], "--precision", "fp32"), "--precision"),
@@ -418,7 +428,7 @@ UNUSED = [
 
 @pytest.mark.parametrize(("script", "flags", "named"), UNUSED, ids=lambda value: str(value)[-20:])
 def test_flags_that_do_nothing_are_refused(script, flags, named, capsys):
-    """Those that the user gives himself; without them the command line is accepted."""
+    """Those on the command line; without them it is accepted."""
     with pytest.raises(SystemExit):
         script.parse_arguments(list(flags))
     assert f"error: {named}: without effect" in capsys.readouterr().err
@@ -430,6 +440,37 @@ def test_a_recipe_may_name_data_that_is_not_read(tmp_path):
     recipe.write_text('[train]\ntrain_on = "source"\ngta5 = "g"\ncityscapes = "c"\n')
     train.parse_arguments(["--recipe", str(recipe), "--max-steps", "1", "--epochs", "1"])
     train.parse_arguments([*TARGET, "--init", "i", "--backbone-weights", "none"])
+
+
+def test_a_run_by_epochs_repeats_its_epochs(gta5_root, tmp_path):
+    """On other data, too: the number of steps is not in its settings.toml. A flag given wins."""
+    flags = ("--train-on", "gta5", "--gta5", gta5_root, "--epochs", 1)
+    run_folder = run_train(tmp_path, *flags)
+    again = ["--recipe", run_folder / "settings.toml", "--output", tmp_path, "--name", "again"]
+    start("train", *again, "--epochs", 2)
+    assert (
+        read_checkpoint(tmp_path / "again/last.pt")["step"]
+        == 2 * (read_checkpoint(run_folder / "last.pt")["step"])
+    )
+    long = tmp_path / "long.toml"
+    long.write_text(f'[train]\ntrain_on = "source"\ngta5 = {str(gta5_root)!r}\nmax_steps = 9\n')
+    args = train.parse_arguments(["--recipe", str(long), "--epochs", "2"])
+    assert (args.max_steps, args.epochs) == (None, 2)
+    with pytest.raises(ValueError, match="--max-steps 3 is beyond --schedule-steps 2"):
+        run_train(tmp_path / "b", *flags[:4], "--max-steps", 3, "--schedule-steps", 2)
+
+
+def test_a_given_target_replaces_that_of_a_recipe(tmp_path):
+    """In both scripts; where the recipe has one to learn from and one to score, each its own."""
+    da, both = tmp_path / "da.toml", tmp_path / "both.toml"
+    da.write_text('[train_da]\ngta5 = "g"\ntarget = ["a"]\n\n[train]\ncityscapes = "c"\n')
+    args = train_da.parse_arguments(["--recipe", str(da), "--cityscapes", "new"])
+    assert (args.target, args.cityscapes) == (None, Path("new"))
+    args = train.parse_arguments(["--recipe", str(da), *SOURCE, "--lab", "--target", "new"])
+    assert (args.target, args.cityscapes) == (["new"], None)
+    both.write_text(da.read_text().split("\n\n")[0] + '\ncityscapes = "c"\nvalidate_every = 5\n')
+    args = train_da.parse_arguments(["--recipe", str(both), "--cityscapes", "new"])
+    assert (args.target, args.cityscapes) == (["a"], Path("new"))
 
 
 def test_one_target_is_named_once(capsys):

@@ -157,6 +157,28 @@ def test_distillation_resumes_without_its_teachers_file(gta5_root, unlabelled_ro
     )
 
 
+def test_other_teachers_end_a_resume_with_a_message(gta5_root, unlabelled_root, tmp_path):
+    """What does not fit a part of the checkpoint is no traceback, and the checkpoint stays."""
+    teachers = [write_checkpoint(tmp_path / f"{n}.pt", seed=n) for n in (1, 2)]
+    common = (tmp_path, gta5_root, unlabelled_root, "--method", "distil", "--schedule-steps", 9)
+    last = run(*common, "--teachers", teachers[0], "--max-steps", 1) / "last.pt"
+    before = last.read_bytes()
+    with pytest.raises(ValueError, match="its teachers does not fit this run.*--teachers"):
+        run(*common, "--teachers", *teachers, "--max-steps", 2, "--resume")
+    assert last.read_bytes() == before
+
+
+def test_only_the_scored_val_is_transductive(tmp_path):
+    """Adapting on val of one data set and scoring val of another is no leak."""
+    for name in ("a", "b"):
+        (tmp_path / name / "leftImg8bit/val/x").mkdir(parents=True)
+    flags = ["--gta5", "g", "--target-split", "val", "--validate-every", "5"]
+    for target, expected in (("a", True), ("b", False)):
+        roots = ["--target", str(tmp_path / target), "--cityscapes", str(tmp_path / "a")]
+        args = train_da.parse_arguments([*flags, *roots])
+        assert train_da.adapts_on_scored_images(args) is expected
+
+
 def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_root, tmp_path):
     last = read_checkpoint(
         run(tmp_path, gta5_root, unlabelled_root, "--method", "self-training", "--max-steps", 2)

@@ -449,7 +449,7 @@ def require_training_sizes(
 def require_style(
     parser: argparse.ArgumentParser, lab: float, class_balanced: bool, given: Collection[str]
 ) -> None:
-    """Ends with a message for an option of --lab without it, where the user gave it himself."""
+    """Ends with a message for an option of --lab that the command line gives without it."""
     if class_balanced and "lab_class_balanced" in given and not lab:
         parser.error(
             "--lab-class-balanced: without effect without --lab. Add --lab, or leave it out"
@@ -473,16 +473,19 @@ def refuse_unused_adjustment(
         parser.refuse_unused(given, ["logit_adjustment"], "without --pixel-weights class")
 
 
-def replace_target_of_recipe(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
-    """A --target that is given replaces the --cityscapes of a recipe, and the other way round.
+def replaced_settings(parser: Parser, given: Collection[str]) -> dict[str, None]:
+    """Settings of a recipe that flags of another name replace: {name: None}.
 
-    Not where the recipe has both: then one is learned from and the other is scored.
+    A --target that is given replaces the --cityscapes of a recipe, and the other way round. Not
+    where the recipe has both: then one is learned from and the other is scored.
     """
+    replaced = set()
     for name, other in (("target", "cityscapes"), ("cityscapes", "target")):
-        if name in given and other not in given and parser.get_default(name) is None:
-            setattr(args, other, None)
-            if "target_layout" not in given:  # it describes the recipe's --target
-                args.target_layout = None
+        if name in given and parser.get_default(name) is None:
+            replaced |= {other, "target_layout"}  # a layout describes the recipe's --target
+    if "epochs" in given:
+        replaced.add("max_steps")
+    return dict.fromkeys(replaced - set(given))
 
 
 def require_schedule(max_steps: int, schedule_steps: int) -> None:

@@ -91,7 +91,7 @@ class Parser(argparse.ArgumentParser):
         return next((action for action in self._actions if action.dest == name), None)
 
     def refuse_unused(self, given: Collection[str], names: Sequence[str], condition: str) -> None:
-        """Ends with a message for flags that the user gave himself and that would do nothing.
+        """Ends with a message for flags on the command line that would do nothing.
 
         ``given``: see that method. ``names``: the flags, without dashes. ``condition``: why they
         do nothing.

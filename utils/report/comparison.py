@@ -253,7 +253,8 @@ def command_of(record: dict) -> str:
 
 def hardware_of(record: dict) -> str:
     """The processor, torch version and precision of a run."""
-    processor = record["gpu"] or record["cpu"]
+    on_cpu = record.get("device", "cuda") == "cpu"  # though there was a GPU
+    processor = record["cpu"] if on_cpu else record["gpu"] or record["cpu"]
     return f"{processor}, torch {record['torch']}, {record['settings']['precision']}"
 
 

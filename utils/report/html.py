@@ -61,7 +61,7 @@ CHARTS = {
         "Segmentation loss", "cross-entropy, main and both auxiliary outputs, nats", 1
     ),
     "val/miou": ScalarChart(
-        "mIoU on the scored split during training", "mIoU over all 19 classes, %", 100
+        "mIoU on the scored split during training", "mIoU over all classes, %", 100
     ),
 }
 """{scalar in TensorBoard: its chart}."""

@@ -71,7 +71,7 @@ class MistakePictures:
         if not processes.is_first:
             return
         miou, count = percent(scores(matrix).miou), len(self.image_names)
-        title = f"{model}: mIoU {miou} % on {count} images"
+        title = f"{model}: mIoU over all classes {miou} % on {count} images"
         picture = confusion_picture(matrix.numpy(), self.class_names, title)
         write_png(self.folder / "confusion_matrix.png", picture)
         picture = draw_images(worst, self.class_names, self.colors, self.ignore_index)

@@ -428,7 +428,7 @@ class TrainingRun:
         try:
             self.meter.keep_whole_steps(self.done)
             if self.processes.world_size > 1:
-                self.meter.leave_others()
+                self.meter.continue_alone()
             self.state.save(self.folder.last, self.done, finished=False)
         except (FloatingPointError, OSError) as failure:
             return f" Steps since the last save are lost: {failure}"

@@ -20,7 +20,7 @@ class LossMeter:
         self._steps: list[tuple[int, dict[str, Tensor], list[str]]] = []
         self._read: list[tuple[int, dict[str, Tensor], list[str]]] = []
 
-    def add(self, step: int, losses: dict[str, Tensor], frames: list[str]) -> None:
+    def add(self, step: int, losses: dict[str, Tensor], image_names: list[str]) -> None:
         """Notes detached scalars and the names of the images that gave them (for error messages).
 
         The losses of micro-batches and processes add up to those of the whole batch.
@@ -28,8 +28,8 @@ class LossMeter:
         if self._steps and self._steps[-1][0] == step:
             _, before, seen = self._steps.pop()
             losses = {name: before[name] + loss for name, loss in losses.items()}
-            frames = seen + frames
-        self._steps.append((step, losses, frames))
+            image_names = seen + image_names
+        self._steps.append((step, losses, image_names))
 
     def check(self) -> None:
         """Raises FloatingPointError for losses since the last ``read`` that are not finite."""
@@ -46,7 +46,7 @@ class LossMeter:
         """Drops what was noted of a step that did not end: ``done`` steps did."""
         self._steps = [noted for noted in self._steps if noted[0] < done]
 
-    def leave_others(self) -> None:
+    def continue_alone(self) -> None:
         """Waits for no other process from now on; drops the losses, which are of all of them.
 
         Raises FloatingPointError for losses of this process that are not finite.
@@ -71,15 +71,15 @@ class LossMeter:
             self._steps.append((step, losses, []))
 
     def recent_steps(self) -> str:
-        """A line for each step since the last read, or of the last read: its losses and frames."""
+        """A line for each step since the last read, or of the last read: its losses and images."""
         steps = [
-            (step, {name: loss.item() for name, loss in losses.items()}, frames)
-            for step, losses, frames in self._steps or self._read
+            (step, {name: loss.item() for name, loss in losses.items()}, image_names)
+            for step, losses, image_names in self._steps or self._read
         ]
         lines = [
-            f"  step {step}: {losses} from the frames {frames}"
+            f"  step {step}: {losses} from the images {image_names}"
             for part in self.processes.gather(steps)
-            for step, losses, frames in part
+            for step, losses, image_names in part
         ]
         return "\n".join(lines)
 
@@ -94,13 +94,13 @@ class LossMeter:
         table = self.processes.all_reduce_sum(table).cpu()
         bad = (~table.isfinite()).any(1).nonzero()
         if len(bad):
-            place = int(bad[0])
-            found = dict(zip(names, table[place].tolist(), strict=True))
+            row = int(bad[0])
+            found = dict(zip(names, table[row].tolist(), strict=True))
             raise FloatingPointError(
-                f"Step {self._steps[place][0]} gave losses that are not finite: {found}. Nothing"
+                f"Step {self._steps[row][0]} gave losses that are not finite: {found}. Nothing"
                 " was saved since then. Steps since the last look at the"
                 f" losses:\n{self.recent_steps()}\n"
-                "Look at these frames, lower --lr, or try --precision"
+                "Look at these images, lower --lr, or try --precision"
                 " fp32; the last checkpoint is from before and can be continued."
             )
         return dict(zip(names, table.t(), strict=True))

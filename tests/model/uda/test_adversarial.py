@@ -284,5 +284,18 @@ class TestDiscriminatorWatch:
         (warning,) = self.warnings([(0.999, 0.99)] * 20)
         assert "right on both domains since step 0" in warning
 
+    def test_a_run_in_parts_warns_like_a_whole_one(self):
+        """Its state counts the steps of all parts, and knows what was said."""
+        whole, found = AdversarialBalanceMonitor(patience=100), []
+        parts = AdversarialBalanceMonitor(patience=100)
+        values = {f"discriminator_accuracy/{domain}": 0.5 for domain in ("source", "target")}
+        for step in range(0, 400, 40):
+            resumed = AdversarialBalanceMonitor(patience=100)
+            resumed.load_state_dict(parts.state_dict())
+            parts = resumed
+            found.append((whole(step, values), parts(step, values)))
+        assert all(one == other for one, other in found)
+        assert sum(len(one) for one, _ in found) == 1
+
     def test_a_game_that_moves_gives_no_warning(self):
         assert self.warnings([(0.5, 0.5), (0.9, 0.8), (0.99, 0.99), (0.7, 0.7)] * 10) == []

@@ -12,6 +12,7 @@ from model.losses.segmentation import segmentation_loss
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext
 from model.uda.base import MethodSetting, find_methods
+from model.uda.collapse_monitor import CollapseMonitor
 from model.uda.distillation import DistillationOptions, soft_cross_entropy
 from tests.helpers.methods import PLAIN, as_checkpoint, gradients, make_batch
 from tests.helpers.networks import trained_like_network
@@ -72,15 +73,30 @@ def test_the_loss_is_lowest_at_the_teachers_mean(batches):
 
 def test_source_and_target_losses_add_up(batches):
     """lambda_source weighs the source; 0 leaves it out, and its batches are not looked at."""
-    found = {}
+    found, logged = {}, {}
     for weight in (0.0, 1.0, 3.0):
         torch.manual_seed(1)
         model = BiSeNet().train()
         losses = distil(model, [trained_like_network(1)], lambda_source=weight).step(*batches)
         found[weight] = gradients(model)
         assert ("loss/segmentation" in losses) == (weight > 0)
+        logged[weight] = losses.get("loss/segmentation")
+    torch.testing.assert_close(logged[3.0], logged[1.0])  # what is logged is a cross-entropy
     source = found[1.0] - found[0.0]
     torch.testing.assert_close(found[3.0] - found[0.0], 3 * source, rtol=1e-3, atol=1e-4)
+
+
+def test_padding_is_no_part_of_the_target(batches):
+    """Neither of the class shares nor of the teachers' confidence."""
+    monitor = CollapseMonitor([str(index) for index in range(19)], 1, 1, torch.device("cpu"))
+    method = distil(BiSeNet().train(), [trained_like_network(1)])
+    method.collapse_monitor = monitor
+    source, target = batches
+    losses = method.step(source, target)
+    assert monitor._step[0].sum() == 8 * 8 + 6 * 8  # pixels of the output without padding
+    highest = method._probabilities(target).amax(1)
+    expected = (highest[0].mean() + highest[1, :, :48].mean()) / 2
+    torch.testing.assert_close(losses["teachers/confidence"], expected)
 
 
 def test_teachers_stay_as_they_are_and_are_saved(batches):

@@ -245,6 +245,21 @@ class TestStep:
         torch.testing.assert_close(mixed(everywhere, treble), 3 * mixed(everywhere))
         assert torch.equal(mixed(~everywhere, treble), mixed(~everywhere))
 
+    def test_pixel_weights_see_pasted_pixels_alone(self, batch, step):
+        """Hard examples are chosen among labels, never among the teacher's."""
+        seen = []
+
+        def weights(_logits, label):
+            seen.append(label)
+            return torch.ones(label.shape)
+
+        label, teacher = batch[1], EMATeacher(trained_like_network(), 0.9)
+        pasted = (label % 2 == 0) & (label != 255)
+        context = {"pixel_weights": weights}
+        step(BiSeNet().train(), teacher, *batch, pasted=pasted, context=context)
+        assert torch.equal(seen[0], label)
+        assert torch.equal(seen[-1].long(), torch.where(pasted, label, 255).long())
+
     def test_ignored_pixels_of_the_target_teach_nothing(self, batch, step):
         source, label, target = batch
         ignored = torch.zeros(label.shape, dtype=torch.bool)

@@ -32,7 +32,7 @@ def test_parts_of_a_step_add_up(meter):
     for step, value in ((0, 1.0), (0, 2.0), (1, 5.0)):
         meter.add(step, {"a": torch.tensor(value)}, [f"frame{value}"])
     assert meter.read() == {"a": 4.0}
-    assert "step 0: {'a': 3.0} from the frames ['frame1.0', 'frame2.0']" in meter.recent_steps()
+    assert "step 0: {'a': 3.0} from the images ['frame1.0', 'frame2.0']" in meter.recent_steps()
 
 
 @pytest.mark.parametrize("look", ["check", "read"])
