@@ -61,12 +61,12 @@ from utils.training.runtime import start_runtime
 
 EPILOG = """examples:
   step 2 of the paper:
-    python train.py --train-on target --cityscapes $CITYSCAPES
-      --list dataset/splits/cityscapes_train_500.txt
-  the source-only baseline (opens no file of the target; with --lab --cityscapes ROOT it sees the
-  colors of the target, and nothing else):
-    python train.py --train-on source --gta5 $GTA5 --list dataset/splits/gta5_train_500.txt
-      --backbone resnet101 --max-steps 25000
+    python train.py --train-on target --cityscapes $CITYSCAPES \\
+        --list dataset/splits/cityscapes_train_500.txt
+  the source-only baseline, with the steps of train_da.py (opens no file of the target; with --lab
+  --cityscapes ROOT it sees the colors of the target, and nothing else):
+    python train.py --train-on source --gta5 $GTA5 --list dataset/splits/gta5_train_500.txt \\
+        --backbone resnet101 --max-steps 25000 --schedule-steps 250000
 """
 
 

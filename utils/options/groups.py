@@ -293,7 +293,9 @@ def add_optimization_arguments(parser: argparse.ArgumentParser) -> argparse._Arg
         help="BatchNorm over a micro-batch, over all processes (CUDA), or frozen statistics",
     )
     group.add_argument(
-        "--lr", type=positive_float, help="initial learning rate of SGD; random weights: about 1e-2"
+        "--lr",
+        type=positive_float,
+        help="initial learning rate of SGD; we use 1e-2 (ImageNet weights), 2e-2 (random weights)",
     )
     group.add_argument(
         "--head-lr-mult",
