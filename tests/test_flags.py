@@ -91,12 +91,13 @@ def test_every_flag_of_a_benchmark_is_read(name):
 
 @pytest.mark.parametrize("name", train_da.METHODS)
 def test_every_option_of_a_method_is_read(name):
-    """Each field of ``Options`` is read in the method's file, as an attribute."""
+    """Each field of ``Options`` is read, as an attribute, in a file that the method is made of."""
     method = train_da.METHODS[name]
-    path = Path(importlib.import_module(method.__module__).__file__)
+    modules = {kind.__module__ for kind in (method, *method.Options.__mro__)} - {"builtins"}
     read = {
         node.attr
-        for node in ast.walk(ast.parse(path.read_text()))
+        for module in modules
+        for node in ast.walk(ast.parse(Path(importlib.import_module(module).__file__).read_text()))
         if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
     }
     assert {field.name for field in dataclasses.fields(method.Options)} <= read

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from model.bisenet import SegmentationOutput
 from model.fused_upsampling import at_least_float32, resize
-from model.inference.tta import TTAView, mean_probabilities
+from model.inference.tta import mean_probabilities
 from model.loading import load_network, same_classes
 from model.training_step import Batch
-from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
-from model.uda.strong_augmentation import StrongAugmentation
+from model.uda.base import Method, MethodSetting, TargetNeeds, option
+from model.uda.teacher_options import TeacherOptions
 
 
 @dataclass(frozen=True)
-class DistillationOptions(MethodOptions):
+class DistillationOptions(TeacherOptions):
     teachers: tuple[Path, ...] | None = option(
         None,
         "checkpoints of adapted networks; their mean probabilities on the target are learned",
@@ -31,29 +31,11 @@ class DistillationOptions(MethodOptions):
         nargs="+",
         metavar="FILE",
     )
-    teacher_context: str = option(
-        "crop",
-        "what the teachers see when they label a crop: the crop, or the whole image around it",
-        choices=("crop", "whole"),
-    )
-    teacher_scales: tuple[float, ...] = option(
-        (1.0,),
-        "scales at which teachers predict; their probabilities are averaged. 1: the crop's size",
-        type="positive_float",
-        nargs="+",
-        metavar="SCALE",
-    )
     lambda_source: float = option(
         1.0,
         "loss weight of the labelled source; 0: learn from the teachers alone",
         type="non_negative_float",
         metavar="W",
-    )
-    strong_jitter: float = option(
-        0.8, "probability of color jitter of the network's image", type="probability", metavar="P"
-    )
-    strong_blur: float = option(
-        0.5, "probability of blur of the network's image", type="probability", metavar="P"
     )
 
     def check(self, batch_size: int, target_batch_size: int) -> None:
@@ -64,10 +46,7 @@ class DistillationOptions(MethodOptions):
             )
 
     def target_needs(self) -> TargetNeeds:
-        whole = self.teacher_context == "whole"
-        return TargetNeeds(
-            ignored_rows=(0.0, 0.0), context_scale=max(self.teacher_scales) if whole else None
-        )
+        return TargetNeeds(ignored_rows=(0.0, 0.0), context_scale=self.context_scale)
 
 
 class Distillation(Method):
@@ -87,16 +66,7 @@ class Distillation(Method):
             {key: value for key, value in checkpoint.items() if key != "parts"}
             for checkpoint in checkpoints
         ]
-        # Full images come in the size of the largest scale: the other scales are relative to it.
-        largest = options.target_needs().context_scale or 1.0
-        self.views = [TTAView(scale / largest) for scale in options.teacher_scales]
-        self.augment = StrongAugmentation(
-            setting.random_changes["color_matrix"],
-            setting.random_changes["blur_sigma"],
-            options.strong_jitter,
-            options.strong_blur,
-            setting.normalize,
-        )
+        self.views, self.augment = options.views(), options.augmentation(setting)
 
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
         losses = {}

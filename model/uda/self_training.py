@@ -17,7 +17,7 @@ from model.bisenet import SegmentationOutput
 from model.inference.tta import CropRegion, TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
 from model.training_step import Autocast, Batch, split_output
-from model.uda.base import Method, MethodOptions, MethodSetting, TargetNeeds, option
+from model.uda.base import Method, MethodSetting, TargetNeeds, option
 from model.uda.collapse_monitor import label_agreement
 from model.uda.pseudo_label_weight import (
     GRANULARITIES,
@@ -25,14 +25,15 @@ from model.uda.pseudo_label_weight import (
     WeightOptions,
     confident_fraction,
 )
-from model.uda.strong_augmentation import StrongAugmentation, random_blocks
+from model.uda.strong_augmentation import random_blocks
+from model.uda.teacher_options import TeacherOptions
 
 TEACHER_BN = ("ema", "target")
 """Statistics that the teacher's BatchNorm normalizes with: see EMATeacher."""
 
 
 @dataclass(frozen=True)
-class SelfTrainingOptions(MethodOptions):
+class SelfTrainingOptions(TeacherOptions):
     """The defaults are those of DACS, for runs of some ten thousand steps or fewer."""
 
     ema: float = option(
@@ -45,18 +46,6 @@ class SelfTrainingOptions(MethodOptions):
         "ema",
         "BatchNorm statistics of the teacher: moving average, or those of the target batch",
         choices=TEACHER_BN,
-    )
-    teacher_context: str = option(
-        "crop",
-        "what the teacher sees when it labels a crop: the crop, or the whole image around it",
-        choices=("crop", "whole"),
-    )
-    teacher_scales: tuple[float, ...] = option(
-        (1.0,),
-        "scales at which the teacher predicts; its probabilities are averaged. 1: the crop's size",
-        type="positive_float",
-        nargs="+",
-        metavar="SCALE",
     )
     pseudo_threshold: float = option(
         0.968,
@@ -82,12 +71,6 @@ class SelfTrainingOptions(MethodOptions):
         nargs=2,
         metavar=("TOP", "BOTTOM"),
     )
-    strong_jitter: float = option(
-        0.8, "probability of color jitter of a mixed image", type="probability", metavar="P"
-    )
-    strong_blur: float = option(
-        0.5, "probability of blur of a mixed image", type="probability", metavar="P"
-    )
     mask_fraction: float = option(
         0.0,
         "fraction of the target's part of a mixed image that is hidden in blocks (MIC)",
@@ -106,9 +89,9 @@ class SelfTrainingOptions(MethodOptions):
             )
 
     def target_needs(self) -> TargetNeeds:
-        whole = self.teacher_context == "whole"
-        scale = max(self.teacher_scales) if whole else None
-        return TargetNeeds(ignored_rows=tuple(self.pseudo_ignore_rows), context_scale=scale)
+        return TargetNeeds(
+            ignored_rows=tuple(self.pseudo_ignore_rows), context_scale=self.context_scale
+        )
 
 
 class SelfTraining(Method):
@@ -120,17 +103,8 @@ class SelfTraining(Method):
 
     def __init__(self, model: nn.Module, options: SelfTrainingOptions, setting: MethodSetting):
         super().__init__(model, options, setting)
-        # Full images come in the size of the largest scale: the other scales are relative to it.
-        largest = options.target_needs().context_scale or 1.0
-        scales = [scale / largest for scale in options.teacher_scales]
-        self.teacher = EMATeacher(model, options.ema, options.teacher_bn, scales)
-        self.augment = StrongAugmentation(
-            setting.random_changes["color_matrix"],
-            setting.random_changes["blur_sigma"],
-            options.strong_jitter,
-            options.strong_blur,
-            setting.normalize,
-        )
+        self.teacher = EMATeacher(model, options.ema, options.teacher_bn, options.views())
+        self.augment = options.augmentation(setting)
         weight_options = WeightOptions(
             options.pseudo_threshold, options.pseudo_weighting, options.lambda_pseudo
         )
@@ -244,7 +218,7 @@ class EMATeacher:
     forgotten quickly. ``batch_norm`` "ema": the teacher normalizes with the moving average of the
     network's running statistics. "target": it normalizes with the statistics of each target batch,
     and its running statistics are those of the target images it sees (AdaBN, Li et al., 2016).
-    ``scales``: scales of its input; its probabilities are averaged over them.
+    ``views`` of its input: its probabilities are averaged over them.
     """
 
     def __init__(
@@ -252,15 +226,14 @@ class EMATeacher:
         model: nn.Module,
         momentum: float,
         batch_norm: str = "ema",
-        scales: Sequence[float] = (1.0,),
+        views: Sequence[TTAView] = (TTAView(1.0),),
     ):
         if batch_norm not in TEACHER_BN:
             raise ValueError(
                 f"Unknown BatchNorm statistics {batch_norm!r} of a teacher; expected one of"
                 f" {', '.join(TEACHER_BN)}."
             )
-        self.momentum, self.batch_norm = momentum, batch_norm
-        self.views = tuple(TTAView(scale) for scale in scales)
+        self.momentum, self.batch_norm, self.views = momentum, batch_norm, views
         self.network = copy.deepcopy(model).requires_grad_(False).train(batch_norm == "target")
 
     @torch.no_grad()

@@ -27,7 +27,7 @@ EPILOG = """examples:
   python -m scripts.check_gpu --minutes 30               more of every step
   python -m scripts.check_gpu --only training --minutes 10
   python -m scripts.check_gpu --only method --minutes 120 --gta5 $GTA5 --cityscapes $CITYSCAPES
-  python -m scripts.check_gpu --device cpu --minutes 2   all steps in the small, without a GPU
+  python -m scripts.check_gpu --device cpu --minutes 2   all steps at a small size, without a GPU
 """
 
 
@@ -56,7 +56,7 @@ def parse_arguments(argv: list[str] | None = None):
         "--again", action="store_true", help="repeat checks that have a good finding already"
     )
     parser.add_argument(
-        "--device", choices=("cuda", "cpu"), default="cuda", help="cpu: everything in the small"
+        "--device", choices=("cuda", "cpu"), default="cuda", help="cpu: everything at a small size"
     )
     parser.add_argument(
         "--gta5",

@@ -70,7 +70,7 @@ def explain(torch_version: str, built_for: str | None, driver: str | None, reaso
     ``driver``: the version that nvidia-smi tells, None without one. ``reason``: what torch said
     about it.
     """
-    anyway = "To see the checks work without a GPU, in the small: add --device cpu."
+    anyway = "To see the checks work without a GPU, at a small size: add --device cpu."
     choose = (
         "Choose the command for your system at https://pytorch.org/get-started/locally/, such as"
     )

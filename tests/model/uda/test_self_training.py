@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.bisenet import BiSeNet
-from model.inference.tta import CropRegion
+from model.inference.tta import CropRegion, TTAView
 from model.losses.segmentation import segmentation_loss
 from model.uda import self_training
 from model.uda.self_training import EMATeacher, PseudoLabels, class_mix_mask
@@ -120,9 +120,8 @@ class TestTeacher:
     def test_looks_at_every_image_in_each_of_its_sizes(self):
         torch.manual_seed(2)
         network, images = trained_like_network().eval(), torch.randn(2, 3, 64, 96)
-        found_label, found_probability = EMATeacher(network, 0.9, scales=(1.0, 0.5)).pseudo_label(
-            images, contextlib.nullcontext
-        )
+        teacher = EMATeacher(network, 0.9, views=(TTAView(1.0), TTAView(0.5)))
+        found_label, found_probability = teacher.pseudo_label(images, contextlib.nullcontext)
         with torch.no_grad():
             half = torch.nn.functional.avg_pool2d(
                 images, 2
