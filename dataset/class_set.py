@@ -103,7 +103,7 @@ class ClassSet:
     def table(self, encoding: str) -> np.ndarray:
         """(n,) uint8: value -> trainId, 255 for ignored values and UNKNOWN for unnamed ones.
 
-        Not for encodings in colors, see ``color_values``. n is 256, or 65,536 for 16 bits.
+        Not for encodings in colors, see ``named_values``. n is 256, or 65,536 for 16 bits.
         """
         rule = self.encodings[encoding]
         size = 256 if rule.read == "cityscapes" or max(rule.values()) < 256 else 65536
@@ -115,13 +115,21 @@ class ClassSet:
         table.setflags(write=False)
         return table
 
-    def color_values(self, encoding: str) -> dict[int, int]:
-        """{color_key: trainId, or 255 for an ignored color} of an encoding in colors."""
+    def named_values(self, encoding: str) -> dict[int, int]:
+        """{value: trainId, or 255 for an ignored one}; a color is the value ``color_key``."""
         rule = self.encodings[encoding]
         found = {} if rule.ignored == REST else dict.fromkeys(rule.ignored, IGNORE_INDEX)
         for train_id, name in enumerate(self.names):
             found |= dict.fromkeys(rule.classes.get(name, ()), train_id)
         return found
+
+    def meaning(self, encoding: str) -> tuple[str, bool, dict[int, int]]:
+        """What decides the trainIds that a label file becomes.
+
+        How its pixels are read, whether values that are not named are ignored, ``named_values``.
+        """
+        rule = self.encodings[encoding]
+        return rule.read, rule.ignored == REST, self.named_values(encoding)
 
     def as_dict(self) -> dict[str, Any]:
         """The whole class set as plain values, for a checkpoint."""

@@ -100,7 +100,7 @@ class LabelFormat:
             rest = IGNORE_INDEX if self.rule.ignored == REST else UNKNOWN
             return np.concatenate([table, np.full(size - len(table), rest, np.uint8)])
         lookup = np.full(size, IGNORE_INDEX if self.rule.ignored == REST else UNKNOWN, np.uint8)
-        for key, train_id in self.class_set.color_values(self.encoding).items():
+        for key, train_id in self.class_set.named_values(self.encoding).items():
             lookup[key] = train_id
         return lookup
 
@@ -127,8 +127,6 @@ class LabelFormat:
 
         None where a class holds other labelIds, whose pixels were not counted.
         """
-        if self.class_set == CITYSCAPES_LABELS.class_set:
-            return counts_of_19
         named = {value for values in self.rule.classes.values() for value in values}
         if not named <= set(LABEL_IDS):
             return None

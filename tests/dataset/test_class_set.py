@@ -8,6 +8,7 @@ from PIL import Image
 
 from dataset import labels
 from dataset.class_set import (
+    FOLDER,
     ClassSet,
     builtin_names,
     class_set_of,
@@ -22,6 +23,8 @@ from dataset.label_format import (
     prediction_format,
     stored_value_of,
 )
+from dataset.layout import data_images
+from tests.helpers.trees import write_tree
 
 DRONE = """
 classes = ["ground", "building", "tree"]
@@ -110,6 +113,17 @@ def test_labels_of_every_kind(drone, tmp_path):
     Image.fromarray(wide).save(tmp_path / "wide.png")
     found = LabelFormat(drone, "wide").read_train_ids(tmp_path / "wide.png")
     assert np.array_equal(found, [[0, 1], [2, 0]])
+
+
+def test_an_edited_copy_of_the_built_in_set(tmp_path):
+    """Its values count, though its name and its classes are those of the built-in one."""
+    text = (FOLDER / "cityscapes19.toml").read_text(encoding="utf-8")
+    edited = load_class_set(written(tmp_path, text.replace("car = 26", "car = [26, 34]", 1)))
+    assert edited == CITYSCAPES_LABELS.class_set
+    root = write_tree(tmp_path / "raw", "gta5")
+    label_format = data_images(root, "train", class_set=edited).label_format
+    assert label_format.train_id_of[[26, 34]].tolist() == [13, 13]
+    assert label_format.class_counts(np.zeros((1, 20), int)) is None
 
 
 def test_an_unknown_value_is_named_with_its_file(drone, tmp_path):
