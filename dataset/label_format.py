@@ -72,18 +72,20 @@ class LabelFormat:
     def read(self, path: Path) -> np.ndarray:
         """(H, W) uint8: labelIds or trainIds, see ``holds_label_ids``.
 
-        Raises FileNotFoundError, ValueError for a file that is no label, and LabelValuesError for
-        values that the encoding does not name.
+        A prepared label is mapped, not read: its values are checked with its listing. Raises
+        FileNotFoundError, ValueError for a file that is no label, and LabelValuesError for values
+        that the encoding does not name.
         """
-        if self.holds_label_ids:
-            return read_label(path)
         if path.suffix == ".npy":
             return map_array(path, 2)
+        if self.holds_label_ids:
+            label_ids = read_label(path)
+            if self._lacks_label_ids:
+                self._refuse_unknown(path, label_ids, self.train_id_of[label_ids])
+            return label_ids
         values = label_values(path, self.rule.read)
         train_ids = self._lookup[values]
-        unknown = train_ids == UNKNOWN
-        if unknown.any():
-            raise LabelValuesError(self._unknown_text(path, values, unknown))
+        self._refuse_unknown(path, values, train_ids)
         return train_ids
 
     def read_train_ids(self, path: Path) -> np.ndarray:
@@ -104,7 +106,15 @@ class LabelFormat:
             lookup[key] = train_id
         return lookup
 
-    def _unknown_text(self, path: Path, values: np.ndarray, unknown: np.ndarray) -> str:
+    @cached_property
+    def _lacks_label_ids(self) -> bool:
+        return bool((self.train_id_of == UNKNOWN).any())
+
+    def _refuse_unknown(self, path: Path, values: np.ndarray, train_ids: np.ndarray) -> None:
+        """Raises LabelValuesError where one of ``train_ids``, those of ``values``, is UNKNOWN."""
+        unknown = train_ids == UNKNOWN
+        if not unknown.any():
+            return
         read = self.rule.read
         found, counts = np.unique(values[unknown], return_counts=True)
         order = np.argsort(-counts)[:_SHOWN]
@@ -115,7 +125,7 @@ class LabelFormat:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         named = sorted(self.rule.values())[:40]
         lossy = " Many: was it saved as JPEG, or resized?" if len(found) > 50 else ""
-        return (
+        raise LabelValuesError(
             f"{path} has values that [encodings.{self.encoding}] of {self.class_set.name} does not"
             f" name: {shares} of the pixels{more}.{lossy} It names"
             f" {', '.join(value_text(value, read) for value in named)}. Add them to a class or to"

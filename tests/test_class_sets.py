@@ -9,6 +9,13 @@ import pytest
 from PIL import Image
 
 import eval as eval_script
+from dataset.class_set import class_set_of, load_class_set
+from dataset.gta5 import gta5_tree
+from dataset.image_io import LabelValuesError
+from dataset.label_format import fitting_format
+from dataset.listing import check_listing, has_class
+from dataset.prepared.build import PrepareJob, prepare
+from dataset.source import labelled_images
 from scripts import make_pseudo_labels, predict
 from tests.helpers.cli import run_train, run_train_da
 from utils.training.checkpoint import read_checkpoint
@@ -152,3 +159,25 @@ def test_labels_that_the_class_set_does_not_name(masks, tmp_path):
     with pytest.raises(ValueError, match=r"labels/0\.png has values .* does not name: 255 on \d"):
         run_train_da(tmp_path / "out", *data, "--source-layout", "folders", "--max-steps", 1)
     assert not (tmp_path / "out/run/last.pt").exists()
+
+
+def test_labelids_that_the_class_set_does_not_name(gta5_root, tmp_path):
+    """Neither a class nor ignored: refused in raw labels and in prepared ones, with the value."""
+    sets = tmp_path / "two.toml"
+    text = 'classes = ["road", "car"]\n[encodings.labelIds]\nread = "cityscapes"\n'
+    sets.write_text(text + "ignored = [0, 1, 2, 3]\nclasses = {road = 7, car = 26}", "utf-8")
+    two = load_class_set(sets)
+    raw = labelled_images(gta5_root, class_set=two)
+    with pytest.raises(LabelValuesError, match=r"00001\.png has values .* does not name: 8 on"):
+        check_listing(raw)
+    with pytest.raises(ValueError, match="fit no encoding of the class set two"):
+        fitting_format(two, [raw[0].label], gta5_root)
+    prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), tmp_path / "p", "", log=lambda text: None)
+    prepared = labelled_images(tmp_path / "p", class_set=two)
+    assert not has_class([11], prepared.label_format)
+    with pytest.raises(ValueError, match="does not name: 8, 11, .*Add them to a class"):
+        check_listing(prepared)
+    named = load_class_set("cityscapes19")
+    edited = class_set_of(named.as_dict(), "x", "x")
+    edited.encodings["labelIds"].classes["car"] = (26, 34)
+    check_listing(labelled_images(tmp_path / "p", class_set=edited))
