@@ -105,6 +105,26 @@ def test_binary_masks_in_ones_own_folders(masks, capsys, monkeypatch):
         predict.main(predict.parse_arguments([*map(str, words[:5]), "--save", "labelIds"]))
 
 
+def test_a_data_set_of_one_split_scores_other_images(masks):
+    """Its only split is trained on: two lists make two sets of it, one image in both is refused."""
+    own = ("--target-layout", "folders", "--class-set", "binary", "--validate-every", 1)
+    flags = ("--target", masks / "source", *own, "--max-steps", 1)
+    with pytest.raises(ValueError, match="score 6 images that the run trains on.*the one split"):
+        run_train(masks / "a", "--train-on", "target", *flags)
+    (masks / "train.txt").write_text("0\n1\n2\n3\n", "utf-8")
+    (masks / "val.txt").write_text("3\n4\n5\n", "utf-8")
+    lists = ("--target-list", masks / "train.txt", "--val-list", masks / "val.txt")
+    source = ("--source", masks / "source", "--source-layout", "folders")
+    source += ("--source-list", masks / "train.txt")
+    with pytest.raises(ValueError, match="score 1 images that the run trains on, the first 3"):
+        run_train_da(masks / "b", *source, *flags, *lists)
+    (masks / "val.txt").write_text("4\n5\n", "utf-8")
+    run = run_train(
+        *(masks / "c", "--train-on", "target", *flags, "--list", masks / "train.txt", *lists[2:])
+    )
+    assert (run / "best.pt").exists()
+
+
 def test_pseudo_labels_have_the_classes_of_their_network(masks, monkeypatch):
     """They train a network of these classes, and are refused by a run of others."""
     data = ("--source", masks / "source", "--source-layout", "folders", "--class-set", "binary")
