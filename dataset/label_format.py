@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from dataset.class_set import (
     DEFAULT,
@@ -24,7 +23,7 @@ from dataset.class_set import (
     load_class_set,
     value_text,
 )
-from dataset.image_io import LabelValuesError, decode_label, map_array, read_label
+from dataset.image_io import LabelValuesError, decode_label, is_synthia_label, map_array, read_label
 from dataset.labels import IGNORE_INDEX, LABEL_ID_OF, LABEL_IDS
 
 _SHOWN = 6
@@ -155,9 +154,11 @@ def label_values(path: Path, read: str) -> np.ndarray:
     image = decode_label(path)
     if read == "first-channel":
         return _channels(path)[..., 0]
+    if is_synthia_label(path):  # Pillow would keep only the upper 8 bits
+        raise _wrong_kind(path, "several channels of 16 bits", read)
     if read == "color":
         if image.mode not in ("RGB", "RGBA", "P", "L", "1"):
-            raise _wrong_kind(path, image, read)
+            raise _wrong_kind(path, f"pixel format {image.mode!r}", read)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # transparency of a palette, which says nothing
             rgb = np.asarray(image.convert("RGB")).astype(np.int32)
@@ -171,7 +172,7 @@ def label_values(path: Path, read: str) -> np.ndarray:
         color = channels[..., :3] if image.mode != "LA" else channels[..., :1]
         if (color == color[..., :1]).all():  # a grey image that was saved as a color one
             return np.ascontiguousarray(color[..., 0])
-    raise _wrong_kind(path, image, read)
+    raise _wrong_kind(path, f"pixel format {image.mode!r}", read)
 
 
 def _channels(path: Path) -> np.ndarray:
@@ -185,10 +186,10 @@ def _channels(path: Path) -> np.ndarray:
     return image[..., ::-1] if image.shape[2] == 3 else image[..., [2, 1, 0, 3]]
 
 
-def _wrong_kind(path: Path, image: Image.Image, read: str) -> ValueError:
+def _wrong_kind(path: Path, found: str, read: str) -> ValueError:
     return ValueError(
-        f"{path} has pixel format {image.mode!r}; expected {READS[read]}. Correct read = {read!r}"
-        " of the encoding, or give the label file of that kind."
+        f"{path} has {found}; expected {READS[read]}. Correct read = {read!r} of the encoding, or"
+        " give the label file of that kind."
     )
 
 

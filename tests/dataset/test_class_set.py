@@ -2,6 +2,7 @@
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -138,6 +139,16 @@ def test_an_unknown_value_is_named_with_its_file(drone, tmp_path):
     Image.fromarray(painted).save(tmp_path / "b.png")
     with pytest.raises(LabelValuesError, match=r"b\.png .*RGB \(11, 20, 30\) on 1 %"):
         LabelFormat(drone, "paint").read(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("encoding", ["ids", "paint"])
+def test_16_bit_colors_are_no_8_bit_values(drone, tmp_path, encoding):
+    """Their lower bits would be lost, and all pixels become 0, which may be a class."""
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((2, 2, 3), 3, np.uint16))
+    with pytest.raises(
+        ValueError, match=r"deep\.png has several channels of 16 bits; expected the"
+    ):
+        LabelFormat(drone, encoding).read(tmp_path / "deep.png")
 
 
 def test_the_encoding_that_fits_is_found(drone, tmp_path):
