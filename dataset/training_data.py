@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,16 +54,23 @@ def layout_of_target(cityscapes_flag: Path | None, root: Path, layout: str | Non
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or names of files; ``left_out`` of the result
-    has the others. Raises ValueError if none is left.
+    """The images that ``words`` do not name: names, or paths of files; ``left_out`` of the result
+    has the others. Folders that a word and a name both have are equal: drive1/0001.png is not
+    drive2/0001. Raises ValueError if none is left.
     """
     if not words:
         return images
-    known = {*words, *(Path(word).name for word in words), *(Path(word).stem for word in words)}
+    words_of = defaultdict(list)  # by the last part of a path
+    for word in words:
+        for path in (Path(word), Path(word).with_suffix("")):
+            words_of[path.name].append(path.parts)
+
+    def is_named(name: str) -> bool:
+        own = Path(name).parts
+        return any(word[-len(own) :] == own[-len(word) :] for word in words_of.get(own[-1], ()))
+
     names = images.names
-    kept = [
-        index for index, name in enumerate(names) if not known & {name, name.rsplit("/", 1)[-1]}
-    ]
+    kept = [index for index, name in enumerate(names) if not is_named(name)]
     if not kept:
         raise ValueError(
             f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"

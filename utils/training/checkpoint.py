@@ -122,9 +122,13 @@ def differences(
 
 
 def is_named(name: str, words: Sequence[str]) -> bool:
-    """Whether an image is one of the ``words`` of --leave-out: names, or names of files."""
-    own = name.rsplit("/", 1)[-1]
-    return any(word == name or own in (Path(word).name, Path(word).stem) for word in words)
+    """Whether an image is one of the ``words`` of --leave-out: names, or paths of files.
+
+    Folders that both have are equal: drive1/0001.png is not drive2/0001.
+    """
+    own = Path(name).parts
+    paths = [path for word in words for path in (Path(word), Path(word).with_suffix(""))]
+    return any(path.parts[-len(own) :] == own[-len(path.parts) :] for path in paths)
 
 
 def require_known_words(words: Sequence[str], left_out: Sequence[str], names: list[str]) -> None:
