@@ -1,5 +1,6 @@
 """Target images: a known data set, or any unlabelled images; and pseudo-labels for them."""
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -150,6 +151,7 @@ def find_inputs(
     """
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
+    real = functools.cache(lambda folder: Path(os.path.realpath(folder)))
     for pattern in patterns:
         left_out = LeftOut()
         folder, found = match(pattern, left_out)
@@ -159,7 +161,11 @@ def find_inputs(
                 " quotes."
             )
         files = sorted(folder / path for path in found.files)
-        results = [p for p in files if output is not None and p.is_relative_to(output)]
+        results = [
+            path
+            for path in files
+            if output is not None and real(path.parent).is_relative_to(real(output))
+        ]
         named = len(files) == 1 and not folder_itself(pattern)  # by itself: meant as it is
         files = files if named else [path for path in files if path not in set(results)]
         suffixes = (*IMAGE_SUFFIXES, *video_suffixes)

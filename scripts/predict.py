@@ -498,8 +498,7 @@ def main(args) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     images, videos = [], []
     if args.inputs:
-        output = args.output.resolve()
-        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, output)
+        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, args.output)
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(
             f"No folder {args.labels}. --labels expects the folder that holds the ground truth,"

@@ -213,6 +213,16 @@ def test_the_own_results_are_no_inputs(tmp_path):
     assert [path.name for path in (*images, *videos)] == ["a.png", "drive.MP4"]
 
 
+@pytest.mark.parametrize("output", ["real/out", "link/out"])
+@pytest.mark.parametrize("pattern", ["real", "link", "link/**/*.png"])
+def test_results_are_known_through_links(tmp_path, output, pattern):
+    """By whichever name the folder is given: results are not segmented again."""
+    touch(tmp_path / "real", "a.png", "out/a_overlay.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    images, _ = find_inputs([str(tmp_path / pattern)], (), tmp_path / output)
+    assert [path.name for path in images] == ["a.png"]
+
+
 def test_keys_are_sorted_and_without_ending(tmp_path):
     """The key is the path below the folder without ending and suffix."""
     touch(tmp_path, "x/b/2_end.png", "x/a/1_end.JPG", "x/0.png")
