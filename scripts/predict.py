@@ -225,7 +225,7 @@ def read_images(
         try:
             check_memory(path, image_size(path), device, tile)
             image = read_image(path)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             if len(paths) == 1:
                 raise
             tqdm.write(f"WARNING: skipped: {error}")

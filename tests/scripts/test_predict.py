@@ -83,6 +83,18 @@ def test_other_files_are_skipped_with_a_warning(checkpoint, frames, tmp_path, ca
     assert len(list((tmp_path / "pattern").iterdir())) == 2
 
 
+def test_a_link_that_leads_nowhere_is_skipped(checkpoint, frames, tmp_path, capsys):
+    """An image that is gone, or must not be read, ends no folder of thousands."""
+    (frames / "1.png").unlink()
+    (frames / "1.png").symlink_to(tmp_path / "gone.png")
+    predict(checkpoint, tmp_path / "out", frames)
+    assert sorted(path.name[0] for path in (tmp_path / "out").iterdir()) == ["0", "2"]
+    printed = capsys.readouterr()
+    assert "skipped: " in printed.out + printed.err
+    with pytest.raises(FileNotFoundError, match=r"1\.png does not exist"):
+        next(entry.read_images([frames / "1.png"], torch.device("cpu")))
+
+
 def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
     """Output names contain as much of the folder as makes them unique."""
     names = entry.output_names(
