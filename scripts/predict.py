@@ -24,7 +24,7 @@ from tqdm import tqdm
 from dataset.class_set import ClassSet, recorded_class_set
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, read_image
-from dataset.label_format import fitting_format, prediction_format
+from dataset.label_format import LabelFormat, fitting_format, prediction_format
 from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
 from model.inference.export import OnnxNetwork, ProgramNetwork
@@ -389,28 +389,36 @@ def predict_camera(
 def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
     """Writes comparison.png: a row for each image; columns are image, label, and each network."""
     class_set = networks[0].class_set
-    labels = {} if args.labels is None else labels_by_name(args.labels)
-    rows, found_labels = [], 0
+    has_labels, rows = args.labels is not None, []
+    if has_labels:
+        labels = find_labels(args.labels, paths)
+        label_format = format_of_labels(class_set, list(labels.values()), args.labels)
     for path, image in read_images(paths, device, args.tile):
         row = [image]
-        if labels:
-            label_path = label_of(path, labels)
-            found_labels += label_path is not None
-            row.append(draw_label(label_path, image, class_set))
+        if has_labels:
+            row.append(draw_label(labels.get(path), image, label_format))
         rows.append(
             [*row, *(class_set.color_table[network.segment(image)] for network in networks)]
         )
-    if args.labels is not None and not found_labels:
-        raise ValueError(
-            f"No labels below {args.labels} for these images. Expected NAME_gtFine_labelIds.png for"
-            " NAME_leftImg8bit.png, else equal names."
-        )
-    titles = ["image", *(["ground truth"] if labels else []), *(n.name for n in networks)]
+    titles = ["image", *(["ground truth"] if has_labels else []), *(n.name for n in networks)]
     picture = image_grid(rows, titles, width=int(np.clip(2400 // len(titles), 256, 640)))
     if not args.no_legend:
         picture = with_legend(picture, class_set.names, class_set.color_table)
     write_png(args.output / "comparison.png", picture)
     print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
+
+
+def find_labels(folder: Path, images: list[Path]) -> dict[Path, Path]:
+    """{image: its label below ``folder``}. Raises ValueError where no image has one."""
+    by_name = labels_by_name(folder)
+    labels = {image: label_of(image, by_name) for image in images}
+    found = {image: label for image, label in labels.items() if label is not None}
+    if not found:
+        raise ValueError(
+            f"No labels below {folder} for these images. Expected NAME_gtFine_labelIds.png for"
+            " NAME_leftImg8bit.png, else equal names."
+        )
+    return found
 
 
 def labels_by_name(folder: Path) -> dict[str, list[Path]]:
@@ -445,17 +453,22 @@ def label_of(image: Path, labels: dict[str, list[Path]]) -> Path | None:
     return best[0] if best else None
 
 
-def draw_label(path: Path | None, image: np.ndarray, class_set: ClassSet) -> np.ndarray:
-    """Class colors of a label file, (H, W, 3) uint8; white of the size of ``image`` for None.
+def format_of_labels(class_set: ClassSet, labels: list[Path], folder: Path) -> LabelFormat:
+    """How all ``labels`` are read: one alone may fit several encodings.
 
-    Raises ValueError for a label that no encoding of ``class_set`` fits.
+    Raises ValueError where no encoding of ``class_set``, or more than one, fits them.
     """
+    label_format = prediction_format(class_set)
+    if label_format.holds_label_ids:
+        return label_format
+    return fitting_format(class_set, labels, folder)
+
+
+def draw_label(path: Path | None, image: np.ndarray, label_format: LabelFormat) -> np.ndarray:
+    """Class colors of a label file, (H, W, 3) uint8; white of the size of ``image`` for None."""
     if path is None:
         return np.full_like(image, 255)
-    label_format = prediction_format(class_set)
-    if not label_format.holds_label_ids:
-        label_format = fitting_format(class_set, [path], path)
-    return class_set.color_table[label_format.read_train_ids(path)]
+    return label_format.class_set.color_table[label_format.read_train_ids(path)]
 
 
 def require_one_class_set(networks: list[NamedNetwork], paths: list[Path]) -> None:
