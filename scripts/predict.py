@@ -27,11 +27,11 @@ from dataset.image_io import image_size, read_image
 from dataset.label_format import LabelFormat, fitting_format, prediction_format
 from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
-from model.inference.export import OnnxNetwork, ProgramNetwork
+from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tiling import MARGIN, STRIDE, in_tiles, segment_padded
 from utils.benchmark.memory import check_memory
-from utils.files import output_folder, output_names, write_png
+from utils.files import output_folder, output_names, told_apart, write_png
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
     new_parser,
@@ -58,7 +58,6 @@ EPILOG = """examples:
     python -m scripts.predict frames --labels gtFine --output out \\
         --compare checkpoints/source/last.pt checkpoints/ada/last.pt
 """
-EXPORTED = (".onnx", ".pt2")
 LEGEND_WIDTH = 640
 """Pictures with a legend are enlarged, by an integer factor, to about this width in pixels."""
 
@@ -183,7 +182,7 @@ def refuse_unused(parser, args, given: set[str]) -> None:
         parser.refuse_unused(given, ["save"], "with --compare, which draws one picture")
     elif not {"overlay", "colour"} & set(args.save):
         parser.refuse_unused(given, ["no_legend"], "with label maps alone, which have no legend")
-    if all(path.suffix in EXPORTED for path in args.compare or [args.model]):
+    if all(path.suffix in EXPORTED_NETWORKS for path in args.compare or [args.model]):
         condition = "with exported networks, which have a precision already"
         parser.refuse_unused(given, ["precision"], condition)
 
@@ -193,9 +192,8 @@ def refuse_unused(parser, args, given: set[str]) -> None:
 
 def load_named_network(path: Path, device: torch.device, precision: str) -> NamedNetwork:
     """Loads a checkpoint or an exported network, by file suffix; raises what reading it raises."""
-    if path.suffix in EXPORTED:
-        network_class = OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork
-        exported = network_class(path, device)
+    if path.suffix in EXPORTED_NETWORKS:
+        exported = EXPORTED_NETWORKS[path.suffix](path, device)
         class_set = recorded_class_set(exported.metadata)
         exported.require_classes(len(class_set))
         return NamedNetwork(
@@ -492,17 +490,6 @@ def require_label_ids(network: NamedNetwork, kinds: list[str]) -> None:
         )
 
 
-def with_unique_names(networks: list[NamedNetwork], paths: list[Path]) -> list[NamedNetwork]:
-    """Adds the file name to names that occur more than once."""
-    names = [network.name for network in networks]
-    return [
-        network
-        if names.count(network.name) == 1
-        else network._replace(name=f"{network.name} ({path.name})")
-        for network, path in zip(networks, paths, strict=True)
-    ]
-
-
 def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
@@ -529,7 +516,9 @@ def main(args) -> None:
                 "--compare draws images; found videos only. Segment a video with --model."
             )
         require_one_class_set(networks, paths)
-        compare(with_unique_names(networks, paths), images, args, device)
+        names = told_apart([network.name for network in networks], paths)
+        named = [n._replace(name=name) for n, name in zip(networks, names, strict=True)]
+        compare(named, images, args, device)
         return
     (network,) = networks
     require_label_ids(network, args.save)
