@@ -46,6 +46,32 @@ def test_splits_that_have_labels(tmp_path, capsys):
         prepare("--source", root, "--check", "--splits", "extra")
 
 
+def test_a_command_that_would_prepare_nothing(tmp_path, capsys):
+    """Splits of other names must be named; those that a data set has not are never passed over."""
+    root, file = write_tree(tmp_path / "raw", "kitti"), tmp_path / "mine.toml"
+    text = '[splits.training]\nimages = "training/image_2/{key}.png"\nLABELS\n'
+    text += '[splits.testing]\nimages = "testing/image_2/{key}.png"\n'
+    labels = 'labels = "training/semantic/{key}.png"'
+    file.write_text(text.replace("LABELS", labels))
+    words = ("--source", root, "--layout", file, "--check")
+    with pytest.raises(
+        ValueError, match="no split train or val with labels: .*of training by"
+    ):
+        prepare(*words)
+    with pytest.raises(ValueError, match="no split train or val: .*some of training, testing by"):
+        prepare(*words, "--without-labels")
+    prepare(*words, "--without-labels", "--splits", "testing")
+    assert "mine-testing under" in capsys.readouterr().out
+    file.write_text(text.replace("LABELS", ""))
+    with pytest.raises(ValueError, match="with labels: .*--without-labels"):
+        prepare(*words)
+    root = write_tree(tmp_path / "one", "folders")
+    words = ("--source", root, "--layout", "folders", "--check", "--splits")
+    with pytest.raises(ValueError, match="--splits val: .* has the one split train. Leave"):
+        prepare(*words, "val")
+    prepare(*words, "train")
+
+
 def test_lists_and_shards(tmp_path, capsys):
     """As for the data sets of the paper: one split for a list, every shard to be complete."""
     root = write_tree(tmp_path / "raw", "acdc")
