@@ -54,9 +54,7 @@ def test_a_command_that_would_prepare_nothing(tmp_path, capsys):
     labels = 'labels = "training/semantic/{key}.png"'
     file.write_text(text.replace("LABELS", labels))
     words = ("--source", root, "--layout", file, "--check")
-    with pytest.raises(
-        ValueError, match="no split train or val with labels: .*of training by"
-    ):
+    with pytest.raises(ValueError, match="no split train or val with labels: .*of training by"):
         prepare(*words)
     with pytest.raises(ValueError, match="no split train or val: .*some of training, testing by"):
         prepare(*words, "--without-labels")
