@@ -9,7 +9,7 @@ from pathlib import Path
 from dataset.class_set import ClassSet
 from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
-from dataset.label_files import folders_of_labels, is_label_file
+from dataset.label_files import folders_of_labels, is_label_file, label_folder
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.layout import data_images
 from dataset.layout_file import Layout, load_layout
@@ -123,12 +123,15 @@ def find_images(pattern: str) -> list[Path]:
             f"Nothing at {pattern}. Expected an image, a folder of images, or a pattern in quotes"
             " such as 'dashcam/**/*.jpg'."
         )
-    images, labels, others = split_files([folder / path for path in found.files], IMAGE_SUFFIXES)
+    files = [folder / path for path in found.files]
+    images, labels, others = split_files(files, folder, IMAGE_SUFFIXES)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
         folders = len(found.folders) + folder_itself(pattern)
+        decided = label_folder(labels[0], folder) if labels else None
+        by_name = "" if decided is None else f" (by the name of the folder {decided})"
         raise ValueError(
-            f"No image at {pattern}: found {len(labels)} label files,"
+            f"No image at {pattern}: found {len(labels)} label files{by_name},"
             f" {len(others)} other files{f' ({suffixes})' if suffixes else ''} and"
             f" {folders} folders. Expected files ending in"
             f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to use all images below it. Cut"
@@ -169,7 +172,7 @@ def find_inputs(
         named = len(files) == 1 and not folder_itself(pattern)  # by itself: meant as it is
         files = files if named else [path for path in files if path not in set(results)]
         suffixes = (*IMAGE_SUFFIXES, *video_suffixes)
-        inputs, labels, others = split_files(files, suffixes)
+        inputs, labels, others = split_files(files, folder, suffixes)
         if named and labels:
             inputs, labels = files, []
         for kind, paths in (
@@ -196,11 +199,14 @@ def folder_itself(pattern: str) -> bool:
 
 
 def split_files(
-    paths: Sequence[Path], suffixes: Sequence[str]
+    paths: Sequence[Path], top: Path, suffixes: Sequence[str]
 ) -> tuple[list[Path], list[Path], list[Path]]:
-    """Files with one of ``suffixes``, label files of data sets, and other files, in order."""
+    """Files with one of ``suffixes``, label files of data sets, and other files, in order.
+
+    ``top``: the folder below which they were found.
+    """
     siblings: dict[Path, set[str]] = {}
-    labels = {path for path in paths if is_label_file(path, siblings)}
+    labels = {path for path in paths if is_label_file(path, top, siblings)}
     candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
     by_content = set(folders_of_labels(candidates))
     labels |= {p for p in candidates if p.suffix.lower() == ".png" and p.parent in by_content}
