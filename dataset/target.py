@@ -91,6 +91,21 @@ def images_of_split(
     return data_images(root, split, labels, found or load_layout("cityscapes"), class_set)
 
 
+def scored_images(
+    root: Path, class_set: ClassSet | None = None, layout: str | Path | None = None
+) -> ImageList:
+    """The labelled images of a root to score a network on: the split val, or the only one.
+
+    ``layout``: name or TOML file; by default the root is recognized. Raises what ``data_images``
+    and ``check_listing`` raise.
+    """
+    root = Path(root).expanduser()
+    found = target_layout(root) if layout is None else load_layout(layout)
+    images = data_images(root, "val", layout=found, class_set=class_set)
+    check_listing(images)
+    return images
+
+
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     """Images that ``patterns`` match, sorted; each is a file, a folder (with subfolders) or a glob.
 

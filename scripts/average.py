@@ -32,6 +32,7 @@ from model.preprocessing import InputNormalization
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
 from utils.options.groups import (
+    NO_SPLITS,
     add_device_arguments,
     add_statistics_arguments,
     add_unlabelled_arguments,
@@ -90,8 +91,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
         condition = "without --target or --cityscapes: statistics are then averaged"
         parser.refuse_unused(given, STATISTICS_FLAGS, condition)
     elif known_root(args.cityscapes, args.target, args.target_layout) is None:
-        condition = "with images that are no Cityscapes root: they have no splits"
-        parser.refuse_unused(given, ["split"], condition)
+        parser.refuse_unused(given, ["split"], NO_SPLITS)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
 

@@ -28,6 +28,7 @@ from model.loading import load_network
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
 from utils.options.groups import (
+    NO_SPLITS,
     add_device_arguments,
     add_statistics_arguments,
     add_unlabelled_arguments,
@@ -78,8 +79,7 @@ def parse_arguments(argv: list[str] | None = None):
     args = parser.parse_args(argv)
     require_layouts(parser, args.target, args.target_layout)
     if known_root(args.cityscapes, args.target, args.target_layout) is None:
-        condition = "with images that are no Cityscapes root: they have no splits"
-        parser.refuse_unused(parser.given(argv), ["split"], condition)
+        parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
 

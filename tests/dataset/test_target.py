@@ -15,10 +15,11 @@ from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
-from dataset.target import target_images, target_layout, unlabelled_images
+from dataset.target import scored_images, target_images, target_layout, unlabelled_images
 from dataset.training_data import without
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import scene
+from tests.helpers.trees import write_tree
 from utils.training.checkpoint import is_named
 
 
@@ -137,6 +138,14 @@ def test_a_split_of_cityscapes_has_the_names_of_the_listing(cityscapes_root):
         unlabelled_images([str(cityscapes_root / "leftImg8bit/train")]).names
         == cityscapes(cityscapes_root, "train", labels=False).names
     )
+
+
+def test_scored_images_of_any_layout(cityscapes_root, gta5_root, tmp_path):
+    """val where a root has it, else its only split; a layout of one's own by its file."""
+    assert scored_images(cityscapes_root).names == cityscapes(cityscapes_root, "val").names
+    assert scored_images(gta5_root).names == gta5(gta5_root).names
+    root = write_tree(tmp_path / "own", "folders")
+    assert scored_images(root, layout="folders").names == ["drive/0001", "drive/0002"]
 
 
 def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):
