@@ -1,6 +1,7 @@
 """Class sets: files, their faults, and label files read by them."""
 
 import pickle
+import tomllib
 
 import cv2
 import numpy as np
@@ -225,6 +226,63 @@ def test_a_file_with_a_fault(tmp_path, old, new, message):
 def test_a_merge_with_a_fault(tmp_path, old, new, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_class_set(written(tmp_path, MERGED.replace(old, new, 1)))
+
+
+WRONG = (3, True, "x", [], {}, [3], [[3]], {"a": 3}, {"a": []}, 1.5)
+"""Values of every type; some of them are right somewhere."""
+
+
+def with_wrong_values(content):
+    """``content`` with each of WRONG in each place, sections and lists included."""
+    for key, value in content.items():
+        for wrong in WRONG:
+            yield content | {key: wrong}
+        if isinstance(value, dict):
+            for part in with_wrong_values(value):
+                yield content | {key: part}
+
+
+@pytest.mark.parametrize("text", [DRONE, MERGED], ids=["own", "merged"])
+def test_a_value_of_a_wrong_type_is_an_error_with_a_text(text):
+    """Whatever a key holds: a sound class set, or an error that names the file."""
+    count = 0
+    for content in with_wrong_values(tomllib.loads(text) | {"name": "n", "title": "t"}):
+        try:
+            class_set = class_set_of(content, "x", "mine.toml")
+        except (ValueError, FileNotFoundError) as error:
+            assert "mine.toml" in str(error) or "No class set" in str(error)
+            count += 1
+            continue
+        for encoding, rule in class_set.encodings.items():
+            if rule.read != "color":
+                class_set.table(encoding)
+    assert count > 100
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('based_on = "mine.toml"\n[merge]\na = "b"', "mine.toml is based on itself. Give"),
+        ('based_on = "two.toml"\n[merge]\na = "b"', r"itself, by .*two\.toml\. Give based_on"),
+        ("based_on = 3", "names the class set 3; expected the name of a built-in one"),
+        (MERGED.replace('flat = ["road", "sidewalk"]', "flat = 3"), "flat is 3; expected the name"),
+        (DRONE + "[merge]\nx = 3", "merge is of a class set that is based on another"),
+        (DRONE.replace("{ground = 1, building = [2, 3], tree = 255}", "{tree = []}"), "no class"),
+    ],
+)
+def test_faults_that_are_not_found_by_a_type(tmp_path, text, message):
+    written(tmp_path, 'based_on = "mine.toml"\n[merge]\na = "b"', "two.toml")
+    with pytest.raises(ValueError, match=message):
+        load_class_set(written(tmp_path, text))
+
+
+def test_one_ignored_class_needs_no_list(tmp_path):
+    """ignored = "sky" is the class sky, as flat = "road" is the class road."""
+    ignored = '["pole", "traffic light", "traffic sign", "sky"]'
+    text = MERGED.replace(ignored, '"sky"').replace('"fence"]', '"fence", "pole", LIGHTS]')
+    text = text.replace("LIGHTS", '"traffic light", "traffic sign"')
+    merged = load_class_set(written(tmp_path, text))
+    assert LabelFormat(merged, "labelIds").train_id_of[23] == 255
 
 
 def test_files_that_are_no_class_set(tmp_path):

@@ -433,6 +433,11 @@ class TestDoubtfulFiles:
         ("photos/{flight}/{key}.JPG", "photos/{flight}{key}.JPG", "two placeholders without a"),
         ("[splits.train]", "[splits.train", "is no TOML file"),
         ("[splits", "[parts", "'parts', which nothing reads"),
+        (
+            "[splits.train]",
+            "[messages]\nimages = 3\n[splits.train]",
+            "images is 3; expected a text",
+        ),
     ],
 )
 def test_a_layout_file_with_a_fault(own, old, new, text):
