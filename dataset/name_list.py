@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ _HEADINGS = {
     *("file", "files", "filename", "file_name", "path", "name", "names"),
 }
 """First words of the first line of a table."""
+_JSON = re.compile(r"""\s*(\[\s*["{\[\]]|\{\s*["}])""")
+"""How JSON begins; a name, too, may begin with a bracket."""
 
 
 def read_name_list(path: Path) -> list[str]:
@@ -33,7 +36,7 @@ def read_name_list(path: Path) -> list[str]:
             " dataset/splits/."
         )
     text = _decode(path.read_bytes(), path)
-    if text.lstrip().startswith(("[", "{")):
+    if _JSON.match(text):
         return _names_of_json(text, path)
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
