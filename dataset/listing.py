@@ -1,6 +1,6 @@
 """Lists of images and labels of a data set, raw or prepared.
 
-The folder layout of each data set is in cityscapes.py, gta5.py and synthia.py.
+Where the files of each data set lie is in layouts/*.toml.
 """
 
 import copy
@@ -404,7 +404,7 @@ def refuse_label_values(
     if looks_like_train_ids(values):
         raise ValueError(
             f"The labels under {root} hold the values {sorted(values)}: these are trainIds,"
-            " labelIds (0-33) are expected. Use the *_gtFine_labelIds.png files of Cityscapes, or"
+            " labelIds (0-34) are expected. Use the *_gtFine_labelIds.png files of Cityscapes, or"
             " the original label PNGs of GTA5. Of data sets that have trainIds only (BDD100K), save"
             " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
             " is ignored, save 0 in its place."

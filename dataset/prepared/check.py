@@ -103,10 +103,10 @@ def _problem_of_label(
             " (height, width); expected equal sizes. Fetch both again, or leave the pair out."
         )
         return Problem("different sizes", pair.image, text)
-    # No labelId annotation stores 255.
+    # Few ids of one label alone prove nothing; those of trainIds come with 255.
     if looks_like_train_ids(set(values)) and IGNORE_INDEX in values:
         text = (
-            f"{root / pair.label} holds trainIds, labelIds (0-33) are expected. Use the original"
+            f"{root / pair.label} holds trainIds, labelIds (0-34) are expected. Use the original"
             " label file."
         )
         return Problem("trainIds", pair.label, text)
