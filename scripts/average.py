@@ -19,10 +19,10 @@ from tqdm import tqdm
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions
 from dataset.recalibration import (
-    FEW_IMAGES,
     StatisticsOptions,
     recalibration_batches,
     recalibration_images,
+    statistics_warnings,
 )
 from dataset.training_data import known_root, read_target
 from model.averaging import average_states
@@ -46,7 +46,13 @@ from utils.options.parser import (
     new_parser,
     user_errors_without_traceback,
 )
-from utils.training.checkpoint import differences, inherited, read_checkpoint, save_checkpoint
+from utils.training.checkpoint import (
+    differences,
+    inherited,
+    metadata_of_network,
+    read_checkpoint,
+    save_checkpoint,
+)
 from utils.training.environment import environment
 from utils.training.precision import autocast_for, choose_device, choose_precision
 
@@ -147,8 +153,6 @@ def averaged_metadata(
     ``used``: the images of the statistics; None: they are averaged.
     """
     last = list(members.values())[-1]
-    left_out = ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
-    metadata = {name: value for name, value in last.items() if name not in left_out}
     averaged = {
         "steps": [member["step"] for member in members.values()],
         "checkpoints": list(map(str, members)),
@@ -164,7 +168,7 @@ def averaged_metadata(
             "precision": precision,
         }
     return {
-        **metadata,
+        **metadata_of_network(last),
         **inherited([] if used is None else used.identities, *members.values()),
         "name": args.name or f"{run_name(last)}-average",
         "run": run_name(last),
@@ -185,17 +189,7 @@ def measure_statistics(
     with autocast_for(device, precision)():
         count = recalibrate(model.to(device), images)
     text = f"the BatchNorm statistics of {count} images of {used.root}."
-    if count < FEW_IMAGES:
-        text += (
-            f"\nWARNING: {count} images are few for the statistics of the attention, which sees one"
-            f" value of each. Give {FEW_IMAGES} or more."
-        )
-    if args.split == "val":
-        text += (
-            "\nWARNING: --split val takes the statistics of images of the evaluation"
-            " (transductive)."
-        )
-    return text
+    return "\n".join([text, *statistics_warnings(count, args.split)])
 
 
 def main(args: Namespace) -> None:

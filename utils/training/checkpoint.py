@@ -281,6 +281,12 @@ def _class_text(class_set: dict[str, Any]) -> str:
     return f"{class_set['name']} ({', '.join(class_set['classes'])})"
 
 
+def metadata_of_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its network, for a new one: without parts and state of the run."""
+    of_run = {"format", "parts", "random", "meter", "collapse_monitor", "inference_network"}
+    return {name: value for name, value in checkpoint.items() if name not in of_run}
+
+
 def inherited(seen: Sequence[str], *origins: dict[str, Any]) -> dict[str, Any]:
     """Metadata of a network that learned from the images ``seen``, and from other networks.
 
