@@ -224,7 +224,7 @@ def build_data(
         )
     dataset = labelled_data(images, style_target, crop, style, padding)
     options = from_arguments(ValidationOptions, vars(args))
-    validation = validation_data(options, batch_options, images.class_set)
+    validation = validation_data(options, batch_options, images.class_set, [images])
     return DomainBatches("train", dataset, batch_options, has_labels=True), style_target, validation
 
 

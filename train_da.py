@@ -286,10 +286,12 @@ def build_data(
     )
     target = target_data(target_images, crop, target_options, padding)
     target_batches = batch_options._replace(batch_size=args.target_batch_size)
+    scored = from_arguments(ValidationOptions, vars(args))
+    trained = [source_images, target_images]
     return (
         DomainBatches("source", source, batch_options, has_labels=True),
         DomainBatches("target", target, target_batches, has_labels=target_images.has_labels),
-        validation_data(from_arguments(ValidationOptions, vars(args)), batch_options, class_set),
+        validation_data(scored, batch_options, class_set, trained),
     )
 
 

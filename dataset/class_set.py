@@ -103,10 +103,11 @@ class ClassSet:
     def table(self, encoding: str) -> np.ndarray:
         """(n,) uint8: value -> trainId, 255 for ignored values and UNKNOWN for unnamed ones.
 
-        Not for encodings in colors, see ``color_values``. n is 256, or 65,536 for 16 bits.
+        Not for encodings in colors, see ``named_values``. n is 256, or 65,536 for 16 bits.
         """
         rule = self.encodings[encoding]
-        size = 256 if rule.read == "cityscapes" or max(rule.values()) < 256 else 65536
+        is_small = rule.read == "cityscapes" or max(rule.values(), default=0) < 256
+        size = 256 if is_small else 65536
         table = np.full(size, IGNORE_INDEX if rule.ignored == REST else UNKNOWN, np.uint8)
         if rule.ignored != REST:
             table[list(rule.ignored)] = IGNORE_INDEX
@@ -115,13 +116,21 @@ class ClassSet:
         table.setflags(write=False)
         return table
 
-    def color_values(self, encoding: str) -> dict[int, int]:
-        """{color_key: trainId, or 255 for an ignored color} of an encoding in colors."""
+    def named_values(self, encoding: str) -> dict[int, int]:
+        """{value: trainId, or 255 for an ignored one}; a color is the value ``color_key``."""
         rule = self.encodings[encoding]
         found = {} if rule.ignored == REST else dict.fromkeys(rule.ignored, IGNORE_INDEX)
         for train_id, name in enumerate(self.names):
             found |= dict.fromkeys(rule.classes.get(name, ()), train_id)
         return found
+
+    def meaning(self, encoding: str) -> tuple[str, bool, dict[int, int]]:
+        """What decides the trainIds that a label file becomes.
+
+        How its pixels are read, whether values that are not named are ignored, ``named_values``.
+        """
+        rule = self.encodings[encoding]
+        return rule.read, rule.ignored == REST, self.named_values(encoding)
 
     def as_dict(self) -> dict[str, Any]:
         """The whole class set as plain values, for a checkpoint."""
@@ -164,21 +173,42 @@ def load_class_set(word: str | Path) -> ClassSet:
 
     Raises FileNotFoundError for neither, ValueError for a file that is no sound class set.
     """
+    return _load(word, ())
+
+
+def _load(word: str | Path, based: tuple[Path, ...]) -> ClassSet:
+    """See ``load_class_set``; ``based``: the files that are based on it. Raises ValueError."""
     path, content = read_toml(word, FOLDER, "class set")
-    return class_set_of(content, path.stem, str(path))
+    if path.resolve() in based:
+        raise ValueError(
+            f"{path} is based on itself{'' if len(based) == 1 else f', by {based[-1]}'}. Give"
+            " based_on another class set."
+        )
+    return class_set_of(content, path.stem, str(path), (*based, path.resolve()))
 
 
-def class_set_of(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
+def class_set_of(
+    content: Mapping[str, Any], name: str, origin: str, based: tuple[Path, ...] = ()
+) -> ClassSet:
     """The class set of a TOML file's, or a checkpoint's, ``content``.
 
-    ``name``: where it has none; ``origin``: where it is from, for errors. Raises ValueError,
-    FileNotFoundError for a set that it is based on.
+    ``name``: where it has none; ``origin``: where it is from, for errors; ``based``: its file and
+    those that are based on it. Raises ValueError, FileNotFoundError for a set that it is based on.
     """
     content = dict(content)
     _refuse_unknown_keys(content, _KEYS, origin)
+    for key in ("name", "title", "source"):
+        if not isinstance(content.get(key, ""), str):
+            raise ValueError(f"{origin}: {key} is {content[key]!r}; expected a text.")
     name = content.get("name", name)
     if "based_on" in content:
-        return _merged(content, name, origin)
+        return _merged(content, name, origin, based)
+    for key in ("merge", "ignored"):
+        if key in content:
+            raise ValueError(
+                f"{origin}: {key} is of a class set that is based on another one. Add based_on ="
+                " NAME, or move it into a section [encodings.NAME]."
+            )
     names = _names(content, origin)
     colors = _colors(content, names, origin)
     sections = content.get("encodings")
@@ -289,7 +319,7 @@ def _color(color: Any, origin: str) -> tuple[int, int, int]:
     if (
         not isinstance(color, list | tuple)
         or len(color) != 3
-        or not all(isinstance(part, int) and 0 <= part <= 255 for part in color)
+        or not all(type(part) is int and 0 <= part <= 255 for part in color)
     ):
         raise ValueError(
             f"{origin}: expected a color [red, green, blue] of 0-255, found {color!r}."
@@ -316,7 +346,7 @@ def _encoding(section: Any, names: tuple[str, ...], origin: str) -> Encoding:
         raise ValueError(f"{origin}: expected read, classes and ignored, found {section!r}.")
     _refuse_unknown_keys(section, {"read", "classes", "ignored", "source"}, origin)
     read = section.get("read")
-    if read not in READS:
+    if not isinstance(read, str) or read not in READS:
         kinds = "; ".join(f"{key} ({text})" for key, text in READS.items())
         raise ValueError(f"{origin}: read is {read!r}; expected one of {kinds}.")
     table = section.get("classes")
@@ -329,6 +359,11 @@ def _encoding(section: Any, names: tuple[str, ...], origin: str) -> Encoding:
             f" {', '.join(names)}. Correct the name, or put the value into ignored."
         )
     classes = {name: _values(values, read, origin) for name, values in table.items()}
+    classes = {name: values for name, values in classes.items() if values}
+    if not classes:
+        raise ValueError(
+            f"{origin} gives a value to no class. Expected classes = {{name = value}}."
+        )
     ignored = section.get("ignored", [])
     if ignored != REST:
         ignored = () if ignored == [] else _values(ignored, read, origin)
@@ -347,7 +382,7 @@ def _values(values: Any, read: str, origin: str) -> tuple[int, ...]:
     numbers = [values] if isinstance(values, int) else values
     most = 255 if read == "cityscapes" else 65535
     if not isinstance(numbers, list) or not all(
-        isinstance(number, int) and 0 <= number <= most for number in numbers
+        type(number) is int and 0 <= number <= most for number in numbers
     ):
         raise ValueError(f"{origin}: expected values of 0-{most}, found {values!r}.")
     return tuple(numbers)
@@ -383,9 +418,11 @@ def _refuse_overlap(
             owner[value] = name
 
 
-def _merged(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
+def _merged(
+    content: Mapping[str, Any], name: str, origin: str, based: tuple[Path, ...]
+) -> ClassSet:
     """A class set that merges classes of another one. Raises ValueError, FileNotFoundError."""
-    base = load_class_set(beside(content["based_on"], origin))
+    base = _load(beside(content["based_on"], origin), based)
     if "encodings" in content:
         raise ValueError(
             f"{origin}: encodings are those of {base.name}, on which it is based. Leave out"
@@ -397,9 +434,9 @@ def _merged(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
             f"{origin} is based on {base.name} and does not say how. Expected a section [merge]"
             ' with lines such as flat = ["road", "sidewalk"].'
         )
-    merge = {key: [value] if isinstance(value, str) else value for key, value in merge.items()}
+    merge = {key: as_names(value, key, origin) for key, value in merge.items()}
     names = _names({"classes": content.get("classes", list(merge))}, origin)
-    ignored = content.get("ignored", [])
+    ignored = as_names(content.get("ignored", []), "ignored", origin)
     check_merge(base.names, names, merge, ignored, origin)
     merged = ClassSet(
         name,
@@ -411,8 +448,26 @@ def _merged(content: Mapping[str, Any], name: str, origin: str) -> ClassSet:
     return replace(merged, encodings=merged_encodings(base, merge, ignored))
 
 
-def beside(word: str, origin: str) -> str | Path:
-    """The file that a file names: relative to its own folder, or a built-in name."""
+def as_names(value: Any, key: str, origin: str) -> list[str]:
+    """One class name or several, as a list. Raises ValueError."""
+    names = [value] if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(
+            f"{origin}: {key} is {value!r}; expected the name of a class, or a list of names."
+        )
+    return names
+
+
+def beside(word: Any, origin: str) -> str | Path:
+    """The file that a file names: relative to its own folder, or a built-in name.
+
+    Raises ValueError for another value than a text.
+    """
+    if not isinstance(word, str):
+        raise ValueError(
+            f"{origin} names the class set {word!r}; expected the name of a built-in one, or a"
+            " TOML file, in quotes."
+        )
     beside = Path(origin).parent / word
     return beside if word not in builtin_names() and beside.is_file() else word
 
@@ -460,7 +515,7 @@ def check_merge(
 def merged_encodings(
     base: ClassSet, merge: Mapping[str, list[str]], ignored: Iterable[str]
 ) -> dict[str, Encoding]:
-    """The encodings of ``base`` with the values of merged classes."""
+    """The encodings of ``base`` with the values of merged classes, unless none is left."""
 
     def merged(rule: Encoding) -> Encoding:
         classes = {
@@ -474,4 +529,5 @@ def merged_encodings(
             REST if rule.ignored == REST else (*rule.ignored, *more),
         )
 
-    return {name: merged(rule) for name, rule in base.encodings.items()}
+    rules = {name: merged(rule) for name, rule in base.encodings.items()}
+    return {name: rule for name, rule in rules.items() if rule.classes}

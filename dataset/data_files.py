@@ -7,7 +7,8 @@ lists is its path below the leading folders of the pattern that have no placehol
 
 import os
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from dataset.image_io import IMAGE_SUFFIXES
@@ -39,8 +40,10 @@ def find_data_files(
             f"The split {split} of {layout.title} has no labels; splits with labels:"
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
-    image_pattern, images = find_first(root, files.images, IMAGE_SUFFIXES, twins=twins)
-    images = {key: f for key, f in images.items() if not _is_label(f.path, files.labels)}
+    is_label = partial(_is_label, patterns=files.labels)
+    image_pattern, images = find_first(
+        root, files.images, IMAGE_SUFFIXES, twins=twins, is_other=is_label
+    )
     label_pattern, found = next(iter(files.labels), None), {}
     if files.labels and (labels or layout.by_name_alone):
         endings = (*layout.other_labels, CONVERTED_LABELS)
@@ -77,11 +80,13 @@ def find_first(
     other_endings: Sequence[str] = (),
     say: bool = True,
     twins: list[tuple[str, str]] | None = None,
+    is_other: Callable[[str], bool] = lambda path: False,
 ) -> tuple[PathPattern, dict[str, FoundFile]]:
     """The first of ``patterns`` that matches files, and these; the first one when none does.
 
     Files that lie in folders with other ones by design, as labels of several kinds, are passed
-    over in silence: those of a pattern with an ending.
+    over in silence: those of a pattern with an ending. ``is_other``: whether a path below ``root``
+    is of another kind, as a label beside its image.
     """
     is_labels = suffixes == (".png",)
     for pattern in patterns:
@@ -93,6 +98,7 @@ def find_first(
             endings,
             say and not (is_labels and pattern.ending),
             twins,
+            is_other,
         )
         if found:
             return pattern, found

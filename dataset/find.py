@@ -160,8 +160,14 @@ def match(pattern: str, left_out: LeftOut) -> tuple[Path, Found]:
     folder, wanted = Path(*parts[:depth]), parts[depth:]
     if not any(_MAGIC.search(part) for part in wanted):
         return folder, Found()
+    try:
+        expression = re.compile(_expression(wanted))
+    except re.error as error:
+        raise ValueError(
+            f"{pattern} is no pattern ({error}): in brackets, expected single characters or a range"
+            " such as [0-9]. Correct it; a bracket itself is [[]."
+        ) from error
     found = walk(folder, left_out, lambda entry: _may_contain(wanted, entry.split("/")))
-    expression = re.compile(_expression(wanted))
     return folder, Found(
         [file for file in found.files if expression.fullmatch(file)],
         [entry for entry in found.folders if expression.fullmatch(entry)],

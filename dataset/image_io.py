@@ -198,20 +198,24 @@ def read_image(path: Path) -> np.ndarray:
     if plain is not None:
         return plain
     image, orientation = _decode(path)
-    if _is_sixteen_bit_png(path):
-        raise ValueError(
-            f"{path} has 16 bits a channel; expected 8 bits a channel. Convert it to an 8-bit RGB"
-            " PNG or JPEG."
-        )
-    if image.mode not in ("RGB", "RGBA", "L", "LA", "P"):
-        raise ValueError(
-            f"{path} has pixel format {image.mode!r}; expected 8 bits a channel. Convert it to an"
-            " 8-bit RGB PNG or JPEG."
-        )
+    _require_8_bits(path, image)
     turn = _TURN.get(orientation)
     if image.mode != "RGB":
         image = image.convert("RGB")
     return np.asarray(image if turn is None else image.transpose(turn))
+
+
+def _require_8_bits(path: Path, image: Image.Image) -> None:
+    """Raises ValueError for other pixels than those of ``read_image``, which the header tells."""
+    if image.format == "PNG" and _is_sixteen_bit_png(path):
+        found = "16 bits a channel"
+    elif image.mode not in ("RGB", "RGBA", "L", "LA", "P"):
+        found = f"pixel format {image.mode!r}"
+    else:
+        return
+    raise ValueError(
+        f"{path} has {found}; expected 8 bits a channel. Convert it to an 8-bit RGB PNG or JPEG."
+    )
 
 
 def read_label(path: Path) -> np.ndarray:
@@ -328,6 +332,7 @@ def image_size(path: Path) -> tuple[int, int]:
     if path.suffix == ".npy":
         return map_array(path, 3).shape[:2]
     with _open(path) as image:
+        _require_8_bits(path, image)
         turned = _orientation(image) > 4
         return (image.width, image.height) if turned else (image.height, image.width)
 

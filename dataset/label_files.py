@@ -57,21 +57,36 @@ In a label map nearly every pixel has the value of its right neighbor.
 _LABEL_COLORS = np.unique(LABEL_COLORS.astype(np.int32) @ (65536, 256, 1))
 
 
-def is_label_file(path: Path, siblings: dict[Path, set[str]] | None = None) -> bool:
+def is_label_file(path: Path, top: Path, siblings: dict[Path, set[str]] | None = None) -> bool:
     """Whether a file is a label, or another map, of a known data set; it is not opened.
 
-    ``siblings``: a memory of folders' contents, for many calls.
+    ``top``, ``siblings``: see ``label_folder``.
     """
     if _LABEL_NAME.search(path.stem) and not _IMAGE_NAME.search(path.stem):
         return True
+    return label_folder(path, top, siblings) is not None
+
+
+def label_folder(
+    path: Path, top: Path, siblings: dict[Path, set[str]] | None = None
+) -> Path | None:
+    """The folder by whose name a file is a label of a known data set; None where none says so.
+
+    ``top``: the folder that the user gave: above it only names count that nobody gives to images.
+    ``siblings``: a memory of folders' contents, for many calls.
+    """
     siblings = {} if siblings is None else siblings
-    return any(_is_label_folder(folder, siblings) for folder in path.parents)
+    for folder in path.parents:
+        is_given = folder == top or top in folder.parents
+        if folder.name.lower() in _ONLY_LABEL_FOLDERS:
+            return folder
+        if is_given and _is_label_folder(folder, siblings):
+            return folder
+    return None
 
 
 def _is_label_folder(folder: Path, siblings: dict[Path, set[str]]) -> bool:
     name = folder.name.lower()
-    if name in _ONLY_LABEL_FOLDERS:
-        return True
     if name not in _LABEL_FOLDERS:
         return False
     if folder.parent not in siblings:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image
 
 from dataset.class_set import (
     DEFAULT,
@@ -24,7 +23,7 @@ from dataset.class_set import (
     load_class_set,
     value_text,
 )
-from dataset.image_io import LabelValuesError, decode_label, map_array, read_label
+from dataset.image_io import LabelValuesError, decode_label, is_synthia_label, map_array, read_label
 from dataset.labels import IGNORE_INDEX, LABEL_ID_OF, LABEL_IDS
 
 _SHOWN = 6
@@ -72,18 +71,20 @@ class LabelFormat:
     def read(self, path: Path) -> np.ndarray:
         """(H, W) uint8: labelIds or trainIds, see ``holds_label_ids``.
 
-        Raises FileNotFoundError, ValueError for a file that is no label, and LabelValuesError for
-        values that the encoding does not name.
+        A prepared label is mapped, not read: its values are checked with its listing. Raises
+        FileNotFoundError, ValueError for a file that is no label, and LabelValuesError for values
+        that the encoding does not name.
         """
-        if self.holds_label_ids:
-            return read_label(path)
         if path.suffix == ".npy":
             return map_array(path, 2)
+        if self.holds_label_ids:
+            label_ids = read_label(path)
+            if self._lacks_label_ids:
+                self._refuse_unknown(path, label_ids, self.train_id_of[label_ids])
+            return label_ids
         values = label_values(path, self.rule.read)
         train_ids = self._lookup[values]
-        unknown = train_ids == UNKNOWN
-        if unknown.any():
-            raise LabelValuesError(self._unknown_text(path, values, unknown))
+        self._refuse_unknown(path, values, train_ids)
         return train_ids
 
     def read_train_ids(self, path: Path) -> np.ndarray:
@@ -100,11 +101,19 @@ class LabelFormat:
             rest = IGNORE_INDEX if self.rule.ignored == REST else UNKNOWN
             return np.concatenate([table, np.full(size - len(table), rest, np.uint8)])
         lookup = np.full(size, IGNORE_INDEX if self.rule.ignored == REST else UNKNOWN, np.uint8)
-        for key, train_id in self.class_set.color_values(self.encoding).items():
+        for key, train_id in self.class_set.named_values(self.encoding).items():
             lookup[key] = train_id
         return lookup
 
-    def _unknown_text(self, path: Path, values: np.ndarray, unknown: np.ndarray) -> str:
+    @cached_property
+    def _lacks_label_ids(self) -> bool:
+        return bool((self.train_id_of == UNKNOWN).any())
+
+    def _refuse_unknown(self, path: Path, values: np.ndarray, train_ids: np.ndarray) -> None:
+        """Raises LabelValuesError where one of ``train_ids``, those of ``values``, is UNKNOWN."""
+        unknown = train_ids == UNKNOWN
+        if not unknown.any():
+            return
         read = self.rule.read
         found, counts = np.unique(values[unknown], return_counts=True)
         order = np.argsort(-counts)[:_SHOWN]
@@ -115,7 +124,7 @@ class LabelFormat:
         more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         named = sorted(self.rule.values())[:40]
         lossy = " Many: was it saved as JPEG, or resized?" if len(found) > 50 else ""
-        return (
+        raise LabelValuesError(
             f"{path} has values that [encodings.{self.encoding}] of {self.class_set.name} does not"
             f" name: {shares} of the pixels{more}.{lossy} It names"
             f" {', '.join(value_text(value, read) for value in named)}. Add them to a class or to"
@@ -127,8 +136,6 @@ class LabelFormat:
 
         None where a class holds other labelIds, whose pixels were not counted.
         """
-        if self.class_set == CITYSCAPES_LABELS.class_set:
-            return counts_of_19
         named = {value for values in self.rule.classes.values() for value in values}
         if not named <= set(LABEL_IDS):
             return None
@@ -147,9 +154,11 @@ def label_values(path: Path, read: str) -> np.ndarray:
     image = decode_label(path)
     if read == "first-channel":
         return _channels(path)[..., 0]
+    if is_synthia_label(path):  # Pillow would keep only the upper 8 bits
+        raise _wrong_kind(path, "several channels of 16 bits", read)
     if read == "color":
         if image.mode not in ("RGB", "RGBA", "P", "L", "1"):
-            raise _wrong_kind(path, image, read)
+            raise _wrong_kind(path, f"pixel format {image.mode!r}", read)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # transparency of a palette, which says nothing
             rgb = np.asarray(image.convert("RGB")).astype(np.int32)
@@ -163,7 +172,7 @@ def label_values(path: Path, read: str) -> np.ndarray:
         color = channels[..., :3] if image.mode != "LA" else channels[..., :1]
         if (color == color[..., :1]).all():  # a grey image that was saved as a color one
             return np.ascontiguousarray(color[..., 0])
-    raise _wrong_kind(path, image, read)
+    raise _wrong_kind(path, f"pixel format {image.mode!r}", read)
 
 
 def _channels(path: Path) -> np.ndarray:
@@ -177,10 +186,10 @@ def _channels(path: Path) -> np.ndarray:
     return image[..., ::-1] if image.shape[2] == 3 else image[..., [2, 1, 0, 3]]
 
 
-def _wrong_kind(path: Path, image: Image.Image, read: str) -> ValueError:
+def _wrong_kind(path: Path, found: str, read: str) -> ValueError:
     return ValueError(
-        f"{path} has pixel format {image.mode!r}; expected {READS[read]}. Correct read = {read!r}"
-        " of the encoding, or give the label file of that kind."
+        f"{path} has {found}; expected {READS[read]}. Correct read = {read!r} of the encoding, or"
+        " give the label file of that kind."
     )
 
 

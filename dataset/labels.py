@@ -1,6 +1,6 @@
 """The classes of Cityscapes: names, labelIds, trainIds and colors, as tables of 256 entries.
 
-A *labelId* (0-33) is what the annotation PNGs of Cityscapes and GTA5 store. A *trainId* (0-18, 255
+A *labelId* (0-34) is what the annotation PNGs of Cityscapes and GTA5 store. A *trainId* (0-18, 255
 = ignored) is what the network learns and what every label tensor of this project holds.
 """
 

@@ -11,7 +11,7 @@ from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import prepared_class_set, prepared_listing
+from dataset.prepared.journal import prepared_listing, stored_labels
 from dataset.recognition import detect
 
 _SAMPLED_LABELS = 20
@@ -79,7 +79,7 @@ def raw_label_format(layout: Layout, tree: DataFiles, class_set: ClassSet | None
     classes = _class_set(layout, class_set)
     encoding = _encoding(layout, classes)
     if encoding is not None:
-        return _format(classes, encoding)
+        return LabelFormat(classes, encoding)
     paths = [tree.root / path for path in tree.labels.values()]
     sampled = paths[:: max(1, len(paths) // _SAMPLED_LABELS)][:_SAMPLED_LABELS]
     fitting: Counter[str] = Counter()
@@ -87,7 +87,7 @@ def raw_label_format(layout: Layout, tree: DataFiles, class_set: ClassSet | None
         fitting.update(name for name in classes.encodings if _fits(classes, name, path))
     best = [name for name, count in fitting.items() if count == max(fitting.values())]
     if len(best) == 1 and 2 * fitting[best[0]] >= len(sampled):
-        return _format(classes, best[0])
+        return LabelFormat(classes, best[0])
     return fitting_format(classes, sampled, tree.root)
 
 
@@ -124,14 +124,10 @@ def _encoding(layout: Layout, class_set: ClassSet) -> str | None:
     """
     if layout.encoding in class_set.encodings:
         return layout.encoding
-    if class_set == CITYSCAPES_LABELS.class_set:
+    is_default = class_set == CITYSCAPES_LABELS.class_set
+    if is_default and CITYSCAPES_LABELS.encoding in class_set.encodings:
         return CITYSCAPES_LABELS.encoding
     return next(iter(class_set.encodings)) if len(class_set.encodings) == 1 else None
-
-
-def _format(class_set: ClassSet, encoding: str) -> LabelFormat:
-    label_format = LabelFormat(class_set, encoding)
-    return CITYSCAPES_LABELS if label_format == CITYSCAPES_LABELS else label_format
 
 
 def _prepared_format(
@@ -139,20 +135,36 @@ def _prepared_format(
 ) -> LabelFormat:
     """How the labels of a prepared root are read, which hold labelIds or trainIds.
 
-    Raises ValueError where it was prepared with other classes than those of ``class_set``.
+    Raises ValueError where it was prepared with other classes than those of ``class_set``, or with
+    other values of these.
     """
-    stored = prepared_class_set(root, layout.data_name(split))
-    classes = class_set or stored or _class_set(layout, None)
+    parts = stored_labels(root, layout.data_name(split))
+    stored = next(iter(parts.values()), None)
+    classes = class_set or (_class_set(layout, None) if stored is None else stored.class_set)
     fitting = [
         name
         for name, rule in classes.encodings.items()
         if (rule.read == "cityscapes") == (stored is None)
     ]
-    if (stored is not None and stored.names != classes.names) or not fitting:
-        kind = "labelIds of Cityscapes" if stored is None else f"the classes of {stored.name}"
+    if (stored is not None and stored.class_set.names != classes.names) or not fitting:
+        kind = (
+            "labelIds of Cityscapes"
+            if stored is None
+            else f"the classes of {stored.class_set.name}"
+        )
         raise ValueError(
             f"{root} was prepared with {kind}, which are not those of the class set {classes.name}."
             " Prepare it with this class set into another --output, or give the class set that it"
             " was prepared with."
         )
-    return _format(classes, layout.encoding if layout.encoding in fitting else fitting[0])
+    for path, labels in parts.items():
+        changed = labels.contradiction(classes)
+        if changed is not None:
+            raise ValueError(
+                f"{root} is stale: its labels became trainIds by other values than"
+                f" [encodings.{changed}] of the class set {classes.name} has ({path.name})."
+                " Prepare it again with this class set and the same --output, or give the class"
+                " set that it was prepared with."
+            )
+    wanted = (None if stored is None else stored.encoding, layout.encoding, fitting[0])
+    return LabelFormat(classes, next(name for name in wanted if name in fitting))

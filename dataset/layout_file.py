@@ -153,7 +153,11 @@ def _layout_of(content: Mapping[str, Any], path: Path) -> Layout:
             raise ValueError(
                 f"{path}: {key} is {value!r}; expected {expected.get(kind, f'a section [{key}]')}."
             )
-    _refuse_unknown(content.get("messages", {}), _MESSAGE_KEYS, f"{path}, [messages]")
+    messages = content.get("messages", {})
+    _refuse_unknown(messages, _MESSAGE_KEYS, f"{path}, [messages]")
+    for key, text in messages.items():
+        if not isinstance(text, str):
+            raise ValueError(f"{path}, [messages]: {key} is {text!r}; expected a text.")
     splits = content.get("splits")
     if not splits:
         raise ValueError(

@@ -1,6 +1,6 @@
 """Lists of images and labels of a data set, raw or prepared.
 
-The folder layout of each data set is in cityscapes.py, gta5.py and synthia.py.
+Where the files of each data set lie is in layouts/*.toml.
 """
 
 import copy
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.class_set import ClassSet
+from dataset.class_set import UNKNOWN, ClassSet
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, label_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
@@ -294,8 +294,10 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     if statistics is not None and statistics.values is not None:
         values = values_of(int(np.bitwise_or.reduce(statistics.values)))
         is_default = label_format.class_set == CITYSCAPES_LABELS.class_set
-        pixels = statistics.classes.sum(0) if is_default else None
+        is_counted = is_default and statistics.classes is not None
+        pixels = statistics.classes.sum(0) if is_counted else None
         refuse_label_values(values, listing.root, label_format, pixels)
+        _refuse_unnamed(values, listing.root, label_format)
         return
     if statistics is not None and statistics.classes is not None:
         present = set(np.flatnonzero(statistics.classes[:, :-1].sum(0)).tolist())
@@ -366,7 +368,19 @@ def values_of(mask: int) -> set[int]:
 
 def has_class(values: Iterable[int], label_format: LabelFormat = CITYSCAPES_LABELS) -> bool:
     """Whether label ``values``, as ``label_format`` reads them, contain a class."""
-    return any(label_format.train_id_of[value] != IGNORE_INDEX for value in values)
+    train_ids = {int(label_format.train_id_of[value]) for value in values}
+    return bool(train_ids - {IGNORE_INDEX, UNKNOWN})
+
+
+def _refuse_unnamed(values: set[int], root: Path, label_format: LabelFormat) -> None:
+    """Raises ValueError for labelIds of a prepared root that the class set does not name."""
+    unnamed = sorted(value for value in values if label_format.train_id_of[value] == UNKNOWN)
+    if unnamed:
+        raise ValueError(
+            f"The labels under {root} have values that [encodings.{label_format.encoding}] of"
+            f" {label_format.class_set.name} does not name: {', '.join(map(str, unnamed))}. Add"
+            " them to a class or to ignored."
+        )
 
 
 def refuse_label_values(
@@ -390,7 +404,7 @@ def refuse_label_values(
     if looks_like_train_ids(values):
         raise ValueError(
             f"The labels under {root} hold the values {sorted(values)}: these are trainIds,"
-            " labelIds (0-33) are expected. Use the *_gtFine_labelIds.png files of Cityscapes, or"
+            " labelIds (0-34) are expected. Use the *_gtFine_labelIds.png files of Cityscapes, or"
             " the original label PNGs of GTA5. Of data sets that have trainIds only (BDD100K), save"
             " LABEL_ID_OF[label], see dataset/labels.py. If these are labelIds, and 255 marks what"
             " is ignored, save 0 in its place."

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from dataset.class_set import ClassSet, beside, check_merge, load_class_set
+from dataset.class_set import ClassSet, as_names, beside, check_merge, load_class_set
 from dataset.toml_file import read_toml
 
 MERGES = Path(__file__).with_name("merges")
@@ -87,23 +87,14 @@ def load_merge(word: str | Path) -> ClassMerge:
     path, content = read_toml(word, MERGES, "merge")
     name = str(content.get("name", path.stem))
     if "based_on" in content:
-        old, new = load_class_set(beside(content["based_on"], str(path))), load_class_set(path)
+        new = load_class_set(path)
+        old = load_class_set(beside(content["based_on"], str(path)))
     else:
         old, new = _both_sets(content, path)
-    merge = {key: _as_names(value, key, path) for key, value in content["merge"].items()}
-    ignored = _as_names(content.get("ignored", []), "ignored", path)
+    merge = {key: as_names(value, key, str(path)) for key, value in content["merge"].items()}
+    ignored = as_names(content.get("ignored", []), "ignored", str(path))
     check_merge(old.names, new.names, merge, ignored, str(path))
     return ClassMerge(name, old, new, {key: tuple(merge[key]) for key in new.names})
-
-
-def _as_names(value: Any, key: str, path: Path) -> list[str]:
-    """One class name or several, as a list. Raises ValueError."""
-    names = [value] if isinstance(value, str) else value
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise ValueError(
-            f"{path}: {key} is {value!r}; expected the name of a class, or a list of names."
-        )
-    return names
 
 
 def _both_sets(content: Mapping[str, Any], path: Path) -> tuple[ClassSet, ClassSet]:

@@ -3,6 +3,7 @@
 import difflib
 import json
 import os
+import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ _HEADINGS = {
     *("file", "files", "filename", "file_name", "path", "name", "names"),
 }
 """First words of the first line of a table."""
+_JSON = re.compile(r"""\s*(\[\s*["{\[\]]|\{\s*["}])""")
+"""How a damaged list in JSON begins."""
 
 
 def read_name_list(path: Path) -> list[str]:
@@ -33,13 +36,24 @@ def read_name_list(path: Path) -> list[str]:
             " dataset/splits/."
         )
     text = _decode(path.read_bytes(), path)
-    if text.lstrip().startswith(("[", "{")):
+    if _is_json(text):
         return _names_of_json(text, path)
     lines = [line.strip() for line in text.splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise ValueError(f"The list {path} names no image. Expected one image name per line.")
     return lines
+
+
+def _is_json(text: str) -> bool:
+    """Whether a text is JSON, or begins like it; a name, too, may begin with a bracket."""
+    if not text.lstrip().startswith(("[", "{")):
+        return False
+    try:
+        json.loads(text)
+    except ValueError:
+        return _JSON.match(text) is not None
+    return True
 
 
 def _names_of_json(text: str, path: Path) -> list[str]:

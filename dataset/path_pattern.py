@@ -7,7 +7,7 @@ images may have any of IMAGE_SUFFIXES, labels are PNG files.
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
@@ -136,14 +136,16 @@ def find_by_pattern(
     other_endings: tuple[str, ...] = (),
     say: bool = True,
     twins: list[tuple[str, str]] | None = None,
+    is_other: Callable[[str], bool] = lambda path: False,
 ) -> dict[str, FoundFile]:
     """The files below ``root`` that ``pattern`` matches, sorted: {key: FoundFile}.
 
     Where an archive was unpacked into its own folder once more (train/train/...), the repeated
     folders are no part of the key. ``suffixes`` are compared without case. ``other_endings``: of
     names without suffix that are passed over in silence. ``say``: whether to print what is left
-    out. ``twins``: receives files of one key, see ``refuse_twins``. Raises ValueError for these,
-    OSError for a folder that cannot be read.
+    out. ``twins``: receives files of one key, see ``refuse_twins``. ``is_other``: see
+    ``find_first``. Raises ValueError for files of one key, OSError for a folder that cannot be
+    read.
     """
     left_out = LeftOut()
     repeated = (f"{pattern.folder}/", f"{pattern.folder.rsplit('/', 1)[-1]}/")
@@ -168,6 +170,8 @@ def find_by_pattern(
     top = f"{pattern.folder}/" if pattern.folder else ""
     found: list[tuple[str, FoundFile]] = []
     for path, stem in candidates:
+        if is_other(top + path):
+            continue
         key = stem[len(prefix) :]
         match = pattern.expression.fullmatch(key)
         if match is None:

@@ -71,3 +71,18 @@ def recalibration_batches(
     dataset = SegmentationDataset(used, geometry, seed=options.seed)
     batches = len(used) // options.batch_size
     return training_loader(dataset, options.batch_size, range(batches), loading)
+
+
+def statistics_warnings(count: int, split: str) -> list[str]:
+    """What to say of statistics of ``count`` images of ``split``: lines, [] where all is well."""
+    warnings = []
+    if count < FEW_IMAGES:
+        warnings.append(
+            f"WARNING: {count} images are few for the statistics of the attention, which sees one"
+            f" value of each. Give {FEW_IMAGES} or more."
+        )
+    if split == "val":
+        warnings.append(
+            "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
+        )
+    return warnings

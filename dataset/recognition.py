@@ -107,12 +107,12 @@ def nearness(layout: Layout, root: Path) -> Nearness:
     """How many images, labels and pairs of all labelled splits of ``layout`` a raw root holds."""
     images = labels = pairs = 0
     for split in layout.splits.values():
-        image_pattern, found = find_first(root, split.images, IMAGE_SUFFIXES, say=False)
+        image_pattern, found = find_first(root, split.images, IMAGE_SUFFIXES, (), False, [])
         image_paths = {key: file.path for key, file in found.items()}
         label_paths: dict[str, str] = {}
         if split.labels:
             endings = (*layout.other_labels, CONVERTED_LABELS)
-            pattern, files = find_first(root, split.labels, (".png",), endings, False)
+            pattern, files = find_first(root, split.labels, (".png",), endings, False, [])
             label_paths = pair_by_pattern(root, image_pattern, found, pattern, files)
         if layout.by_name_alone:
             image_paths, label_paths = matched_keys(image_paths, label_paths)

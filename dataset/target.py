@@ -1,5 +1,6 @@
 """Target images: a known data set, or any unlabelled images; and pseudo-labels for them."""
 
+import functools
 import json
 import os
 from collections.abc import Sequence
@@ -8,7 +9,7 @@ from pathlib import Path
 from dataset.class_set import ClassSet
 from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
-from dataset.label_files import folders_of_labels, is_label_file
+from dataset.label_files import folders_of_labels, is_label_file, label_folder
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.layout import data_images
 from dataset.layout_file import Layout, load_layout
@@ -98,6 +99,21 @@ def layout_with_splits(root: Path, layout: str | Path | None = None) -> Layout:
     return found or load_layout("cityscapes")
 
 
+def scored_images(
+    root: Path, class_set: ClassSet | None = None, layout: str | Path | None = None
+) -> ImageList:
+    """The labelled images of a root to score a network on: the split val, or the only one.
+
+    ``layout``: name or TOML file; by default the root is recognized. Raises what ``data_images``
+    and ``check_listing`` raise.
+    """
+    root = Path(root).expanduser()
+    found = target_layout(root) if layout is None else load_layout(layout)
+    images = data_images(root, "val", layout=found, class_set=class_set)
+    check_listing(images)
+    return images
+
+
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     """Images that ``patterns`` match, sorted; each is a file, a folder (with subfolders) or a glob.
 
@@ -130,12 +146,15 @@ def find_images(pattern: str) -> list[Path]:
             f"Nothing at {pattern}. Expected an image, a folder of images, or a pattern in quotes"
             " such as 'dashcam/**/*.jpg'."
         )
-    images, labels, others = split_files([folder / path for path in found.files], IMAGE_SUFFIXES)
+    files = [folder / path for path in found.files]
+    images, labels, others = split_files(files, folder, IMAGE_SUFFIXES)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
         folders = len(found.folders) + folder_itself(pattern)
+        decided = label_folder(labels[0], folder) if labels else None
+        by_name = "" if decided is None else f" (by the name of the folder {decided})"
         raise ValueError(
-            f"No image at {pattern}: found {len(labels)} label files,"
+            f"No image at {pattern}: found {len(labels)} label files{by_name},"
             f" {len(others)} other files{f' ({suffixes})' if suffixes else ''} and"
             f" {folders} folders. Expected files ending in"
             f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to use all images below it. Cut"
@@ -158,6 +177,7 @@ def find_inputs(
     """
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
+    real = functools.cache(lambda folder: Path(os.path.realpath(folder)))
     for pattern in patterns:
         left_out = LeftOut()
         folder, found = match(pattern, left_out)
@@ -167,11 +187,15 @@ def find_inputs(
                 " quotes."
             )
         files = sorted(folder / path for path in found.files)
-        results = [p for p in files if output is not None and p.is_relative_to(output)]
+        results = [
+            path
+            for path in files
+            if output is not None and real(path.parent).is_relative_to(real(output))
+        ]
         named = len(files) == 1 and not folder_itself(pattern)  # by itself: meant as it is
         files = files if named else [path for path in files if path not in set(results)]
         suffixes = (*IMAGE_SUFFIXES, *video_suffixes)
-        inputs, labels, others = split_files(files, suffixes)
+        inputs, labels, others = split_files(files, folder, suffixes)
         if named and labels:
             inputs, labels = files, []
         for kind, paths in (
@@ -198,11 +222,14 @@ def folder_itself(pattern: str) -> bool:
 
 
 def split_files(
-    paths: Sequence[Path], suffixes: Sequence[str]
+    paths: Sequence[Path], top: Path, suffixes: Sequence[str]
 ) -> tuple[list[Path], list[Path], list[Path]]:
-    """Files with one of ``suffixes``, label files of data sets, and other files, in order."""
+    """Files with one of ``suffixes``, label files of data sets, and other files, in order.
+
+    ``top``: the folder below which they were found.
+    """
     siblings: dict[Path, set[str]] = {}
-    labels = {path for path in paths if is_label_file(path, siblings)}
+    labels = {path for path in paths if is_label_file(path, top, siblings)}
     candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
     by_content = set(folders_of_labels(candidates))
     labels |= {p for p in candidates if p.suffix.lower() == ".png" and p.parent in by_content}

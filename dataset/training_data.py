@@ -4,6 +4,7 @@ import functools
 import hashlib
 import json
 import math
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -53,16 +54,23 @@ def layout_of_target(cityscapes_flag: Path | None, root: Path, layout: str | Non
 
 
 def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or names of files; ``left_out`` of the result
-    has the others. Raises ValueError if none is left.
+    """The images that ``words`` do not name: names, or paths of files; ``left_out`` of the result
+    has the others. Folders that a word and a name both have are equal: drive1/0001.png is not
+    drive2/0001. Raises ValueError if none is left.
     """
     if not words:
         return images
-    known = {*words, *(Path(word).name for word in words), *(Path(word).stem for word in words)}
+    words_of = defaultdict(list)  # by the last part of a path
+    for word in words:
+        for path in (Path(word), Path(word).with_suffix("")):
+            words_of[path.name].append(path.parts)
+
+    def is_named(name: str) -> bool:
+        own = Path(name).parts
+        return any(word[-len(own) :] == own[-len(word) :] for word in words_of.get(own[-1], ()))
+
     names = images.names
-    kept = [
-        index for index, name in enumerate(names) if not known & {name, name.rsplit("/", 1)[-1]}
-    ]
+    kept = [index for index, name in enumerate(names) if not is_named(name)]
     if not kept:
         raise ValueError(
             f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
@@ -273,17 +281,41 @@ class ValidationOptions:
 
 
 def validation_data(
-    options: ValidationOptions, batches: BatchOptions, class_set: ClassSet
+    options: ValidationOptions,
+    batches: BatchOptions,
+    class_set: ClassSet,
+    trained: Sequence[ImageList],
 ) -> DataLoader | None:
-    """Batches of the scored images, checked like those that are trained on; None without any."""
+    """Batches of the scored images, checked like those that are trained on; None without any.
+
+    ``trained``: the images of the run. Raises ValueError where a data set of one split has no other
+    images to score, and what ``data_images`` and ``check_listing`` raise.
+    """
     if not options.validate_every:
         return None
     root = known_root(options.cityscapes, options.target, options.target_layout)
     layout = layout_of_target(options.cityscapes, root, options.target_layout)
     images = data_images(root, "val", layout=layout, class_set=class_set)
     images = without(select_by_list(images, options.val_list), options.leave_out)
+    if len(layout.splits) == 1:  # its only split is val, too
+        for others in trained:
+            _refuse_trained(images, others, layout)
     check_listing(images)
     return evaluation_loader(images, batches.loader, batches.shard)
+
+
+def _refuse_trained(images: ImageList, trained: ImageList, layout: Layout) -> None:
+    """Raises ValueError for scored ``images`` that are also ``trained`` on."""
+    names = set(trained.names)
+    both = [name for name in images.names if name in names]
+    if both and images.root.resolve() == trained.root.resolve():
+        raise ValueError(
+            f"--validate-every would score {len(both)} images that the run trains on, the first"
+            f" {both[0]}: {layout.title} under {images.root} has the one split"
+            f" {next(iter(layout.splits))}. Give --val-list and the list of the training images"
+            " (--list, --target-list) different images, give a layout with a split val, or leave"
+            " --validate-every out."
+        )
 
 
 def _require_one_size(images: ImageList) -> None:

@@ -109,7 +109,7 @@ class CropWindow:
         if self.flip:
             content = cv2.flip(content, 1)
         if content.shape[:2] == self.size:
-            return writable_copy(content)
+            return as_writable(content)
         height, width = content.shape[:2]
         left = self.size[1] - self.left - width if self.flip else self.left
         bottom, right = self.size[0] - self.top - height, self.size[1] - left - width
@@ -177,13 +177,13 @@ class WholeImage:
 def resize_area(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """(h, w, 3) uint8 -> (*size, 3) uint8, by area averaging where the image shrinks."""
     if image.shape[:2] == size:
-        return writable_copy(image)
+        return as_writable(image)
     shrinks = size[0] * size[1] < image.shape[0] * image.shape[1]
     return cv2.resize(
         image, size[::-1], interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     )
 
 
-def writable_copy(image: np.ndarray) -> np.ndarray:
+def as_writable(image: np.ndarray) -> np.ndarray:
     """A contiguous, writable array, as a tensor needs it; a mapped, read-only file is copied."""
     return np.require(image, requirements=["C", "W"])

@@ -10,7 +10,7 @@ if not __package__:  # started by its path: nothing of the project can be import
 
 import shlex
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,10 @@ from tqdm import tqdm
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions
 from dataset.recalibration import (
-    FEW_IMAGES,
     StatisticsOptions,
     recalibration_batches,
     recalibration_images,
+    statistics_warnings,
 )
 from dataset.training_data import known_root, read_target
 from model.averaging import average_states
@@ -32,6 +32,7 @@ from model.preprocessing import InputNormalization
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
 from utils.options.groups import (
+    NO_SPLITS,
     add_device_arguments,
     add_statistics_arguments,
     add_unlabelled_arguments,
@@ -45,7 +46,13 @@ from utils.options.parser import (
     new_parser,
     user_errors_without_traceback,
 )
-from utils.training.checkpoint import differences, inherited, read_checkpoint, save_checkpoint
+from utils.training.checkpoint import (
+    differences,
+    inherited,
+    metadata_of_network,
+    read_checkpoint,
+    save_checkpoint,
+)
 from utils.training.environment import environment
 from utils.training.precision import autocast_for, choose_device, choose_precision
 
@@ -90,8 +97,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
         condition = "without --target or --cityscapes: statistics are then averaged"
         parser.refuse_unused(given, STATISTICS_FLAGS, condition)
     elif known_root(args.cityscapes, args.target, args.target_layout) is None:
-        condition = "with images that are no Cityscapes root: they have no splits"
-        parser.refuse_unused(given, ["split"], condition)
+        parser.refuse_unused(given, ["split"], NO_SPLITS)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
 
@@ -101,39 +107,55 @@ def run_name(checkpoint: dict[str, Any]) -> str:
     return checkpoint.get("run", checkpoint["name"])
 
 
-def read_members(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The checkpoints, by steps. Raises ValueError for fewer than two, or those of several runs."""
-    paths = list(dict.fromkeys(paths))
-    if len(paths) < 2:
-        raise ValueError(f"Found one checkpoint, {paths[0]}: an average needs two or more.")
-    members = [read_checkpoint(path) for path in paths]
-    first = members[0]
-    for path, member in zip(paths[1:], members[1:], strict=True):
+def read_members(paths: Sequence[Path]) -> dict[Path, dict[str, Any]]:
+    """The checkpoints, by steps; of several of one step the first, since they are equal.
+
+    Prints which are left out. Raises ValueError for fewer than two, or those of several runs.
+    """
+    members = {path: read_checkpoint(path) for path in dict.fromkeys(paths)}
+    _require_one_run(members)
+    of_step: dict[int, Path] = {}
+    for path, member in members.items():
+        same = of_step.setdefault(member["step"], path)
+        if same != path:
+            print(f"NOTE: {path} is left out: it is of step {member['step']}, as {same} is.")
+    if len(of_step) < 2:
+        raise ValueError(
+            f"Found one checkpoint, {next(iter(members))}: an average needs two or more, of"
+            " different steps."
+        )
+    return {of_step[step]: members[of_step[step]] for step in sorted(of_step)}
+
+
+def _require_one_run(members: Mapping[Path, dict[str, Any]]) -> None:
+    """Raises ValueError for checkpoints of several runs."""
+    (first_path, first), *others = members.items()
+    for path, member in others:
         different = differences(member["settings"], first["settings"], RESUME_MAY_CHANGE)
         if run_name(member) != run_name(first):
             different.insert(0, f"run: {run_name(first)} -> {run_name(member)}")
         if different or member["architecture"] != first["architecture"]:
             raise ValueError(
-                f"{paths[0]} and {path} are of different runs ({'; '.join(different[:4])}): the"
+                f"{first_path} and {path} are of different runs ({'; '.join(different[:4])}): the"
                 " mean of their weights is no network. Average snapshots of one run; of several"
                 " runs make an ensemble by scripts.make_pseudo_labels."
             )
-    return sorted(members, key=lambda member: member["step"])
 
 
 def averaged_metadata(
-    args: Namespace, members: Sequence[dict[str, Any]], used: ImageList | None, precision: str
+    args: Namespace,
+    members: Mapping[Path, dict[str, Any]],
+    used: ImageList | None,
+    precision: str,
 ) -> dict[str, Any]:
     """Metadata of the new checkpoint: those of the last member, the settings, the images used.
 
     ``used``: the images of the statistics; None: they are averaged.
     """
-    last = members[-1]
-    left_out = ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
-    metadata = {name: value for name, value in last.items() if name not in left_out}
+    last = list(members.values())[-1]
     averaged = {
-        "steps": [member["step"] for member in members],
-        "checkpoints": list(map(str, args.checkpoints)),
+        "steps": [member["step"] for member in members.values()],
+        "checkpoints": list(map(str, members)),
         "statistics": "mean",
         "git": environment()["git"],
     }
@@ -146,8 +168,8 @@ def averaged_metadata(
             "precision": precision,
         }
     return {
-        **metadata,
-        **inherited(used.names if used is not None else [], *members),
+        **metadata_of_network(last),
+        **inherited([] if used is None else used.identities, *members.values()),
         "name": args.name or f"{run_name(last)}-average",
         "run": run_name(last),
         "settings": last["settings"] | {"averaged": averaged},
@@ -167,17 +189,7 @@ def measure_statistics(
     with autocast_for(device, precision)():
         count = recalibrate(model.to(device), images)
     text = f"the BatchNorm statistics of {count} images of {used.root}."
-    if count < FEW_IMAGES:
-        text += (
-            f"\nWARNING: {count} images are few for the statistics of the attention, which sees one"
-            f" value of each. Give {FEW_IMAGES} or more."
-        )
-    if args.split == "val":
-        text += (
-            "\nWARNING: --split val takes the statistics of images of the evaluation"
-            " (transductive)."
-        )
-    return text
+    return "\n".join([text, *statistics_warnings(count, args.split)])
 
 
 def main(args: Namespace) -> None:
@@ -193,20 +205,20 @@ def main(args: Namespace) -> None:
     output_folder(args.output.absolute().parent)
 
     # Each member's network for inference: the trained model, or its teacher.
-    states = [load_network(member)[0].state_dict() for member in members]
-    model, normalize = load_network(members[-1])
+    states = [load_network(member)[0].state_dict() for member in members.values()]
+    model, normalize = load_network(list(members.values())[-1])
     model.load_state_dict(average_states(states))
     statistics = "the mean of their BatchNorm statistics."
     if used is not None:
         statistics = measure_statistics(args, model, normalize, used, precision)
     metadata = averaged_metadata(args, members, used, precision)
     save_checkpoint(args.output, {"model": model}, **metadata)
-    steps = ", ".join(str(member["step"]) for member in members)
+    steps = ", ".join(str(member["step"]) for member in members.values())
     print(
         f"{args.output}: {metadata['name']}, the mean weights of {len(members)} snapshots, steps"
         f" {steps}, with {statistics}"
     )
-    words = ["python", "eval.py", args.output, *args.checkpoints, "--cityscapes", "ROOT"]
+    words = ["python", "eval.py", args.output, *members, "--cityscapes", "ROOT"]
     print(f"Score it against its members: {shlex.join(map(str, words))}")
 
 

@@ -23,10 +23,8 @@ from dataset.class_set import ClassSet, recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import image_size, read_image
 from dataset.labels import IGNORE_INDEX
-from dataset.layout import data_images
-from dataset.listing import ImageList, check_listing
-from dataset.source import labelled_images
-from dataset.target import target_images, target_layout
+from dataset.listing import ImageList
+from dataset.target import scored_images, target_images
 from model.inference.export import (
     INT8_SUFFIX,
     DeployedNetwork,
@@ -149,6 +147,11 @@ def add_int8_arguments(parser) -> None:
         help="labelled data: score the float32 and the int8 network (Cityscapes: val)",
     )
     group.add_argument(
+        "--score-layout",
+        metavar="NAME|FILE",
+        help="layout of --score-on: acdc, ... or a TOML file; default: recognized",
+    )
+    group.add_argument(
         "--most-lost",
         type=non_negative_float,
         default=1.0,
@@ -169,7 +172,8 @@ def check_arguments(parser, args, suffix: str, given: set[str]) -> None:
             f"{args.checkpoint} is an exported file. Give the checkpoint that it was made of"
             " (last.pt): float32 and int8 files are both made from it"
         )
-    others = {"calibrate_on", "calibration_images", "score_on", "most_lost", "symmetric"} & given
+    others = {"calibrate_on", "calibration_images", "symmetric"} & given
+    others |= {"score_on", "score_layout", "most_lost"} & given
     if not args.int8 and others:
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(others))
         parser.error(f"{flags}: without effect without --int8. Add --int8, or leave it out")
@@ -185,6 +189,8 @@ def check_arguments(parser, args, suffix: str, given: set[str]) -> None:
         )
     if args.most_lost != parser.get_default("most_lost") and not args.score_on:
         parser.error("--most-lost compares scores: add --score-on ROOT, or leave it out")
+    if args.score_layout and not args.score_on:
+        parser.error("--score-layout describes --score-on ROOT: give it, or leave the layout out")
     is_int8_name = args.output.name.endswith(INT8_SUFFIX)
     if is_int8_name and not args.int8:
         parser.error(f"--output {args.output.name}: such names are for int8; add --int8")
@@ -291,18 +297,6 @@ def calibration_images(patterns: Sequence[str], count: int) -> ImageList:
                 f" {MIN_SIZE} pixels or more each way. Calibrate on images as it will see them."
             )
     return chosen
-
-
-def scored_images(root: Path, class_set: ClassSet) -> ImageList:
-    """The labelled images of a root: the split val where there is one, else all."""
-    root = root.expanduser()
-    layout = target_layout(root)
-    if layout is None:
-        images = labelled_images(root, class_set=class_set)
-    else:
-        images = data_images(root, "val", layout=layout, class_set=class_set)
-    check_listing(images)
-    return images
 
 
 def check_sizes(calibration: ImageList, scored: ImageList) -> None:
@@ -416,8 +410,9 @@ def main(args) -> None:
     class_set = recorded_class_set(checkpoint)
     if args.int8:
         calibration = calibration_images(args.calibrate_on, args.calibration_images)
-        scored = scored_images(args.score_on, class_set) if args.score_on else None
-        if scored:
+        scored = None
+        if args.score_on:
+            scored = scored_images(args.score_on, class_set, args.score_layout)
             check_sizes(calibration, scored)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"unverified{SUFFIXES[args.format]}"

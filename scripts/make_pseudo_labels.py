@@ -103,7 +103,10 @@ def parse_arguments(argv: list[str] | None = None):
         args.split != "train"
         and known_root(args.cityscapes, args.target, args.target_layout) is None
     ):
-        parser.error("--split is of Cityscapes; other images are labelled as split train")
+        parser.error(
+            "--split is of a known data set, or of --target-layout; plain images are labelled as"
+            " split train"
+        )
     return args
 
 

@@ -6,7 +6,7 @@ if not __package__:  # started by its path: nothing of the project can be import
 from argparse import Namespace
 from pathlib import Path
 
-from utils.files import output_folder, write_file
+from utils.files import output_folder, told_apart, write_file
 from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.report.charts import Line, line_chart
 from utils.report.curves import Curve, read_curves, seed_range
@@ -64,7 +64,11 @@ def main(args: Namespace) -> None:
             " checkpoints/NAME."
         )
     factor, unit = (100, ", %") if args.percent else (1, "")
-    lines = [chart_line(run.name, read_curve(run, args.scalar), factor) for run in runs]
+    names = told_apart([run.name for run in runs], runs)
+    lines = [
+        chart_line(name, read_curve(run, args.scalar), factor)
+        for name, run in zip(names, runs, strict=True)
+    ]
     chart = line_chart(lines, args.title or args.scalar, "step", args.scalar + unit)
     write_file(args.output, chart.encode())
     print(f"Drew {len(lines)} curves into {args.output}")

@@ -24,14 +24,14 @@ from tqdm import tqdm
 from dataset.class_set import ClassSet, recorded_class_set
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, read_image
-from dataset.label_format import fitting_format, prediction_format
+from dataset.label_format import LabelFormat, fitting_format, prediction_format
 from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
-from model.inference.export import OnnxNetwork, ProgramNetwork
+from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tiling import MARGIN, STRIDE, in_tiles, segment_padded
 from utils.benchmark.memory import check_memory
-from utils.files import output_folder, output_names, write_png
+from utils.files import output_folder, output_names, told_apart, write_png
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
     new_parser,
@@ -58,7 +58,6 @@ EPILOG = """examples:
     python -m scripts.predict frames --labels gtFine --output out \\
         --compare checkpoints/source/last.pt checkpoints/ada/last.pt
 """
-EXPORTED = (".onnx", ".pt2")
 LEGEND_WIDTH = 640
 """Pictures with a legend are enlarged, by an integer factor, to about this width in pixels."""
 
@@ -183,7 +182,7 @@ def refuse_unused(parser, args, given: set[str]) -> None:
         parser.refuse_unused(given, ["save"], "with --compare, which draws one picture")
     elif not {"overlay", "colour"} & set(args.save):
         parser.refuse_unused(given, ["no_legend"], "with label maps alone, which have no legend")
-    if all(path.suffix in EXPORTED for path in args.compare or [args.model]):
+    if all(path.suffix in EXPORTED_NETWORKS for path in args.compare or [args.model]):
         condition = "with exported networks, which have a precision already"
         parser.refuse_unused(given, ["precision"], condition)
 
@@ -193,9 +192,8 @@ def refuse_unused(parser, args, given: set[str]) -> None:
 
 def load_named_network(path: Path, device: torch.device, precision: str) -> NamedNetwork:
     """Loads a checkpoint or an exported network, by file suffix; raises what reading it raises."""
-    if path.suffix in EXPORTED:
-        network_class = OnnxNetwork if path.suffix == ".onnx" else ProgramNetwork
-        exported = network_class(path, device)
+    if path.suffix in EXPORTED_NETWORKS:
+        exported = EXPORTED_NETWORKS[path.suffix](path, device)
         class_set = recorded_class_set(exported.metadata)
         exported.require_classes(len(class_set))
         return NamedNetwork(
@@ -225,7 +223,7 @@ def read_images(
         try:
             check_memory(path, image_size(path), device, tile)
             image = read_image(path)
-        except ValueError as error:
+        except (OSError, ValueError) as error:
             if len(paths) == 1:
                 raise
             tqdm.write(f"WARNING: skipped: {error}")
@@ -389,28 +387,36 @@ def predict_camera(
 def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
     """Writes comparison.png: a row for each image; columns are image, label, and each network."""
     class_set = networks[0].class_set
-    labels = {} if args.labels is None else labels_by_name(args.labels)
-    rows, found_labels = [], 0
+    has_labels, rows = args.labels is not None, []
+    if has_labels:
+        labels = find_labels(args.labels, paths)
+        label_format = format_of_labels(class_set, list(labels.values()), args.labels)
     for path, image in read_images(paths, device, args.tile):
         row = [image]
-        if labels:
-            label_path = label_of(path, labels)
-            found_labels += label_path is not None
-            row.append(draw_label(label_path, image, class_set))
+        if has_labels:
+            row.append(draw_label(labels.get(path), image, label_format))
         rows.append(
             [*row, *(class_set.color_table[network.segment(image)] for network in networks)]
         )
-    if args.labels is not None and not found_labels:
-        raise ValueError(
-            f"No labels below {args.labels} for these images. Expected NAME_gtFine_labelIds.png for"
-            " NAME_leftImg8bit.png, else equal names."
-        )
-    titles = ["image", *(["ground truth"] if labels else []), *(n.name for n in networks)]
+    titles = ["image", *(["ground truth"] if has_labels else []), *(n.name for n in networks)]
     picture = image_grid(rows, titles, width=int(np.clip(2400 // len(titles), 256, 640)))
     if not args.no_legend:
         picture = with_legend(picture, class_set.names, class_set.color_table)
     write_png(args.output / "comparison.png", picture)
     print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
+
+
+def find_labels(folder: Path, images: list[Path]) -> dict[Path, Path]:
+    """{image: its label below ``folder``}. Raises ValueError where no image has one."""
+    by_name = labels_by_name(folder)
+    labels = {image: label_of(image, by_name) for image in images}
+    found = {image: label for image, label in labels.items() if label is not None}
+    if not found:
+        raise ValueError(
+            f"No labels below {folder} for these images. Expected NAME_gtFine_labelIds.png for"
+            " NAME_leftImg8bit.png, else equal names."
+        )
+    return found
 
 
 def labels_by_name(folder: Path) -> dict[str, list[Path]]:
@@ -445,17 +451,22 @@ def label_of(image: Path, labels: dict[str, list[Path]]) -> Path | None:
     return best[0] if best else None
 
 
-def draw_label(path: Path | None, image: np.ndarray, class_set: ClassSet) -> np.ndarray:
-    """Class colors of a label file, (H, W, 3) uint8; white of the size of ``image`` for None.
+def format_of_labels(class_set: ClassSet, labels: list[Path], folder: Path) -> LabelFormat:
+    """How all ``labels`` are read: one alone may fit several encodings.
 
-    Raises ValueError for a label that no encoding of ``class_set`` fits.
+    Raises ValueError where no encoding of ``class_set``, or more than one, fits them.
     """
+    label_format = prediction_format(class_set)
+    if label_format.holds_label_ids:
+        return label_format
+    return fitting_format(class_set, labels, folder)
+
+
+def draw_label(path: Path | None, image: np.ndarray, label_format: LabelFormat) -> np.ndarray:
+    """Class colors of a label file, (H, W, 3) uint8; white of the size of ``image`` for None."""
     if path is None:
         return np.full_like(image, 255)
-    label_format = prediction_format(class_set)
-    if not label_format.holds_label_ids:
-        label_format = fitting_format(class_set, [path], path)
-    return class_set.color_table[label_format.read_train_ids(path)]
+    return label_format.class_set.color_table[label_format.read_train_ids(path)]
 
 
 def require_one_class_set(networks: list[NamedNetwork], paths: list[Path]) -> None:
@@ -479,17 +490,6 @@ def require_label_ids(network: NamedNetwork, kinds: list[str]) -> None:
         )
 
 
-def with_unique_names(networks: list[NamedNetwork], paths: list[Path]) -> list[NamedNetwork]:
-    """Adds the file name to names that occur more than once."""
-    names = [network.name for network in networks]
-    return [
-        network
-        if names.count(network.name) == 1
-        else network._replace(name=f"{network.name} ({path.name})")
-        for network, path in zip(networks, paths, strict=True)
-    ]
-
-
 def main(args) -> None:
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
@@ -498,8 +498,7 @@ def main(args) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     images, videos = [], []
     if args.inputs:
-        output = args.output.resolve()
-        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, output)
+        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, args.output)
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(
             f"No folder {args.labels}. --labels expects the folder that holds the ground truth,"
@@ -517,7 +516,9 @@ def main(args) -> None:
                 "--compare draws images; found videos only. Segment a video with --model."
             )
         require_one_class_set(networks, paths)
-        compare(with_unique_names(networks, paths), images, args, device)
+        names = told_apart([network.name for network in networks], paths)
+        named = [n._replace(name=name) for n, name in zip(networks, names, strict=True)]
+        compare(named, images, args, device)
         return
     (network,) = networks
     require_label_ids(network, args.save)

@@ -212,11 +212,7 @@ def layouts(args: argparse.Namespace) -> list[tuple[str, DataFiles, list[Problem
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
     layout = args_layout(args)
     class_set = None if args.class_set is None else load_class_set(args.class_set)
-    if len(layout.splits) == 1:
-        splits = list(layout.splits)
-    else:
-        with_labels = layout.labelled_splits() if labels else list(layout.splits)
-        splits = args.splits or [name for name in DEFAULT_SPLITS if name in with_labels]
+    splits = splits_to_prepare(layout, labels, args.splits)
     if args.list and len(splits) > 1:
         raise ValueError(ONE_SPLIT)
     if args.source:
@@ -228,6 +224,32 @@ def layouts(args: argparse.Namespace) -> list[tuple[str, DataFiles, list[Problem
         tree = find_pairs(layout, root, split, labels, class_set, collect)
         found.append((layout.data_name(split), tree, [twin_problem(*pair) for pair in twins]))
     return found
+
+
+def splits_to_prepare(layout: Layout, labels: bool, given: list[str] | None) -> list[str]:
+    """The splits that --splits names; by default the only one, or train and val.
+
+    ``labels``: only those with labels. Raises ValueError where none is left, and for another split
+    than the only one.
+    """
+    if len(layout.splits) == 1:
+        only = list(layout.splits)
+        if given and set(given) != set(only):
+            raise ValueError(
+                f"--splits {' '.join(given)}: {layout.title} has the one split {only[0]}. Leave"
+                " --splits out."
+            )
+        return only
+    possible = layout.labelled_splits() if labels else list(layout.splits)
+    splits = given or [name for name in DEFAULT_SPLITS if name in possible]
+    if not splits:
+        kind = " with labels" if labels else ""
+        remedy = f"Name some of {', '.join(possible)} by --splits." if possible else ""
+        raise ValueError(
+            f"{layout.title} has no split {' or '.join(DEFAULT_SPLITS)}{kind}: nothing would be"
+            f" prepared. {remedy or 'Add --without-labels, or labels to the layout.'}"
+        )
+    return splits
 
 
 def args_layout(args: argparse.Namespace) -> Layout:

@@ -15,9 +15,10 @@ import numpy as np
 from dataset.image_io import read_image
 from dataset.source import labelled_images
 from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
-from dataset.training_data import read_target
+from dataset.training_data import known_root, read_target
 from utils.files import write_png
 from utils.options.groups import (
+    NO_SPLITS,
     add_source_argument,
     add_unlabelled_arguments,
     require_layouts,
@@ -38,6 +39,11 @@ EPILOG = """example:
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
     add_source_argument(parser, required=True)
+    parser.add_argument(
+        "--source-layout",
+        metavar="NAME|FILE",
+        help="layout of the source: gta5, ... or a TOML file; default: recognized",
+    )
     add_unlabelled_arguments(parser)
     parser.add_argument(
         "--rows",
@@ -55,7 +61,9 @@ def parse_arguments(argv: list[str] | None = None):
         "--output", type=Path, metavar="FILE", default=Path("transfer.png"), help="PNG to write"
     )
     args = parser.parse_args(argv)
-    require_layouts(parser, args.target, args.target_layout)
+    require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
+    if known_root(args.cityscapes, args.target, args.target_layout) is None:
+        parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     return args
 
 
@@ -81,7 +89,7 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
 
 
 def main(args) -> None:
-    sources = labelled_images(args.gta5)
+    sources = labelled_images(args.gta5, args.source_layout)
     targets = read_target(
         args.cityscapes, args.target, args.split, list_file=None, layout=args.target_layout
     )

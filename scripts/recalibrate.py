@@ -18,16 +18,17 @@ from dataset.class_set import recorded_class_set
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions
 from dataset.recalibration import (
-    FEW_IMAGES,
     StatisticsOptions,
     recalibration_batches,
     recalibration_images,
+    statistics_warnings,
 )
 from dataset.training_data import known_root, read_target
 from model.loading import load_network
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
 from utils.options.groups import (
+    NO_SPLITS,
     add_device_arguments,
     add_statistics_arguments,
     add_unlabelled_arguments,
@@ -40,7 +41,7 @@ from utils.options.parser import (
     new_parser,
     user_errors_without_traceback,
 )
-from utils.training.checkpoint import read_checkpoint, save_checkpoint
+from utils.training.checkpoint import metadata_of_network, read_checkpoint, save_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import autocast_for, choose_device, choose_precision
 
@@ -78,8 +79,7 @@ def parse_arguments(argv: list[str] | None = None):
     args = parser.parse_args(argv)
     require_layouts(parser, args.target, args.target_layout)
     if known_root(args.cityscapes, args.target, args.target_layout) is None:
-        condition = "with images that are no Cityscapes root: they have no splits"
-        parser.refuse_unused(parser.given(argv), ["split"], condition)
+        parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
 
@@ -88,12 +88,6 @@ def recalibrated_metadata(
     args, checkpoint: dict[str, Any], used: ImageList, precision: str
 ) -> dict[str, Any]:
     """Metadata of the new checkpoint: those of the old one, the settings, and the images used."""
-    metadata = {
-        name: value
-        for name, value in checkpoint.items()
-        if name
-        not in ("format", "parts", "random", "meter", "collapse_monitor", "inference_network")
-    }
     recalibrated = {
         "images": used.fingerprint(),
         "batch_size": args.batch_size,
@@ -103,7 +97,7 @@ def recalibrated_metadata(
         "checkpoint": str(args.checkpoint),
         "git": environment()["git"],
     }
-    return metadata | {
+    return metadata_of_network(checkpoint) | {
         "name": args.name or f"{checkpoint['name']}-adabn",
         "settings": checkpoint["settings"] | {"recalibrated": recalibrated},
         "seen_images": sorted({*checkpoint["seen_images"], *used.identities}),
@@ -137,15 +131,8 @@ def main(args) -> None:
         f"{output}: {metadata['name']}, the weights of {args.checkpoint} with the BatchNorm"
         f" statistics of {count} images of {used.root}."
     )
-    if count < FEW_IMAGES:
-        print(
-            f"WARNING: {count} images are few for the statistics of the attention, which sees one"
-            f" value of each. Give {FEW_IMAGES} or more."
-        )
-    if args.split == "val":
-        print(
-            "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
-        )
+    for warning in statistics_warnings(count, args.split):
+        print(warning)
     print(f"Score it: python eval.py {shlex.quote(str(output))} --cityscapes ROOT")
 
 

@@ -13,11 +13,11 @@ import re
 import shlex
 import string
 import sys
-import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dataset.toml_file import read_toml
 from utils.child import run_child
 from utils.files import output_folder, write_json
 from utils.options.groups import add_source_argument
@@ -92,13 +92,13 @@ def read_preset(path: Path) -> Preset:
     Raises ValueError for unknown fields and placeholders.
     """
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = read_toml(path, PRESET_FOLDER, "preset")[1]
         parts = content.pop("parts", {})
         rows = [
             Row(**row | {"command": _expand(row["command"], parts)}) for row in content.pop("rows")
         ]
         preset = Preset(path.stem, rows=tuple(rows), **content)
-    except (tomllib.TOMLDecodeError, TypeError, KeyError) as error:
+    except (TypeError, KeyError) as error:
         raise ValueError(
             f"{path} is no preset ({error}). Compare it with {PRESET_FOLDER / 'demo.toml'}."
         ) from error
@@ -244,8 +244,8 @@ def row_commands(
 ) -> list[list[str]]:
     """The training command of a row as words, then its evaluation command if it is scored.
 
-    ``values``: of the PLACEHOLDERS; ``classes``: None: all; ``training``: further arguments of the
-    training command.
+    ``values``: of the PLACEHOLDERS; ``classes``: None: those of the preset's evaluation, else all;
+    ``training``: further arguments of the training command.
     """
     quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
     script, own = row.command.split(maxsplit=1)
@@ -257,8 +257,6 @@ def row_commands(
         return [train]
     checkpoint, scores = output / row.folder / "last.pt", output / f"{row.folder}.json"
     evaluate = ["eval.py", str(checkpoint), "--cityscapes", str(values["cityscapes"])]
-    if classes is None and "--class-set" not in flags_of(training):
-        classes = ["19"]
     averaged = ["--classes", *classes] if classes else []
     evaluate += [*shlex.split(preset.evaluation), *averaged, "--json", str(scores)]
     return [train, [*evaluate, *compute_flags(training)]]
@@ -313,7 +311,18 @@ def is_scored(evaluate: list[str], scores: Path) -> bool:
         return False
     record = read_record(scores)
     argv = record.get("argv") if isinstance(record, dict) else None
-    return argv is None or not changed_flags(["eval.py", *evaluate[2:]], ["eval.py", *argv[2:]])
+    if argv is None:
+        return True
+    now, before = (["eval.py", *without_all_classes(words[2:])] for words in (evaluate, argv))
+    return not changed_flags(now, before)
+
+
+def without_all_classes(words: list[str]) -> list[str]:
+    """The words of eval.py without --classes 19, which earlier versions gave for all classes."""
+    if flags_of(words).get("--classes") != ["19"]:
+        return words
+    place = words.index("--classes")
+    return [*words[:place], *words[place + 2 :]]
 
 
 def read_record(path: Path) -> Any:
@@ -352,7 +361,7 @@ def run_row(commands: list[list[str]], run: Path, quiet: bool = False) -> None:
     the training is stopped, FileExistsError for a run of another command.
     """
     train, *evaluation = commands
-    last, scores = run / "last.pt", run.with_suffix(".json")
+    last, scores = run / "last.pt", run.with_name(f"{run.name}.json")
     require_same_training(train, run)
     is_done = all(is_scored(command, scores) for command in evaluation)
     if evaluation and is_done and (run / "config.json").exists():

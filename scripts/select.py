@@ -41,6 +41,7 @@ from utils.evaluation.label_free import (
 )
 from utils.files import output_folder, write_json
 from utils.options.groups import (
+    NO_SPLITS,
     add_device_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
@@ -137,8 +138,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     args = parser.parse_args(argv)
     require_layouts(parser, args.target, args.target_layout)
     if known_root(args.cityscapes, args.target, args.target_layout) is None:
-        condition = "with images that are no Cityscapes root: they have no splits"
-        parser.refuse_unused(parser.given(argv), ["split"], condition)
+        parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     return args
 
 

@@ -16,6 +16,7 @@ if not __package__:  # started by its path: nothing of the project can be import
 import io
 import json
 from argparse import Namespace
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ from dataset.image_io import read_image
 from dataset.listing import ImageList, select_by_list
 from dataset.target import images_of_split
 from model.inference.predictor import load_predictor
-from utils.files import output_folder, write_file
+from utils.files import output_folder, output_names, write_file
 from utils.options.groups import add_device_arguments
 from utils.options.parser import new_parser, non_negative_int, user_errors_without_traceback
 from utils.report.comparison import ComparisonRow, comparison_tables, read_rows
@@ -200,6 +201,13 @@ def encode_image(image: np.ndarray) -> bytes:
     return file.getvalue()
 
 
+def picture_names(listing: ImageList, indices: Sequence[int]) -> list[str]:
+    """A name for the pictures of each image: the last part of its own, the whole if not unique."""
+    lasts = Counter(name.rsplit("/", 1)[-1] for name in listing.names)
+    names = [(name, name.rsplit("/", 1)[-1]) for name in listing.names_of(indices)]
+    return [last if lasts[last] == 1 else name.replace("/", "_") for name, last in names]
+
+
 def draw_pictures(
     folder: Path,
     listing: ImageList,
@@ -214,7 +222,7 @@ def draw_pictures(
     are not older than their checkpoint are kept.
     """
     frames, colors = [listing[index] for index in indices], listing.class_set.color_table
-    folders = [output_folder(folder / Path(frame.name).name) for frame in frames]
+    folders = [output_folder(folder / name) for name in picture_names(listing, indices)]
     for frame, image_folder in zip(frames, folders, strict=True):
         write_file(image_folder / "image.jpg", encode_image(read_image(frame.image)))
         truth = listing.label_format.read_train_ids(frame.label)
@@ -274,7 +282,7 @@ def report_pictures(
         device = choose_device(args.device)
         precision = choose_precision(args.precision, device)
         draw_pictures(folder, listing, indices, checkpoints, device, precision)
-        images = [Path(listing[index].name).name for index in indices]
+        images = picture_names(listing, indices)
     else:
         images = sorted(path.parent.name for path in folder.glob("*/image.jpg"))[: args.pictures]
     image_rows = read_pictures(folder, images, names)
@@ -303,7 +311,10 @@ def draw_without_labels(
     files = [Path(file) for file in selection["pictures"] if Path(file).is_file()][:count]
     images = {file: np.array(read_image(file)) for file in files}
     class_set = recorded_class_set(selection)
-    rows = [ImageRow(file.stem, [Picture("image", encode_image(images[file]))]) for file in files]
+    rows = [
+        ImageRow(name, [Picture("image", encode_image(images[file]))])
+        for file, name in output_names(files).items()
+    ]
     for name, checkpoint in shown_candidates(selection).items():
         if not files or not checkpoint.is_file():
             continue

@@ -9,6 +9,13 @@ import pytest
 from PIL import Image
 
 import eval as eval_script
+from dataset.class_set import class_set_of, load_class_set
+from dataset.gta5 import gta5_tree
+from dataset.image_io import LabelValuesError
+from dataset.label_format import fitting_format
+from dataset.listing import check_listing, has_class
+from dataset.prepared.build import PrepareJob, prepare
+from dataset.source import labelled_images
 from scripts import make_pseudo_labels, predict
 from tests.helpers.cli import run_train, run_train_da
 from utils.training.checkpoint import read_checkpoint
@@ -98,6 +105,26 @@ def test_binary_masks_in_ones_own_folders(masks, capsys, monkeypatch):
         predict.main(predict.parse_arguments([*map(str, words[:5]), "--save", "labelIds"]))
 
 
+def test_a_data_set_of_one_split_scores_other_images(masks):
+    """Its only split is trained on: two lists make two sets of it, one image in both is refused."""
+    own = ("--target-layout", "folders", "--class-set", "binary", "--validate-every", 1)
+    flags = ("--target", masks / "source", *own, "--max-steps", 1)
+    with pytest.raises(ValueError, match="score 6 images that the run trains on.*the one split"):
+        run_train(masks / "a", "--train-on", "target", *flags)
+    (masks / "train.txt").write_text("0\n1\n2\n3\n", "utf-8")
+    (masks / "val.txt").write_text("3\n4\n5\n", "utf-8")
+    lists = ("--target-list", masks / "train.txt", "--val-list", masks / "val.txt")
+    source = ("--source", masks / "source", "--source-layout", "folders")
+    source += ("--source-list", masks / "train.txt")
+    with pytest.raises(ValueError, match="score 1 images that the run trains on, the first 3"):
+        run_train_da(masks / "b", *source, *flags, *lists)
+    (masks / "val.txt").write_text("4\n5\n", "utf-8")
+    run = run_train(
+        *(masks / "c", "--train-on", "target", *flags, "--list", masks / "train.txt", *lists[2:])
+    )
+    assert (run / "best.pt").exists()
+
+
 def test_pseudo_labels_have_the_classes_of_their_network(masks, monkeypatch):
     """They train a network of these classes, and are refused by a run of others."""
     data = ("--source", masks / "source", "--source-layout", "folders", "--class-set", "binary")
@@ -152,3 +179,25 @@ def test_labels_that_the_class_set_does_not_name(masks, tmp_path):
     with pytest.raises(ValueError, match=r"labels/0\.png has values .* does not name: 255 on \d"):
         run_train_da(tmp_path / "out", *data, "--source-layout", "folders", "--max-steps", 1)
     assert not (tmp_path / "out/run/last.pt").exists()
+
+
+def test_labelids_that_the_class_set_does_not_name(gta5_root, tmp_path):
+    """Neither a class nor ignored: refused in raw labels and in prepared ones, with the value."""
+    sets = tmp_path / "two.toml"
+    text = 'classes = ["road", "car"]\n[encodings.labelIds]\nread = "cityscapes"\n'
+    sets.write_text(text + "ignored = [0, 1, 2, 3]\nclasses = {road = 7, car = 26}", "utf-8")
+    two = load_class_set(sets)
+    raw = labelled_images(gta5_root, class_set=two)
+    with pytest.raises(LabelValuesError, match=r"00001\.png has values .* does not name: 8 on"):
+        check_listing(raw)
+    with pytest.raises(ValueError, match="fit no encoding of the class set two"):
+        fitting_format(two, [raw[0].label], gta5_root)
+    prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), tmp_path / "p", "", log=lambda text: None)
+    prepared = labelled_images(tmp_path / "p", class_set=two)
+    assert not has_class([11], prepared.label_format)
+    with pytest.raises(ValueError, match="does not name: 8, 11, .*Add them to a class"):
+        check_listing(prepared)
+    named = load_class_set("cityscapes19")
+    edited = class_set_of(named.as_dict(), "x", "x")
+    edited.encodings["labelIds"].classes["car"] = (26, 34)
+    check_listing(labelled_images(tmp_path / "p", class_set=edited))

@@ -156,7 +156,8 @@ def test_a_flag_that_is_younger_than_a_run_has_its_default(tmp_path):
     ("now", "words", "accepted"),
     [
         (["a/x", "a/z"], ["y"], True),
-        (["a/x", "a/z"], ["folder/y.png"], True),
+        (["a/x", "a/z"], ["folder/a/y.png"], True),
+        (["a/x", "a/z"], ["folder/y.png"], False),
         (["a/x", "a/z"], ["x"], False),
         (["a/z", "a/x"], ["y"], False),
         (["a/x", "a/y", "a/z", "a/w"], ["w"], False),

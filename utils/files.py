@@ -153,3 +153,13 @@ def output_names(paths: Sequence[Path]) -> dict[Path, str]:
         path: name if used.count(name) == 1 else f"{name}_{path.suffix[1:]}"
         for path, name in names.items()
     }
+
+
+def told_apart(names: Sequence[str], paths: Sequence[Path]) -> list[str]:
+    """``names`` of ``paths``, one each: equal ones get the name of their file, else its path."""
+    by_file = [f"{name} ({path.name})" for name, path in zip(names, paths, strict=True)]
+    by_path = [f"{name} ({path})" for name, path in zip(names, paths, strict=True)]
+    return [
+        name if names.count(name) == 1 else short if by_file.count(short) == 1 else long
+        for name, short, long in zip(names, by_file, by_path, strict=True)
+    ]

@@ -190,7 +190,7 @@ def class_of(label_format: LabelFormat, value: int) -> int:
     class_set, rule = label_format.class_set, label_format.rule
     missing = IGNORE_INDEX if rule.ignored == REST else UNKNOWN
     if rule.read == "color":
-        return class_set.color_values(label_format.encoding).get(value, missing)
+        return class_set.named_values(label_format.encoding).get(value, missing)
     table = class_set.table(label_format.encoding)
     return int(table[value]) if value < len(table) else missing
 

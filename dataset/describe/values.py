@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from dataset.class_set import ClassSet, value_text
-from dataset.image_io import decode_label, is_synthia_label
+from dataset.image_io import decode_label, is_synthia_label, read_label
 from dataset.label_format import LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
 
@@ -96,10 +96,15 @@ def count_values(paths: Sequence[Path]) -> LabelValues:
 
 
 def count_as(label_format: LabelFormat, paths: Sequence[Path]) -> LabelValues:
-    """The values that ``label_format.read`` returns; raises what it raises."""
-    values = LabelValues(label_format.rule.read if label_format.holds_label_ids else "index")
+    """The values that ``label_format.read`` returns, and labelIds that it does not name.
+
+    Raises what it raises for other values.
+    """
+    holds_label_ids = label_format.holds_label_ids
+    values = LabelValues(label_format.rule.read if holds_label_ids else "index")
+    read = read_label if holds_label_ids else label_format.read
     for path in paths:
-        values.add(label_format.read(path), path)
+        values.add(read(path), path)
     return values
 
 

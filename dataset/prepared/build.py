@@ -32,13 +32,14 @@ from dataset.prepared.journal import (
     NPY_HEADER_BYTES,
     Header,
     PreparedImage,
+    StoredLabels,
     batches_of_images,
     file_signature,
     find_parts,
     has_size,
     part_path,
-    prepared_class_set,
     read_part,
+    stored_labels,
     synchronize,
 )
 from dataset.prepared.workers import in_processes
@@ -78,8 +79,11 @@ class PrepareJob(NamedTuple):
 
     def header(self, root: Path, command: str) -> Header:
         """The first line of the journal."""
-        stored = None if self.stored_classes is None else self.stored_classes.as_dict()
-        return Header(FORMAT, self.data, str(root), command, upright=True, class_set=stored)
+        header = Header(FORMAT, self.data, str(root), command, upright=True)
+        if self.stored_classes is None:
+            return header
+        encoding = self.label_format.encoding
+        return header._replace(class_set=self.stored_classes.as_dict(), encoding=encoding)
 
     def in_shard(self, name: str) -> bool:
         """Whether the image belongs to the shard: by its name, so other images never move it."""
@@ -284,14 +288,17 @@ def _require_compatible_output(job: PrepareJob, output: Path, journal: Path) -> 
             " same N in --shard I/N as before, or choose another --output."
         )
     header = next(read_part(journal), None) if journal.exists() else None
-    wanted, stored = job.stored_classes, prepared_class_set(output, job.data)
-    if header is not None and job.labels and wanted != stored:
+    stored = next((s.class_set for s in stored_labels(output, job.data).values()), None)
+    sets = (stored, job.stored_classes)
+    before, now = (None if classes is None else classes.names for classes in sets)
+    if header is not None and before != now and (job.labels or before is not None):
         names = [
             "labelIds of Cityscapes" if classes is None else f"the classes of {classes.name}"
-            for classes in (stored, wanted)
+            for classes in sets
         ]
         raise FileExistsError(
-            f"{output} was prepared with {names[0]}, not with {names[1]}. Give the same class set,"
+            f"{output} was prepared with {names[0]}, not with"
+            f" {names[1] if job.labels else 'images alone'}. Give the same class set,"
             " or choose another --output."
         )
     if header is not None and Path(header.source) != root:
@@ -341,7 +348,7 @@ def reuse_valid(
     def is_valid(record: PreparedImage) -> bool:
         raw_files = [path for path in sources.get(record.name, []) if path is not None]
         return bool(
-            (record.label or not job.labels)
+            (not job.labels or (record.label and has_labels_of_job))
             and raw_files
             and all(file_signature(tree.root / raw) == record.source.get(raw) for raw in raw_files)
             and all(has_size(output / path, size) for path, size in record.files().items())
@@ -351,6 +358,8 @@ def reuse_valid(
     old = read_part(journal) if journal.exists() else iter(())
     old_header = next(old, None)
     was_upright = old_header is not None and old_header.upright
+    stored = StoredLabels.of(old_header, journal)
+    has_labels_of_job = stored is None or stored.are_of(job.label_format)
     try:
         # Threads: network file systems answer slowly.
         with (
@@ -377,7 +386,8 @@ def reuse_valid(
             synchronize(new.fileno())
     except OSError as error:
         raise write_error(_new_journal(journal), error) from error
-    return done, not (complete and was_upright) or count != len(done)
+    as_before = old_header is not None and header.same_labels(old_header)
+    return done, not (complete and was_upright and as_before) or count != len(done)
 
 
 def _append(file: TextIO, line: dict) -> None:

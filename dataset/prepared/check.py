@@ -79,7 +79,7 @@ def prepare_pair(
     record = PreparedImage(
         name=pair.name,
         image=_npy_path(pair.image),
-        label=None if label is None else _npy_path(pair.label),
+        label=None if label is None else _label_npy_path(pair),
         size=image.shape[:2],
         lab=[statistic.tolist() for statistic in lab_statistics(image)],
         classes=classes,
@@ -103,10 +103,10 @@ def _problem_of_label(
             " (height, width); expected equal sizes. Fetch both again, or leave the pair out."
         )
         return Problem("different sizes", pair.image, text)
-    # No labelId annotation stores 255.
+    # Few ids of one label alone prove nothing; those of trainIds come with 255.
     if looks_like_train_ids(set(values)) and IGNORE_INDEX in values:
         text = (
-            f"{root / pair.label} holds trainIds, labelIds (0-33) are expected. Use the original"
+            f"{root / pair.label} holds trainIds, labelIds (0-34) are expected. Use the original"
             " label file."
         )
         return Problem("trainIds", pair.label, text)
@@ -132,6 +132,12 @@ def _try(
 def _npy_path(path: str) -> str:
     """images/1.png -> images/1.npy"""
     return PurePosixPath(path).with_suffix(".npy").as_posix()
+
+
+def _label_npy_path(pair: Pair) -> str:
+    """labels/1.png -> labels/1.npy; a/1.png beside the image a/1.jpg -> a/1.png.npy"""
+    path = _npy_path(pair.label)
+    return f"{pair.label}.npy" if path == _npy_path(pair.image) else path
 
 
 def _save(path: Path, array: np.ndarray, scratch: Path) -> None:

@@ -40,6 +40,7 @@ class Header(NamedTuple):
     ``source``: the raw root. ``command``: the command that makes and completes this part.
     ``upright``: whether images were turned by their EXIF orientation; earlier versions did not.
     ``class_set``: that whose trainIds the labels hold (ClassSet.as_dict); None: they hold labelIds.
+    ``encoding``: that of ``class_set`` by which they became trainIds; earlier versions did not say.
     """
 
     format: int
@@ -48,10 +49,15 @@ class Header(NamedTuple):
     command: str
     upright: bool = False
     class_set: dict | None = None
+    encoding: str | None = None
 
     def as_dict(self) -> dict:
-        """The values of the line; ``class_set`` only where labels hold trainIds."""
+        """The values of the line; ``class_set`` and ``encoding`` where labels hold trainIds."""
         return {key: value for key, value in self._asdict().items() if value is not None}
+
+    def same_labels(self, other: "Header") -> bool:
+        """Whether both record the same class set and encoding."""
+        return (self.class_set, self.encoding) == (other.class_set, other.encoding)
 
 
 class PreparedImage(NamedTuple):
@@ -157,13 +163,45 @@ def has_size(path: Path | str, size: int) -> bool:
     return (file_signature(path) or [None])[0] == size
 
 
-def prepared_class_set(root: Path, data: str) -> ClassSet | None:
-    """The class set whose trainIds prepared labels of ``data`` hold; None for labelIds."""
-    for path in find_parts(root, data).values():
-        header = next(read_part(path), None)
-        if header is not None and header.class_set is not None:
-            return class_set_of(header.class_set, "prepared", str(path))
-    return None
+class StoredLabels(NamedTuple):
+    """How the raw labels of a part became the trainIds that are stored.
+
+    ``encoding``: None in parts of earlier versions, which did not say it.
+    """
+
+    class_set: ClassSet
+    encoding: str | None
+
+    @classmethod
+    def of(cls, header: Header | None, path: Path) -> "StoredLabels | None":
+        """Those of the part ``path``; None where labelIds are stored, or nothing yet."""
+        if header is None or header.class_set is None:
+            return None
+        return cls(class_set_of(header.class_set, "prepared", str(path)), header.encoding)
+
+    def are_of(self, label_format: LabelFormat) -> bool:
+        """Whether ``label_format`` makes the same trainIds of the raw labels, as far as known."""
+        encoding = self.encoding or label_format.encoding
+        wanted = label_format.class_set
+        return (
+            self.class_set.names == wanted.names
+            and encoding in self.class_set.encodings
+            and self.class_set.meaning(encoding) == wanted.meaning(label_format.encoding)
+        )
+
+    def contradiction(self, class_set: ClassSet) -> str | None:
+        """The encoding to which ``class_set`` gives other values than were stored by, or None."""
+        names = list(self.class_set.encodings) if self.encoding is None else [self.encoding]
+        shared = [name for name in names if name in class_set.encodings]
+        other = [n for n in shared if self.class_set.meaning(n) != class_set.meaning(n)]
+        return other[0] if other and other == shared else None
+
+
+def stored_labels(root: Path, data: str) -> dict[Path, StoredLabels]:
+    """{journal: how its trainIds were made} of the prepared labels of ``data``; {} for labelIds."""
+    parts = find_parts(root, data).values()
+    stored = {path: StoredLabels.of(next(read_part(path), None), path) for path in parts}
+    return {path: labels for path, labels in stored.items() if labels is not None}
 
 
 def prepared_listing(

@@ -13,6 +13,7 @@ from dataset.class_set import ClassSet, recorded_class_set
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tiling import segment_padded
+from utils.files import told_apart
 from utils.training.checkpoint import read_checkpoint
 from utils.training.precision import PRECISIONS
 
@@ -43,16 +44,8 @@ def load_networks(
 ) -> dict[str, Network]:
     """Networks by their names, which tell their files apart; raises what reading them raises."""
     loaded = [load_network_file(path, device, precision) for path in paths]
-    names = [network.name for network in loaded]
-    networks = {}
-    for network, path in zip(loaded, paths, strict=True):
-        name = network.name
-        if names.count(name) > 1:
-            name = f"{name} ({path.name})"
-        if name in networks:
-            name = f"{network.name} ({path})"
-        networks[name] = network
-    return networks
+    names = told_apart([network.name for network in loaded], paths)
+    return dict(zip(names, loaded, strict=True))
 
 
 def load_network_file(path: Path, device: torch.device, precision: str) -> Network:

@@ -15,21 +15,19 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.class_set import ClassSet, recorded_class_set
+from dataset.class_set import recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.labels import IGNORE_INDEX
-from dataset.layout import data_images
-from dataset.listing import ImageList, check_listing
+from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
-from dataset.source import labelled_images
-from dataset.target import target_layout
+from dataset.target import scored_images
 from model.inference.export import DeployedNetwork, OnnxNetwork, export_onnx, require_onnx
 from model.inference.predictor import Predictor, load_predictor
 from model.loading import load_network
 from utils.benchmark.timing import measure, percentiles_ms, ratio
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
-from utils.files import output_folder, write_json
+from utils.files import write_json
 from utils.options.parser import available_cores, positive_int
 from utils.report.tables import markdown_table
 from utils.training.checkpoint import read_checkpoint
@@ -62,6 +60,11 @@ def add_arguments(parser) -> None:
         help="labelled data: score every row (Cityscapes: val)",
     )
     parser.add_argument(
+        "--score-layout",
+        metavar="NAME|FILE",
+        help="layout of --score-on: acdc, ... or a TOML file; default: recognized",
+    )
+    parser.add_argument(
         "--images",
         type=positive_int,
         metavar="N",
@@ -78,8 +81,8 @@ def add_arguments(parser) -> None:
 def run(args) -> None:
     if args.images and not args.score_on:
         raise ValueError("--images limits --score-on ROOT: give both, or leave it out.")
-    if args.json:
-        output_folder(args.json.absolute().parent)
+    if args.score_layout and not args.score_on:
+        raise ValueError("--score-layout describes --score-on ROOT: give both, or leave it out.")
     checkpoint = read_checkpoint(args.checkpoint)
     class_set = recorded_class_set(checkpoint)
     ways = prepare_ways(checkpoint, len(class_set), args.int8)
@@ -90,7 +93,10 @@ def run(args) -> None:
         seconds[name] = measure(passes, CPU, args.repeats)
     mious, images = {}, None
     if args.score_on:
-        images = scored_images(args.score_on, class_set, args.images)
+        images = scored_images(args.score_on, class_set, args.score_layout)
+        if args.images and args.images < len(images):
+            chosen = np.linspace(0, len(images) - 1, args.images).round().astype(int)
+            images = images.subset(chosen)
         mious = {way: miou(segment, images, len(class_set)) for way, segment in ways.items()}
 
     results = summarize(seconds, mious)
@@ -133,19 +139,6 @@ def prepare_ways(
 
 def as_segment(network: OnnxNetwork) -> Segment:
     return lambda images: torch.from_numpy(network(images.numpy()))
-
-
-def scored_images(root: Path, class_set: ClassSet, count: int | None) -> ImageList:
-    """Labelled images of a root: val of a target data set, or all of another; ``count`` of them."""
-    root = root.expanduser()
-    if target_layout(root):
-        images = data_images(root, "val", True, None, class_set)
-    else:
-        images = labelled_images(root, None, class_set)
-    check_listing(images)
-    if count is not None and count < len(images):
-        images = images.subset(np.linspace(0, len(images) - 1, count).round().astype(int))
-    return images
 
 
 def miou(segment: Segment, images: ImageList, num_classes: int) -> float:

@@ -30,7 +30,7 @@ from scripts import baselines
 from utils.benchmark.timing import ratio
 from utils.evaluation.evaluate import Evaluation, evaluate
 from utils.evaluation.metrics import scores
-from utils.files import output_folder, write_json
+from utils.files import write_json
 from utils.options.groups import add_device_arguments, add_workers_argument
 from utils.options.parser import positive_int
 from utils.report.tables import markdown_table
@@ -78,8 +78,6 @@ def run(args) -> None:
         raise ValueError("--split is of --cityscapes ROOT: give both, or leave it out.")
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
-    if args.json:
-        output_folder(args.json.absolute().parent)
     model, normalize = load_imagenet_network(args.checkpoint)
     with tempfile.TemporaryDirectory() as folder:
         root = args.cityscapes or draw_streets(Path(folder), args.images)

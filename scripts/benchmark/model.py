@@ -34,7 +34,7 @@ from model.preprocessing import INPUT_CONVENTIONS
 from scripts.baselines import BaselineBiSeNet
 from utils.benchmark.memory import PeakMemory
 from utils.benchmark.timing import measure, percentiles_ms, ratio
-from utils.files import output_folder, write_json
+from utils.files import write_json
 from utils.options.parser import available_cores, positive_int
 from utils.report.tables import markdown_table
 from utils.training.checkpoint import read_checkpoint
@@ -180,7 +180,7 @@ def run(args) -> None:
 
 
 def check_arguments(args, precisions: list[str], device: torch.device) -> None:
-    """Raises ValueError for a precision or a size that cannot be measured, OSError for --json."""
+    """Raises ValueError for a precision or a size that cannot be measured."""
     for precision in precisions:
         choose_precision(precision, device)
     if args.size[0] % 32 or args.size[1] % 32:
@@ -188,8 +188,6 @@ def check_arguments(args, precisions: list[str], device: torch.device) -> None:
             f"--size {args.size[0]} {args.size[1]}: the baseline network takes multiples of 32."
             " Choose the nearest ones."
         )
-    if args.json:
-        output_folder(args.json.absolute().parent)
 
 
 def measure_cost(

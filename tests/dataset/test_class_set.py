@@ -1,13 +1,16 @@
 """Class sets: files, their faults, and label files read by them."""
 
 import pickle
+import tomllib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
 
 from dataset import labels
 from dataset.class_set import (
+    FOLDER,
     ClassSet,
     builtin_names,
     class_set_of,
@@ -22,6 +25,8 @@ from dataset.label_format import (
     prediction_format,
     stored_value_of,
 )
+from dataset.layout import data_images
+from tests.helpers.trees import write_tree
 
 DRONE = """
 classes = ["ground", "building", "tree"]
@@ -112,6 +117,17 @@ def test_labels_of_every_kind(drone, tmp_path):
     assert np.array_equal(found, [[0, 1], [2, 0]])
 
 
+def test_an_edited_copy_of_the_built_in_set(tmp_path):
+    """Its values count, though its name and its classes are those of the built-in one."""
+    text = (FOLDER / "cityscapes19.toml").read_text(encoding="utf-8")
+    edited = load_class_set(written(tmp_path, text.replace("car = 26", "car = [26, 34]", 1)))
+    assert edited == CITYSCAPES_LABELS.class_set
+    root = write_tree(tmp_path / "raw", "gta5")
+    label_format = data_images(root, "train", class_set=edited).label_format
+    assert label_format.train_id_of[[26, 34]].tolist() == [13, 13]
+    assert label_format.class_counts(np.zeros((1, 20), int)) is None
+
+
 def test_an_unknown_value_is_named_with_its_file(drone, tmp_path):
     """With its share of the pixels; one wrong pixel is enough."""
     ids = np.ones((10, 10), np.uint8)
@@ -124,6 +140,16 @@ def test_an_unknown_value_is_named_with_its_file(drone, tmp_path):
     Image.fromarray(painted).save(tmp_path / "b.png")
     with pytest.raises(LabelValuesError, match=r"b\.png .*RGB \(11, 20, 30\) on 1 %"):
         LabelFormat(drone, "paint").read(tmp_path / "b.png")
+
+
+@pytest.mark.parametrize("encoding", ["ids", "paint"])
+def test_16_bit_colors_are_no_8_bit_values(drone, tmp_path, encoding):
+    """Their lower bits would be lost, and all pixels become 0, which may be a class."""
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((2, 2, 3), 3, np.uint16))
+    with pytest.raises(
+        ValueError, match=r"deep\.png has several channels of 16 bits; expected the"
+    ):
+        LabelFormat(drone, encoding).read(tmp_path / "deep.png")
 
 
 def test_the_encoding_that_fits_is_found(drone, tmp_path):
@@ -200,6 +226,66 @@ def test_a_file_with_a_fault(tmp_path, old, new, message):
 def test_a_merge_with_a_fault(tmp_path, old, new, message):
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         load_class_set(written(tmp_path, MERGED.replace(old, new, 1)))
+
+
+WRONG = (3, True, "x", [], {}, [3], [[3]], {"a": 3}, {"a": []}, 1.5)
+"""Values of every type; some of them are right somewhere."""
+
+
+def with_wrong_values(content):
+    """``content`` with each of WRONG in each place, sections and lists included."""
+    for key, value in content.items():
+        for wrong in WRONG:
+            yield content | {key: wrong}
+        if isinstance(value, dict):
+            for part in with_wrong_values(value):
+                yield content | {key: part}
+
+
+@pytest.mark.parametrize("text", [DRONE, MERGED], ids=["own", "merged"])
+def test_a_value_of_a_wrong_type_is_an_error_with_a_text(text):
+    """Whatever a key holds: a sound class set, or an error that names the file."""
+    faults = []
+    for content in with_wrong_values(tomllib.loads(text) | {"name": "n", "title": "t"}):
+        try:
+            class_set = class_set_of(content, "x", "mine.toml")
+        except (ValueError, FileNotFoundError) as error:
+            faults.append(str(error))
+            continue
+        for encoding, rule in class_set.encodings.items():
+            if rule.read != "color":
+                class_set.table(encoding)
+    assert len(faults) > 100
+    assert all("mine.toml" in text or "No class set" in text for text in faults)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ('based_on = "mine.toml"\n[merge]\na = "b"', "mine.toml is based on itself. Give"),
+        ('based_on = "two.toml"\n[merge]\na = "b"', r"itself, by .*two\.toml\. Give based_on"),
+        ("based_on = 3", "names the class set 3; expected the name of a built-in one"),
+        (MERGED.replace('flat = ["road", "sidewalk"]', "flat = 3"), "flat is 3; expected the name"),
+        (DRONE + "[merge]\nx = 3", "merge is of a class set that is based on another"),
+        (
+            DRONE.replace("{ground = 1, building = [2, 3], tree = 255}", "{tree = []}"),
+            "gives a value to no class",
+        ),
+    ],
+)
+def test_faults_that_are_not_found_by_a_type(tmp_path, text, message):
+    written(tmp_path, 'based_on = "mine.toml"\n[merge]\na = "b"', "two.toml")
+    with pytest.raises(ValueError, match=message):
+        load_class_set(written(tmp_path, text))
+
+
+def test_one_ignored_class_needs_no_list(tmp_path):
+    """ignored = "sky" is the class sky, as flat = "road" is the class road."""
+    ignored = '["pole", "traffic light", "traffic sign", "sky"]'
+    text = MERGED.replace(ignored, '"sky"').replace('"fence"]', '"fence", "pole", LIGHTS]')
+    text = text.replace("LIGHTS", '"traffic light", "traffic sign"')
+    merged = load_class_set(written(tmp_path, text))
+    assert LabelFormat(merged, "labelIds").train_id_of[23] == 255
 
 
 def test_files_that_are_no_class_set(tmp_path):

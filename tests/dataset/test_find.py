@@ -206,11 +206,29 @@ def test_missing_labels_are_answered_with_those_there(tmp_path):
         synthia_tree(tmp_path / "synthia")
 
 
+@pytest.mark.parametrize("pattern", ["x[9-0].png", "[z-a]/*.png"])
+def test_a_range_that_runs_backwards_is_no_pattern(tmp_path, pattern):
+    """The pattern is named, with what was expected."""
+    touch(tmp_path, "x1.png", "a/1.png")
+    with pytest.raises(ValueError, match=r"no pattern .*bad character range.*such as \[0-9\]"):
+        find_images(str(tmp_path / pattern))
+
+
 def test_the_own_results_are_no_inputs(tmp_path):
     """Files below --output are left out of a folder that contains it."""
     touch(tmp_path, "a.png", "out/a_overlay.png", "drive.MP4", "notes.txt")
     images, videos = find_inputs([str(tmp_path)], (".mp4",), tmp_path / "out")
     assert [path.name for path in (*images, *videos)] == ["a.png", "drive.MP4"]
+
+
+@pytest.mark.parametrize("output", ["real/out", "link/out"])
+@pytest.mark.parametrize("pattern", ["real", "link", "link/**/*.png"])
+def test_results_are_known_through_links(tmp_path, output, pattern):
+    """By whichever name the folder is given: results are not segmented again."""
+    touch(tmp_path / "real", "a.png", "out/a_overlay.png")
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    images, _ = find_inputs([str(tmp_path / pattern)], (), tmp_path / output)
+    assert [path.name for path in images] == ["a.png"]
 
 
 def test_keys_are_sorted_and_without_ending(tmp_path):

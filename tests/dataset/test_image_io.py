@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
@@ -101,6 +102,26 @@ def test_a_damaged_orientation_is_passed_over(image, tmp_path):
     Image.fromarray(image).save(tmp_path / "x.jpg", exif=b"Exif\0\0nonsense" + bytes(20))
     assert read_image(tmp_path / "x.jpg").shape == image.shape
     assert image_size(tmp_path / "x.jpg") == image.shape[:2]
+
+
+@pytest.mark.parametrize(
+    ("name", "mode", "found"),
+    [
+        ("x.jpg", "CMYK", "pixel format 'CMYK'"),
+        ("x.png", "1", "pixel format '1'"),
+        ("grey.png", "I;16", "16 bits a channel"),
+        ("color.png", None, "16 bits a channel"),
+    ],
+)
+def test_the_header_tells_pixels_that_are_refused(tmp_path, name, mode, found):
+    """A check of headers before a run refuses what reading would refuse in the middle of it."""
+    if mode is None:
+        cv2.imwrite(str(tmp_path / name), np.zeros((4, 6, 3), np.uint16))
+    else:
+        Image.new(mode, (6, 4)).save(tmp_path / name)
+    for read in (read_image, image_size):
+        with pytest.raises(ValueError, match=f"{name} has {found}; expected 8 bits"):
+            read(tmp_path / name)
 
 
 def test_the_pixel_limit_holds_on_both_paths(tmp_path, monkeypatch):

@@ -187,9 +187,11 @@ def test_a_root_gives_its_images_alone(tree, capsys):
 
 
 def test_a_folder_of_labels_gives_nothing(tree):
-    """The folder of the labels itself is refused, with their number."""
+    """The folder of the labels itself is refused, with their number, by its name or pixels."""
     root, _, labels = tree
     folder = (root / labels[0]).parent
+    for path in folder.iterdir():
+        Image.fromarray(scene(0, (64, 96))[1]).save(path)
     with pytest.raises(ValueError, match=r"No image at .*found [1-9]\d* label files"):
         unlabelled_images([str(folder)])
 
@@ -256,3 +258,19 @@ def test_a_file_that_is_named_is_meant(tmp_path):
     assert find_inputs([str(tmp_path / "a_gtFine_color.png")], ())[0]
     with pytest.raises(ValueError, match="No image and no video"):
         find_inputs([str(tmp_path)], ())
+
+
+def test_folders_above_the_given_one_tell_nothing(tmp_path):
+    """Images below somebody's folder annotation are images; the folder that decides is named."""
+    for folder in ("annotation/cam1", "images", "gtFine/cam1", "cam2/annotation", "cam2/images"):
+        (tmp_path / folder).mkdir(parents=True)
+        Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / folder / "1.png")
+    assert unlabelled_images([str(tmp_path / "annotation/cam1")]).names == ["1"]
+    assert unlabelled_images([str(tmp_path / "annotation/cam1/*.png")]).names == ["1"]
+    for given, decided in (
+        ("annotation",) * 2,
+        ("gtFine/cam1", "gtFine"),
+        ("cam2/annotation",) * 2,
+    ):
+        with pytest.raises(ValueError, match=f"1 label files .by the name of .*{decided}.,"):
+            unlabelled_images([str(tmp_path / given)])

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from dataset.class_set import builtin_names, class_set_of, load_class_set
+from dataset.image_io import read_image
 from dataset.layout import data_images, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout
 from dataset.listing import check_listing
@@ -386,6 +387,25 @@ class TestDoubtfulFiles:
         with pytest.raises(ValueError, match="holds 1 files twice.*remove one of each"):
             labelled_images(root, file)
 
+    @pytest.mark.parametrize("labels", ["photos/{flight}/{key}.png", "photos/{key}.png"])
+    def test_a_label_beside_its_image(self, own, tmp_path, labels):
+        """One name, image and label by their suffixes: a pair, and no image twice."""
+        root, file = own
+        file.write_text(OWN.replace("masks/{flight}_{key}_mask.png", labels))
+        for day in ("monday", "tuesday"):
+            (root / f"masks/{day}_1_mask.png").rename(root / f"photos/{day}/1.png")
+        layout = load_layout(file)
+        names = [f"{day}/1" for day in ("monday", "tuesday")]
+        assert data_images(root, "train", False, layout).names == names
+        raw = labelled_images(root, file)
+        assert raw.names == names
+        assert [raw[index].label.name for index in range(2)] == ["1.png", "1.png"]
+        job = PrepareJob(find_pairs(layout, root, "train"), "drone-train")
+        prepare(job, tmp_path / "p", "", log=lambda text: None)
+        prepared = labelled_images(tmp_path / "p", file)
+        assert read_image(prepared[0].image).shape == (*SIZE, 3)
+        assert (prepared.label_format.read_train_ids(prepared[0].label) == 1).all()
+
     def test_a_label_without_image(self, own):
         root, file = own
         (root / "photos/monday/1.jpg").unlink()
@@ -413,6 +433,11 @@ class TestDoubtfulFiles:
         ("photos/{flight}/{key}.JPG", "photos/{flight}{key}.JPG", "two placeholders without a"),
         ("[splits.train]", "[splits.train", "is no TOML file"),
         ("[splits", "[parts", "'parts', which nothing reads"),
+        (
+            "[splits.train]",
+            "[messages]\nimages = 3\n[splits.train]",
+            "images is 3; expected a text",
+        ),
     ],
 )
 def test_a_layout_file_with_a_fault(own, old, new, text):

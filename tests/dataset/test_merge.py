@@ -70,6 +70,9 @@ def test_files_are_found_beside_a_merge(tmp_path):
             "'background' is in one of them only",
         ),
         ("from = ", "is no TOML file"),
+        ('from = 3\nto = "binary"\n[merge]\na = "b"\n', "names the class set 3"),
+        ('based_on = 3\n[merge]\na = "b"\n', "names the class set 3"),
+        ('based_on = "binary"\nmerge = 3\n', "does not say how"),
     ],
 )
 def test_an_unsound_merge_is_refused(text, error, tmp_path):

@@ -35,6 +35,14 @@ def test_encodings_and_line_ends(gta5_root, tmp_path, encoding, mark, end):
     assert select_by_list(gta5(gta5_root), tmp_path / "list.txt").names == NAMES
 
 
+@pytest.mark.parametrize("first", ["[night] 1", "{a}1", "[1]"])
+def test_a_name_may_begin_with_a_bracket(tmp_path, first):
+    """Only what goes on as JSON does is taken for JSON."""
+    (tmp_path / "list.txt").write_text(f"{first}\n2\n", encoding="utf-8")
+    images = ImageList(tmp_path, ["2", first], ["2.png", f"{first}.png"])
+    assert select_by_list(images, tmp_path / "list.txt").names == [first, "2"]
+
+
 FORMS = {
     "names": "{name}",
     "files": "{name}.png",

@@ -10,14 +10,17 @@ from PIL import Image
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
-from dataset.listing import check_listing, select_by_list
+from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
-from dataset.target import target_images, target_layout, unlabelled_images
+from dataset.target import scored_images, target_images, target_layout, unlabelled_images
+from dataset.training_data import without
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import scene
+from tests.helpers.trees import write_tree
+from utils.training.checkpoint import is_named
 
 
 def write_images(root: Path, *names: str, size: tuple[int, int] = (48, 96)) -> Path:
@@ -88,6 +91,27 @@ def test_a_folder_whose_name_looks_like_a_pattern(tmp_path):
     assert unlabelled_images([str(root / "a.jpg")]).names == ["a"]
 
 
+@pytest.mark.parametrize(
+    ("word", "left"),
+    [
+        ("drive1/0001.png", ["drive1/0001"]),
+        ("drive1/0001", ["drive1/0001"]),
+        ("/data/car/drive1/0001.png", ["drive1/0001"]),
+        ("./drive2/0001.png", ["drive2/0001"]),
+        ("0001.png", ["drive1/0001", "drive2/0001"]),
+        ("0001", ["drive1/0001", "drive2/0001"]),
+        ("drive3/0001.png", []),
+        ("drive1", []),
+    ],
+)
+def test_a_word_with_a_folder_names_one_image(tmp_path, word, left):
+    """Equal names in other folders stay; data and checkpoints agree on who is named."""
+    names = ["drive1/0001", "drive1/0002", "drive2/0001"]
+    images = ImageList(tmp_path, names, [f"{name}.png" for name in names])
+    assert list(without(images, [word]).left_out) == left
+    assert [name for name in names if is_named(name, [word])] == left
+
+
 def test_labels_of_known_data_sets_are_left_out(gta5_root, cityscapes_root, tmp_path):
     assert unlabelled_images([str(cityscapes_root / "leftImg8bit/val")]).names == [
         "lindau_000000_000019_leftImg8bit",
@@ -114,6 +138,14 @@ def test_a_split_of_cityscapes_has_the_names_of_the_listing(cityscapes_root):
         unlabelled_images([str(cityscapes_root / "leftImg8bit/train")]).names
         == cityscapes(cityscapes_root, "train", labels=False).names
     )
+
+
+def test_scored_images_of_any_layout(cityscapes_root, gta5_root, tmp_path):
+    """val where a root has it, else its only split; a layout of one's own by its file."""
+    assert scored_images(cityscapes_root).names == cityscapes(cityscapes_root, "val").names
+    assert scored_images(gta5_root).names == gta5(gta5_root).names
+    root = write_tree(tmp_path / "own", "folders")
+    assert scored_images(root, layout="folders").names == ["drive/0001", "drive/0002"]
 
 
 def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):

@@ -261,7 +261,7 @@ def test_networks_of_equal_names_are_told_apart(monkeypatch):
     monkeypatch.setattr(network_module, "load_network_file", load)
     paths = [Path("a/last.pt"), Path("a/best.pt"), Path("b/last.pt")]
     names = list(load_networks(paths, CPU, "fp32"))
-    assert names == ["ada (last.pt)", "ada (best.pt)", "ada (b/last.pt)"]
+    assert names == ["ada (a/last.pt)", "ada (best.pt)", "ada (b/last.pt)"]
 
 
 def test_without_gradio_the_remedy_is_named(monkeypatch):

@@ -1,5 +1,7 @@
 """scripts/average.py: the mean of a run's snapshots, with statistics of the target."""
 
+import shutil
+
 import pytest
 import torch
 
@@ -32,6 +34,8 @@ def test_weights_are_the_mean_and_statistics_those_of_the_target(cityscapes_root
     assert content["settings"]["averaged"]["steps"] == [10, 20]
     assert {"b"} < set(content["seen_images"])
     assert len(content["seen_images"]) == 5  # two batches of two
+    new = set(content["seen_images"]) - {"b"}
+    assert all(name.startswith("cityscapes::aachen/") for name in new)
     state, (one, two) = content["parts"]["model"], [m["parts"]["model"] for m in members]
     for name, value in state.items():
         if name.endswith(("running_mean", "running_var")):
@@ -75,3 +79,16 @@ def test_one_checkpoint_is_no_average(tmp_path):
     first, _ = snapshots(tmp_path)
     with pytest.raises(ValueError, match="an average needs two or more"):
         entry.read_members([first, first])
+
+
+def test_a_step_counts_once(tmp_path, capsys):
+    """last.pt of the step of a snapshot is the same network, and no second vote for it."""
+    files, output = snapshots(tmp_path), tmp_path / "mean.pt"
+    last = shutil.copy(files[1], tmp_path / "last.pt")
+    run(*files, last, "--output", output)
+    averaged = read_checkpoint(output)["settings"]["averaged"]
+    assert averaged["steps"] == [10, 20]
+    assert averaged["checkpoints"] == list(map(str, files))
+    assert f"NOTE: {last} is left out: it is of step 20, as" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="two or more, of different steps"):
+        entry.read_members([files[1], last])

@@ -269,7 +269,7 @@ class TestBadInput:
         words = ["x.pt", "--target", "y", "--output", "z", "--split", "val"]
         with pytest.raises(SystemExit):
             entry.parse_arguments(words)
-        assert "--split is of Cityscapes" in capsys.readouterr().err
+        assert "--split is of a known data set" in capsys.readouterr().err
 
     def test_an_output_that_is_a_file(self, cityscapes_root, checkpoint, tmp_path):
         """The error names the output."""

@@ -67,3 +67,12 @@ def test_other_formats_are_refused(tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(tmp_path, "--output", "plot.png")
     assert "expected a name that ends with .svg" in capsys.readouterr().err
+
+
+def test_runs_of_equal_names_are_told_apart(tmp_path):
+    """The legend shows seed0/strong and seed1/strong by their paths."""
+    runs = [make_run(tmp_path / f"seed{seed}/strong", [0.1, 0.2]) for seed in range(2)]
+    run(*runs, "--output", tmp_path / "plot.svg")
+    lines = ElementTree.parse(tmp_path / "plot.svg").getroot().findall(f"{SVG}polyline")
+    titles = [line.find(f"{SVG}title").text for line in lines]
+    assert titles == [f"strong ({path})" for path in runs]

@@ -8,6 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
+from dataset.class_set import load_class_set
 from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF
 from scripts import predict as entry
 from tests.conftest import scene
@@ -81,6 +82,18 @@ def test_other_files_are_skipped_with_a_warning(checkpoint, frames, tmp_path, ca
     assert "frames per second" in printed.out
     predict(checkpoint, tmp_path / "pattern", frames / "[01].png")
     assert len(list((tmp_path / "pattern").iterdir())) == 2
+
+
+def test_a_link_that_leads_nowhere_is_skipped(checkpoint, frames, tmp_path, capsys):
+    """An image that is gone, or must not be read, ends no folder of thousands."""
+    (frames / "1.png").unlink()
+    (frames / "1.png").symlink_to(tmp_path / "gone.png")
+    predict(checkpoint, tmp_path / "out", frames)
+    assert sorted(path.name[0] for path in (tmp_path / "out").iterdir()) == ["0", "2"]
+    printed = capsys.readouterr()
+    assert "skipped: " in printed.out + printed.err
+    with pytest.raises(FileNotFoundError, match=r"1\.png does not exist"):
+        next(entry.read_images([frames / "1.png"], torch.device("cpu")))
 
 
 def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
@@ -253,6 +266,17 @@ def test_comparison_has_a_column_for_each_network(checkpoint, cityscapes_root, t
     label = with_labels[-300:, width + 7 : 2 * width + 7].reshape(-1, 3)
     class_colors = {tuple(color) for color in COLORS.tolist()}
     assert {tuple(color) for color in label.tolist()} <= class_colors | {(255, 255, 255)}
+
+
+def test_all_labels_together_tell_their_encoding(tmp_path):
+    """A mask of background alone could be of several: the others say of which one."""
+    binary, paths = load_class_set("binary"), [tmp_path / "0.png", tmp_path / "1.png"]
+    for path, value in zip(paths, (0, 255), strict=True):
+        Image.new("L", (4, 4), value).save(path)
+    label_format = entry.format_of_labels(binary, paths, tmp_path)
+    assert label_format.encoding == "mask"
+    drawn = [entry.draw_label(path, np.zeros((4, 4, 3)), label_format)[0, 0] for path in paths]
+    assert np.array_equal(drawn, binary.colors)
 
 
 def test_labels_of_equal_names_are_told_apart(tmp_path):

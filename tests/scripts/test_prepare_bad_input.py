@@ -52,7 +52,7 @@ def test_train_ids_throughout(cityscapes_root, tmp_path):
     arguments = ("--cityscapes", cityscapes_root, "--splits", "train", "--workers", 1)
     checked = command(*arguments, "--check")
     assert checked.returncode == 1
-    assert "these are trainIds, labelIds (0-33) are expected" in checked.stdout
+    assert "these are trainIds, labelIds (0-34) are expected" in checked.stdout
     with pytest.raises(ValueError, match="these are trainIds"):
         prepare(*arguments, "--output", tmp_path / "p")
     with pytest.raises(ValueError, match="is incomplete"):

@@ -38,6 +38,19 @@ def test_a_source_and_a_target_of_any_kind(gta5_root, cityscapes_root, tmp_path)
     assert read_image(tmp_path / "t.png").shape[1:] == (4 * 136, 3)
 
 
+def test_a_source_of_ones_own_layout(gta5_root, tmp_path, capsys):
+    """The file that training takes; a split of images that have none is refused."""
+    (gta5_root / "images").rename(gta5_root / "photos")
+    layout = tmp_path / "own.toml"
+    layout.write_text('[splits.train]\nimages = "photos/{key}.png"\nlabels = "labels/{key}.png"\n')
+    target, output = gta5_root / "photos", ["--output", tmp_path / "t.png", "--rows", 1]
+    draw(gta5_root, target, "--source-layout", layout, *output)
+    assert (tmp_path / "t.png").exists()
+    with pytest.raises(SystemExit):
+        draw(gta5_root, target, "--split", "val", *output)
+    assert "--split: without effect with plain images" in capsys.readouterr().err
+
+
 def test_an_output_that_cannot_be_written(gta5_root, cityscapes_root, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OSError, match="t.png"):

@@ -192,7 +192,8 @@ def test_a_preset_of_ones_own_is_a_file(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("rows = [", "is no preset"),
+        ("rows = [", "is no TOML file"),
+        ('description = ""', "is no preset"),
         ('description = ""\nrows = [{ name = "a", command = "", seeds = 1 }]', "seeds"),
         ('description = ""\nrows = [{ name = "a", command = "{gta}" }]', r"names \{gta\}"),
         ('description = ""\nrows = [{ name = "a", command = "{steps}" }]', "without a default"),
@@ -233,6 +234,58 @@ def finished_row(folder, training=()):
     run = folder / row.folder
     run.mkdir(parents=True, exist_ok=True)
     return commands, run
+
+
+OWN = """
+description = "own classes"
+common = "--class-set town.toml"
+evaluation = "EVALUATION"
+rows = [{ name = "lr-2.5e-4", command = "train.py --train-on source --gta5 {gta5}" }]
+"""
+
+
+@pytest.mark.parametrize("evaluation", ["--tta flip", "--classes flat"])
+def test_a_preset_of_other_classes(tmp_path, evaluation):
+    """Classes of Cityscapes are never asked for; those of the preset stay, --classes wins.
+
+    The file may begin with the mark that Windows' editors write.
+    """
+    file = tmp_path / "own.toml"
+    file.write_text(OWN.replace("EVALUATION", evaluation), encoding="utf-8-sig")
+    preset = reproduce.preset_argument(str(file))
+    values = VALUES | {"output": tmp_path}
+    words = [preset, preset.rows[0], 0, values]
+    _, evaluate = reproduce.row_commands(*words, None, [])
+    assert evaluate[4:-2] == evaluation.split()
+    _, evaluate = reproduce.row_commands(*words, ["human"], [])
+    assert reproduce.flags_of(evaluate)["--classes"] == ["human"]
+
+
+def test_scores_of_earlier_versions_are_kept(tmp_path):
+    """They were made with --classes 19, which is all classes; fewer are scored again."""
+    scores = tmp_path / "scores.json"
+    for now, before, kept in (
+        ([], ["--classes", "19"], True),
+        (["--classes", "19"], [], True),
+        ([], ["--classes", "19", "road"], False),
+        (["--classes", "carla13"], ["--classes", "19"], False),
+    ):
+        start = ["eval.py", "a.pt", "--cityscapes", "c"]
+        scores.write_text(json.dumps({"argv": [*start, *before, "--json", "s"]}))
+        assert reproduce.is_scored([*start, *now, "--json", "s"], scores) == kept
+
+
+def test_scores_of_a_row_whose_name_has_a_dot(tmp_path, monkeypatch):
+    """They are found where the row's command writes them."""
+    preset = reproduce.Preset("p", "", (reproduce.Row("lr-2.5e-4", "train.py --lr 2.5e-4"),))
+    values = VALUES | {"output": tmp_path}
+    commands = reproduce.row_commands(preset, preset.rows[0], 0, values, None, [])
+    run = tmp_path / "lr-2.5e-4"
+    run.mkdir()
+    (run / "config.json").write_text("[]")
+    (tmp_path / "lr-2.5e-4.json").write_text(json.dumps({"argv": commands[1]}))
+    monkeypatch.setattr(reproduce, "run_command", pytest.fail)
+    reproduce.run_row(commands, run)
 
 
 def test_rows_bring_those_that_they_begin_from():

@@ -13,6 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 import eval as evaluation
 from dataset.image_io import read_image
 from dataset.labels import COLORS
+from dataset.listing import ImageList
 from scripts import predict, select
 from scripts import summarise as entry
 from tests.conftest import write_cityscapes
@@ -50,6 +51,14 @@ def made(tmp_path_factory) -> Path:
         ]
         evaluation.main(evaluation.parse_arguments([*map(str, words), "--precision", "fp32"]))
     return made
+
+
+def test_images_of_equal_last_names_have_pictures_each(tmp_path):
+    """0001 of two drives are told apart by the drive, whichever of them are shown."""
+    names = ["drive1/0001", "drive1/0002", "drive2/0001"]
+    images = ImageList(tmp_path, names, [f"{name}.png" for name in names])
+    assert entry.picture_names(images, [0, 1, 2]) == ["drive1_0001", "0002", "drive2_0001"]
+    assert entry.picture_names(images, [2]) == ["drive2_0001"]
 
 
 @pytest.fixture

@@ -111,6 +111,10 @@ def add_workers_argument(parser: argparse.ArgumentParser) -> None:
     )
 
 
+NO_SPLITS = "with plain images: only a root of a known data set, or --target-layout, has splits"
+"""Why --split of ``add_unlabelled_arguments`` is refused."""
+
+
 def add_unlabelled_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Images of a target, for scripts that open no label."""
     target = parser.add_argument_group("target").add_mutually_exclusive_group(required=required)

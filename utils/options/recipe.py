@@ -49,7 +49,7 @@ def read_recipe(name: str, script: str) -> dict[str, Any]:
     """
     path = user_path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
+        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"--recipe {name}: no such recipe. Expected one of {', '.join(recipe_names())}, or a"

@@ -123,9 +123,13 @@ def differences(
 
 
 def is_named(name: str, words: Sequence[str]) -> bool:
-    """Whether an image is one of the ``words`` of --leave-out: names, or names of files."""
-    own = name.rsplit("/", 1)[-1]
-    return any(word == name or own in (Path(word).name, Path(word).stem) for word in words)
+    """Whether an image is one of the ``words`` of --leave-out: names, or paths of files.
+
+    Folders that both have are equal: drive1/0001.png is not drive2/0001.
+    """
+    own = Path(name).parts
+    paths = [path for word in words for path in (Path(word), Path(word).with_suffix(""))]
+    return any(path.parts[-len(own) :] == own[-len(path.parts) :] for path in paths)
 
 
 def require_known_words(words: Sequence[str], left_out: Sequence[str], names: list[str]) -> None:
@@ -287,6 +291,12 @@ def _first_lines(error: Exception) -> str:
 
 def _class_text(class_set: dict[str, Any]) -> str:
     return f"{class_set['name']} ({', '.join(class_set['classes'])})"
+
+
+def metadata_of_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """What a checkpoint says of its network, for a new one: without parts and state of the run."""
+    of_run = {"format", "parts", "random", "meter", "collapse_monitor", "inference_network"}
+    return {name: value for name, value in checkpoint.items() if name not in of_run}
 
 
 def inherited(seen: Sequence[str], *origins: dict[str, Any]) -> dict[str, Any]:

@@ -39,6 +39,19 @@ def test_model(tmp_path, capsys):
     assert "| folded fp32" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", benchmark.SUBCOMMANDS)
+def test_results_have_a_folder_before_the_measuring(name, tmp_path, monkeypatch):
+    """A new one is made; one that cannot be made ends the command at its start."""
+    monkeypatch.setattr(benchmark.SUBCOMMANDS[name], "run", lambda args: None)
+    roots = {"data": ["--gta5", "g", "--cityscapes", "c"], "deployment": ["--checkpoint", "c"]}
+    words = [name, *roots.get(name, []), "--json"]
+    benchmark.main(benchmark.parse_arguments([*words, str(tmp_path / "new/x.json")]))
+    assert (tmp_path / "new").is_dir()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Cannot write into"):
+        benchmark.main(benchmark.parse_arguments([*words, str(tmp_path / "file/x.json")]))
+
+
 def test_an_absent_backend_is_left_out_with_its_reason(tmp_path, monkeypatch, capsys):
     """Other backends are still measured."""
 

@@ -68,8 +68,7 @@ def test_scores_are_those_of_eval(cityscapes_root, checkpoint):
     from dataset.class_set import recorded_class_set
 
     class_set = recorded_class_set(checkpoint)
-    images = entry.scored_images(cityscapes_root, class_set, 2)
-    assert len(images) == 2
+    images = entry.scored_images(cityscapes_root, class_set)
     found = entry.miou(lambda x: torch.zeros(x.shape[:3], dtype=torch.uint8), images, 19)
     matrix = np.zeros((19, 19))
     for frame in images:
