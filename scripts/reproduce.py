@@ -396,8 +396,8 @@ def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:
 
 def write_comparison(args: argparse.Namespace) -> None:
     """Writes comparison.json: what scripts.summarise cannot read from the run folders."""
-    preset, evaluation = args.preset, shlex.split(args.preset.evaluation)
-    list_file = evaluation[evaluation.index("--list") + 1] if "--list" in evaluation else None
+    preset, scoring = args.preset, flags_of(shlex.split(args.preset.evaluation))
+    list_file, layout = (scoring.get(flag, [None])[0] for flag in ("--list", "--layout"))
     content = {
         "preset": preset.name,
         "published": preset.published,
@@ -406,6 +406,7 @@ def write_comparison(args: argparse.Namespace) -> None:
         "cityscapes": str(args.cityscapes),
         "gta5": str(args.gta5),
         "list": list_file,
+        "layout": layout,
     }
     write_json(output_folder(args.output) / "comparison.json", content)
 

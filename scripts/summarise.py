@@ -116,6 +116,7 @@ def read_comparison(folder: Path) -> dict[str, Any]:
         "single_seed": [],
         "cityscapes": None,
         "list": None,
+        "layout": None,
     }
     comparison = defaults | recorded
     scored = [f for f in folder.glob("seed*/*.json") if f.stem not in comparison["rows"]]
@@ -271,7 +272,7 @@ def report_pictures(
         root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
         split = rows[0].scores[0]["split"]
-        listing = images_of_split(root, split, class_set=class_set)
+        listing = images_of_split(root, split, True, comparison["layout"], class_set)
         listing = select_by_list(listing, list_file)
         count = min(args.pictures, len(listing))
         indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()

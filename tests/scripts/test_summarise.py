@@ -114,6 +114,26 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
     assert page.count("data:image/jpeg") == 2
 
 
+def test_pictures_of_a_layout_of_ones_own(folder, cityscapes_root, tmp_path):
+    """Those of scripts.reproduce with a preset that scores with --layout FILE."""
+    (cityscapes_root / "leftImg8bit").rename(cityscapes_root / "pictures")
+    layout = tmp_path / "own.toml"
+    layout.write_text(
+        """class_set = "cityscapes19"
+        [splits.train]
+        images = "pictures/train/{key}_leftImg8bit.png"
+        [splits.val]
+        images = "pictures/val/{key}_leftImg8bit.png"
+        labels = "gtFine/val/{key}_gtFine_labelIds.png"
+        """
+    )
+    plan = json.loads((folder / "comparison.json").read_text())
+    (folder / "comparison.json").write_text(json.dumps(plan | {"layout": str(layout)}))
+    run(folder, "--pictures", 1)
+    (frame,) = (folder / "pictures").iterdir()
+    assert {path.stem for path in frame.iterdir()} >= {"image", "ada", "source-only"}
+
+
 def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
     """Neither data nor checkpoints are needed once the pictures are drawn."""
     run(folder)
