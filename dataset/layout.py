@@ -11,7 +11,7 @@ from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import prepared_listing, stored_labels
+from dataset.prepared.journal import StoredLabels, prepared_listing, stored_labels
 from dataset.recognition import detect
 
 _SAMPLED_LABELS = 20
@@ -130,6 +130,20 @@ def _encoding(layout: Layout, class_set: ClassSet) -> str | None:
     return next(iter(class_set.encodings)) if len(class_set.encodings) == 1 else None
 
 
+def _own_class_set(layout: Layout, stored: StoredLabels | None) -> ClassSet:
+    """The class set of a prepared root where the run names none.
+
+    That of the layout, as it is now, where the labels were made by it; else the ``stored`` one.
+    """
+    if stored is None:
+        return _class_set(layout, None)
+    try:
+        now = _class_set(layout, None)
+    except FileNotFoundError:  # a prepared root needs no file but the layout
+        return stored.class_set
+    return now if now.name == stored.class_set.name else stored.class_set
+
+
 def _prepared_format(
     layout: Layout, root: Path, split: str, class_set: ClassSet | None
 ) -> LabelFormat:
@@ -140,7 +154,7 @@ def _prepared_format(
     """
     parts = stored_labels(root, layout.data_name(split))
     stored = next(iter(parts.values()), None)
-    classes = class_set or (_class_set(layout, None) if stored is None else stored.class_set)
+    classes = class_set or _own_class_set(layout, stored)
     fitting = [
         name
         for name, rule in classes.encodings.items()
@@ -157,8 +171,9 @@ def _prepared_format(
             " Prepare it with this class set into another --output, or give the class set that it"
             " was prepared with."
         )
+    named = layout.encoding if layout.encoding in fitting else None
     for path, labels in parts.items():
-        changed = labels.contradiction(classes)
+        changed = labels.contradiction(classes, named)
         if changed is not None:
             raise ValueError(
                 f"{root} is stale: its labels became trainIds by other values than"
@@ -166,5 +181,5 @@ def _prepared_format(
                 " Prepare it again with this class set and the same --output, or give the class"
                 " set that it was prepared with."
             )
-    wanted = (None if stored is None else stored.encoding, layout.encoding, fitting[0])
+    wanted = (named, None if stored is None else stored.encoding, fitting[0])
     return LabelFormat(classes, next(name for name in wanted if name in fitting))

@@ -189,8 +189,14 @@ class StoredLabels(NamedTuple):
             and self.class_set.meaning(encoding) == wanted.meaning(label_format.encoding)
         )
 
-    def contradiction(self, class_set: ClassSet) -> str | None:
-        """The encoding to which ``class_set`` gives other values than were stored by, or None."""
+    def contradiction(self, class_set: ClassSet, encoding: str | None) -> str | None:
+        """The encoding to which ``class_set`` gives other values than were stored by, or None.
+
+        ``encoding``: the one of ``class_set`` that is wanted; None: that of the same name.
+        """
+        if encoding is not None and self.encoding is not None:
+            same = self.class_set.meaning(self.encoding) == class_set.meaning(encoding)
+            return None if same else encoding
         names = list(self.class_set.encodings) if self.encoding is None else [self.encoding]
         shared = [name for name in names if name in class_set.encodings]
         other = [n for n in shared if self.class_set.meaning(n) != class_set.meaning(n)]

@@ -175,6 +175,29 @@ def test_a_corrected_class_set_makes_labels_again(letters, capsys):
     assert stored_values(output, file) == [1, 1]
 
 
+def test_a_corrected_class_set_of_a_layout(letters, tmp_path):
+    """A run that names the layout alone finds the change, too, and another encoding of it."""
+    _, file, output = letters
+    layout = tmp_path / "own.toml"
+    text = 'name = "folders"\nclass_set = "c.toml"\n[splits.train]\n'
+    text += 'images = "images/{key}.jpg"\nlabels = "labels/{key}.png"\n'
+    layout.write_text(text)
+    assert len(data_images(output, "train", layout=load_layout(layout))) == 2
+    file.write_text(LETTERS.replace("{a = 1, b = 2}", "{a = 2, b = 1}"))
+    with pytest.raises(ValueError, match="stale"):
+        data_images(output, "train", layout=load_layout(layout))
+    file.write_text(LETTERS.replace('"b"]', '"z"]').replace("b = 2", "z = 2"))
+    with pytest.raises(ValueError, match="the classes of c, which are not those"):
+        data_images(output, "train", layout=load_layout(layout))
+    more = '[encodings.other]\nread = "index"\nclasses = {a = 2, b = 1}\n'
+    file.write_text(LETTERS + more)
+    layout.write_text(text.replace("[splits", 'encoding = "other"\n[splits'))
+    with pytest.raises(ValueError, match=r"stale.*\[encodings.other\]"):
+        data_images(output, "train", layout=load_layout(layout))
+    file.unlink()
+    assert len(data_images(output, "train", layout=load_layout(layout))) == 2
+
+
 def test_other_colors_of_the_same_classes(letters, capsys):
     """Labels hold no colors: they stay, and the journal records the new ones."""
     flags, file, output = letters
