@@ -119,9 +119,31 @@ def test_a_run_from_before_the_monitor_can_go_on(gta5_root, cityscapes_root, tmp
     start("train_da", *flags, "--max-steps", 1)
     last = tmp_path / "run/last.pt"
     content = torch.load(last, weights_only=True)
-    del content["collapse_monitor"]
+    del content["monitors"]
     for name in ("stop_on_collapse", "collapse_window", "keep_every", "keep_last"):
         del content["settings"][name]
     torch.save(content, last)
     start("train_da", *flags, "--max-steps", 2, "--resume")
     assert read_checkpoint(last)["step"] == 2
+
+
+def test_monitors_go_on_in_a_resumed_run(gta5_root, cityscapes_root, tmp_path):
+    """As in an uninterrupted one; the first versions kept the collapse monitor by itself."""
+    found = {}
+    for name, stops in (("whole", [3]), ("parts", [1, 3]), ("older", [1, 3])):
+        place = words("train_da", gta5_root, cityscapes_root, tmp_path / name)
+        for stop in stops:
+            resume = ["--resume"] if stop != stops[0] else []
+            start("train_da", *place, "--max-steps", stop, *resume)
+            last = tmp_path / name / "run/last.pt"
+            content = torch.load(last, weights_only=True)
+            if (name, stop) == ("older", 1):
+                content |= {"collapse_monitor": content.pop("monitors")["collapse_monitor"]}
+                torch.save(content, last)
+        found[name] = content["monitors"]
+    assert found["whole"].keys() == {"collapse_monitor", "balance_monitor"}
+    for name in ("parts", "older"):
+        states = (found["whole"]["collapse_monitor"], found[name]["collapse_monitor"])
+        assert torch.equal(*(state["ring"] for state in states))
+        assert [state["done"] for state in states] == [3, 3]
+    assert found["parts"]["balance_monitor"] == found["whole"]["balance_monitor"]

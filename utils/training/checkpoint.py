@@ -164,7 +164,7 @@ class TrainingState:
     architecture, input, settings, ... Order and augmentation of the data are functions of the seed
     and the step, so the step is enough for them. Values that are not finite are never written,
     neither losses that ``meter`` noted nor parts. All processes call ``save``; one ``writes``.
-    ``monitors``: by name; their states are saved beside the parts. Older checkpoints have none.
+    ``monitors``: by name; their states are saved beside the parts.
     """
 
     def __init__(
@@ -203,7 +203,8 @@ class TrainingState:
         self.step = step
         if self.writes:
             state = {"step": step, "best": self.best, "random": random_state(self.device)}
-            state |= {name: monitor.state_dict() for name, monitor in self.monitors.items()}
+            states = {name: monitor.state_dict() for name, monitor in self.monitors.items()}
+            state["monitors"] = states
             save_checkpoint(path, self.parts, **self.metadata | state | {"meter": meter} | more)
 
     def save_if_best(self, path: Path, step: int, miou: float) -> None:
@@ -247,9 +248,11 @@ class TrainingState:
         self.step, self.best = checkpoint["step"], checkpoint["best"]
         self.validation_due = checkpoint.get("validation_due", False)
         self.meter.restore(checkpoint.get("meter"), self.device)
+        # Older checkpoints hold the collapse monitor by itself, or none.
+        states = checkpoint.get("monitors", checkpoint)
         for name, monitor in self.monitors.items():
-            if name in checkpoint:  # older checkpoints have none
-                monitor.load_state_dict(checkpoint[name])
+            if name in states:
+                monitor.load_state_dict(states[name])
         self.metadata |= inherited(self.metadata.get("seen_images", []), checkpoint)
 
     def require_left_out(self) -> None:
@@ -295,7 +298,8 @@ def _class_text(class_set: dict[str, Any]) -> str:
 
 def metadata_of_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
     """What a checkpoint says of its network, for a new one: without parts and state of the run."""
-    of_run = {"format", "parts", "random", "meter", "collapse_monitor", "inference_network"}
+    of_run = {"format", "parts", "random", "meter", "monitors", "inference_network"}
+    of_run |= {"collapse_monitor"}  # of older checkpoints
     return {name: value for name, value in checkpoint.items() if name not in of_run}
 
 
