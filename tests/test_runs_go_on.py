@@ -23,7 +23,7 @@ from utils.report.curves import read_curves
 from utils.training.checkpoint import TrainingState, inherited, read_checkpoint, removed_alone
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter
-from utils.training.precision import choose_precision
+from utils.training.precision import choose_device, choose_precision
 from utils.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -332,15 +332,17 @@ def test_initial_weights_of_another_input_are_refused(tmp_path):
         build_network(options, CLASS_NAMES, CPU, checkpoint)
 
 
-def test_tf32_is_off_for_every_script():
-    """Whatever it was: choose_precision, which all scripts call, turns it off on CUDA."""
+def test_tf32_is_off_for_every_script(monkeypatch):
+    """Whatever it was: the choices of device and precision, which all scripts make, turn it off."""
     backends = (torch.backends.cuda.matmul, torch.backends.cudnn)
     before = [backend.allow_tf32 for backend in backends]
     try:
-        for backend in backends:
-            backend.allow_tf32 = True
-        choose_precision("fp32", torch.device("cuda"))
-        assert not any(backend.allow_tf32 for backend in backends)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        for choose in (choose_device, lambda name: choose_precision("fp32", torch.device(name))):
+            for backend in backends:
+                backend.allow_tf32 = True
+            choose("cuda")
+            assert not any(backend.allow_tf32 for backend in backends)
     finally:
         for backend, value in zip(backends, before, strict=True):
             backend.allow_tf32 = value

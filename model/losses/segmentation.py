@@ -148,9 +148,9 @@ class OnlineHardExamples:
             hardest = self.all_gather(hardest[: int(count * self.min_fraction) + 1].contiguous())
             hardest = hardest.flatten().sort(descending=True).values
         valid = valid.sum()
-        # On the device: indexing with a host number would make a GPU wait.
         last = (valid * self.min_fraction).long().clamp(max=hardest.numel() - 1)
-        threshold = hardest[last].clamp(max=self.max_loss)
+        # Indexing with a number of the device would make the host wait for it; gather does not.
+        threshold = hardest.gather(0, last[None])[0].clamp(max=self.max_loss)
         selected = self.all_gather(((losses >= 0) & (losses >= threshold)).sum()).sum()
         return threshold, valid / selected.clamp(min=1)
 

@@ -125,6 +125,8 @@ class SelfTraining(Method):
 
         # 2. ClassMix: pixels of half of the source's classes are pasted onto the target.
         pasted = class_mix_mask(source.host_label, source.sample_seeds, self.ignore_index)
+        if source.image.is_cuda:
+            pasted = pasted.pin_memory()  # a copy of other memory would wait for the teacher
         pasted = pasted.to(source.image.device, non_blocking=True)
         mixed = torch.where(pasted[:, None], source.image, target.image)
         mixed = self.augment(mixed, target.sample_seeds)

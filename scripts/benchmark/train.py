@@ -71,6 +71,7 @@ def iteration(
     source, target = torch.randn(2, batch_size, 3, *size, device=device)
     label = torch.randint(0, 19, (batch_size, *size), device=device)
     if side == "baseline":
+        torch.backends.cudnn.allow_tf32 = True  # torch's default: the published manner of working
         model = BaselineBiSeNet(backbone=backbone).to(device).train()
         discriminator = baseline_discriminator().to(device)
         adam = torch.optim.Adam(discriminator.parameters(), 1e-5, betas=(0.9, 0.99))

@@ -32,7 +32,8 @@ Measured on 36 million pixels: 6 to 15.
 def available_memory(device: torch.device) -> int | None:
     """Free memory of ``device`` in bytes, without swap, within cgroup limits; None if unknown."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(device)[0] + kept  # what torch keeps is free for its tensors
     limits = [_meminfo("MemAvailable"), _cgroup_free()]
     return min((limit for limit in limits if limit is not None), default=None)
 

@@ -44,6 +44,13 @@ _DRIVER = (
     " (https://pytorch.org/get-started), update the driver, or use --device cpu."
 )
 
+OUT_OF_MEMORY = (
+    r"can't allocate memory|Unable to allocate|CUDA out of memory|CUDA error: out of memory"
+    r"|(CUDNN|CUBLAS)_STATUS_ALLOC_FAILED"
+    r"|unable to find an engine to execute this computation"  # cuDNN without memory for any
+)
+"""A pattern of what allocators and libraries say when no memory is left."""
+
 _BY_ERRNO = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _PLACE),
     **dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), _RIGHTS),
@@ -64,7 +71,7 @@ _BY_TEXT = (
         r"|process in the process pool was terminated",
         "A worker was killed, probably for lack of memory. Use fewer --workers.",
     ),
-    (r"can't allocate memory|Unable to allocate|CUDA out of memory", _MEMORY),
+    (OUT_OF_MEMORY, _MEMORY),
     (r"InvalidCxxCompiler|Cxx?Compile ?Error|Failed to find C compiler", _COMPILER),
     (r"EADDRINUSE|address already in use|gloo/transport|NCCL|Connection closed by peer", _NETWORK),
     (r"no kernel image is available|driver version is insufficient|driver .* too old", _DRIVER),
@@ -73,6 +80,13 @@ _BY_TEXT = (
 
 _NOT_WRITTEN = r"Permission denied|Read-only file system|No space left on device"
 _BY_MODULE = (("torch._inductor", _COMPILER), ("torch._dynamo", _COMPILER))
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, one of its libraries, or the host's allocator had no memory left."""
+    if type(error).__name__ == "OutOfMemoryError":  # torch's: no import of it for all scripts
+        return True
+    return isinstance(error, RuntimeError) and bool(re.search(OUT_OF_MEMORY, str(error)))
 
 
 def user_message(error: Exception) -> str | None:

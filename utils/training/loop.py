@@ -21,6 +21,7 @@ from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
 from utils.options.parser import RESUME_MAY_CHANGE
 from utils.options.recipe import settings_toml
+from utils.options.remedies import is_out_of_memory
 from utils.report.pictures import side_by_side
 from utils.training.checkpoint import Stateful, TrainingState
 from utils.training.distributed import ProcessGroup
@@ -212,7 +213,7 @@ class TrainingRun:
             self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
-            torch._foreach_copy_(self._buffers_before, self._buffers)
+            self._copy_buffers(self._buffers_before, self._buffers)
             self._phase = IN_GRADIENTS
             yield step, *samples
             if self._stopping and self.done < max_steps:
@@ -233,6 +234,13 @@ class TrainingRun:
             words = ["python", "eval.py", self.folder.last, "--target", root or "ROOT"]
             words += ["--layout", layout] if layout else []
             self.folder.print(f"Done. Score it with: {shlex.join(map(str, words))}")
+
+    @staticmethod
+    def _copy_buffers(to: list[Tensor], values: list[Tensor]) -> None:
+        """Copies BatchNorm statistics, those of one dtype at once."""
+        for dtype in {value.dtype for value in values}:
+            pairs = [(a, b) for a, b in zip(to, values, strict=True) if b.dtype == dtype]
+            torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])
 
     def _announce(self) -> None:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
@@ -297,7 +305,7 @@ class TrainingRun:
             yield self._on_device(micro_batch, valid_pixels)
         counts.end_counting()
         self._counting = False
-        torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+        self._copy_buffers(self._buffers, self._buffers_before)
         for optimizer in self.trained.optimizers.values():
             optimizer.zero_grad()
 
@@ -404,8 +412,10 @@ class TrainingRun:
         self.state.save_if_best(self.folder.best, done, result.miou)
 
     def __exit__(self, kind: type | None, error: BaseException | None, *trace: object) -> None:
-        saved = self._save_last_whole_step(error)
-        self._entered.__exit__(kind, error, *trace)
+        try:
+            saved = self._save_last_whole_step(error)
+        finally:
+            self._entered.__exit__(kind, error, *trace)
         if error is not None and is_out_of_memory(error):
             raise ValueError(self._out_of_memory_message(error) + saved) from error
         if saved:
@@ -424,13 +434,13 @@ class TrainingRun:
         if self.done <= self._saved:
             return ""
         if self._phase == IN_GRADIENTS:
-            torch._foreach_copy_(self._buffers, self._buffers_before)  # BatchNorm statistics
+            self._copy_buffers(self._buffers, self._buffers_before)
         try:
             self.meter.keep_whole_steps(self.done)
             if self.processes.world_size > 1:
                 self.meter.continue_alone()
             self.state.save(self.folder.last, self.done, finished=False)
-        except (FloatingPointError, OSError) as failure:
+        except (FloatingPointError, OSError, RuntimeError) as failure:  # a GPU may be lost, too
             return f" Steps since the last save are lost: {failure}"
         return (
             f" All {self.done} whole steps are saved in {self.folder.last}: continue with the same"
@@ -453,8 +463,3 @@ class TrainingRun:
             " micro-batches. Split the batch with --accumulate 2 or more, or choose a smaller"
             " --batch-size or --crop-size, or --precision bf16."
         )
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the host's allocator, had no memory left."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)

@@ -11,7 +11,11 @@ PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float
 
 
 def choose_device(name: str) -> torch.device:
-    """The device of that name; "auto": CUDA if there is a GPU. Raises ValueError without CUDA."""
+    """The device of that name; "auto": CUDA if there is a GPU. Raises ValueError without CUDA.
+
+    Every script chooses its device here. On CUDA this also turns TF32 off, so that fp32 is float32:
+    bf16 is there for speed.
+    """
     if name == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             "--device cuda was asked for, but torch sees no CUDA device. Check nvidia-smi and that"
@@ -19,17 +23,22 @@ def choose_device(name: str) -> torch.device:
         )
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    device = torch.device(name)
+    _turn_tf32_off(device)
+    return device
+
+
+def _turn_tf32_off(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
 
 
 def choose_precision(name: str, device: torch.device) -> str:
     """The precision of that name; "auto": bf16 if the hardware has it, else fp16 or fp32 (CPU).
 
-    Every script chooses its precision here. On CUDA this also turns TF32 off, so that fp32 is
-    float32: bf16 is there for speed. Raises ValueError for fp16 on a CPU.
+    Turns TF32 off like ``choose_device``. Raises ValueError for fp16 on a CPU.
     """
-    if device.type == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    _turn_tf32_off(device)
     if name == "fp16" and device.type == "cpu":
         raise ValueError("--precision fp16 needs CUDA; on a CPU use bf16 or fp32.")
     if name != "auto":
@@ -61,7 +70,7 @@ def scaler_for(device: torch.device, precision: str) -> torch.amp.GradScaler:
 
 
 def describe_precision(device: torch.device, precision: str) -> str:
-    """Device and precision in words. TF32 is off since ``choose_precision``."""
+    """Device and precision in words. TF32 is off since ``choose_device``."""
     if device.type != "cuda":
         return f"{device}, {precision}"
     return f"{device} ({torch.cuda.get_device_name(device)}), {precision}, TF32 off"

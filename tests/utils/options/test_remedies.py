@@ -41,6 +41,8 @@ LIBRARY_ERRORS = [
     (np._core._exceptions._ArrayMemoryError((9**9,), np.dtype("u1")), "Not enough memory"),
     (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"), "Not enough memory"),
     (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you"), "memory"),
+    (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), "memory"),
+    (RuntimeError("GET was unable to find an engine to execute this computation"), "memory"),
     (torch.distributed.DistNetworkError("port 29500: EADDRINUSE, in use"), "--standalone"),
     (RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer"), "first"),
     (RuntimeError("CUDA error: no kernel image is available for execution"), "--device cpu"),
