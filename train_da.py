@@ -211,6 +211,11 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             " Leave it out, or use --rare-class-sampling"
         )
     options = method_options(parser, METHODS, vars(args), given)
+    if args.bn == "frozen" and getattr(options, "teacher_bn", "ema") == "target":
+        parser.error(
+            "--teacher-bn target normalizes with the statistics of each target batch, and --bn"
+            " frozen with none. Leave one of them out"
+        )
     check_views(parser, args, options)
     batch_sizes = [args.batch_size, args.target_batch_size]
     groups.require_training_sizes(
@@ -237,11 +242,6 @@ def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions
         parser.error(
             f"--target-view whole: --method {args.method} mixes crops of both domains, which have"
             " one size. Use --target-view crops"
-        )
-    if args.bn == "frozen" and getattr(options, "teacher_bn", "ema") == "target":
-        parser.error(
-            "--teacher-bn target normalizes with the statistics of each target batch, and --bn"
-            " frozen with none. Leave one of them out"
         )
     scales = getattr(options, "teacher_scales", (1.0,))
     smallest = min(scales) * min(args.crop_size)
