@@ -49,16 +49,25 @@ def reset() -> None:
         torch.cuda.reset_peak_memory_stats()
 
 
+def seconds_for(check: Check, job: dict) -> float:
+    """How long ``check`` may take: its share where it fills its time, else all that is left."""
+    until = job["until" if check.fills else "deadline"]
+    return max(0.0, min(check.limit_s, until - time.time()))
+
+
 def main(job: dict) -> None:
     record = Record(Path(job["folder"]), job["about"], job["source"])
     catalogue = importlib.import_module(job["catalogue"])
     roots = [Path(job[name]) if job[name] else None for name in ("gta5", "cityscapes")]
     for key in job["checks"]:
         check = catalogue.find(key)
-        seconds = min(check.limit_s, job["deadline"] - time.time())
         device = torch.device(job["about"]["device"])
         context = Context(
-            device, Path(job["folder"]) / "work", device.type == "cpu", seconds, *roots
+            device,
+            Path(job["folder"]) / "work",
+            device.type == "cpu",
+            seconds_for(check, job),
+            *roots,
         )
         print(f"--- {key}", flush=True)
         start = time.perf_counter()
