@@ -63,8 +63,7 @@ def measure_side(
         encoding="utf-8",
         timeout=context.seconds,
     )
-    if ended.returncode or not output.exists():
-        raise Broken(f"{side}: ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}")
+    require_success(side, ended.returncode, ended.stderr)
     return json.loads(output.read_text(encoding="utf-8"))
 
 

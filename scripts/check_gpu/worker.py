@@ -29,6 +29,7 @@ def outcome(check: Check, context: Context) -> tuple[str, Finding]:
     except NotHere as reason:
         return "not here", Finding(str(reason))
     except Broken as broken:
+        traceback.print_exc()
         return "FAILED", Finding(str(broken))
     except Exception as error:  # whatever a check meets is its finding, and the next one runs
         traceback.print_exc()

@@ -1,6 +1,8 @@
 """The command scripts.check_gpu: what it runs, keeps and says. Without a GPU."""
 
 import ast
+import contextlib
+import io
 import json
 import os
 import signal
@@ -8,13 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from scripts.check_gpu import __main__ as entry
-from scripts.check_gpu import catalogue, hardware, supervisor
-from scripts.check_gpu.plan import STEPS
+from scripts.check_gpu import catalogue, hardware, method, supervisor, worker
+from scripts.check_gpu.plan import CORE_SHARE, STEPS, Check, Context
 from scripts.check_gpu.record import Record, source_digest
 from scripts.check_gpu.supervisor import START_S, Supervisor, run_by_worth
 from tests.helpers.forked import ForkedScript, ForkingSubprocess, run_forked
@@ -147,6 +150,15 @@ def test_a_crash_or_a_hang_costs_one_finding(tmp_path, forked_workers):
     assert not list((tmp_path / "checks").glob("*writing*"))
 
 
+def test_the_log_names_where_a_law_broke(tmp_path):
+    """A law that does not hold leaves its traceback in the log, as an error does."""
+    context = Context(torch.device("cpu"), tmp_path, small=True, seconds=1)
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        assert worker.outcome(endings.find("laws/broken"), context)[0] == "FAILED"
+    assert "in broken" in log.getvalue()
+    assert "found 2, expected 1" in log.getvalue()
+
+
 def test_no_time_leaves_checks_for_the_next_run(tmp_path, forked_workers, monkeypatch):
     """A check that the end of the time stops has no finding."""
     monkeypatch.setattr(supervisor, "LEAST_S", 1)
@@ -155,6 +167,67 @@ def test_no_time_leaves_checks_for_the_next_run(tmp_path, forked_workers, monkey
     hangs = endings.find("laws/hangs")._replace(limit_s=600)
     assert run_by_worth(watch, [hangs], minutes=2 / 60) == [hangs]
     assert record.read(hangs) is None
+
+
+class Calls:
+    """Stands in for the supervisor: notes what it is told, and each check takes no time."""
+
+    def __init__(self, device: str, waits: tuple[str, ...] = ()):
+        self.record = SimpleNamespace(about={"device": device})
+        self.calls, self.waits = [], waits
+
+    def run(self, checks: list[Check], until: float, deadline: float) -> list[Check]:
+        self.calls.append(([check.key for check in checks], until, deadline))
+        core = len(self.calls) <= len(STEPS)
+        return [check for check in checks if core and check.key in self.waits]
+
+
+@pytest.mark.parametrize("minutes", [5, 9, 30])
+def test_equal_time_leaves_time_to_the_others(minutes):
+    """The check that fills its time has its share; a law without a finding, and then the checks
+    outside the core, come after it with what is left.
+    """
+    start, calls = time.time(), Calls("cuda", ("laws/pinned equals blocking",))
+    assert run_by_worth(calls, list(catalogue.CHECKS), minutes) == []
+    *_, (filling, until, deadline), (late, *_), (others, *_) = calls.calls
+    assert filling == ["method/equal time"]
+    assert until - start == pytest.approx(60 * minutes * CORE_SHARE["cuda"]["method"], abs=1)
+    assert deadline - start == pytest.approx(60 * minutes, abs=1)
+    assert late == ["laws/pinned equals blocking"]
+    assert {"laws/compiles", "training/profile", "training/loader, PNG"} < set(others)
+
+
+def test_equal_time_alone_has_all_the_time():
+    """--only method gives the whole time to training and scoring."""
+    start, calls = time.time(), Calls("cuda")
+    run_by_worth(calls, catalogue.select("method"), 240)
+    assert calls.calls[0][1] - start == pytest.approx(240 * 60, abs=1)
+
+
+def test_a_check_knows_how_long_it_may_take():
+    """Its limit, or what is left: of its share where it fills its time, else of the whole."""
+    job = {"until": time.time() + 50, "deadline": time.time() + 500}
+    filling = catalogue.find("method/equal time")
+    assert worker.seconds_for(filling, job) == pytest.approx(50, abs=1)
+    assert worker.seconds_for(filling._replace(fills=False), job) == pytest.approx(500, abs=1)
+    assert worker.seconds_for(endings.find("laws/hangs"), job) == 0.5
+    assert worker.seconds_for(filling, job | {"until": 0}) == 0
+
+
+def test_scoring_has_its_time():
+    """Of the seconds left, at least 40 and a fifth are for scoring, where there are so many."""
+    assert method.training_seconds(60, small=False) == 5
+    assert method.training_seconds(4000, small=False) == 800
+    assert method.training_seconds(10, small=False) == 1
+    assert method.training_seconds(100, small=True) == 1
+
+
+def test_a_check_without_its_least_time_waits(tmp_path):
+    """A check is not begun on a GPU with less time than it needs."""
+    watch = Supervisor(Record(tmp_path, ABOUT | {"device": "cuda"}), print, NO_ROOTS)
+    filling, deadline = catalogue.find("method/equal time"), time.time() + 50
+    assert watch.run([filling], deadline, deadline) == [filling]
+    assert watch.process is None
 
 
 def test_an_interrupted_run_keeps_what_is_done(tmp_path):

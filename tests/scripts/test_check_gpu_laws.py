@@ -1,9 +1,12 @@
 """The laws and measurements of scripts/check_gpu on a CPU: they hold, and they can fail."""
 
+import sys
+import warnings
+
 import pytest
 import torch
 
-from scripts.check_gpu import ours, side
+from scripts.check_gpu import doors, ours, side
 from scripts.check_gpu.laws import gradients, numerics
 from scripts.check_gpu.plan import Broken, Context
 from tests.helpers.narrow import narrow_backbones
@@ -96,6 +99,38 @@ def test_scaled_backward_scales_the_gradient():
     assert weight.grad.tolist() == [8.0] * 3
     weight.sum().backward()
     assert weight.grad.tolist() == [9.0] * 3
+
+
+def test_the_log_has_what_a_script_says(tmp_path, capsys, monkeypatch):
+    """What a script prints, and torch's warnings in it, are kept and reach the log as well; a
+    warning that an earlier check has met is there again.
+    """
+
+    def shown(*warning: object) -> None:  # as without pytest, which collects them
+        sys.stderr.write(warnings.formatwarning(*warning[:4]))
+
+    monkeypatch.setattr(warnings, "showwarning", shown)
+    script = tmp_path / "warns.py"
+    script.write_text(
+        "import torch, warnings\n"
+        "print('begins')\n"
+        "warnings.warn_explicit('has no deterministic algorithm', UserWarning, 'torch', 1,\n"
+        "    registry=torch.__dict__.setdefault('__warningregistry__', {}))\n"
+    )
+    for _ in range(2):
+        with doors.deterministic():
+            said = doors.run_script(str(script)).output
+        log = capsys.readouterr().err
+        assert said == log
+        assert "begins" in log
+        assert "has no deterministic algorithm" in log
+
+
+def test_the_log_has_all_that_a_failed_process_said(capsys):
+    """The finding has the end of it, the log the whole."""
+    with pytest.raises(Broken, match="status 3"):
+        doors.require_success("a script", 3, "first line" + "\n" * 400 + "last line")
+    assert "first line" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("who", ["baseline fp32", "ours fp32"])

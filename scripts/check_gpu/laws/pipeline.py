@@ -19,6 +19,7 @@ from scripts.check_gpu.doors import (
     METHOD_FLAGS,
     ROOT,
     relative_difference,
+    require_success,
     run_successfully,
     streets,
     train,
@@ -214,10 +215,7 @@ def prepares_beside_training(context: Context) -> Finding:
         said = beside.communicate(timeout=context.seconds)[0]
     finally:
         beside.kill()
-    if beside.returncode:
-        raise Broken(
-            f"scripts.prepare ended with status {beside.returncode}: {said.strip()[-300:]}"
-        )
+    require_success("scripts.prepare", beside.returncode, said)
     checkpoint = train(context, "prepared", 2, *METHOD_FLAGS["light LAB"], "--gta5", str(prepared))
     if not all(
         value.isfinite().all() for value in read_checkpoint(checkpoint)["parts"]["model"].values()
@@ -270,10 +268,7 @@ def _difference_of_two_processes(context: Context) -> float:
         errors="replace",
         timeout=context.seconds,
     )
-    if ended.returncode:
-        raise Broken(
-            f"two processes ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}"
-        )
+    require_success("two processes", ended.returncode, ended.stderr)
     return relative_difference(folder / "two/last.pt", folder / "sync/last.pt")
 
 
