@@ -5,9 +5,10 @@ import warnings
 
 import pytest
 import torch
+import torchvision.transforms.v2.functional  # noqa: F401 (keeps the conv2d of its import)
 
 from scripts.check_gpu import doors, ours, side
-from scripts.check_gpu.laws import gradients, numerics
+from scripts.check_gpu.laws import gradients, numerics, pipeline
 from scripts.check_gpu.plan import Broken, Context
 from tests.helpers.narrow import narrow_backbones
 
@@ -75,6 +76,21 @@ def test_gradients_equal_the_baselines(context):
     assert 0 < figures["relative_error_fp32"] <= gradients.FP32_TOLERANCE
 
 
+def test_a_broken_law_is_tried_without_cudnn(context):
+    """On CUDA a law that does not hold says both errors, which tell rounding from a fault."""
+    on_gpu = context._replace(device=torch.device("cuda"))
+
+    def rounded() -> float:
+        return 2.0 if torch.backends.cudnn.enabled else 1e-6
+
+    with pytest.raises(Broken, match=r"error 2.0e\+00, .*without cuDNN 1.0e-06: cuDNN's"):
+        gradients.require_small(rounded, 1e-3, "error", on_gpu)
+    assert torch.backends.cudnn.enabled
+    with pytest.raises(Broken, match=r"without cuDNN 2.0e\+00: not cuDNN"):
+        gradients.require_small(lambda: 2.0, 1e-3, "error", on_gpu)
+    assert gradients.require_small(lambda: 1e-6, 1e-3, "error", on_gpu)[0] == 1e-6
+
+
 @narrow_backbones()
 def test_the_overflow_law_can_fail(context, monkeypatch):
     """A scaler that steps in spite of an overflow breaks the law."""
@@ -88,6 +104,22 @@ def test_the_overflow_law_can_fail(context, monkeypatch):
     monkeypatch.setattr(torch.amp.GradScaler, "_unscale_grads_", notices_nothing)
     with pytest.raises(Broken, match="overflow in discriminator"):
         numerics.overflow_skips_one_optimizer(context)
+
+
+def test_the_sync_law_can_fail():
+    """SyncBatchNorm's law compares outputs, statistics and gradients with F.batch_norm."""
+
+    def statistics_without_gradient(images, weight, bias, *running):
+        moments = [images.detach().mean((0, 2, 3)), images.detach().var((0, 2, 3), correction=0)]
+        pipeline.plain_batch_norm(images, weight, bias, *running)
+        return torch.nn.functional.batch_norm(images, *moments, weight, bias, training=False)
+
+    def statistics_that_stay(images, weight, bias, *running):
+        return pipeline.plain_batch_norm(images, weight, bias, *(v.clone() for v in running))
+
+    assert pipeline.batch_norm_error(pipeline.plain_batch_norm, CPU) == 0
+    assert pipeline.batch_norm_error(statistics_without_gradient, CPU) > 1e-2
+    assert pipeline.batch_norm_error(statistics_that_stay, CPU) > 1e-2
 
 
 def test_scaled_backward_scales_the_gradient():
