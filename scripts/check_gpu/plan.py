@@ -16,6 +16,8 @@ CORE_SHARE = {
 """Fraction of the whole time in which the core of each step may begin; what a step leaves goes to
 the next. On a CPU starting processes takes most of the time.
 """
+RESTART = 75
+"""Exit status of a worker after whose last check CUDA is of no use: a fresh one goes on."""
 
 
 class Context(NamedTuple):

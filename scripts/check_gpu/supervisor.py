@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.check_gpu.doors import ROOT
-from scripts.check_gpu.plan import CORE_SHARE, Check
+from scripts.check_gpu.plan import CORE_SHARE, RESTART, Check
 from scripts.check_gpu.record import Record
 
 START_S = 30
@@ -22,20 +22,26 @@ NO_TIME = "no time left"
 """Why a check has no finding, and waits for the next run."""
 
 
+NOT_BEGUN = "the process ended before it began"
+"""Why a check has no finding after one that left CUDA unusable: a fresh process runs it."""
+
+
 class Supervisor:
     """Runs checks for ``record`` and calls ``show(finding)`` after each.
 
-    ``roots``: of the real data, or None. ``catalogue``: the module that finds a check by its key.
+    ``paths``: "gta5" and "cityscapes" of the real data, and "work" for the checks' own files, each
+    a folder or None. ``catalogue``: the module that finds a check by its key.
     """
 
     def __init__(
         self,
         record: Record,
         show: Callable[[dict], None],
-        roots: dict[str, str | None],
+        paths: dict[str, str | None],
         catalogue: str = "scripts.check_gpu.catalogue",
     ):
-        self.record, self.show, self.roots, self.catalogue = record, show, roots, catalogue
+        self.record, self.show, self.catalogue = record, show, catalogue
+        self.paths = paths | {"work": paths["work"] or str(record.folder / "work")}
         self.process: subprocess.Popen | None = None
 
     def run(self, checks: list[Check], begin_until: float, deadline: float) -> list[Check]:
@@ -74,7 +80,7 @@ class Supervisor:
             if begun >= begin_until:
                 break
             why = self._wait(check, begun + start_s + check.limit_s, deadline)
-            if why == NO_TIME:
+            if why == NO_TIME or (why == NOT_BEGUN and finished):
                 break
             if why is not None:
                 self.stop()
@@ -101,7 +107,7 @@ class Supervisor:
             "until": until,
             "deadline": deadline,
         }
-        job.write_text(json.dumps(content | self.roots), encoding="utf-8")
+        job.write_text(json.dumps(content | self.paths), encoding="utf-8")
         with open(log, "a", encoding="utf-8") as file:
             command = [sys.executable, "-m", "scripts.check_gpu.worker", str(job)]
             self.process = subprocess.Popen(
@@ -120,6 +126,8 @@ class Supervisor:
                 return None
             if ended:
                 code = self.process.returncode
+                if code == RESTART:
+                    return NOT_BEGUN
                 how = signal.Signals(-code).name if code < 0 else f"status {code}"
                 return f"the process ended with {how}"
             time.sleep(0.05)

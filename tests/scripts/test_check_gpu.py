@@ -25,7 +25,7 @@ from tests.scripts import check_gpu_catalogue as endings
 
 ROOT = Path(__file__).parents[2]
 ABOUT = {"device": "cpu", "gpu": None, "torch": torch.__version__}
-NO_ROOTS = {"gta5": None, "cityscapes": None}
+NO_PATHS = {"gta5": None, "cityscapes": None, "work": None}
 QUICK = "laws/TF32"
 """A check of less than a second."""
 QUICK_FILE = "checks/laws-tf32-off-in-fp32.json"
@@ -131,7 +131,7 @@ def test_a_crash_or_a_hang_costs_one_finding(tmp_path, forked_workers):
     def note(entry: dict) -> None:
         seen[entry["name"]] = entry
 
-    watch = Supervisor(Record(tmp_path, ABOUT), note, NO_ROOTS, endings.__name__)
+    watch = Supervisor(Record(tmp_path, ABOUT), note, NO_PATHS, endings.__name__)
     deadline = time.time() + 200
     assert watch.run(list(endings.CHECKS), deadline, deadline) == []
     assert {name: entry["status"] for name, entry in seen.items()} == {
@@ -163,7 +163,7 @@ def test_no_time_leaves_checks_for_the_next_run(tmp_path, forked_workers, monkey
     """A check that the end of the time stops has no finding."""
     monkeypatch.setattr(supervisor, "LEAST_S", 1)
     record = Record(tmp_path, ABOUT)
-    watch = Supervisor(record, lambda _entry: None, NO_ROOTS, endings.__name__)
+    watch = Supervisor(record, lambda _entry: None, NO_PATHS, endings.__name__)
     hangs = endings.find("laws/hangs")._replace(limit_s=600)
     assert run_by_worth(watch, [hangs], minutes=2 / 60) == [hangs]
     assert record.read(hangs) is None
@@ -224,20 +224,49 @@ def test_scoring_has_its_time():
 
 def test_a_check_without_its_least_time_waits(tmp_path):
     """A check is not begun on a GPU with less time than it needs."""
-    watch = Supervisor(Record(tmp_path, ABOUT | {"device": "cuda"}), print, NO_ROOTS)
+    watch = Supervisor(Record(tmp_path, ABOUT | {"device": "cuda"}), print, NO_PATHS)
     filling, deadline = catalogue.find("method/equal time"), time.time() + 50
     assert watch.run([filling], deadline, deadline) == [filling]
     assert watch.process is None
 
 
-def test_an_interrupted_run_keeps_what_is_done(tmp_path):
-    """SIGTERM ends the command with its table, and the findings so far stay."""
+def test_a_worker_ends_with_its_parent():
+    """A worker whose supervisor is killed ends, with all that it started."""
+    starts = (
+        "import subprocess, sys, time\n"
+        "worker = 'import time; from scripts.check_gpu import worker; import threading;'\n"
+        "worker += 'threading.Thread(target=worker.end_with_parent).start();'\n"
+        "worker += 'print(\"begins\", flush=True); time.sleep(100)'\n"
+        "subprocess.Popen([sys.executable, '-c', worker], start_new_session=True)\n"
+        "time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", starts]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "begins\n"
+        parent.kill()
+        assert parent.communicate(timeout=60)[0] == ""  # it is closed: the worker has ended, too
+
+
+def test_the_checks_files_may_lie_elsewhere(tmp_path, forked_workers):
+    """With --work DIR the folder holds results alone; without, the files lie below it."""
+    assert check_gpu(tmp_path / "a", "--only", QUICK, "--work", str(tmp_path / "work")) == 0
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"checks", "gpu.json", "job.json", "logs"}
+    job = json.loads((tmp_path / "a/job.json").read_text())
+    assert job["work"] == str(tmp_path / "work")
+    watch = Supervisor(Record(tmp_path / "b", ABOUT), print, NO_PATHS)
+    assert watch.paths["work"] == str(tmp_path / "b/work")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_keeps_what_is_done(tmp_path, number):
+    """SIGTERM, or a lost terminal, ends the command with its table; the findings so far stay."""
     words = (tmp_path, "--device", "cpu", "--only", "laws")
     with ForkedScript("scripts.check_gpu", *words) as running:
         end = time.monotonic() + 2 * START_S
         while not (tmp_path / QUICK_FILE).exists() and time.monotonic() < end:
             time.sleep(0.1)
-        os.kill(running.pid, signal.SIGTERM)
+        os.kill(running.pid, number)
         assert running.wait(60) == 130
         assert "goes on" in running.stdout
     checks = json.loads((tmp_path / "gpu.json").read_text())["checks"]
