@@ -1,15 +1,18 @@
 """The laws and measurements of scripts/check_gpu on a CPU: they hold, and they can fail."""
 
+import contextlib
 import sys
 import warnings
+import weakref
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torchvision.transforms.v2.functional  # noqa: F401 (keeps the conv2d of its import)
 
-from scripts.check_gpu import doors, ours, side
+from scripts.check_gpu import doors, inference, ours, side, training
 from scripts.check_gpu.laws import gradients, numerics, pipeline
-from scripts.check_gpu.plan import Broken, Context
+from scripts.check_gpu.plan import Broken, Context, NotHere
 from tests.helpers.narrow import narrow_backbones
 
 CPU = torch.device("cpu")
@@ -163,6 +166,72 @@ def test_the_log_has_all_that_a_failed_process_said(capsys):
     with pytest.raises(Broken, match="status 3"):
         doors.require_success("a script", 3, "first line" + "\n" * 400 + "last line")
     assert "first line" in capsys.readouterr().err
+
+
+class FakeGraph:
+    """Stands in for torch.cuda.CUDAGraph: a replay writes ``wrong`` into the captured output."""
+
+    wrong = 0.0
+
+    def replay(self) -> None:
+        FakeGraph.output.add_(self.wrong)
+
+
+class Constant(torch.nn.Module):
+    """Its output is the same at every call, and kept for the graph to write into."""
+
+    def forward(self, image):
+        FakeGraph.output = torch.ones_like(image)
+        return FakeGraph.output
+
+
+@pytest.fixture
+def fake_cuda(monkeypatch):
+    """Streams and graphs of CUDA that do nothing."""
+    stream = SimpleNamespace(wait_stream=lambda _other: None)
+    for name in ("Stream", "current_stream"):
+        monkeypatch.setattr(torch.cuda, name, lambda: stream)
+    for name in ("stream", "graph"):
+        monkeypatch.setattr(torch.cuda, name, lambda _what: contextlib.nullcontext())
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+
+
+def test_a_graph_keeps_what_it_reads(fake_cuda):
+    """The function that replays a graph keeps network and image: a graph holds addresses alone."""
+    network, image = Constant(), torch.ones(2)
+    seen = [weakref.ref(network), weakref.ref(image)]
+    run = inference.captured(network, image)
+    del network, image
+    assert all(reference() is not None for reference in seen)
+    assert run().tolist() == [1, 1]
+
+
+def test_a_graph_is_compared_with_eager(fake_cuda, monkeypatch):
+    """A graph that gives another output than the network is no speed to report."""
+    monkeypatch.setattr(FakeGraph, "wrong", 0.5)
+    with pytest.raises(Broken, match="CUDA graph: relative error"):
+        inference.captured(Constant(), torch.ones(2))
+
+
+def test_a_profile_counts_kernels_once():
+    """On CUDA an operation and its kernels have the same time; the kernels count, and without any
+    the check says what the profiler needs.
+    """
+
+    def event(key, device, us, annotation=False):
+        return SimpleNamespace(
+            key=key, device_type=device, self_device_time_total=us, is_user_annotation=annotation
+        )
+
+    cpu, cuda = torch.autograd.DeviceType.CPU, torch.autograd.DeviceType.CUDA
+    events = [event("aten::conv2d", cpu, 30), event("step", cuda, 99, annotation=True)]
+    events += [event("winograd", cuda, 20), event("relu", cuda, 25), event("winograd", cuda, 10)]
+    assert list(training.self_times(events, on_gpu=True).items()) == [
+        ("winograd", 30),
+        ("relu", 25),
+    ]
+    with pytest.raises(NotHere, match="CUPTI"):
+        training.self_times(events[:2], on_gpu=True)
 
 
 @pytest.mark.parametrize("who", ["baseline fp32", "ours fp32"])
