@@ -87,11 +87,12 @@ def parse_arguments(argv: list[str] | None = None):
 def main(args) -> int:
     checks = catalogue.select(args.only)
     if args.device == "cuda":
-        problem = hardware.why_no_cuda()
+        problem, about = hardware.in_a_child(hardware.examine)
         if problem:
             raise ValueError(problem)
+    else:
+        about = hardware.describe(torch.device("cpu"))
     folder = output_folder(args.folder.absolute())
-    about = hardware.describe(torch.device(args.device))
     record = Record(folder, about)
     print(
         hardware.headline(about),

@@ -286,6 +286,17 @@ def test_a_missing_gpu_is_explained():
     assert all("--device cpu" in text for text in (cpu_build, no_driver, too_old, another))
 
 
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_gpu_is_asked_about_in_a_child():
+    """The command itself holds no CUDA; a driver that ends the child is an error with a remedy."""
+    assert hardware.in_a_child(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="nvidia-smi"):
+        hardware.in_a_child(die)
+
+
 def test_memory_in_use_by_others_is_shown():
     """The headline says how much memory others use, and warns of much."""
     about = {"device": "cuda", "gpu": "A", "driver": "1", "cuda": "12", "torch": "2"}
