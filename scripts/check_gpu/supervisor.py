@@ -20,8 +20,6 @@ LEAST_S = 3
 """With less time left no check is begun."""
 NO_TIME = "no time left"
 """Why a check has no finding, and waits for the next run."""
-
-
 NOT_BEGUN = "the process ended before it began"
 """Why a check has no finding after one that left CUDA unusable: a fresh process runs it."""
 
@@ -137,9 +135,11 @@ class Supervisor:
         """Ends the process and all that it started."""
         if self.process is None:
             return
-        for kill in (os.killpg, os.kill):  # it may not have its own group yet
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None:  # it may not have had its own group yet
             with contextlib.suppress(ProcessLookupError):
-                kill(self.process.pid, signal.SIGKILL)
+                os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
 
