@@ -67,6 +67,12 @@ def parse_arguments(argv: list[str] | None = None):
     parser.add_argument(
         "--cityscapes", type=Path, metavar="ROOT", help="real target data for --only method"
     )
+    parser.add_argument(
+        "--work",
+        type=Path,
+        metavar="DIR",
+        help="the checks' own files, some GB, go here; default: FOLDER/work",
+    )
     args = parser.parse_args(argv)
     if (args.gta5 is None) != (args.cityscapes is None):
         parser.error(
@@ -81,11 +87,12 @@ def parse_arguments(argv: list[str] | None = None):
 def main(args) -> int:
     checks = catalogue.select(args.only)
     if args.device == "cuda":
-        problem = hardware.why_no_cuda()
+        problem, about = hardware.in_a_child(hardware.examine)
         if problem:
             raise ValueError(problem)
+    else:
+        about = hardware.describe(torch.device("cpu"))
     folder = output_folder(args.folder.absolute())
-    about = hardware.describe(torch.device(args.device))
     record = Record(folder, about)
     print(
         hardware.headline(about),
@@ -107,11 +114,12 @@ def main(args) -> int:
         print(line(entry), flush=True)
         record.summarise(catalogue.select(None))
 
-    roots = {
-        name: None if root is None else str(root.absolute())
-        for name, root in (("gta5", args.gta5), ("cityscapes", args.cityscapes))
+    paths = {
+        name: None if path is None else str(path.absolute())
+        for name, path in (("gta5", args.gta5), ("cityscapes", args.cityscapes))
     }
-    supervisor, start = Supervisor(record, show, roots), time.time()
+    work = output_folder((args.work or folder / "work").absolute())
+    supervisor, start = Supervisor(record, show, paths | {"work": str(work)}), time.time()
     left, interrupted = [], False
     waiting = [check for check in checks if check not in kept]
     try:
@@ -152,5 +160,7 @@ def _interrupt(*_: object) -> None:
 if __name__ == "__main__":
     os.environ.setdefault("PYTHONUNBUFFERED", "1")
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup ignores it
+        signal.signal(signal.SIGHUP, _interrupt)
     with user_errors_without_traceback():
         sys.exit(main(parse_arguments()))

@@ -12,9 +12,10 @@ import os
 import runpy
 import subprocess
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 import torch
 from torch import Tensor
@@ -29,6 +30,19 @@ FRAMES = 12
 """Generated frames of full size: a core draws one in some seconds."""
 
 
+class Both(io.StringIO):
+    """Keeps what is written, and passes it on to the log at once."""
+
+    def __init__(self, log: TextIO):
+        super().__init__()
+        self.log = log
+
+    def write(self, text: str) -> int:
+        self.log.write(text)
+        self.log.flush()
+        return super().write(text)
+
+
 class Outcome(NamedTuple):
     """Exit status of a script, all that it printed, and the ``error`` that it ended with."""
 
@@ -39,9 +53,10 @@ class Outcome(NamedTuple):
 
 def run_script(script: str, *arguments: object) -> Outcome:
     """Runs ``script`` ("train_da.py", "scripts.predict") as if it were called from a shell. Other
-    exceptions than SystemExit pass through: a script that ends with a traceback has a fault.
+    exceptions than SystemExit pass through: a script that ends with a traceback has a fault. What
+    it prints is passed on to standard error, which is the log.
     """
-    printed, argv, folder = io.StringIO(), sys.argv, os.getcwd()
+    printed, argv, folder = Both(sys.stderr), sys.argv, os.getcwd()
     sys.argv = [script, *map(str, arguments)]
     os.chdir(ROOT)
     try:
@@ -62,8 +77,11 @@ def run_script(script: str, *arguments: object) -> Outcome:
 
 
 def require_success(what: str, status: int, said: str) -> None:
-    """Raises Broken with the end of what a script ``said`` where its exit status is not 0."""
+    """Raises Broken with the end of what a script ``said`` where its exit status is not 0; the log
+    has all of it.
+    """
     if status:
+        print(f"{what} ended with status {status}:\n{said}", file=sys.stderr, flush=True)
         raise Broken(f"{what} ended with status {status}: {said.strip()[-300:]}")
 
 
@@ -163,12 +181,16 @@ def deterministic() -> Iterator[None]:
     """Deterministic algorithms where torch has them. It warns of others: of our operations only the
     sum of the loss that is printed, which no gradient depends on. The environment needs
     CUBLAS_WORKSPACE_CONFIG, which the worker sets.
+
+    Each place warns anew inside, so that the log of every check has its own warnings.
     """
     benchmark = torch.backends.cudnn.benchmark
     torch.use_deterministic_algorithms(True, warn_only=True)
     torch.backends.cudnn.benchmark = False
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("default")
+            yield
     finally:
         torch.use_deterministic_algorithms(False)
         torch.backends.cudnn.benchmark = benchmark

@@ -1,11 +1,15 @@
 """The GPU, its driver and the versions in use; and what to do where there is no usable GPU."""
 
 import importlib.metadata
+import multiprocessing
 import os
 import platform
 import shutil
 import subprocess
 import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 import torch
@@ -132,6 +136,27 @@ def describe(device: torch.device) -> dict[str, Any]:
         "cudnn": torch.backends.cudnn.version(),
         "bf16": torch.cuda.is_bf16_supported(including_emulation=False),
     }
+
+
+def examine() -> tuple[str | None, dict[str, Any] | None]:
+    """Why the GPU cannot be used, or the machine with its GPU."""
+    problem = why_no_cuda()
+    return problem, None if problem else describe(torch.device("cuda"))
+
+
+def in_a_child(ask: Callable[[], Any]) -> Any:
+    """What ``ask()`` returns, asked in a forked process: this one keeps no memory of the GPU, and
+    none can begin to use CUDA while another does where its compute mode is EXCLUSIVE_PROCESS.
+    """
+    context = multiprocessing.get_context("fork")
+    try:
+        with ProcessPoolExecutor(1, mp_context=context) as pool:
+            return pool.submit(ask).result()
+    except BrokenProcessPool as error:
+        raise ValueError(
+            "Asking the driver about the GPU ended the process that asked. "
+            "Does nvidia-smi work? To see the checks work without a GPU: add --device cpu."
+        ) from error
 
 
 def headline(about: dict[str, Any]) -> str:

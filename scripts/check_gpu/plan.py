@@ -16,14 +16,16 @@ CORE_SHARE = {
 """Fraction of the whole time in which the core of each step may begin; what a step leaves goes to
 the next. On a CPU starting processes takes most of the time.
 """
+RESTART = 75
+"""Exit status of a worker after whose last check CUDA is of no use: a fresh one goes on."""
 
 
 class Context(NamedTuple):
     """Where a check runs and what it may use.
 
     ``folder``: its own files may go there and are shared by the checks of a run. ``small``: sizes
-    for a CPU. ``seconds``: how long the check may take. ``gta5``, ``cityscapes``: roots of the real
-    data, or None.
+    for a CPU. ``seconds``: how long the check may take; it is stopped later, unless no time is left
+    at all. ``gta5``, ``cityscapes``: roots of the real data, or None.
     """
 
     device: torch.device
@@ -57,7 +59,8 @@ class Check(NamedTuple):
     """``run(context)`` returns a Finding, or raises Broken, NotHere, or whatever fails.
 
     ``core``: part of the shortest run. ``alone``: needs a fresh process. ``limit_s``: it is stopped
-    after so many seconds.
+    after so many seconds. ``fills``: takes all seconds that it is given, which are its step's share
+    of the minutes. ``least_s``: with less time left it is not begun on a GPU.
     """
 
     step: str
@@ -66,6 +69,8 @@ class Check(NamedTuple):
     core: bool = True
     limit_s: float = 60
     alone: bool = False
+    fills: bool = False
+    least_s: float = 0
 
     @property
     def key(self) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from scripts.check_gpu.doors import ROOT
-from scripts.check_gpu.plan import CORE_SHARE, Check
+from scripts.check_gpu.plan import CORE_SHARE, RESTART, Check
 from scripts.check_gpu.record import Record
 
 START_S = 30
@@ -20,31 +20,36 @@ LEAST_S = 3
 """With less time left no check is begun."""
 NO_TIME = "no time left"
 """Why a check has no finding, and waits for the next run."""
+NOT_BEGUN = "the process ended before it began"
+"""Why a check has no finding after one that left CUDA unusable: a fresh process runs it."""
 
 
 class Supervisor:
     """Runs checks for ``record`` and calls ``show(finding)`` after each.
 
-    ``roots``: of the real data, or None. ``catalogue``: the module that finds a check by its key.
+    ``paths``: "gta5" and "cityscapes" of the real data, and "work" for the checks' own files, each
+    a folder or None. ``catalogue``: the module that finds a check by its key.
     """
 
     def __init__(
         self,
         record: Record,
         show: Callable[[dict], None],
-        roots: dict[str, str | None],
+        paths: dict[str, str | None],
         catalogue: str = "scripts.check_gpu.catalogue",
     ):
-        self.record, self.show, self.roots, self.catalogue = record, show, roots, catalogue
+        self.record, self.show, self.catalogue = record, show, catalogue
+        self.paths = paths | {"work": paths["work"] or str(record.folder / "work")}
         self.process: subprocess.Popen | None = None
 
     def run(self, checks: list[Check], begin_until: float, deadline: float) -> list[Check]:
         """Runs ``checks`` in order; returns those that have no finding.
 
-        None begins after ``begin_until``, and none goes on after ``deadline`` (of time.time()).
+        None begins after ``begin_until``, and none goes on after ``deadline`` (of time.time()). One
+        that fills its time is given the time until ``begin_until``.
         """
         waiting, begin_until = list(checks), min(begin_until, deadline - LEAST_S)
-        while waiting and time.time() < begin_until:
+        while waiting and time.time() < min(begin_until, deadline - self._least(waiting[0])):
             together = [waiting[0]]
             if not waiting[0].alone:
                 step = waiting[0].step
@@ -55,6 +60,10 @@ class Supervisor:
                 break
         return waiting
 
+    def _least(self, check: Check) -> float:
+        """With fewer seconds left ``check`` is not begun."""
+        return check.least_s if self.record.about["device"] == "cuda" else 0
+
     def _run_together(
         self, checks: list[Check], begin_until: float, deadline: float
     ) -> list[Check]:
@@ -63,13 +72,13 @@ class Supervisor:
             self.record.path(check).unlink(missing_ok=True)
         log = self.record.folder / "logs" / f"{checks[0].step}.log"
         log.parent.mkdir(parents=True, exist_ok=True)
-        self._start([check.key for check in checks], deadline, log)
+        self._start([check.key for check in checks], begin_until, deadline, log)
         begun, finished, start_s = time.time(), [], START_S
         for check in checks:
             if begun >= begin_until:
                 break
             why = self._wait(check, begun + start_s + check.limit_s, deadline)
-            if why == NO_TIME:
+            if why == NO_TIME or (why == NOT_BEGUN and finished):
                 break
             if why is not None:
                 self.stop()
@@ -83,7 +92,7 @@ class Supervisor:
         self.stop()
         return finished
 
-    def _start(self, keys: list[str], deadline: float, log: Path) -> None:
+    def _start(self, keys: list[str], until: float, deadline: float, log: Path) -> None:
         job = self.record.folder / "job.json"
         content = {
             "folder": str(self.record.folder),
@@ -93,9 +102,10 @@ class Supervisor:
             ],  # a file that changes meanwhile changes nothing
             "catalogue": self.catalogue,
             "checks": keys,
+            "until": until,
             "deadline": deadline,
         }
-        job.write_text(json.dumps(content | self.roots), encoding="utf-8")
+        job.write_text(json.dumps(content | self.paths), encoding="utf-8")
         with open(log, "a", encoding="utf-8") as file:
             command = [sys.executable, "-m", "scripts.check_gpu.worker", str(job)]
             self.process = subprocess.Popen(
@@ -114,6 +124,8 @@ class Supervisor:
                 return None
             if ended:
                 code = self.process.returncode
+                if code == RESTART:
+                    return NOT_BEGUN
                 how = signal.Signals(-code).name if code < 0 else f"status {code}"
                 return f"the process ended with {how}"
             time.sleep(0.05)
@@ -125,23 +137,33 @@ class Supervisor:
             return
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
+        if self.process.poll() is None:  # it may not have had its own group yet
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.process.pid, signal.SIGKILL)
         self.process.wait()
         self.process = None
 
 
 def run_by_worth(supervisor: Supervisor, checks: list[Check], minutes: float) -> list[Check]:
-    """The core of every step first, each within its share of the time; then all others.
+    """The core of every step first, each within its share of the time; then what is missing of the
+    core, then all others.
 
     Returns those without a finding.
     """
     deadline, waiting = time.time() + 60 * minutes, []
     shares = CORE_SHARE[supervisor.record.about["device"]]
     steps = list(dict.fromkeys(check.step for check in checks))
+    whole = sum(shares[step] for step in steps)
     for number, step in enumerate(steps):
         # What an earlier step took beyond its share is missing to all later ones alike.
         now, left = time.time(), sum(shares[each] for each in steps[number:])
         until = now + (deadline - now) * shares[step] / left
         core = [check for check in checks if check.step == step and check.core]
+        if any(check.fills for check in core):
+            # What earlier steps left is not for it: the checks outside the core come after it.
+            until = min(until, now + 60 * minutes * shares[step] / whole)
         waiting += supervisor.run(core, until, deadline)
-    others = [check for check in checks if check in waiting or not check.core]
+    late = supervisor.run([check for check in waiting if not check.fills], deadline, deadline)
+    others = late + [check for check in checks if not check.core]
+    others += [check for check in waiting if check.fills]
     return supervisor.run(others, deadline, deadline)

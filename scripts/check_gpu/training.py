@@ -4,10 +4,14 @@ import functools
 import json
 import subprocess
 import sys
+from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.autograd import DeviceType
+from torch.autograd.profiler_util import FunctionEventAvg
 
 from scripts.check_gpu import ours
 from scripts.check_gpu.doors import (
@@ -20,7 +24,7 @@ from scripts.check_gpu.doors import (
     require_success,
     streets,
 )
-from scripts.check_gpu.plan import Broken, Check, Context, Finding
+from scripts.check_gpu.plan import Broken, Check, Context, Finding, NotHere
 from utils.options.parser import available_cores
 from utils.training.precision import choose_precision
 
@@ -63,8 +67,7 @@ def measure_side(
         encoding="utf-8",
         timeout=context.seconds,
     )
-    if ended.returncode or not output.exists():
-        raise Broken(f"{side}: ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}")
+    require_success(side, ended.returncode, ended.stderr)
     return json.loads(output.read_text(encoding="utf-8"))
 
 
@@ -197,6 +200,26 @@ def read_times(run: Path) -> dict[str, float]:
     return times | {"waiting_fraction": wait_s / step_s, "iterations_per_second": 1 / step_s}
 
 
+def self_times(events: Iterable[FunctionEventAvg], on_gpu: bool) -> dict[str, float]:
+    """Microseconds of every operation by its name, the longest first; on a GPU those of kernels and
+    copies alone: the operations that started them are given the same time once more.
+    """
+    times = Counter()
+    for event in events:
+        if not on_gpu:
+            times[event.key] += event.self_cpu_time_total
+        elif event.device_type == DeviceType.CUDA and not getattr(
+            event, "is_user_annotation", False
+        ):
+            times[event.key] += event.self_device_time_total
+    if not sum(times.values()):
+        raise NotHere(
+            "the profiler saw no kernel: it needs CUPTI, and the permission to read counters "
+            "(in a container: --cap-add SYS_ADMIN)"
+        )
+    return dict(times.most_common())
+
+
 def profile(context: Context) -> Finding:
     """The ten operations that take most of a training step's time, light adversarial, ResNet-18."""
     from torch.profiler import ProfilerActivity
@@ -219,13 +242,10 @@ def profile(context: Context) -> Finding:
             iteration()
         if context.on_gpu:
             torch.cuda.synchronize()
-    field = "self_device_time_total" if context.on_gpu else "self_cpu_time_total"
-    events = sorted(seen.key_averages(), key=lambda event: getattr(event, field), reverse=True)
-    total = sum(getattr(event, field) for event in events)
-    top = {event.key: getattr(event, field) / 1000 / iterations for event in events[:10]}
-    text = ", ".join(
-        f"{name[:40]} {1000 * ms * iterations / total:.0%}" for name, ms in list(top.items())[:3]
-    )
+    times = self_times(seen.key_averages(), context.on_gpu)
+    total = sum(times.values())
+    top = {name: us / 1000 / iterations for name, us in list(times.items())[:10]}
+    text = ", ".join(f"{name[:40]} {times[name] / total:.0%}" for name in list(top)[:3])
     return Finding(
         text, {"precision": precision, "size": list(size), "self_time_ms_per_iteration": top}
     )

@@ -7,28 +7,46 @@ import gc
 import importlib
 import json
 import os
+import signal
 import sys
+import threading
 import time
 import traceback
 from pathlib import Path
 
 # Before CUDA is initialized: without it cuBLAS has no deterministic algorithms.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+PARENT = os.getppid()  # asked before the imports, which take some seconds
 
-import torch
+import torch  # noqa: E402
 
-from scripts.check_gpu.plan import Broken, Check, Context, Finding, NotHere
-from scripts.check_gpu.record import Record
+from scripts.check_gpu.plan import (  # noqa: E402
+    RESTART,
+    Broken,
+    Check,
+    Context,
+    Finding,
+    NotHere,
+)
+from scripts.check_gpu.record import Record  # noqa: E402
+
+
+def wait_for_gpu() -> None:
+    """Waits for all that was started on the GPU: errors of kernels appear here at the latest."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def outcome(check: Check, context: Context) -> tuple[str, Finding]:
     """Runs ``check``: its status, and its finding or the reason for having none."""
     try:
         finding = check.run(context)
+        wait_for_gpu()
         return ("passed" if check.step == "laws" else "measured"), finding
     except NotHere as reason:
         return "not here", Finding(str(reason))
     except Broken as broken:
+        traceback.print_exc()
         return "FAILED", Finding(str(broken))
     except Exception as error:  # whatever a check meets is its finding, and the next one runs
         traceback.print_exc()
@@ -39,14 +57,37 @@ def outcome(check: Check, context: Context) -> tuple[str, Finding]:
         )
 
 
-def reset() -> None:
-    """Leaves nothing of a check to the next: memory, and settings of torch."""
-    gc.collect()
-    torch.use_deterministic_algorithms(False)
-    if torch.cuda.is_available() and torch.cuda.is_initialized():
-        torch.cuda.set_sync_debug_mode("default")
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+def reset() -> bool:
+    """Leaves nothing of a check to the next: memory, and settings of torch. Returns False where
+    that fails: after an illegal address or a failed assertion every call of CUDA does.
+    """
+    try:
+        gc.collect()
+        torch.use_deterministic_algorithms(False)
+        wait_for_gpu()
+        if torch.cuda.is_available() and torch.cuda.is_initialized():
+            torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+    except RuntimeError:
+        traceback.print_exc()
+        return False
+    return True
+
+
+def end_with_parent() -> None:
+    """Ends this process and all that it started when the one that started it is gone, so that the
+    next call does not measure beside it.
+    """
+    while os.getppid() == PARENT:
+        time.sleep(0.5)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def seconds_for(check: Check, job: dict) -> float:
+    """How long ``check`` may take: its share where it fills its time, else all that is left."""
+    until = job["until" if check.fills else "deadline"]
+    return max(0.0, min(check.limit_s, until - time.time()))
 
 
 def main(job: dict) -> None:
@@ -55,17 +96,24 @@ def main(job: dict) -> None:
     roots = [Path(job[name]) if job[name] else None for name in ("gta5", "cityscapes")]
     for key in job["checks"]:
         check = catalogue.find(key)
-        seconds = min(check.limit_s, job["deadline"] - time.time())
         device = torch.device(job["about"]["device"])
         context = Context(
-            device, Path(job["folder"]) / "work", device.type == "cpu", seconds, *roots
+            device,
+            Path(job["work"]),
+            device.type == "cpu",
+            seconds_for(check, job),
+            *roots,
         )
         print(f"--- {key}", flush=True)
         start = time.perf_counter()
         status, finding = outcome(check, context)
         record.write(check, status, finding.text, finding.figures, time.perf_counter() - start)
-        reset()
+        if not reset():
+            print("a fresh process goes on", flush=True)
+            os._exit(RESTART)  # what CUDA does at a regular end may hang
 
 
 if __name__ == "__main__":
+    if os.getpgrp() == os.getpid():  # its own group, as the supervisor starts it
+        threading.Thread(target=end_with_parent, daemon=True).start()
     main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -1,6 +1,8 @@
 """The command scripts.check_gpu: what it runs, keeps and says. Without a GPU."""
 
 import ast
+import contextlib
+import io
 import json
 import os
 import signal
@@ -8,13 +10,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from scripts.check_gpu import __main__ as entry
-from scripts.check_gpu import catalogue, hardware, supervisor
-from scripts.check_gpu.plan import STEPS
+from scripts.check_gpu import catalogue, hardware, method, supervisor, worker
+from scripts.check_gpu.plan import CORE_SHARE, STEPS, Check, Context
 from scripts.check_gpu.record import Record, source_digest
 from scripts.check_gpu.supervisor import START_S, Supervisor, run_by_worth
 from tests.helpers.forked import ForkedScript, ForkingSubprocess, run_forked
@@ -22,7 +25,7 @@ from tests.scripts import check_gpu_catalogue as endings
 
 ROOT = Path(__file__).parents[2]
 ABOUT = {"device": "cpu", "gpu": None, "torch": torch.__version__}
-NO_ROOTS = {"gta5": None, "cityscapes": None}
+NO_PATHS = {"gta5": None, "cityscapes": None, "work": None}
 QUICK = "laws/TF32"
 """A check of less than a second."""
 QUICK_FILE = "checks/laws-tf32-off-in-fp32.json"
@@ -128,7 +131,7 @@ def test_a_crash_or_a_hang_costs_one_finding(tmp_path, forked_workers):
     def note(entry: dict) -> None:
         seen[entry["name"]] = entry
 
-    watch = Supervisor(Record(tmp_path, ABOUT), note, NO_ROOTS, endings.__name__)
+    watch = Supervisor(Record(tmp_path, ABOUT), note, NO_PATHS, endings.__name__)
     deadline = time.time() + 200
     assert watch.run(list(endings.CHECKS), deadline, deadline) == []
     assert {name: entry["status"] for name, entry in seen.items()} == {
@@ -147,24 +150,123 @@ def test_a_crash_or_a_hang_costs_one_finding(tmp_path, forked_workers):
     assert not list((tmp_path / "checks").glob("*writing*"))
 
 
+def test_the_log_names_where_a_law_broke(tmp_path):
+    """A law that does not hold leaves its traceback in the log, as an error does."""
+    context = Context(torch.device("cpu"), tmp_path, small=True, seconds=1)
+    with contextlib.redirect_stderr(io.StringIO()) as log:
+        assert worker.outcome(endings.find("laws/broken"), context)[0] == "FAILED"
+    assert "in broken" in log.getvalue()
+    assert "found 2, expected 1" in log.getvalue()
+
+
 def test_no_time_leaves_checks_for_the_next_run(tmp_path, forked_workers, monkeypatch):
     """A check that the end of the time stops has no finding."""
     monkeypatch.setattr(supervisor, "LEAST_S", 1)
     record = Record(tmp_path, ABOUT)
-    watch = Supervisor(record, lambda _entry: None, NO_ROOTS, endings.__name__)
+    watch = Supervisor(record, lambda _entry: None, NO_PATHS, endings.__name__)
     hangs = endings.find("laws/hangs")._replace(limit_s=600)
     assert run_by_worth(watch, [hangs], minutes=2 / 60) == [hangs]
     assert record.read(hangs) is None
 
 
-def test_an_interrupted_run_keeps_what_is_done(tmp_path):
-    """SIGTERM ends the command with its table, and the findings so far stay."""
+class Calls:
+    """Stands in for the supervisor: notes what it is told, and each check takes no time."""
+
+    def __init__(self, device: str, waits: tuple[str, ...] = ()):
+        self.record = SimpleNamespace(about={"device": device})
+        self.calls, self.waits = [], waits
+
+    def run(self, checks: list[Check], until: float, deadline: float) -> list[Check]:
+        self.calls.append(([check.key for check in checks], until, deadline))
+        core = len(self.calls) <= len(STEPS)
+        return [check for check in checks if core and check.key in self.waits]
+
+
+@pytest.mark.parametrize("minutes", [5, 9, 30])
+def test_equal_time_leaves_time_to_the_others(minutes):
+    """The check that fills its time has its share; a law without a finding, and then the checks
+    outside the core, come after it with what is left.
+    """
+    start, calls = time.time(), Calls("cuda", ("laws/pinned equals blocking",))
+    assert run_by_worth(calls, list(catalogue.CHECKS), minutes) == []
+    *_, (filling, until, deadline), (late, *_), (others, *_) = calls.calls
+    assert filling == ["method/equal time"]
+    assert until - start == pytest.approx(60 * minutes * CORE_SHARE["cuda"]["method"], abs=1)
+    assert deadline - start == pytest.approx(60 * minutes, abs=1)
+    assert late == ["laws/pinned equals blocking"]
+    assert {"laws/compiles", "training/profile", "training/loader, PNG"} < set(others)
+
+
+def test_equal_time_alone_has_all_the_time():
+    """--only method gives the whole time to training and scoring."""
+    start, calls = time.time(), Calls("cuda")
+    run_by_worth(calls, catalogue.select("method"), 240)
+    assert calls.calls[0][1] - start == pytest.approx(240 * 60, abs=1)
+
+
+def test_a_check_knows_how_long_it_may_take():
+    """Its limit, or what is left: of its share where it fills its time, else of the whole."""
+    job = {"until": time.time() + 50, "deadline": time.time() + 500}
+    filling = catalogue.find("method/equal time")
+    assert worker.seconds_for(filling, job) == pytest.approx(50, abs=1)
+    assert worker.seconds_for(filling._replace(fills=False), job) == pytest.approx(500, abs=1)
+    assert worker.seconds_for(endings.find("laws/hangs"), job) == 0.5
+    assert worker.seconds_for(filling, job | {"until": 0}) == 0
+
+
+def test_scoring_has_its_time():
+    """Of the seconds left, at least 40 and a fifth are for scoring, where there are so many."""
+    assert method.training_seconds(60, small=False) == 5
+    assert method.training_seconds(4000, small=False) == 800
+    assert method.training_seconds(10, small=False) == 1
+    assert method.training_seconds(100, small=True) == 1
+
+
+def test_a_check_without_its_least_time_waits(tmp_path):
+    """A check is not begun on a GPU with less time than it needs."""
+    watch = Supervisor(Record(tmp_path, ABOUT | {"device": "cuda"}), print, NO_PATHS)
+    filling, deadline = catalogue.find("method/equal time"), time.time() + 50
+    assert watch.run([filling], deadline, deadline) == [filling]
+    assert watch.process is None
+
+
+def test_a_worker_ends_with_its_parent():
+    """A worker whose supervisor is killed ends, with all that it started."""
+    starts = (
+        "import subprocess, sys, time\n"
+        "worker = 'import time; from scripts.check_gpu import worker; import threading;'\n"
+        "worker += 'threading.Thread(target=worker.end_with_parent).start();'\n"
+        "worker += 'print(\"begins\", flush=True); time.sleep(100)'\n"
+        "subprocess.Popen([sys.executable, '-c', worker], start_new_session=True)\n"
+        "time.sleep(100)\n"
+    )
+    command = [sys.executable, "-c", starts]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout.readline() == "begins\n"
+        parent.kill()
+        assert parent.communicate(timeout=60)[0] == ""  # it is closed: the worker has ended, too
+
+
+def test_the_checks_files_may_lie_elsewhere(tmp_path, forked_workers):
+    """With --work DIR the folder holds results alone; without, the files lie below it."""
+    assert check_gpu(tmp_path / "a", "--only", QUICK, "--work", str(tmp_path / "work")) == 0
+    names = {path.name for path in (tmp_path / "a").iterdir()}
+    assert names == {"checks", "gpu.json", "job.json", "logs"}
+    job = json.loads((tmp_path / "a/job.json").read_text())
+    assert job["work"] == str(tmp_path / "work")
+    watch = Supervisor(Record(tmp_path / "b", ABOUT), print, NO_PATHS)
+    assert watch.paths["work"] == str(tmp_path / "b/work")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_run_keeps_what_is_done(tmp_path, number):
+    """SIGTERM, or a lost terminal, ends the command with its table; the findings so far stay."""
     words = (tmp_path, "--device", "cpu", "--only", "laws")
     with ForkedScript("scripts.check_gpu", *words) as running:
         end = time.monotonic() + 2 * START_S
         while not (tmp_path / QUICK_FILE).exists() and time.monotonic() < end:
             time.sleep(0.1)
-        os.kill(running.pid, signal.SIGTERM)
+        os.kill(running.pid, number)
         assert running.wait(60) == 130
         assert "goes on" in running.stdout
     checks = json.loads((tmp_path / "gpu.json").read_text())["checks"]
@@ -182,6 +284,17 @@ def test_a_missing_gpu_is_explained():
     assert "driver 450.80 is too old" in too_old
     assert "out of memory" in another
     assert all("--device cpu" in text for text in (cpu_build, no_driver, too_old, another))
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_the_gpu_is_asked_about_in_a_child():
+    """The command itself holds no CUDA; a driver that ends the child is an error with a remedy."""
+    assert hardware.in_a_child(os.getpid) != os.getpid()
+    with pytest.raises(ValueError, match="nvidia-smi"):
+        hardware.in_a_child(die)
 
 
 def test_memory_in_use_by_others_is_shown():

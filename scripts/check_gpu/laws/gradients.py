@@ -6,10 +6,16 @@ Two comparisons are made. In float64 the networks are used as they are. In float
 where rounding moves an activation across the kink of its ReLU, the gradient jumps, and of some
 hundred thousand activations some always move: float32 then differs from float64 by 1e-3 to 1e-2, on
 one and the same CPU. So in float32 the biases keep all activations away from zero, three quarters
-of them above and a quarter below. TF32, with its 10 bits, is far above the tolerance.
+of them above and a quarter below.
+
+The tolerance in float32 lies between rounding and TF32: by these comparisons, on a CPU, NCHW and
+channels_last differ by 1e-5 to 4e-5, and convolutions in TF32 give 1e-2 to 3e-2 (measured for all
+methods). On CUDA cuDNN may choose an algorithm (Winograd, FFT) that rounds more than the plain one.
+Where a law does not hold, it is tried once more without cuDNN: if it holds then, look at cuDNN.
 """
 
 import functools
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -25,8 +31,12 @@ from scripts.check_gpu.reference import (
 )
 
 SIZE = (4, 64, 64)
-FP32_TOLERANCE = 1e-4
+FP32_TOLERANCE = 1e-3
 FP64_TOLERANCE = 1e-9
+CONVOLUTION_TOLERANCE = 5e-5
+"""Of one convolution or product in float32: rounding gives 2e-7 (measured on a CPU), Winograd some
+1e-5, and TF32 3e-4.
+"""
 BATCHES = 3
 """Tried in turn in float32 until one holds: max-pooling may decide a tie differently."""
 
@@ -74,31 +84,58 @@ def largest_error(here: ours.Setup, there: ours.Setup, seed: int, as_they_are: b
     )
 
 
+def require_small(
+    error: Callable[[], float], limit: float, what: str, context: Context
+) -> tuple[float, str]:
+    """``error()`` and a text with its limit. Where it is larger, raises Broken with it; on CUDA
+    together with the error without cuDNN, by which rounding can be told from a fault.
+    """
+    found = error()
+    if found <= limit or not context.on_gpu:
+        return found, expect_at_most(found, limit, what)
+    torch.backends.cudnn.enabled = False
+    try:
+        plain = error()
+    finally:
+        torch.backends.cudnn.enabled = True
+    blame = "cuDNN's algorithms round more, or are at fault" if plain <= limit else "not cuDNN"
+    raise Broken(f"{what} {found:.1e}, at most {limit:.0e}; without cuDNN {plain:.1e}: {blame}")
+
+
+def smallest_error(error_of_batch: Callable[[int], float]) -> float:
+    """The smallest error over batches tried in turn until one holds in float32."""
+    smallest = float("inf")
+    for seed in range(BATCHES):
+        smallest = min(smallest, error_of_batch(seed))
+        if smallest <= FP32_TOLERANCE:
+            break
+    return smallest
+
+
 def gradients_equal_the_cpus(context: Context, method: str) -> Finding:
-    """Whole gradients on the device and the CPU agree: to 1e-4 in float32, 1e-9 in float64."""
+    """Whole gradients on the device and the CPU agree: to 1e-3 in float32, 1e-9 in float64."""
     layout = torch.channels_last if context.on_gpu else torch.contiguous_format
     here, there = (
         ours.Setup(method, SIZE, context.device, memory_format=layout),
         ours.Setup(method, SIZE, CPU),
     )
-    fp32 = float("inf")
-    for seed in range(BATCHES):
-        fp32 = min(fp32, largest_error(here, there, seed, as_they_are=False))
-        if fp32 <= FP32_TOLERANCE:
-            break
-    text = expect_at_most(fp32, FP32_TOLERANCE, "relative error in fp32")
-    double = torch.float64
-    fp64 = largest_error(
-        here._replace(dtype=double), there._replace(dtype=double), 0, as_they_are=True
-    )
-    text += "; " + expect_at_most(fp64, FP64_TOLERANCE, "in fp64")
-    return Finding(text, {"relative_error_fp32": fp32, "relative_error_fp64": fp64})
+
+    def error_fp32() -> float:
+        return smallest_error(lambda seed: largest_error(here, there, seed, as_they_are=False))
+
+    def error_fp64() -> float:
+        doubles = (setup._replace(dtype=torch.float64) for setup in (here, there))
+        return largest_error(*doubles, 0, as_they_are=True)
+
+    fp32, text = require_small(error_fp32, FP32_TOLERANCE, "relative error in fp32", context)
+    fp64, more = require_small(error_fp64, FP64_TOLERANCE, "relative error in fp64", context)
+    return Finding(f"{text}; {more}", {"relative_error_fp32": fp32, "relative_error_fp64": fp64})
 
 
 def gradients_equal_the_baselines(context: Context) -> Finding:
-    """Light ADA has the gradients of scripts/baselines.py on the same device, to 1e-4."""
-    error = float("inf")
-    for seed in range(BATCHES):
+    """Light ADA has the gradients of scripts/baselines.py on the same device, to 1e-3."""
+
+    def error_of_batch(seed: int) -> float:
         step = prepared_step(ours.Setup("light", SIZE, context.device), seed, as_they_are=False)
         model, discriminator = (step.networks[name] for name in ("model", "discriminator"))
         references = [baseline_network(model.cpu()), baseline_discriminator(discriminator.cpu())]
@@ -121,13 +158,12 @@ def gradients_equal_the_baselines(context: Context) -> Finding:
         discriminator_error = relative_error(
             gradient_of(discriminator), gradient_of(their_discriminator)
         )
-        error = min(error, max(errors, discriminator_error))
-        if error <= FP32_TOLERANCE:
-            break
-    return Finding(
-        expect_at_most(error, FP32_TOLERANCE, "relative error in fp32"),
-        {"relative_error_fp32": error},
+        return max(errors, discriminator_error)
+
+    error, text = require_small(
+        lambda: smallest_error(error_of_batch), FP32_TOLERANCE, "relative error in fp32", context
     )
+    return Finding(text, {"relative_error_fp32": error})
 
 
 def tf32_is_off_where_fp32_is_asked_for(context: Context) -> Finding:
@@ -143,12 +179,14 @@ def tf32_is_off_where_fp32_is_asked_for(context: Context) -> Finding:
     matrix = torch.randn(256, 256)
     exact = nn.functional.conv2d(image.double(), weight.double()), matrix.double() @ matrix.double()
     image, weight, matrix = (tensor.to(context.device) for tensor in (image, weight, matrix))
-    found = nn.functional.conv2d(image, weight), matrix @ matrix
-    error = max(
-        relative_error(a.double().cpu().flatten(), b.flatten())
-        for a, b in zip(found, exact, strict=True)
-    )
-    return Finding(expect_at_most(error, 1e-5, "relative error"), {"relative_error": error})
+
+    def largest() -> float:
+        found = nn.functional.conv2d(image, weight), matrix @ matrix
+        pairs = zip(found, exact, strict=True)
+        return max(relative_error(a.double().cpu().flatten(), b.flatten()) for a, b in pairs)
+
+    error, text = require_small(largest, CONVOLUTION_TOLERANCE, "relative error", context)
+    return Finding(text, {"relative_error": error})
 
 
 CHECKS = (

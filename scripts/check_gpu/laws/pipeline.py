@@ -1,17 +1,18 @@
 """What is done with a trained network: scored, used, exported, recalibrated; several GPUs."""
 
-import copy
 import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed as dist
 from PIL import Image
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.modules._functions import SyncBatchNorm
 
 from scripts import baselines
 from scripts.check_gpu import ours
@@ -19,6 +20,7 @@ from scripts.check_gpu.doors import (
     METHOD_FLAGS,
     ROOT,
     relative_difference,
+    require_success,
     run_successfully,
     streets,
     train,
@@ -26,7 +28,7 @@ from scripts.check_gpu.doors import (
     training_flags,
 )
 from scripts.check_gpu.plan import Broken, Check, Context, Finding, expect_at_most, require_gpu
-from scripts.check_gpu.reference import baseline_network, gradient_of, relative_error
+from scripts.check_gpu.reference import baseline_network, relative_error
 from utils.training.checkpoint import read_checkpoint
 
 PIXELS_TOLERANCE = 1e-4
@@ -214,10 +216,7 @@ def prepares_beside_training(context: Context) -> Finding:
         said = beside.communicate(timeout=context.seconds)[0]
     finally:
         beside.kill()
-    if beside.returncode:
-        raise Broken(
-            f"scripts.prepare ended with status {beside.returncode}: {said.strip()[-300:]}"
-        )
+    require_success("scripts.prepare", beside.returncode, said)
     checkpoint = train(context, "prepared", 2, *METHOD_FLAGS["light LAB"], "--gta5", str(prepared))
     if not all(
         value.isfinite().all() for value in read_checkpoint(checkpoint)["parts"]["model"].values()
@@ -226,9 +225,52 @@ def prepares_beside_training(context: Context) -> Finding:
     return Finding("prepared while training, then trained on")
 
 
+BatchNorm = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
+"""(images, weight, bias, running mean, running variance) -> normalized images; it moves the running
+statistics.
+"""
+
+
+def plain_batch_norm(images: Tensor, weight: Tensor, bias: Tensor, *running: Tensor) -> Tensor:
+    """What every BatchNorm must give in one process."""
+    return nn.functional.batch_norm(images, *running, weight, bias, training=True)
+
+
+def synchronized_batch_norm(
+    images: Tensor, weight: Tensor, bias: Tensor, *running: Tensor
+) -> Tensor:
+    """SyncBatchNorm with its own kernels and collectives, in a group of one: the module itself
+    would use F.batch_norm there.
+    """
+    group = dist.group.WORLD
+    return SyncBatchNorm.apply(images, weight, bias, *running, 1e-5, 0.1, group, 1)
+
+
+def batch_norm_error(found: BatchNorm, device: torch.device) -> float:
+    """The largest relative error of ``found`` against F.batch_norm: outputs, statistics, and the
+    gradients of images, weight and bias.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images, upstream = torch.randn(2, 4, 16, 12, 20, generator=generator)
+    weight, bias = torch.randn(2, 16, generator=generator)
+    results = []
+    for batch_norm in (found, plain_batch_norm):
+        values = [value.clone().to(device).requires_grad_() for value in (images, weight, bias)]
+        running = torch.zeros(16, device=device), torch.ones(16, device=device)
+        normalized = batch_norm(
+            values[0].contiguous(memory_format=torch.channels_last), *values[1:], *running
+        )
+        gradients = torch.autograd.grad(normalized, values, upstream.to(device))
+        results.append([normalized.detach(), *running, *gradients])
+    return max(
+        relative_error(*(value.double().cpu().flatten() for value in pair))
+        for pair in zip(*results, strict=True)
+    )
+
+
 def one_process_of_nccl(context: Context) -> Finding:
     """In a group of one, NCCL's sum leaves a tensor as it is and SyncBatchNorm gives BatchNorm's
-    gradients to 1e-4; two processes train with --bn sync where there are two GPUs.
+    outputs and gradients to 1e-4; two processes train with --bn sync where there are two GPUs.
     """
     require_gpu(context)
     dist.init_process_group("cpu:gloo,cuda:nccl", store=dist.HashStore(), rank=0, world_size=1)
@@ -238,13 +280,7 @@ def one_process_of_nccl(context: Context) -> Finding:
         dist.all_reduce(total)
         if not torch.equal(total, values):
             raise Broken("NCCL's sum over one process changed the values")
-        model = ours.build_network("resnet18")
-        setup = ours.Setup("light", (4, 64, 64), context.device, dtype=torch.float64)
-        synchronized = nn.SyncBatchNorm.convert_sync_batchnorm(copy.deepcopy(model))
-        steps = [ours.training_step(setup, network) for network in (model, synchronized)]
-        for step in steps:
-            step.gradients()
-        error = relative_error(*(gradient_of(step.networks["model"]) for step in reversed(steps)))
+        error = batch_norm_error(synchronized_batch_norm, context.device)
     finally:
         dist.destroy_process_group()
     text = expect_at_most(error, 1e-4, "relative error of SyncBatchNorm")
@@ -270,10 +306,7 @@ def _difference_of_two_processes(context: Context) -> float:
         errors="replace",
         timeout=context.seconds,
     )
-    if ended.returncode:
-        raise Broken(
-            f"two processes ended with status {ended.returncode}: {ended.stderr.strip()[-300:]}"
-        )
+    require_success("two processes", ended.returncode, ended.stderr)
     return relative_difference(folder / "two/last.pt", folder / "sync/last.pt")
 
 
