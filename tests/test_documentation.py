@@ -167,6 +167,7 @@ def declared_flags(capsys) -> set[str]:
     modules = [
         path.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".") for path in SCRIPTS
     ]
+    modules.append("scripts.check_gpu.__main__")  # no example of its help can run here
     subcommands = [[name] for name in ("data", "evaluation", "methods", "model", "train")]
     for module in map(importlib.import_module, modules):
         if not hasattr(module, "parse_arguments"):
