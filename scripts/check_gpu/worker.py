@@ -16,11 +16,10 @@ from pathlib import Path
 
 # Before CUDA is initialized: without it cuBLAS has no deterministic algorithms.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-PARENT = os.getppid()  # asked before the imports, which take some seconds
 
-import torch  # noqa: E402
+import torch
 
-from scripts.check_gpu.plan import (  # noqa: E402
+from scripts.check_gpu.plan import (
     RESTART,
     Broken,
     Check,
@@ -28,7 +27,7 @@ from scripts.check_gpu.plan import (  # noqa: E402
     Finding,
     NotHere,
 )
-from scripts.check_gpu.record import Record  # noqa: E402
+from scripts.check_gpu.record import Record
 
 
 def wait_for_gpu() -> None:
@@ -75,11 +74,11 @@ def reset() -> bool:
     return True
 
 
-def end_with_parent() -> None:
-    """Ends this process and all that it started when the one that started it is gone, so that the
-    next call does not measure beside it.
+def end_with_parent(parent: int) -> None:
+    """Ends this process and all that it started when the process ``parent``, which started it, is
+    gone, so that the next call does not measure beside it.
     """
-    while os.getppid() == PARENT:
+    while os.getppid() == parent:
         time.sleep(0.5)
     os.killpg(os.getpgrp(), signal.SIGKILL)
 
@@ -115,5 +114,5 @@ def main(job: dict) -> None:
 
 if __name__ == "__main__":
     if os.getpgrp() == os.getpid():  # its own group, as the supervisor starts it
-        threading.Thread(target=end_with_parent, daemon=True).start()
+        threading.Thread(target=end_with_parent, args=(os.getppid(),), daemon=True).start()
     main(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))

@@ -233,9 +233,10 @@ def test_a_check_without_its_least_time_waits(tmp_path):
 def test_a_worker_ends_with_its_parent():
     """A worker whose supervisor is killed ends, with all that it started."""
     starts = (
-        "import subprocess, sys, time\n"
+        "import os, subprocess, sys, time\n"
         "worker = 'import time; from scripts.check_gpu import worker; import threading;'\n"
-        "worker += 'threading.Thread(target=worker.end_with_parent).start();'\n"
+        "worker += 'ends = worker.end_with_parent;'\n"
+        "worker += f'threading.Thread(target=ends, args=({os.getpid()},)).start();'\n"
         "worker += 'print(\"begins\", flush=True); time.sleep(100)'\n"
         "subprocess.Popen([sys.executable, '-c', worker], start_new_session=True)\n"
         "time.sleep(100)\n"
