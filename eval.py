@@ -16,11 +16,13 @@ from tqdm import tqdm
 from dataset.class_set import ClassSet, common_class_set, recorded_class_set
 from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_value_of
 from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
+from dataset.layout import data_images
+from dataset.layout_file import Layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.merge import ClassMerge, load_merge
 from dataset.source import labelled_images
-from dataset.target import images_of_split, layout_with_splits
+from dataset.target import layout_with_splits
 from model.inference.cost import table_2_costs
 from model.inference.engines import ENGINES, choose_engine, open_exported
 from model.inference.export import EXPORTED_NETWORKS
@@ -207,12 +209,12 @@ def averaged_classes(words: list[str] | None, class_set: ClassSet) -> tuple[int,
     return class_subset(words) if is_cityscapes else class_set.train_ids(words)
 
 
-def has_labels(args: Namespace) -> bool:
-    """Whether the scored split has public labels. Raises ValueError for an unknown split."""
-    if args.gta5:
-        return True
-    _, split = layout_with_splits(args.cityscapes, args.layout).split(args.split)
-    return bool(split.labels)
+def has_labels(layout: Layout | None, split: str) -> bool:
+    """Whether ``split`` has public labels; None: source images, which all have.
+
+    Raises ValueError for an unknown split.
+    """
+    return layout is None or bool(layout.split(split)[1].labels)
 
 
 def refuse_scores(args: Namespace) -> None:
@@ -229,19 +231,21 @@ def refuse_scores(args: Namespace) -> None:
         raise ValueError(f"{without}, which {', '.join(unused)} would need. Leave them out.")
 
 
-def is_scored_split_of_paper(args: Namespace) -> bool:
+def is_scored_split_of_paper(layout: Layout | None, split: str) -> bool:
     """Whether the images are those of the paper's Tables I and II: val of Cityscapes."""
-    layout = None if args.gta5 else layout_with_splits(args.cityscapes, args.layout)
-    return layout is not None and (layout.name, args.split) == ("cityscapes", "val")
+    return layout is not None and (layout.name, split) == ("cityscapes", "val")
 
 
-def read_images(args: Namespace, class_set: ClassSet) -> ImageList:
-    """The images to score, with labels if the split has any; the first of them are checked."""
-    if args.gta5:
+def read_images(args: Namespace, layout: Layout | None, class_set: ClassSet) -> ImageList:
+    """The images to score, with labels if the split has any; the first of them are checked.
+
+    ``layout``: of the data set with splits; None: source images.
+    """
+    if layout is None:
         images = labelled_images(args.gta5, args.layout, class_set)
     else:
-        root, split = args.cityscapes, args.split
-        images = images_of_split(root, split, has_labels(args), args.layout, class_set)
+        labels = has_labels(layout, args.split)
+        images = data_images(args.cityscapes, args.split, labels, layout, class_set)
     images = select_by_list(images, args.list)
     if images.has_labels:
         check_listing(images)
@@ -322,7 +326,8 @@ def save_without_scores(
 
 
 def main(args: Namespace) -> None:
-    if not has_labels(args):
+    layout = None if args.gta5 else layout_with_splits(args.cityscapes, args.layout)
+    if not has_labels(layout, args.split):
         refuse_scores(args)
     if args.json:  # a folder that cannot be written to is an error before the scoring
         output_folder(args.json.absolute().parent)
@@ -335,7 +340,7 @@ def main(args: Namespace) -> None:
         network_classes = common_class_set({model.path: model.metadata for model in models})
         class_set = network_classes if merge is None else merge.new
         classes = averaged_classes(args.classes, class_set)
-        images = read_images(args, class_set)
+        images = read_images(args, layout, class_set)
         outputs = open_outputs(args, models, images, class_set)
         if not images.has_labels:
             for model, output in zip(models, outputs, strict=True):
@@ -355,7 +360,7 @@ def main(args: Namespace) -> None:
                 images.fingerprint(),
                 class_set.as_dict(),
                 published=class_set == CITYSCAPES_LABELS.class_set
-                and is_scored_split_of_paper(args),
+                and is_scored_split_of_paper(layout, args.split),
                 merge=merge and merge.as_dict(),
             )
             print_tables(rows, data)

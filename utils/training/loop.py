@@ -6,6 +6,7 @@ script.
 
 import dataclasses
 import shlex
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -191,7 +192,10 @@ class TrainingRun:
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
         self._buffers = [buffer for network in networks for buffer in network.buffers()]
-        self._buffers_before = [buffer.clone() for buffer in self._buffers]
+        by_dtype = defaultdict(list)  # those of one dtype are copied at once
+        for buffer in self._buffers:
+            by_dtype[buffer.dtype].append(buffer)
+        self._buffers_before = [(group, [b.clone() for b in group]) for group in by_dtype.values()]
 
     def steps(self, max_steps: int, *data: StepData) -> Iterator[tuple]:
         """(step, sample of each domain) from the first step of this start to ``max_steps``.
@@ -213,7 +217,8 @@ class TrainingRun:
             self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
-            self._copy_buffers(self._buffers_before, self._buffers)
+            for buffers, before in self._buffers_before:
+                torch._foreach_copy_(before, buffers)
             self._phase = IN_GRADIENTS
             yield step, *samples
             if self._stopping and self.done < max_steps:
@@ -235,12 +240,10 @@ class TrainingRun:
             words += ["--layout", layout] if layout else []
             self.folder.print(f"Done. Score it with: {shlex.join(map(str, words))}")
 
-    @staticmethod
-    def _copy_buffers(to: list[Tensor], values: list[Tensor]) -> None:
-        """Copies BatchNorm statistics, those of one dtype at once."""
-        for dtype in {value.dtype for value in values}:
-            pairs = [(a, b) for a, b in zip(to, values, strict=True) if b.dtype == dtype]
-            torch._foreach_copy_([a for a, _ in pairs], [b for _, b in pairs])
+    def _put_buffers_back(self) -> None:
+        """Gives the networks the BatchNorm statistics from before this step."""
+        for buffers, before in self._buffers_before:
+            torch._foreach_copy_(buffers, before)
 
     def _announce(self) -> None:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
@@ -305,7 +308,7 @@ class TrainingRun:
             yield self._on_device(micro_batch, valid_pixels)
         counts.end_counting()
         self._counting = False
-        self._copy_buffers(self._buffers, self._buffers_before)
+        self._put_buffers_back()
         for optimizer in self.trained.optimizers.values():
             optimizer.zero_grad()
 
@@ -434,7 +437,7 @@ class TrainingRun:
         if self.done <= self._saved:
             return ""
         if self._phase == IN_GRADIENTS:
-            self._copy_buffers(self._buffers, self._buffers_before)
+            self._put_buffers_back()
         try:
             self.meter.keep_whole_steps(self.done)
             if self.processes.world_size > 1:
