@@ -13,7 +13,8 @@ from typing import NamedTuple
 import torch
 from tqdm import tqdm
 
-from dataset.class_set import ClassSet, common_class_set, recorded_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import common_class_set, recorded_class_set
 from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_value_of
 from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
 from dataset.layout import data_images

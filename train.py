@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from dataset.layout import data_images
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions

@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from torch.utils.data import DataLoader
 
-from dataset.class_set import ClassSet, load_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import load_class_set
 from dataset.label_format import prediction_format
 from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList, check_listing, select_by_list

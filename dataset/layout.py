@@ -4,7 +4,8 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.class_set import ClassSet, load_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import load_class_set
 from dataset.data_files import find_data_files
 from dataset.image_io import is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dataset.class_set import DEFAULT
+from dataset.class_set_file import DEFAULT
 from dataset.path_pattern import PathPattern
 from dataset.toml_file import read_toml
 

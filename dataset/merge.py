@@ -19,7 +19,8 @@ from typing import Any
 
 import numpy as np
 
-from dataset.class_set import ClassSet, as_names, beside, check_merge, load_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import as_names, beside, check_merge, load_class_set
 from dataset.toml_file import read_toml
 
 MERGES = Path(__file__).with_name("merges")

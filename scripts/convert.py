@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from dataset.class_set import DEFAULT, load_class_set
+from dataset.class_set_file import DEFAULT, load_class_set
 from model.external_weights import (
     backbone_state,
     is_reference_implementation,

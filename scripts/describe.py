@@ -16,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.class_set import UNKNOWN, ClassSet, load_class_set
+from dataset.class_set import UNKNOWN, ClassSet
+from dataset.class_set_file import load_class_set
 from dataset.describe.folder import (
     Labels,
     Sizes,

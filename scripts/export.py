@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from dataset.class_set import ClassSet, recorded_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import image_size, read_image
 from dataset.labels import IGNORE_INDEX

@@ -21,7 +21,8 @@ import torch
 from PIL import Image
 from tqdm import tqdm
 
-from dataset.class_set import ClassSet, recorded_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import recorded_class_set
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size, read_image
 from dataset.label_format import LabelFormat, fitting_format, prediction_format

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import cv2
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from dataset.find import printable
 from dataset.layout import find_pairs
 from dataset.layout_file import Layout, load_layout

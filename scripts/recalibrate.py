@@ -14,7 +14,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from dataset.class_set import recorded_class_set
+from dataset.class_set_file import recorded_class_set
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions
 from dataset.recalibration import (

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.class_set import recorded_class_set
+from dataset.class_set_file import recorded_class_set
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.training_data import known_root, read_target

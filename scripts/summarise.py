@@ -25,7 +25,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from dataset.class_set import ClassSet, recorded_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import recorded_class_set
 from dataset.image_io import read_image
 from dataset.listing import ImageList, select_by_list
 from dataset.target import images_of_split

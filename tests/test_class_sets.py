@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import eval as eval_script
-from dataset.class_set import class_set_of, load_class_set
+from dataset.class_set_file import class_set_of, load_class_set
 from dataset.gta5 import gta5_tree
 from dataset.image_io import LabelValuesError
 from dataset.label_format import fitting_format

@@ -7,14 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.class_set import (
-    REST,
-    UNKNOWN,
-    ClassSet,
-    Encoding,
-    builtin_names,
-    load_class_set,
-)
+from dataset.class_set import REST, UNKNOWN, ClassSet, Encoding
+from dataset.class_set_file import builtin_names, load_class_set
 from dataset.data_files import find_data_files
 from dataset.describe.suggest import class_set_from, suggested_class_set
 from dataset.describe.values import (

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.class_set import ClassSet, class_set_of
+from dataset.class_set import ClassSet
+from dataset.class_set_file import class_set_of
 from dataset.find import printable
 from dataset.image_io import is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat

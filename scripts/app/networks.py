@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from dataset.class_set import ClassSet, recorded_class_set
+from dataset.class_set import ClassSet
+from dataset.class_set_file import recorded_class_set
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tiling import segment_padded

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from dataset.class_set import recorded_class_set
+from dataset.class_set_file import recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 from dataset import labels
-from dataset.class_set import (
+from dataset.class_set import ClassSet
+from dataset.class_set_file import (
     FOLDER,
-    ClassSet,
     builtin_names,
     class_set_of,
     load_class_set,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.class_set import builtin_names, class_set_of, load_class_set
+from dataset.class_set_file import builtin_names, class_set_of, load_class_set
 from dataset.image_io import read_image
 from dataset.layout import data_images, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout

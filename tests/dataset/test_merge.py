@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dataset.class_set import FOLDER, load_class_set
+from dataset.class_set_file import FOLDER, load_class_set
 from dataset.labels import IGNORE_INDEX
 from dataset.merge import MERGES, load_merge
 

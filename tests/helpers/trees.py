@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from dataset.layout_file import load_layout
 from tests.conftest import scene
 

@@ -17,7 +17,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.class_set import DEFAULT, load_class_set
+from dataset.class_set_file import DEFAULT, load_class_set
 from tests.conftest import scene
 from tests.helpers.exported import predicted_train_ids
 from tests.helpers.networks import write_checkpoint

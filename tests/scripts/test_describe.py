@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.class_set import color_key, load_class_set
+from dataset.class_set import color_key
+from dataset.class_set_file import load_class_set
 from dataset.image_io import read_image
 from dataset.layout import find_pairs
 from dataset.layout_file import load_layout

@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from dataset.cityscapes import cityscapes
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from model.inference.export import OnnxNetwork
 from scripts import export as entry
 from scripts.export import Comparison

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from dataset.cityscapes import cityscapes
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF
 from scripts import predict as entry
 from tests.conftest import scene

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from scripts import predict as entry
 from tests.conftest import scene
 from tests.helpers.forked import run_forked

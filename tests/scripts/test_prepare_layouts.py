@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from dataset.layout import data_images
 from dataset.layout_file import load_layout
 from scripts.prepare import main, parse_arguments

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import torch
 
-from dataset.class_set import load_class_set
+from dataset.class_set_file import load_class_set
 from scripts import select as entry
 from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.evaluation.label_free import MEASURES

@@ -65,7 +65,7 @@ def test_the_table_has_ratios_scores_and_gaps():
 
 def test_scores_are_those_of_eval(cityscapes_root, checkpoint):
     """One confusion matrix over the labelled images."""
-    from dataset.class_set import recorded_class_set
+    from dataset.class_set_file import recorded_class_set
 
     class_set = recorded_class_set(checkpoint)
     images = entry.scored_images(cityscapes_root, class_set)
