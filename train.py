@@ -35,7 +35,7 @@ from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import LossOptions, build_step_context, to_device
-from utils.options import groups
+from utils.options import checks, groups
 from utils.options.parser import (
     Parser,
     from_arguments,
@@ -76,10 +76,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if args.validate_every is None:
         args.validate_every = 1000 if args.train_on == "target" else 0
     given = parser.given(argv)
-    vars(args).update(groups.replaced_settings(parser, given))
+    vars(args).update(checks.replaced_settings(parser, given))
     check_arguments(parser, args)
     refuse_unused(parser, args, given)
-    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
+    checks.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -149,7 +149,7 @@ def add_step_arguments(group: argparse._ArgumentGroup) -> None:
 
 def check_arguments(parser, args: argparse.Namespace) -> None:
     """Ends with a message for flags that cannot work together."""
-    groups.require_training_sizes(
+    checks.require_training_sizes(
         parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn
     )
     needs_style = bool(args.lab or args.fda)
@@ -167,9 +167,9 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
             "--lab and --fda give the source the colors of the target; with --train-on target there"
             " is nothing to transfer"
         )
-    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
-    groups.require_validation(parser, args.val_list, args.validate_every)
-    groups.require_snapshots(parser, args.keep_every, args.keep_last)
+    checks.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
+    checks.require_validation(parser, args.val_list, args.validate_every)
+    checks.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.target_list and not needs_style:
         parser.error(
             "--target-list names the images whose colors --lab or --fda take over; give one of"
@@ -187,8 +187,8 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
     elif not needs_style and not args.validate_every:
         condition = "with --train-on source, without --lab, --fda and --validate-every"
         parser.refuse_unused(given, ["target", "cityscapes"], condition)
-    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
-    groups.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
+    checks.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
+    checks.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
 
 
 def read_labelled(args: argparse.Namespace) -> ImageList:
@@ -268,7 +268,7 @@ def planned_steps(args: argparse.Namespace, steps_per_epoch: int) -> tuple[int, 
     max_steps = args.max_steps or args.epochs * steps_per_epoch
     poly_per = steps_per_epoch if args.poly_per == "epoch" else 1
     schedule_steps = args.schedule_steps or max_steps
-    groups.require_schedule(max_steps, schedule_steps)
+    checks.require_schedule(max_steps, schedule_steps)
     return max_steps, schedule_steps, poly_per
 
 

@@ -47,7 +47,7 @@ from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import LossOptions, build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
-from utils.options import groups
+from utils.options import checks, groups
 from utils.options.parser import (
     Parser,
     add_method_arguments,
@@ -100,10 +100,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     args = parse_with_recipe(parser, "train_da", argv)
     args.target_batch_size = args.target_batch_size or args.batch_size
     given = parser.given(argv)
-    vars(args).update(groups.replaced_settings(parser, given))
+    vars(args).update(checks.replaced_settings(parser, given))
     check_arguments(parser, args, given)
     refuse_unused(parser, args, given)
-    groups.require_style(parser, args.lab, args.lab_class_balanced, given)
+    checks.require_style(parser, args.lab, args.lab_class_balanced, given)
     return args
 
 
@@ -202,9 +202,9 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             "--target-scales: without effect with --target-view whole, which resizes nothing. Leave"
             " one, or the recipe that sets it, out"
         )
-    groups.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
-    groups.require_validation(parser, args.val_list, args.validate_every)
-    groups.require_snapshots(parser, args.keep_every, args.keep_last)
+    checks.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
+    checks.require_validation(parser, args.val_list, args.validate_every)
+    checks.require_snapshots(parser, args.keep_every, args.keep_last)
     if args.method == "pseudo-labels" and args.pixel_weights != "none":
         parser.error(
             f"--pixel-weights {args.pixel_weights} would weigh pseudo-labels, too: wrong labels of"
@@ -219,11 +219,11 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         )
     check_views(parser, args, options)
     batch_sizes = [args.batch_size, args.target_batch_size]
-    groups.require_training_sizes(
+    checks.require_training_sizes(
         parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn
     )
     try:
-        groups.require_schedule(args.max_steps, args.schedule_steps)
+        checks.require_schedule(args.max_steps, args.schedule_steps)
         options.check(*batch_sizes)
     except ValueError as error:
         parser.error(str(error))
@@ -233,8 +233,8 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
     """Ends with a message for flags that the user gave and that nothing would read."""
     if adapted_root(args) is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
-    groups.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
-    groups.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
+    checks.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
+    checks.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
 
 
 def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:

@@ -31,14 +31,13 @@ from model.loading import load_network
 from model.preprocessing import InputNormalization
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
+from utils.options.checks import require_layouts, require_statistics_sizes
 from utils.options.groups import (
     NO_SPLITS,
     add_device_arguments,
     add_statistics_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
-    require_layouts,
-    require_statistics_sizes,
 )
 from utils.options.parser import (
     RESUME_MAY_CHANGE,

@@ -40,11 +40,11 @@ from model.inference.tta import TTA_PRESETS
 from model.uda.class_balanced_threshold import ConfidenceHistogram, confidence_bins, confidence_of
 from utils.evaluation.comparability import seen_images
 from utils.files import output_folder, write_json, write_png
+from utils.options.checks import require_layouts
 from utils.options.groups import (
     add_device_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
-    require_layouts,
 )
 from utils.options.parser import new_parser, probability, user_errors_without_traceback
 from utils.report.tables import markdown_table, percent

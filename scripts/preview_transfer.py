@@ -17,12 +17,8 @@ from dataset.source import labelled_images
 from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
 from dataset.training_data import known_root, read_target
 from utils.files import write_png
-from utils.options.groups import (
-    NO_SPLITS,
-    add_source_argument,
-    add_unlabelled_arguments,
-    require_layouts,
-)
+from utils.options.checks import require_layouts
+from utils.options.groups import NO_SPLITS, add_source_argument, add_unlabelled_arguments
 from utils.options.parser import (
     new_parser,
     non_negative_int,

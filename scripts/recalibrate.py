@@ -27,14 +27,13 @@ from dataset.training_data import known_root, read_target
 from model.loading import load_network
 from model.uda.adabn import recalibrate
 from utils.files import output_folder
+from utils.options.checks import require_layouts, require_statistics_sizes
 from utils.options.groups import (
     NO_SPLITS,
     add_device_arguments,
     add_statistics_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
-    require_layouts,
-    require_statistics_sizes,
 )
 from utils.options.parser import (
     from_arguments,

@@ -40,12 +40,12 @@ from utils.evaluation.label_free import (
     view_agreement,
 )
 from utils.files import output_folder, write_json
+from utils.options.checks import require_layouts
 from utils.options.groups import (
     NO_SPLITS,
     add_device_arguments,
     add_unlabelled_arguments,
     add_workers_argument,
-    require_layouts,
 )
 from utils.options.parser import (
     new_parser,

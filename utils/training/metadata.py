@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from utils.options.groups import batch_norm_group_sizes
+from utils.options.checks import batch_norm_group_sizes
 from utils.training.checkpoint import plain
 from utils.training.distributed import world_size
 
