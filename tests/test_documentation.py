@@ -54,7 +54,7 @@ OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 SCRIPTS = [
     *(ROOT / name for name in ("train.py", "train_da.py", "eval.py")),
     *sorted((ROOT / "scripts").glob("*.py")),
-    *(ROOT / f"scripts/{name}/__main__.py" for name in ("app", "benchmark")),
+    *(ROOT / f"scripts/{name}/__main__.py" for name in ("app", "benchmark", "reproduce")),
 ]
 ALL_BLOCKS = [block for page in PAGES for block in code_blocks(page)]
 SHELL_BLOCKS = [block for block in ALL_BLOCKS if not block.text.startswith(tuple(NOT_SHELL))]
@@ -98,6 +98,7 @@ def check(block: Block, folder: Path, monkeypatch) -> None:
     """Raises unless bash can run the block and each command's own script accepts it."""
     result = run_in_bash(block, folder)
     assert result.errors == "", f"{block}: bash cannot run it"
+    monkeypatch.chdir(folder)  # where the block wrote its files
     only_variables = block.text.startswith("export ")
     assert result.commands or only_variables, f"{block} runs nothing: {block.text}"
     for command in result.commands:

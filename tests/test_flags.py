@@ -15,9 +15,10 @@ from utils.options.renamed import RENAMED_FLAGS, RENAMED_VALUES, new_arguments, 
 
 ROOT = Path(__file__).parents[1]
 ENTRIES = ["train", "train_da", "eval"] + [
-    f"scripts.{path.stem}"
-    for path in sorted((ROOT / "scripts").glob("*.py"))
-    if "def parse_arguments" in path.read_text()
+    ".".join(path.relative_to(ROOT).with_suffix("").parts)
+    for pattern in ("*.py", "*/__main__.py")
+    for path in sorted((ROOT / "scripts").glob(pattern))
+    if "def parse_arguments" in path.read_text() and path.parent.name != "benchmark"
 ]
 BENCHMARKS = [
     f"scripts.benchmark.{path.stem}"

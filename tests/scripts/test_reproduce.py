@@ -1,3 +1,4 @@
+import argparse
 import csv
 import json
 import shlex
@@ -7,7 +8,9 @@ import pytest
 
 import train
 import train_da
-from scripts import reproduce
+from scripts.reproduce import __main__ as reproduce
+from scripts.reproduce import preset as presets
+from scripts.reproduce import rows
 from tests.helpers.forked import forked_child
 from utils.training.checkpoint import read_checkpoint
 
@@ -31,7 +34,7 @@ def arguments(gta5, cityscapes, output, *more):
     )
 
 
-@pytest.mark.parametrize("preset", reproduce.preset_names())
+@pytest.mark.parametrize("preset", presets.preset_names())
 def test_every_command_is_one_that_its_script_takes(preset, capsys):
     """The training scripts parse every command of every preset."""
     reproduce.main(
@@ -40,7 +43,7 @@ def test_every_command_is_one_that_its_script_takes(preset, capsys):
     commands = [shlex.split(line)[1:] for line in capsys.readouterr().out.splitlines()]
     scripts = [command[0] for command in commands]
     assert scripts.count("eval.py") == sum(
-        row.scored * (1 if row.single_seed else 2) for row in reproduce.preset_argument(preset).rows
+        row.scored * (1 if row.single_seed else 2) for row in presets.preset_argument(preset).rows
     )
     for script, *words in commands:
         if script != "eval.py":
@@ -51,11 +54,11 @@ def test_every_command_is_one_that_its_script_takes(preset, capsys):
 
 def test_rows_share_everything_but_the_method():
     """Rows of one table differ in nothing else."""
-    preset = reproduce.preset_argument("small")
+    preset = presets.preset_argument("small")
     values = {"gta5": "g", "cityscapes": "c", "steps": 9, "twice_steps": 18, "output": "o"}
     parsed = []
     for row in preset.rows:
-        script, *words = reproduce.row_commands(preset, row, 0, values, ["19"], [])[0]
+        script, *words = rows.row_commands(preset, row, 0, values, ["19"], [])[0]
         parsed.append(
             vars({"train.py": train, "train_da.py": train_da}[script].parse_arguments(words))
         )
@@ -78,7 +81,7 @@ def test_rows_share_everything_but_the_method():
 def test_a_comparison_is_trained_scored_and_not_repeated(
     gta5_root, cityscapes_root, tmp_path, capsys, monkeypatch
 ):
-    monkeypatch.setattr(reproduce, "run_child", forked_child)
+    monkeypatch.setattr(rows, "run_child", forked_child)
     command = [
         "--preset",
         "demo",
@@ -101,14 +104,14 @@ def test_a_comparison_is_trained_scored_and_not_repeated(
     assert "| source-only |" in table
     assert "start" not in table.split("\n\n")[0]
     assert "--init" in table
-    rows = list(csv.DictReader((tmp_path / "out/tables.csv").open()))
+    records = list(csv.DictReader((tmp_path / "out/tables.csv").open()))
     scores = json.loads((tmp_path / "out/seed1/source-only.json").read_text())["rows"][0]
-    assert [(row["row"], row["seed"]) for row in rows] == [
+    assert [(row["row"], row["seed"]) for row in records] == [
         ("source-only", "0"),
         ("source-only", "1"),
     ]
-    assert float(rows[1]["miou"]) == scores["miou"]
-    assert float(rows[1]["iou car"]) == scores["iou"][13]
+    assert float(records[1]["miou"]) == scores["miou"]
+    assert float(records[1]["iou car"]) == scores["iou"][13]
     assert (
         "light LAB-ADA; strong; oracle" in (tmp_path / "out/report.html").read_text()
     )  # not trained yet
@@ -122,7 +125,7 @@ def test_a_comparison_is_trained_scored_and_not_repeated(
 def test_a_row_that_fails_says_so_and_keeps_the_others(
     gta5_root, cityscapes_root, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(reproduce, "run_child", forked_child)
+    monkeypatch.setattr(rows, "run_child", forked_child)
     args = arguments(
         gta5_root, cityscapes_root, tmp_path / "out", "--steps", 1, "--rows", "start", "--", *TINY
     )
@@ -145,10 +148,10 @@ def test_a_row_that_fails_says_so_and_keeps_the_others(
 
 def test_a_stopped_row_is_not_scored(tmp_path, monkeypatch):
     """A checkpoint that is not finished ends the comparison."""
-    monkeypatch.setattr(reproduce, "run_command", lambda command, **_: None)
-    monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": False})
+    monkeypatch.setattr(rows, "run_command", lambda command, **_: None)
+    monkeypatch.setattr(rows, "read_checkpoint", lambda path: {"finished": False})
     with pytest.raises(ChildProcessError, match="stopped before its end"):
-        reproduce.run_row([["train.py"], ["eval.py"]], tmp_path / "row")
+        rows.run_row([["train.py"], ["eval.py"]], tmp_path / "row")
 
 
 def test_unknown_rows_are_named(capsys):
@@ -189,6 +192,50 @@ def test_a_preset_of_ones_own_is_a_file(tmp_path, capsys):
     assert "out/seed0/my-row/last.pt --cityscapes c" in evaluation
 
 
+def test_a_preset_goes_on_from_another(tmp_path, capsys):
+    """Parts are replaced, shared flags added, rows of the same name replaced, new ones come last.
+
+    A chain of files is followed, each relative to its own folder.
+    """
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "folder/first.toml").write_text(
+        """
+        base = "imagenet"
+        common = "--momentum 0.8"
+        parts = { target_data = "--target {cityscapes} --target-layout folders" }
+        """
+    )
+    (tmp_path / "second.toml").write_text(
+        """
+        base = "folder/first.toml"
+        steps = 7
+        evaluation = "--tta flip"
+        parts = { target_images = "" }
+        rows = [{ name = "mine", command = "{source}" }, { name = "strong", command = "{source}" }]
+        """
+    )
+    rows_before = [row.name for row in presets.preset_argument("imagenet").rows]
+    preset = presets.preset_argument(str(tmp_path / "second.toml"))
+    assert [row.name for row in preset.rows] == [*rows_before, "mine"]
+    words = ["--rows", "oracle", "strong", "--dry-run", "--preset", tmp_path / "second.toml"]
+    reproduce.main(arguments("g", "c", "out", *words))
+    oracle, evaluation, strong, _ = capsys.readouterr().out.splitlines()
+    assert "--fusion-channels 128" in oracle
+    assert "--max-steps 7 " in oracle
+    assert "--momentum 0.8 --train-on target --target c --target-layout folders" in oracle
+    assert "--train-on source --gta5 g --seed" in strong
+    assert "--tta flip" in evaluation
+
+
+def test_a_base_that_cannot_be_is_refused(tmp_path):
+    """A circle of files, and a file that is not there."""
+    for name, base in (("a", "b.toml"), ("b", "a.toml"), ("c", "d.toml")):
+        (tmp_path / f"{name}.toml").write_text(f'base = "{base}"')
+    for name, message in (("a", "goes on from itself"), ("c", "No preset")):
+        with pytest.raises(argparse.ArgumentTypeError, match=message):
+            presets.preset_argument(str(tmp_path / f"{name}.toml"))
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -203,7 +250,7 @@ def test_a_faulty_preset_is_refused(tmp_path, text, message):
     """The error names the field or the placeholder that is not known."""
     (tmp_path / "faulty.toml").write_text(text)
     with pytest.raises(ValueError, match=message):
-        reproduce.read_preset(tmp_path / "faulty.toml")
+        presets.read_preset(tmp_path / "faulty.toml")
 
 
 def test_steps_without_effect_are_refused(capsys):
@@ -215,14 +262,12 @@ def test_steps_without_effect_are_refused(capsys):
 
 def test_python_is_the_one_that_runs_the_script(monkeypatch):
     seen = []
-    monkeypatch.setattr(
-        reproduce, "run_child", lambda command, quiet: seen.append(command) or (0, None)
-    )
-    reproduce.run_command(["train.py"])
+    monkeypatch.setattr(rows, "run_child", lambda command, quiet: seen.append(command) or (0, None))
+    rows.run_command(["train.py"])
     assert seen == [[sys.executable, "train.py"]]
 
 
-DEMO = reproduce.preset_argument("demo")
+DEMO = presets.preset_argument("demo")
 VALUES = {"gta5": "g", "cityscapes": "c", "steps": 1, "twice_steps": 2}
 
 
@@ -230,7 +275,7 @@ def finished_row(folder, training=()):
     """The commands of source-only, and a run folder with scores as these leave them."""
     values = VALUES | {"output": folder}
     row = next(row for row in DEMO.rows if row.name == "source-only")
-    commands = reproduce.row_commands(DEMO, row, 0, values, ["19"], list(training))
+    commands = rows.row_commands(DEMO, row, 0, values, ["19"], list(training))
     run = folder / row.folder
     run.mkdir(parents=True, exist_ok=True)
     return commands, run
@@ -252,13 +297,13 @@ def test_a_preset_of_other_classes(tmp_path, evaluation):
     """
     file = tmp_path / "own.toml"
     file.write_text(OWN.replace("EVALUATION", evaluation), encoding="utf-8-sig")
-    preset = reproduce.preset_argument(str(file))
+    preset = presets.preset_argument(str(file))
     values = VALUES | {"output": tmp_path}
     words = [preset, preset.rows[0], 0, values]
-    _, evaluate = reproduce.row_commands(*words, None, [])
+    _, evaluate = rows.row_commands(*words, None, [])
     assert evaluate[4:-2] == evaluation.split()
-    _, evaluate = reproduce.row_commands(*words, ["human"], [])
-    assert reproduce.flags_of(evaluate)["--classes"] == ["human"]
+    _, evaluate = rows.row_commands(*words, ["human"], [])
+    assert rows.flags_of(evaluate)["--classes"] == ["human"]
 
 
 def test_scores_of_earlier_versions_are_kept(tmp_path):
@@ -272,27 +317,27 @@ def test_scores_of_earlier_versions_are_kept(tmp_path):
     ):
         start = ["eval.py", "a.pt", "--cityscapes", "c"]
         scores.write_text(json.dumps({"argv": [*start, *before, "--json", "s"]}))
-        assert reproduce.is_scored([*start, *now, "--json", "s"], scores) == kept
+        assert rows.is_scored([*start, *now, "--json", "s"], scores) == kept
 
 
 def test_scores_of_a_row_whose_name_has_a_dot(tmp_path, monkeypatch):
     """They are found where the row's command writes them."""
-    preset = reproduce.Preset("p", "", (reproduce.Row("lr-2.5e-4", "train.py --lr 2.5e-4"),))
+    preset = presets.Preset("p", "", (presets.Row("lr-2.5e-4", "train.py --lr 2.5e-4"),))
     values = VALUES | {"output": tmp_path}
-    commands = reproduce.row_commands(preset, preset.rows[0], 0, values, None, [])
+    commands = rows.row_commands(preset, preset.rows[0], 0, values, None, [])
     run = tmp_path / "lr-2.5e-4"
     run.mkdir()
     (run / "config.json").write_text("[]")
     (tmp_path / "lr-2.5e-4.json").write_text(json.dumps({"argv": commands[1]}))
-    monkeypatch.setattr(reproduce, "run_command", pytest.fail)
-    reproduce.run_row(commands, run)
+    monkeypatch.setattr(rows, "run_command", pytest.fail)
+    rows.run_row(commands, run)
 
 
 def test_rows_bring_those_that_they_begin_from():
     """--rows ADA trains the common start, too."""
-    assert reproduce.needed_rows(DEMO, ["ADA"]) == {"ADA", "start"}
-    assert reproduce.needed_rows(DEMO, ["oracle"]) == {"oracle"}
-    assert reproduce.needed_rows(DEMO, None) == {row.name for row in DEMO.rows}
+    assert rows.needed_rows(DEMO, ["ADA"]) == {"ADA", "start"}
+    assert rows.needed_rows(DEMO, ["oracle"]) == {"oracle"}
+    assert rows.needed_rows(DEMO, None) == {row.name for row in DEMO.rows}
 
 
 def test_what_is_asked_is_compared_with_what_is_there(tmp_path, monkeypatch):
@@ -301,22 +346,22 @@ def test_what_is_asked_is_compared_with_what_is_there(tmp_path, monkeypatch):
     (run / "config.json").write_text(json.dumps([{"argv": train_words}]))
     run.with_suffix(".json").write_text(json.dumps({"argv": evaluate}))
     commands = []
-    monkeypatch.setattr(reproduce, "run_command", lambda words, **_: commands.append(words))
-    monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": True})
-    reproduce.run_row([train_words, evaluate], run)
+    monkeypatch.setattr(rows, "run_command", lambda words, **_: commands.append(words))
+    monkeypatch.setattr(rows, "read_checkpoint", lambda path: {"finished": True})
+    rows.run_row([train_words, evaluate], run)
     assert not commands
     other = [word if word != "1" else "3" for word in train_words]
     with pytest.raises(FileExistsError, match=r"--max-steps: 1 -> 3"):
-        reproduce.run_row([other, evaluate], run)
+        rows.run_row([other, evaluate], run)
     more = finished_row(tmp_path / "a", ["--lr", "1e-3"])[0]
     with pytest.raises(FileExistsError, match=r"--lr: 2e-2 -> 1e-3"):
-        reproduce.run_row(more, run)
+        rows.run_row(more, run)
     precise = finished_row(tmp_path / "a", ["--device", "cpu", "--workers", "0"])[0]
-    reproduce.run_row(precise, run)
+    rows.run_row(precise, run)
     assert not commands
     (run / "last.pt").touch()
     rescored = [*evaluate, "--precision", "fp32"]
-    reproduce.run_row([train_words, rescored], run)
+    rows.run_row([train_words, rescored], run)
     assert commands == [rescored]
 
 
@@ -337,13 +382,13 @@ def test_one_table_hides_what_scoring_prints(gta5_root, tmp_path, monkeypatch, w
         hidden[command[1]] = quiet
         return 0, None
 
-    monkeypatch.setattr(reproduce, "run_child", run_child)
-    monkeypatch.setattr(reproduce, "require_same_training", lambda *_: None)
-    monkeypatch.setattr(reproduce, "read_checkpoint", lambda path: {"finished": True})
+    monkeypatch.setattr(rows, "run_child", run_child)
+    monkeypatch.setattr(rows, "require_same_training", lambda *_: None)
+    monkeypatch.setattr(rows, "read_checkpoint", lambda path: {"finished": True})
     run.with_suffix(".json").unlink(missing_ok=True)
     args = reproduce.parse_arguments(
         ["--gta5", str(gta5_root), "--cityscapes", str(tmp_path), *words]
     )
     (run / "last.pt").unlink(missing_ok=True)
-    reproduce.run_row([train_words, evaluate], run, args.one_table)
+    rows.run_row([train_words, evaluate], run, args.one_table)
     assert hidden == {"train.py": False, "eval.py": bool(words)}

@@ -1,0 +1,1 @@
+"""Trains and scores comparisons: python -m scripts.reproduce."""

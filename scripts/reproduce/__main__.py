@@ -1,0 +1,155 @@
+"""Trains and scores every row of a comparison for several seeds, then writes tables and a report.
+
+Started again, it continues where it was stopped. A row is a command of train.py or train_da.py and
+one of eval.py; --dry-run prints them. Tables and report are made by scripts.summarise.
+"""
+
+if not __package__:  # started by its path: nothing of the project can be imported
+    raise SystemExit("error: start it in the project's folder: python -m scripts.reproduce")
+
+import argparse
+import shlex
+from pathlib import Path
+
+from scripts.reproduce.preset import describe_presets, preset_argument
+from scripts.reproduce.rows import flags_of, needed_rows, row_commands, run_command, run_row
+from utils.files import output_folder, write_json
+from utils.options.groups import add_source_argument
+from utils.options.parser import (
+    new_parser,
+    non_negative_int,
+    positive_int,
+    user_errors_without_traceback,
+)
+
+EPILOG = """examples:
+  python -m scripts.reproduce --preset paper --gta5 $GTA5 --cityscapes $CITYSCAPES --seeds 0 1 2 \\
+      --output checkpoints/paper
+  python -m scripts.reproduce --preset small --gta5 $CARLA --cityscapes $CITYSCAPES_SMALL \\
+      --classes carla13 --output checkpoints/carla
+  what follows -- goes to every training command:
+  python -m scripts.reproduce --preset demo --gta5 demo_data/gta5 \\
+      --cityscapes demo_data/cityscapes -- --device cpu --workers 1
+"""
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = new_parser(f"{__doc__}\n{describe_presets()}", EPILOG)
+    parser.prog = "python -m scripts.reproduce"
+    parser.add_argument(
+        "--preset",
+        type=preset_argument,
+        default="demo",
+        metavar="NAME|FILE.toml",
+        help="which comparison",
+    )
+    add_source_argument(parser, required=True)
+    parser.add_argument(
+        "--target",
+        "--cityscapes",
+        dest="cityscapes",
+        type=Path,
+        metavar="ROOT",
+        required=True,
+        help="target, in the layout of Cityscapes",
+    )
+    add_comparison_arguments(parser)
+    args = parser.parse_args(argv)
+    names = [row.name for row in args.preset.rows]
+    if unknown := [name for name in args.rows or () if name not in names]:
+        parser.error(
+            f"the preset {args.preset.name!r} has no row {unknown[0]!r}; its rows are:"
+            f" {', '.join(names)}"
+        )
+    if args.steps and args.preset.steps is None:
+        parser.error(
+            f"the rows of {args.preset.name!r} take their steps from the recipes: leave --steps"
+            " out, or end with: -- --max-steps N"
+        )
+    return args
+
+
+def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--seeds",
+        type=non_negative_int,
+        nargs="+",
+        default=[0],
+        metavar="SEED",
+        help="every row is trained once with each",
+    )
+    parser.add_argument(
+        "--rows", nargs="+", metavar="ROW", help="train only these rows, and what they need"
+    )
+    parser.add_argument("--steps", type=positive_int, help="steps of a row; default: the preset's")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        metavar="SUBSET|NAME",
+        help="classes that means are taken over, as in eval.py; default: all",
+    )
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("checkpoints/reproduce"),
+        metavar="FOLDER",
+        help="receives FOLDER/seedN/ROW, the tables and report.html",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="print the commands only")
+    parser.add_argument(
+        "--one-table",
+        action="store_true",
+        help="print one table at the end, not one after every row",
+    )
+    parser.add_argument(
+        "training",
+        nargs="*",
+        metavar="-- ARGUMENT",
+        help="further arguments of every training command, after --",
+    )
+
+
+def write_comparison(args: argparse.Namespace) -> None:
+    """Writes comparison.json: what scripts.summarise cannot read from the run folders."""
+    preset, scoring = args.preset, flags_of(shlex.split(args.preset.evaluation))
+    list_file, layout = (scoring.get(flag, [None])[0] for flag in ("--list", "--layout"))
+    content = {
+        "preset": preset.name,
+        "published": preset.published,
+        "rows": {row.folder: row.name for row in preset.rows if row.scored},
+        "single_seed": [row.name for row in preset.rows if row.single_seed],
+        "cityscapes": str(args.cityscapes),
+        "gta5": str(args.gta5),
+        "list": list_file,
+        "layout": layout,
+    }
+    write_json(output_folder(args.output) / "comparison.json", content)
+
+
+def main(args: argparse.Namespace) -> None:
+    preset = args.preset
+    steps = args.steps or preset.steps or 0
+    rows = needed_rows(preset, args.rows)
+    roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
+    if not args.dry_run:
+        write_comparison(args)
+    for seed in args.seeds:
+        output = args.output / f"seed{seed}"
+        values = {**roots, "steps": steps, "twice_steps": 2 * steps, "output": output}
+        for row in preset.rows:
+            if row.name not in rows:
+                continue
+            if row.single_seed and seed != args.seeds[0]:
+                continue
+            commands = row_commands(preset, row, seed, values, args.classes, args.training)
+            if args.dry_run:
+                print(*(f"python {shlex.join(command)}" for command in commands), sep="\n")
+            else:
+                run_row(commands, output / row.folder, args.one_table)
+    if any(args.output.glob("seed*/*.json")) and not args.dry_run:
+        run_command(["-m", "scripts.summarise", str(args.output)], show=False)
+
+
+if __name__ == "__main__":
+    with user_errors_without_traceback():
+        main(parse_arguments())

@@ -1,0 +1,181 @@
+"""The commands of a row: made from a preset, compared with those of before, run."""
+
+import json
+import re
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from scripts.reproduce.preset import Preset, Row
+from utils.child import run_child
+from utils.options.renamed import new_arguments
+from utils.training.checkpoint import read_checkpoint
+
+COMPUTE = ("--device", "--precision", "--workers")
+MAY_DIFFER = frozenset(
+    ("--gta5", "--source", "--cityscapes", "--target", "--output", "--init", "--json", "--resume")
+    + ("--device", "--workers", "--log-every", "--save-every", "--panel-every", "--leave-out")
+    + ("--keep-every", "--keep-last", "--stop-on-collapse", "--collapse-window")
+)
+"""Flags that do not say what is trained: where data and results lie, where it is computed."""
+
+
+def row_commands(
+    preset: Preset,
+    row: Row,
+    seed: int,
+    values: dict[str, Any],
+    classes: list[str] | None,
+    training: list[str],
+) -> list[list[str]]:
+    """The training command of a row as words, then its evaluation command if it is scored.
+
+    ``values``: of the PLACEHOLDERS; ``classes``: None: those of the preset's evaluation, else all;
+    ``training``: further arguments of the training command.
+    """
+    quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
+    script, own = row.command.split(maxsplit=1)
+    # The row's own flags come last: they replace the common ones.
+    words = shlex.split(f"{script} {preset.common} {own}".format(**quoted))
+    output = Path(values["output"])
+    train = [*words, "--seed", str(seed), "--output", str(output), "--name", row.folder, *training]
+    if not row.scored:
+        return [train]
+    checkpoint, scores = output / row.folder / "last.pt", output / f"{row.folder}.json"
+    evaluate = ["eval.py", str(checkpoint), "--cityscapes", str(values["cityscapes"])]
+    averaged = ["--classes", *classes] if classes else []
+    evaluate += [*shlex.split(preset.evaluation), *averaged, "--json", str(scores)]
+    return [train, [*evaluate, *compute_flags(training)]]
+
+
+def flags_of(words: list[str]) -> dict[str, list[str]]:
+    """{flag: its values} of a command line, the last of each; "" has the words before the first."""
+    flags, flag = {"": []}, ""
+    for word in words:
+        if word.startswith("--"):
+            flag, *value = word.split("=", 1)
+            flags[flag] = value
+        else:
+            flags[flag].append(word)
+    return flags
+
+
+def compute_flags(training: list[str]) -> list[str]:
+    """Those of the further arguments that say where to compute: scoring has them, too."""
+    found = {name: values for name, values in flags_of(training).items() if name in COMPUTE}
+    return [word for name, values in found.items() for word in (name, *values)]
+
+
+def changed_flags(now: list[str], before: list[str]) -> list[str]:
+    """Flags of two commands that differ and matter, each as "flag: before -> now"."""
+    new, old = flags_of(now), flags_of(before)
+    return [
+        f"{flag or 'script'}: {' '.join(old[flag]) if flag in old else 'left out'} ->"
+        f" {' '.join(new[flag]) if flag in new else 'left out'}"
+        for flag in sorted(new.keys() | old.keys())
+        if flag not in MAY_DIFFER and new.get(flag) != old.get(flag)
+    ]
+
+
+def require_same_training(train: list[str], run: Path) -> None:
+    """Raises FileExistsError where ``run`` was started by another command than ``train``."""
+    entries = read_record(run / "config.json")
+    if not entries or "argv" not in entries[0]:
+        return
+    changed = changed_flags(train, new_arguments(entries[0]["argv"]))
+    if changed:
+        raise FileExistsError(
+            f"{run} was trained by another command, before -> now: {'; '.join(changed)}. Give the"
+            " same arguments, or another --output, or delete this folder and the .json file beside"
+            " it to train the row anew."
+        )
+
+
+def is_scored(evaluate: list[str], scores: Path) -> bool:
+    """Whether ``scores`` is there, made by the same command or by an older revision."""
+    if not scores.exists():
+        return False
+    record = read_record(scores)
+    argv = record.get("argv") if isinstance(record, dict) else None
+    if argv is None:
+        return True
+    now, before = (["eval.py", *without_all_classes(words[2:])] for words in (evaluate, argv))
+    return not changed_flags(now, before)
+
+
+def without_all_classes(words: list[str]) -> list[str]:
+    """The words of eval.py without --classes 19, which earlier versions gave for all classes."""
+    if flags_of(words).get("--classes") != ["19"]:
+        return words
+    place = words.index("--classes")
+    return [*words[:place], *words[place + 2 :]]
+
+
+def read_record(path: Path) -> Any:
+    """The content of a JSON file; None where it is absent or damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def run_command(command: list[str], show: bool = True, quiet: bool = False) -> None:
+    """Runs a command of this project; ``quiet``: without what it prints, but for errors.
+
+    Raises ChildProcessError where it fails.
+    """
+    if show:
+        print(f"\n$ python {shlex.join(command)}", flush=True)
+    code, stopped_by = run_child([sys.executable, *command], quiet)
+    if stopped_by:
+        raise ChildProcessError(
+            f"Stopped by {stopped_by}. Run this again to go on: finished rows are kept, and a"
+            " training goes on where it saved."
+        )
+    if code:
+        raise ChildProcessError(
+            f"{command[0]} ended with {code}; see above. Fix its cause and run this again: finished"
+            " rows are kept."
+        )
+
+
+def run_row(commands: list[list[str]], run: Path, quiet: bool = False) -> None:
+    """Trains a row, from its last checkpoint if there is one, and scores it, perhaps ``quiet``.
+
+    A row with scores and config.json is finished, even if its checkpoint has been deleted. What is
+    there is kept only if the same was asked for. Raises ChildProcessError where a command fails or
+    the training is stopped, FileExistsError for a run of another command.
+    """
+    train, *evaluation = commands
+    last, scores = run / "last.pt", run.with_name(f"{run.name}.json")
+    require_same_training(train, run)
+    is_done = all(is_scored(command, scores) for command in evaluation)
+    if evaluation and is_done and (run / "config.json").exists():
+        return
+    if not last.exists() and scores.exists():
+        raise FileNotFoundError(
+            f"{scores} was scored by another command, and {last} is gone: it cannot be scored"
+            " again. Give the arguments of before, or delete the .json file to train the row anew."
+        )
+    if not (last.exists() and read_checkpoint(last).get("finished")):
+        run_command([*train, "--resume"] if last.exists() else train)
+        if not read_checkpoint(last).get("finished"):
+            raise ChildProcessError(f"{run} was stopped before its end. Run this again to go on.")
+    for command in evaluation:
+        if not is_scored(command, scores):
+            run_command(command, quiet=quiet)
+
+
+def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:
+    """The rows called ``names`` (None: all), and those whose checkpoints they begin from."""
+    waiting, needed = list(names or [row.name for row in preset.rows]), set()
+    while waiting:
+        name = waiting.pop()
+        needed.add(name)
+        command = next(row.command for row in preset.rows if row.name == name)
+        folders = re.findall(r"\{output\}/([^/\s]+)/", f"{command} {preset.common}")
+        waiting += [
+            row.name for row in preset.rows if row.folder in folders and row.name not in needed
+        ]
+    return needed
