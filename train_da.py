@@ -124,7 +124,7 @@ def add_monitor_arguments(group: argparse._ArgumentGroup) -> None:
         type=non_negative_int,
         default=0,
         metavar="STEPS",
-        help="interval of scores on the target's val (opens its labels, to look at only); 0: never",
+        help="interval of scores on the target's val (reads its labels, for scores only); 0: never",
     )
     group.add_argument(
         "--stop-on-collapse",
@@ -241,8 +241,8 @@ def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions
     """Ends with a message for images that the method's networks could not take."""
     if args.target_view == "whole" and options.target_needs().ignored_rows is not None:
         parser.error(
-            f"--target-view whole: --method {args.method} mixes crops of both domains, which have"
-            " one size. Use --target-view crops"
+            f"--target-view whole: --method {args.method} learns from augmented crops of the"
+            " target. Use --target-view crops"
         )
     scales = getattr(options, "teacher_scales", (1.0,))
     smallest = min(scales) * min(args.crop_size)
@@ -299,8 +299,9 @@ def build_data(
 def build_collapse_monitor(
     args: argparse.Namespace, class_names: Sequence[str], runtime: Runtime
 ) -> CollapseMonitor:
-    """Monitors class shares on the target; the reference is the end of warm-up, a tenth of the run
-    at least.
+    """Monitors class shares on the target.
+
+    They are compared with those at the end of --warmup, or after a tenth of the run if it is later.
     """
     return CollapseMonitor(
         class_names,

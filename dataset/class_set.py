@@ -18,7 +18,7 @@ UNKNOWN = 254
 """In a table of values: a value that the encoding does not name."""
 READS = {
     "cityscapes": "labelIds of Cityscapes, GTA5 and SYNTHIA, as indices or as colors",
-    "index": "the value of a grey pixel, or the index of a palette",
+    "index": "the value of a gray pixel, or the index of a palette",
     "color": "the RGB color, also that of a palette",
     "first-channel": "the first channel of several, of 8 or 16 bits",
 }

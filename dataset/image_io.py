@@ -240,12 +240,12 @@ def read_label(path: Path) -> np.ndarray:
             label = label_ids_of_colors(np.asarray(image)[..., :3])
         except ValueError as error:
             raise LabelValuesError(
-                f"{path} has {error}. Expected labelIds, or the colours of Cityscapes; was it saved"
+                f"{path} has {error}. Expected labelIds, or the colors of Cityscapes; was it saved"
                 " as JPEG or resized?"
             ) from error
     else:
         raise ValueError(
-            f"{path} has pixel format {image.mode!r}; expected labelIds as a palette or greyscale"
+            f"{path} has pixel format {image.mode!r}; expected labelIds as a palette or grayscale"
             " PNG, or Cityscapes colors."
         )
     check_label_ids(label, path)

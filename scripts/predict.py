@@ -51,7 +51,7 @@ EPILOG = """examples:
   python -m scripts.predict street.jpg --model checkpoints/ada/last.pt --output out
   python -m scripts.predict drive.mp4 --model ada.onnx --output out
   python -m scripts.predict "frames/*.png" --model checkpoints/ada/last.pt --output out \\
-      --save overlay colour trainIds
+      --save overlay color trainIds
   python -m scripts.predict --camera 0 --seconds 60 --model checkpoints/ada/last.pt --output out
   python -m scripts.predict aerial.png --tile 1024 --model checkpoints/ada/last.pt --output out \\
       --save trainIds
@@ -141,9 +141,9 @@ def add_output_arguments(parser) -> None:
     parser.add_argument(
         "--save",
         nargs="+",
-        choices=("overlay", "colour", "labelIds", "trainIds"),
+        choices=("overlay", "color", "labelIds", "trainIds"),
         default=["overlay"],
-        help="class colors over the image or alone, or label maps; for videos: overlay, colour",
+        help="class colors over the image or alone, or label maps; for videos: overlay, color",
     )
     parser.add_argument(
         "--no-legend",
@@ -181,7 +181,7 @@ def refuse_unused(parser, args, given: set[str]) -> None:
     """Ends with a usage error for options that would do nothing."""
     if args.compare:
         parser.refuse_unused(given, ["save"], "with --compare, which draws one picture")
-    elif not {"overlay", "colour"} & set(args.save):
+    elif not {"overlay", "color"} & set(args.save):
         parser.refuse_unused(given, ["no_legend"], "with label maps alone, which have no legend")
     if all(path.suffix in EXPORTED_NETWORKS for path in args.compare or [args.model]):
         condition = "with exported networks, which have a precision already"
@@ -323,11 +323,11 @@ class PredictionVideos:
 
 def video_kinds(source: str, args) -> list[str]:
     """Kinds of --save that are possible for a video; raises ValueError if there is none."""
-    kinds = [kind for kind in args.save if kind in ("overlay", "colour")]
+    kinds = [kind for kind in args.save if kind in ("overlay", "color")]
     if not kinds:
         raise ValueError(
             f"{source} is a video, whose compression would spoil {' and '.join(args.save)}. Choose"
-            " --save overlay or colour."
+            " --save overlay or color."
         )
     return kinds
 

@@ -94,10 +94,10 @@ def test_binary_masks_in_ones_own_folders(masks, capsys, monkeypatch):
     score(run / "last.pt", "--source", masks / "source", "--layout", "folders", "--device", "cpu")
     assert "| IoU, % | background | foreground |" in capsys.readouterr().out
     words = [masks / "target", "--model", run / "last.pt", "--output", masks / "maps"]
-    words += ["--save", "trainIds", "colour", "--device", "cpu", "--no-legend"]
+    words += ["--save", "trainIds", "color", "--device", "cpu", "--no-legend"]
     predict.main(predict.parse_arguments(list(map(str, words))))
     train_ids = np.asarray(Image.open(masks / "maps/0_trainIds.png"))
-    picture = np.asarray(Image.open(masks / "maps/0_colour.png"))
+    picture = np.asarray(Image.open(masks / "maps/0_color.png"))
     assert set(np.unique(train_ids)) <= {0, 1}
     colors = np.array([[70, 70, 70], [128, 64, 128]])
     assert np.array_equal(picture, colors[train_ids])

@@ -10,6 +10,7 @@ import pytest
 
 import train
 import train_da
+from scripts import predict
 from utils.options.parser import Parser
 from utils.options.renamed import RENAMED_FLAGS, RENAMED_VALUES, new_arguments, new_settings
 
@@ -132,7 +133,11 @@ def test_a_renamed_flag_names_its_new_spelling(flag, capsys):
 
 @pytest.mark.parametrize(
     ("flag", "old"),
-    [(flag, old) for flag, old in RENAMED_VALUES if flag not in (*RENAMED_FLAGS, "--train-on")],
+    [
+        (flag, old)
+        for flag, old in RENAMED_VALUES
+        if flag not in (*RENAMED_FLAGS, "--train-on", "--save")
+    ],
 )
 @pytest.mark.parametrize("form", ["{} {}", "{}={}"])
 def test_a_renamed_value_names_its_new_spelling(flag, old, form, capsys):
@@ -158,7 +163,7 @@ def test_a_path_may_begin_with_the_home_folder(tmp_path, monkeypatch):
 
 def test_every_new_spelling_exists(monkeypatch):
     known = set()
-    for module in (train, train_da):
+    for module in (train, train_da, predict):
         with monkeypatch.context() as patch:
             known |= set(parser_of(module, patch)._option_string_actions)
     assert set(RENAMED_FLAGS.values()) <= known

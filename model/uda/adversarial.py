@@ -142,7 +142,7 @@ class AdversarialAdaptation(Method):
         # through it in one backward pass at the end. None stands for 1 (a scalar loss).
         outputs, gradients = [], []
 
-        # 1. Segmentation loss on the source (Eqs. 1, 2).
+        # 1. Segmentation loss on the source (Eq. 4, with the auxiliary outputs of Eqs. 1, 2).
         if self.options.joint_batch_norm:
             loss, source_output, target_output = self._forward_jointly(source, target)
             outputs.append(self.context.scaler.scale(loss))
@@ -171,14 +171,15 @@ class AdversarialAdaptation(Method):
 
             threshold = self.adversarial_loss.decision_threshold
             is_right = {"source": source_score > threshold, "target": target_score < threshold}
-            losses |= {
-                f"loss/adversarial{suffix}": adversarial,
-                f"loss/discriminator{suffix}": d_loss,
-            }
-            losses |= {
+            accuracy = {
                 f"discriminator_accuracy/{domain}{suffix}": right.float().mean()
                 * self.context.batch_fraction
                 for domain, right in is_right.items()
+            }
+            losses |= {
+                f"loss/adversarial{suffix}": adversarial,
+                f"loss/discriminator{suffix}": d_loss,
+                **accuracy,
             }
 
         torch.autograd.backward(outputs, gradients)

@@ -2,8 +2,8 @@
 
 A new method needs a new file here and no other edit: its class is found (``find_methods``), its
 options become flags of train_da.py, and its state goes into checkpoints. Other files of this folder
-are parts of methods: teacher_options, pseudo_label_weight, strong_augmentation, adabn,
-class_balanced_threshold, collapse_monitor.
+are parts of methods (teacher_options, pseudo_label_weight, strong_augmentation, collapse_monitor)
+or serve scripts (adabn: recalibrate and average; class_balanced_threshold: make_pseudo_labels).
 """
 
 import importlib

@@ -14,7 +14,7 @@ from torch import Tensor
 COLLAPSE = 1 / 3
 """A class has collapsed if it keeps less than this fraction of its share: it lost two thirds."""
 MIN_SHARE = 0.005
-"""Smallest share, at the end of warm-up, of a class that can collapse."""
+"""Smallest share, in the reference, of a class that can collapse."""
 STANDARD_ERRORS = 3
 """A loss must exceed so many standard errors: rare classes come and go with the images."""
 
@@ -22,21 +22,21 @@ STANDARD_ERRORS = 3
 class CollapseMonitor:
     """Class shares and confidence of target predictions, over a sliding window of steps.
 
-    ``class_names``: the classes, whose number is C. ``warmup_end``: number of steps after which the
-    shares of the last ``window`` steps become the reference. ``all_reduce_sum``: sums a tensor over
-    the processes of the run. It changes nothing in the training and draws no random number.
+    ``class_names``: the classes, whose number is C. ``reference_end``: number of steps after which
+    the shares of the last ``window`` steps become the reference. ``all_reduce_sum``: sums a tensor
+    over the processes of the run. It changes nothing in the training and draws no random number.
     """
 
     def __init__(
         self,
         class_names: Sequence[str],
-        warmup_end: int,
+        reference_end: int,
         window: int,
         device: torch.device,
         all_reduce_sum: Callable[[Tensor], Tensor] = lambda tensor: tensor,
     ):
         self.class_names, self.window = list(class_names), window
-        self.warmup_end = max(warmup_end, window)
+        self.earliest_reference_end = max(reference_end, window)
         self._all_reduce_sum = all_reduce_sum
         zeros = torch.zeros(2, len(self.class_names), device=device)
         self._step = zeros  # pixels and sums of probabilities of this step, by predicted class
@@ -74,7 +74,11 @@ class CollapseMonitor:
         self._ring[done % self.window] = sums / sums[0].sum().clamp(min=1)
         self._step.zero_()
         self._filled, self._done = min(self._filled + 1, self.window), done
-        if done >= self.warmup_end and self._reference is None and self._filled == self.window:
+        if (
+            done >= self.earliest_reference_end
+            and self._reference is None
+            and self._filled == self.window
+        ):
             self._reference, self._reference_end = self._shares(), done
 
     def _shares(self) -> Tensor:
@@ -125,9 +129,9 @@ class CollapseMonitor:
         return (
             f"WARNING: {names[lost]} collapses on the target: {100 * now[lost]:.2g} % of the pixels"
             f" are predicted as {names[lost]} in steps {first} to {last}, after"
-            f" {100 * before[lost]:.2g} % at the end of warm-up (step {self._reference_end})."
+            f" {100 * before[lost]:.2g} % up to step {self._reference_end}."
             f" {names[gained]} took most: {100 * before[gained]:.3g} % before,"
-            f" {100 * now[gained]:.3g} % now. Later checkpoints are likely worse: compare snapshots"
+            f" {100 * now[gained]:.3g} % now. Later checkpoints may be worse: compare snapshots"
             " (--keep-every), or try another --seed."
         )
 

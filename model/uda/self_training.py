@@ -34,7 +34,7 @@ TEACHER_BN = ("ema", "target")
 
 @dataclass(frozen=True)
 class SelfTrainingOptions(TeacherOptions):
-    """The defaults are those of DACS, for runs of some ten thousand steps or fewer."""
+    """The defaults are those of DACS, but for the rows without pseudo-labels."""
 
     ema: float = option(
         0.99,

@@ -1,4 +1,4 @@
-"""Options that methods with teachers share: what a teacher sees, and what its pupil sees."""
+"""Options that methods with teachers share: what a teacher sees, and what its student sees."""
 
 from dataclasses import dataclass
 

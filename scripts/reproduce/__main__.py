@@ -51,7 +51,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         type=Path,
         metavar="ROOT",
         required=True,
-        help="target, in the layout of Cityscapes",
+        help="target: root of a data set with labels, to be scored",
     )
     add_comparison_arguments(parser)
     args = parser.parse_args(argv)
@@ -86,7 +86,7 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
         "--classes",
         nargs="+",
         metavar="SUBSET|NAME",
-        help="classes that means are taken over, as in eval.py; default: all",
+        help="classes whose mean is reported, as in eval.py; default: all",
     )
     parser.add_argument(
         "--output",

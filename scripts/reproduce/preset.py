@@ -1,6 +1,6 @@
 """Presets: TOML files of comparisons. ``scripts/presets/`` has the built-in ones.
 
-A preset of one's own may go on from another one::
+A preset of one's own may extend another one::
 
     base = "imagenet"
     description = "the rows of imagenet on my own streets"
@@ -8,6 +8,7 @@ A preset of one's own may go on from another one::
     [parts]
     target_data = "--target {cityscapes} --target-layout streets.toml"
     target_images = ""
+    oracle_images = ""
 
 Its parts replace those of the same name; ``common`` is added to that of ``base``; a row replaces
 the one of its name, or comes after the others; every other key replaces that of ``base``.
@@ -88,20 +89,20 @@ def read_preset(path: Path) -> Preset:
     return preset
 
 
-def _content(word: str | Path, going_on: tuple[Path, ...]) -> dict[str, Any]:
-    """A preset's content, with that of the preset that it goes on from.
+def _content(word: str | Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
+    """A preset's content, with that of the preset that it extends.
 
-    ``going_on``: the files that go on from it. Raises ValueError, FileNotFoundError.
+    ``extended_by``: the files that extend it. Raises ValueError, FileNotFoundError.
     """
     path, own = read_toml(word, PRESET_FOLDER, "preset")
-    if path.resolve() in going_on:
-        raise ValueError(f"{path} goes on from itself. Give base another preset.")
+    if path.resolve() in extended_by:
+        raise ValueError(f"{path} extends itself. Give base another preset.")
     if "base" not in own:
         return own
     base = own.pop("base")
     if base not in preset_names():
         base = path.parent / base  # relative to the file that names it
-    content = _content(base, (*going_on, path.resolve()))
+    content = _content(base, (*extended_by, path.resolve()))
     rows = {row["name"]: row for row in [*content["rows"], *own.get("rows", [])]}
     joined = {
         "parts": content.get("parts", {}) | own.get("parts", {}),

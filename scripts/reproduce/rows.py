@@ -108,8 +108,8 @@ def without_all_classes(words: list[str]) -> list[str]:
     """The words of eval.py without --classes 19, which earlier versions gave for all classes."""
     if flags_of(words).get("--classes") != ["19"]:
         return words
-    place = words.index("--classes")
-    return [*words[:place], *words[place + 2 :]]
+    position = words.index("--classes")
+    return [*words[:position], *words[position + 2 :]]
 
 
 def read_record(path: Path) -> Any:

@@ -49,7 +49,7 @@ def predict(checkpoint: Path, output: Path, *words) -> None:
 
 def test_all_kinds_of_results_show_the_same_classes(checkpoint, frames, tmp_path):
     """Overlay, color picture, labelIds and trainIds come from one prediction."""
-    kinds = ("trainIds", "labelIds", "colour", "overlay")
+    kinds = ("trainIds", "labelIds", "color", "overlay")
     predict(checkpoint, tmp_path / "out", frames / "0.png", "--no-legend", "--save", *kinds)
     train_ids, label_ids, color, overlay = (read(tmp_path / f"out/0_{kind}.png") for kind in kinds)
     assert train_ids.shape == (64, 96)
@@ -172,9 +172,9 @@ def write_video(path: Path, count: int = 6, size: tuple[int, int] = (64, 96)) ->
 def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys):
     """A video of each kind, with frame count and frame rate of the input, that browsers play."""
     video = write_video(tmp_path / "drive.mp4")
-    predict(checkpoint, tmp_path / "out", video, "--save", "overlay", "colour")
+    predict(checkpoint, tmp_path / "out", video, "--save", "overlay", "color")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "drive_colour.mp4",
+        "drive_color.mp4",
         "drive_overlay.mp4",
     ]
     reader = VideoReader(tmp_path / "out/drive_overlay.mp4")
@@ -183,6 +183,15 @@ def test_a_video_becomes_a_video_of_as_many_frames(checkpoint, tmp_path, capsys)
     assert reader.size[0] > 64  # the legend
     assert b"vp09" in (tmp_path / "out/drive_overlay.mp4").read_bytes()  # what browsers play
     assert "6 frames into" in capsys.readouterr().out
+
+
+def test_the_old_spelling_of_a_kind_is_named(capsys):
+    """colour is called color now."""
+    with pytest.raises(SystemExit):
+        entry.parse_arguments(
+            ["a.png", "--model", "m.pt", "--output", "o", "--save", "overlay", "colour"]
+        )
+    assert "--save colour is called --save color now" in capsys.readouterr().err
 
 
 def test_odd_sizes_lose_their_last_row_and_column(tmp_path):

@@ -192,7 +192,7 @@ def test_a_preset_of_ones_own_is_a_file(tmp_path, capsys):
     assert "out/seed0/my-row/last.pt --cityscapes c" in evaluation
 
 
-def test_a_preset_goes_on_from_another(tmp_path, capsys):
+def test_a_preset_extends_another(tmp_path, capsys):
     """Parts are replaced, shared flags added, rows of the same name replaced, new ones come last.
 
     A chain of files is followed, each relative to its own folder.
@@ -231,7 +231,7 @@ def test_a_base_that_cannot_be_is_refused(tmp_path):
     """A circle of files, and a file that is not there."""
     for name, base in (("a", "b.toml"), ("b", "a.toml"), ("c", "d.toml")):
         (tmp_path / f"{name}.toml").write_text(f'base = "{base}"')
-    for name, message in (("a", "goes on from itself"), ("c", "No preset")):
+    for name, message in (("a", "extends itself"), ("c", "No preset")):
         with pytest.raises(argparse.ArgumentTypeError, match=message):
             presets.preset_argument(str(tmp_path / f"{name}.toml"))
 

@@ -98,14 +98,14 @@ def test_pictures_show_what_the_networks_predict(folder, cityscapes_root, tmp_pa
         "--output",
         tmp_path / "out",
         "--save",
-        "colour",
+        "color",
         "--no-legend",
     ]
     predict.main(
         predict.parse_arguments([*map(str, words), "--device", "cpu", "--precision", "fp32"])
     )
     shown = np.array(Image.open(folder / "pictures" / frames[1] / "ada.png").convert("RGB"))
-    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_colour.png"))
+    assert np.array_equal(shown, read_image(tmp_path / f"out/{frames[1]}_color.png"))
     assert {tuple(color) for color in shown.reshape(-1, 3).tolist()} <= {
         tuple(color) for color in COLORS.tolist()
     }

@@ -214,7 +214,7 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
         "--rare-class-sampling",
         action=argparse.BooleanOptionalAction,
         default=False,
-        help="draw rare classes more often, and labelled images that show much of them (DAFormer)",
+        help="draw rare classes more often, by labelled images with many pixels of them (DAFormer)",
     )
     group.add_argument(
         "--cat-max-ratio",

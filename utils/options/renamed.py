@@ -32,6 +32,7 @@ RENAMED_VALUES: dict[tuple[str, Any], Any] = {
     ("--input", "step34"): "caffe_bgr",
     ("--pixel-weights", "equal"): "none",
     ("--pixel-weights", "hard"): "ohem",
+    ("--save", "colour"): "color",
     ("--teacher-statistics", "averaged"): "ema",
     ("--train-on", "cityscapes"): "target",
     ("--train-on", "gta5"): "source",

@@ -11,8 +11,8 @@ NAMES = ("road", "sky", "tree")
 CPU = torch.device("cpu")
 
 
-def monitor(window=4, warmup_end=4) -> CollapseMonitor:
-    return CollapseMonitor(NAMES, warmup_end, window, CPU)
+def monitor(window=4, reference_end=4) -> CollapseMonitor:
+    return CollapseMonitor(NAMES, reference_end, window, CPU)
 
 
 def see(collapse_monitor, step, shares, probability=0.5) -> None:
@@ -36,7 +36,7 @@ def test_a_lost_class_is_named_with_the_one_that_took_it():
     """It lost two thirds of its share over a whole window; the warning comes once."""
     (text,) = run((0.6, 0.1, 0.3), (0.61, 0.03, 0.36))
     assert "sky collapses on the target: 3 % of the pixels" in text
-    assert "in steps 5 to 8, after 10 % at the end of warm-up (step 4)" in text
+    assert "in steps 5 to 8, after 10 % up to step 4" in text
     assert "tree took most: 30 % before, 36 % now" in text
 
 
@@ -45,7 +45,7 @@ def test_a_lost_class_is_named_with_the_one_that_took_it():
     [
         ((0.6, 0.1, 0.3), (0.61, 0.035, 0.355), {}),  # it keeps more than a third
         ((0.6, 0.004, 0.396), (0.6, 0, 0.4), {}),  # it never had a share
-        ((0.6, 0.1, 0.3), (0.6, 0, 0.4), {"warmup_end": 5}),  # no window since the warm-up yet
+        ((0.6, 0.1, 0.3), (0.6, 0, 0.4), {"reference_end": 5}),  # no window since the reference yet
         ((0.6, 0, 0.4), (0.3, 0.4, 0.3), {}),  # a class that appears takes, and loses nothing
     ],
 )
