@@ -281,7 +281,9 @@ def train(args: argparse.Namespace) -> None:
     batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
     data, style_target, validation = build_data(args, batch_options)
     images = data.images, style_target, validation and validation.dataset.listing
-    max_steps, schedule_steps, poly_per = planned_steps(args, len(data) // args.batch_size)
+    # With images that are left out: leaving one out of a resumed run changes no number of steps.
+    all_images = len(data) + len(data.images.left_out)
+    max_steps, schedule_steps, poly_per = planned_steps(args, all_images // args.batch_size)
 
     # The network and its optimizer.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None

@@ -244,6 +244,16 @@ def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions
             f"--target-view whole: --method {args.method} learns from augmented crops of the"
             " target. Use --target-view crops"
         )
+    if args.target_view == "whole" and getattr(options, "joint_batch_norm", False):
+        parser.error(
+            "--joint-batch-norm puts source crops and target images into one batch, which needs one"
+            " size: use it with --target-view crops"
+        )
+    if args.bn == "frozen" and getattr(options, "joint_batch_norm", False):
+        parser.error(
+            "--joint-batch-norm: without effect with --bn frozen, which takes no statistics of a"
+            " batch. Leave one of them out"
+        )
     scales = getattr(options, "teacher_scales", (1.0,))
     smallest = min(scales) * min(args.crop_size)
     if smallest < 32:
@@ -284,6 +294,7 @@ def build_data(
         target_scales=args.target_scales and tuple(args.target_scales),
         ignored_rows=needs.ignored_rows,
         context_scale=needs.context_scale,
+        smallest_scale=needs.smallest_scale,
     )
     target = target_data(target_images, crop, target_options, padding)
     target_batches = batch_options._replace(batch_size=args.target_batch_size)
@@ -359,6 +370,7 @@ def checkpoint_metadata(
     settings |= {"precision": precision}
     return {
         **run_metadata("train_da", args.name or name, settings, listings),
+        "derived": ["target_batch_size"] if args.target_batch_size == args.batch_size else [],
         "class_set": source.class_set.as_dict(),
         "architecture": method.model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),

@@ -131,7 +131,8 @@ class ImageList:
 
         Equal for equal names in equal order, wherever the data set lies.
         """
-        return f"{len(self)} images, {hashlib.sha256(self._names.tobytes()).hexdigest()[:12]}"
+        names = np.array(self._names.tolist())  # as wide as the longest name
+        return f"{len(self)} images, {hashlib.sha256(names.tobytes()).hexdigest()[:12]}"
 
     def select(self, lines: Sequence[str], origin: str | Path) -> "ImageList":
         """The images that ``lines`` of a list name, in that order; each counts once.

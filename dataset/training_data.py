@@ -241,13 +241,15 @@ class TargetOptions:
     ``target_view``: "crops", augmented like the source's, or "whole", not augmented and in order.
     ``target_scales``: scales of the crops, or None: those of the source. ``ignored_rows``: see
     SampleOptions. ``context_scale``: full images come beside the crops, with this scale squared
-    times as many pixels as a crop; None: they do not.
+    times as many pixels as a crop; None: they do not. ``smallest_scale``: the smallest in which
+    a network sees them.
     """
 
     target_view: str
     target_scales: tuple[float, ...] | None
     ignored_rows: tuple[float, float] | None
     context_scale: float | None
+    smallest_scale: float = 1.0
 
 
 def target_data(
@@ -258,6 +260,7 @@ def target_data(
     if target.context_scale is not None:
         pixels = math.prod(crop.crop_size) * target.context_scale**2
         context_size = common_size(images, pixels)
+        _require_context(context_size, target.smallest_scale / target.context_scale)
     if target.target_view == "crops":
         geometry = replace(crop.geometry(), scales=target.target_scales or crop.scales)
         order = ShuffledIndex(len(images), crop.seed, TARGET_STREAM)
@@ -266,6 +269,17 @@ def target_data(
         geometry, order = WholeImage(), CyclicIndex(len(images))
     options = SampleOptions(padding, ignored_rows=target.ignored_rows, context_size=context_size)
     return SegmentationDataset(images, geometry, order, (), options, crop.seed, TARGET_STREAM)
+
+
+def _require_context(size: tuple[int, int], smallest_scale: float) -> None:
+    """Raises ValueError for full images whose smallest scale no network can take."""
+    smallest = min(size) * smallest_scale
+    if smallest < 32:
+        raise ValueError(
+            f"--teacher-context whole: whole images, with as many pixels as a crop, would be"
+            f" {smallest:.0f} pixels high or wide; the network needs at least 32. Give a larger"
+            " --crop-size or --teacher-scales, or --teacher-context crop"
+        )
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,7 @@ from utils.options.parser import (
 )
 from utils.training.checkpoint import (
     differences,
+    equal_image_lists,
     inherited,
     metadata_of_network,
     read_checkpoint,
@@ -130,7 +131,9 @@ def _require_one_run(members: Mapping[Path, dict[str, Any]]) -> None:
     """Raises ValueError for checkpoints of several runs."""
     (first_path, first), *others = members.items()
     for path, member in others:
-        different = differences(member["settings"], first["settings"], RESUME_MAY_CHANGE)
+        equal = {*equal_image_lists(member, first), *equal_image_lists(first, member)}
+        may_change = RESUME_MAY_CHANGE | equal
+        different = differences(member["settings"], first["settings"], may_change)
         if run_name(member) != run_name(first):
             different.insert(0, f"run: {run_name(first)} -> {run_name(member)}")
         if different or member["architecture"] != first["architecture"]:

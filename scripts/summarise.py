@@ -266,6 +266,8 @@ def report_pictures(
     """The pictures of the report, drawn first if the images exist, and notes on missing ones."""
     if args.pictures == 0:
         return [], ["Left out."]
+    if "merge" in rows[0].scores[0]:
+        return [], ["Left out: the networks have other classes than the scores (--merge)."]
     folder, scored = args.folder / "pictures", {row.name for row in rows}
     names = {run: name for run, name in comparison["rows"].items() if name in scored}
     root, list_file = comparison["cityscapes"], comparison["list"]
@@ -374,6 +376,11 @@ def main(args: Namespace) -> None:
     class_set = recorded_class_set(rows[0].scores[0])
     tables = comparison_tables(rows, published, class_set.names)
     ranges, curve_notes = read_seed_ranges(args.folder, names)
+    files = {f"tables.{suffix}": text for suffix, text in tables.items()}
+    for scalar, chart in curve_charts(ranges).items():
+        files[f"curves_{scalar.replace('/', '_')}.svg"] = chart
+    for name, text in files.items():  # before the pictures, whatever happens there
+        write_file(args.folder / name, text.encode())
     image_rows, picture_notes = report_pictures(args, comparison, rows, class_set)
     notes = {
         "tables": missing_scores(args.folder, names, comparison["single_seed"]),
@@ -383,12 +390,7 @@ def main(args: Namespace) -> None:
     classes = classes_with_colors(class_set)
     title = f"Methods compared: {comparison['preset']}"
     page = report_page(title, rows, published, classes, ranges, image_rows, notes)
-
-    files = {f"tables.{suffix}": text for suffix, text in tables.items()}
-    for scalar, chart in curve_charts(ranges).items():
-        files[f"curves_{scalar.replace('/', '_')}.svg"] = chart
-    for name, text in {**files, "report.html": page}.items():
-        write_file(args.folder / name, text.encode())
+    write_file(args.folder / "report.html", page.encode())
     print(f"\n{tables['md']}\nWritten into {args.folder}: {', '.join(files)};")
     print(f"and for a browser, {len(page) / 1e6:.1f} MB: {args.folder / 'report.html'}")
 

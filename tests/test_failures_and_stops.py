@@ -14,10 +14,12 @@ from model.uda import self_training
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import command, run, start, words
 from tests.helpers.forked import run_forked
+from utils.training import loop
 from utils.training.checkpoint import read_checkpoint
 from utils.training.distributed import ProcessGroup
 from utils.training.loop import TrainingRun
 from utils.training.meters import LossMeter
+from utils.training.run_folder import RunFolder
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 
@@ -132,6 +134,37 @@ def test_an_error_after_a_step_keeps_its_statistics(
     with pytest.raises(OSError, match="no space"):
         start("train", *words("train", *roots, tmp_path / "stopped", *flags, 3))
     assert same_state(tmp_path / "stopped/run/last.pt", tmp_path / "straight/run/last.pt")
+
+
+@pytest.mark.parametrize("failing", ["log", "scores"])
+def test_an_error_at_the_very_end_can_be_made_good(
+    cityscapes_root, gta5_root, tmp_path, monkeypatch, failing
+):
+    """After the last step: the resumed run makes up for the validation, and is finished.
+
+    Where validation itself failed, it may also be left out.
+    """
+    flags = ("--max-steps", 1, "--validate-every", 1)
+    arguments = words("train", gta5_root, cityscapes_root, tmp_path, *flags)
+
+    def fail(*_, **__):
+        raise OSError("no space")
+
+    target, name = (RunFolder, "log") if failing == "log" else (loop, "evaluate")
+    monkeypatch.setattr(target, name, fail)
+    with pytest.raises(OSError, match="no space"):
+        start("train", *arguments)
+    monkeypatch.undo()
+    last = tmp_path / "run/last.pt"
+    assert not read_checkpoint(last)["finished"]
+    if failing == "log":
+        start("train", *arguments, "--resume")
+        assert read_checkpoint(last)["best"]["step"] == 1
+    else:
+        start("train", *arguments, "--resume", "--validate-every", 0)
+        assert not (tmp_path / "run/best.pt").exists()
+    assert read_checkpoint(last)["finished"]
+    assert not read_checkpoint(last)["validation_due"]
 
 
 def test_losses_of_an_unfinished_step_are_dropped():

@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -19,9 +20,18 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import SMALL, run_train, start, words
 from tests.helpers.networks import write_checkpoint
 from utils.evaluation.comparability import score_warnings
+from utils.options.parser import RESUME_MAY_CHANGE
 from utils.report.curves import read_curves
-from utils.training.checkpoint import TrainingState, inherited, read_checkpoint, removed_alone
+from utils.training import metadata
+from utils.training.checkpoint import (
+    TrainingState,
+    differences,
+    inherited,
+    read_checkpoint,
+    removed_alone,
+)
 from utils.training.distributed import ProcessGroup
+from utils.training.metadata import run_metadata
 from utils.training.meters import LossMeter
 from utils.training.precision import choose_device, choose_precision
 from utils.training.run_folder import RunFolder
@@ -76,6 +86,7 @@ def test_a_fresh_start_hides_the_points_of_a_dead_run(tmp_path):
         disable = True
 
     def log(resume: bool, first: int, steps: range, value: float) -> RunFolder:
+        time.sleep(1 - time.time() % 1)  # event files of one second may be read in another order
         with RunFolder(tmp_path / "a", resume) as run:
             run.open_events(first)
             for step in steps:
@@ -181,6 +192,55 @@ def test_a_run_goes_on_without_a_damaged_image(gta5_root, cityscapes_root, tmp_p
     last = read_checkpoint(tmp_path / "run/last.pt")
     assert last["step"] == 2
     assert len(last["data_names"]["target_fingerprint"]) == 4
+
+
+def test_leaving_out_an_image_changes_no_number_of_steps(gta5_root, tmp_path):
+    """Of a run whose length is given in epochs; settings.toml then repeats the run of today."""
+    flags = ("--train-on", "source", "--gta5", gta5_root, "--epochs", 2, "--save-every", 1)
+    run_train(tmp_path, *flags)
+    steps = read_checkpoint(tmp_path / "run/last.pt")["step"]
+    images = sorted((gta5_root / "images").iterdir())
+    assert (len(images) - 1) // 2 < len(images) // 2, "one image less must be one step less"
+    run_train(tmp_path, *flags, "--resume", "--leave-out", images[0].stem)
+    assert read_checkpoint(tmp_path / "run/last.pt")["step"] == steps
+    settings = (tmp_path / "run/settings.toml").read_text()
+    assert f'leave_out = ["{images[0].stem}"]' in settings
+    assert "schedule_steps" not in settings
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "may"),
+    [((1, 2), (2, 1), False), ((2, 1), (2, 1), True), ((1, 1), (2, 1), False)],
+    ids=str,
+)
+def test_resuming_keeps_what_batch_norm_sees(monkeypatch, before, now, may):
+    """(--accumulate, processes): two updates from 2 images each are not one from 2 images."""
+
+    def settings_of(accumulate, processes):
+        monkeypatch.setattr(metadata, "world_size", lambda: processes)
+        given = {"batch_size": 4, "accumulate": accumulate, "bn": "local"}
+        return run_metadata("train", "run", given, {})["settings"]
+
+    changed = differences(settings_of(*now), settings_of(*before), RESUME_MAY_CHANGE)
+    assert (not changed) == may
+
+
+def test_a_default_that_was_filled_in_is_not_repeated(gta5_root, cityscapes_root, tmp_path):
+    """--target-batch-size follows the --batch-size of a repeated run."""
+    start("train_da", *words("train_da", gta5_root, cityscapes_root, tmp_path, "--max-steps", 1))
+    assert "target_batch_size" not in (tmp_path / "run/settings.toml").read_text()
+    args = train_da.parse_arguments(
+        ["--recipe", str(tmp_path / "run/settings.toml"), "--batch-size", "4"]
+    )
+    assert args.target_batch_size == 4
+
+
+def test_a_teacher_is_not_shown_too_small_images(gta5_root, cityscapes_root, tmp_path):
+    """Whole images with as many pixels as a crop are less high than it: said before step 1."""
+    roots = (gta5_root, cityscapes_root, tmp_path)
+    flags = ("--method", "self-training", "--teacher-context", "whole", "--crop-size", 32, 32)
+    with pytest.raises(ValueError, match=r"would be 23 pixels high.*larger --crop-size"):
+        start("train_da", *words("train_da", *roots, *flags, "--max-steps", 1))
 
 
 def test_a_misspelt_name_is_refused(gta5_root, cityscapes_root, tmp_path):
@@ -398,6 +458,26 @@ DA = ("--gta5", "g", "--cityscapes", "c")
             "beyond --schedule-steps 40000, where the learning rate reaches 0",
         ),
         (train_da, (*DA, "--lab-class-balanced"), "without effect without --lab"),
+        (
+            train_da,
+            (*DA, "--joint-batch-norm", "--target-view", "whole"),
+            "use it with --target-view crops",
+        ),
+        (
+            train_da,
+            (*DA, "--joint-batch-norm", "--bn", "frozen"),
+            "without effect with --bn frozen",
+        ),
+        (
+            train_da,
+            (*DA, "--method", "self-training", "--pseudo-ignore-rows", 0.6, 0.5),
+            "--pseudo-ignore-rows 0.6 0.5 leaves no row",
+        ),
+        (
+            train_da,
+            (*DA, "--method", "self-training", "--pseudo-threshold", 1),
+            "--pseudo-threshold 1: no probability is above 1",
+        ),
     ],
 )
 def test_what_cannot_work_or_does_nothing_is_refused(script, flags, message, capsys):

@@ -42,11 +42,13 @@ class TargetNeeds(NamedTuple):
     ``label_root``: root with labels made beforehand. ``ignored_rows``: (top, bottom) fractions of
     the image height that nothing is learned from. ``context_scale``: full images come beside the
     crops, with this scale squared times as many pixels as a crop; None: no full images.
+    ``smallest_scale``: the smallest one in which a network sees them.
     """
 
     label_root: Path | None = None
     ignored_rows: tuple[float, float] | None = None
     context_scale: float | None = None
+    smallest_scale: float = 1.0
 
 
 @dataclass(frozen=True)

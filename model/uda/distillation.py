@@ -46,7 +46,11 @@ class DistillationOptions(TeacherOptions):
             )
 
     def target_needs(self) -> TargetNeeds:
-        return TargetNeeds(ignored_rows=(0.0, 0.0), context_scale=self.context_scale)
+        return TargetNeeds(
+            ignored_rows=(0.0, 0.0),
+            context_scale=self.context_scale,
+            smallest_scale=min(self.teacher_scales),
+        )
 
 
 class Distillation(Method):

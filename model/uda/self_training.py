@@ -87,10 +87,23 @@ class SelfTrainingOptions(TeacherOptions):
                 "--method self-training pastes each source image onto a target image: found"
                 f" {batch_size} and {target_batch_size} images. Leave --target-batch-size out"
             )
+        top, bottom = self.pseudo_ignore_rows
+        if top + bottom >= 1:
+            raise ValueError(
+                f"--pseudo-ignore-rows {top:g} {bottom:g} leaves no row of the target. Give two"
+                " fractions whose sum is below 1"
+            )
+        if self.pseudo_threshold == 1 and self.pseudo_weighting != "class":
+            raise ValueError(
+                "--pseudo-threshold 1: no probability is above 1, so nothing of the target would be"
+                " learned. Give a smaller one, such as 0.968"
+            )
 
     def target_needs(self) -> TargetNeeds:
         return TargetNeeds(
-            ignored_rows=tuple(self.pseudo_ignore_rows), context_scale=self.context_scale
+            ignored_rows=tuple(self.pseudo_ignore_rows),
+            context_scale=self.context_scale,
+            smallest_scale=min(self.teacher_scales),
         )
 
 

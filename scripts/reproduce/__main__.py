@@ -61,6 +61,12 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             f"the preset {args.preset.name!r} has no row {unknown[0]!r}; its rows are:"
             f" {', '.join(names)}"
         )
+    if "--leave-out" in flags_of(args.training):
+        parser.error(
+            "--leave-out after -- would go to all rows, and not every row has the image. Give it to"
+            " the row's own command, which is printed above its output, with --resume; then run"
+            " this again without it: the row goes on from there"
+        )
     if args.steps and args.preset.steps is None:
         parser.error(
             f"the rows of {args.preset.name!r} take their steps from the recipes: leave --steps"
@@ -111,7 +117,9 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
 
 def write_comparison(args: argparse.Namespace) -> None:
     """Writes comparison.json: what scripts.summarise cannot read from the run folders."""
-    preset, scoring = args.preset, flags_of(shlex.split(args.preset.evaluation))
+    preset = args.preset
+    roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
+    scoring = flags_of(shlex.split(preset.evaluation.format(**roots)))
     list_file, layout = (scoring.get(flag, [None])[0] for flag in ("--list", "--layout"))
     content = {
         "preset": preset.name,

@@ -24,8 +24,10 @@ from dataset.toml_file import read_toml
 
 PRESET_FOLDER = Path(__file__).parents[1] / "presets"
 OLD_PRESETS = {"beyond": "extended", "beyond-gpu": "extended-gpu"}
-PLACEHOLDERS = {"gta5", "cityscapes", "steps", "twice_steps", "output"}
-"""Filled into commands: data sets, steps of a row and twice as many, the seed's folder."""
+ROOTS = {"gta5", "cityscapes"}
+"""Filled into all commands: the data sets."""
+PLACEHOLDERS = ROOTS | {"steps", "twice_steps", "output"}
+"""Filled into training commands: also steps of a row and twice as many, the seed's folder."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Preset:
     common: str = ""
     """Arguments of every training command, before those of the row."""
     evaluation: str = ""
-    """Arguments of every evaluation command."""
+    """Arguments of every evaluation command; ROOTS are filled in."""
     published: bool = False
     """Whether tables show the paper's rows too."""
 
@@ -70,6 +72,8 @@ def read_preset(path: Path) -> Preset:
     try:
         content = _content(path, ())
         parts = content.pop("parts", {})
+        for key in ("common", "evaluation"):
+            content[key] = _expand(content.get(key, ""), parts)
         rows = [
             Row(**row | {"command": _expand(row["command"], parts)}) for row in content.pop("rows")
         ]
@@ -78,12 +82,13 @@ def read_preset(path: Path) -> Preset:
         raise ValueError(
             f"{path} is no preset ({error}). Compare it with {PRESET_FOLDER / 'demo.toml'}."
         ) from error
-    fields = placeholders(preset)
-    if unknown := fields - PLACEHOLDERS:
-        raise ValueError(
-            f"{path} names {{{min(unknown)}}}. Expected one of its parts, or of"
-            f" {', '.join(sorted(PLACEHOLDERS))}."
-        )
+    fields = placeholders(preset.common, *(row.command for row in preset.rows))
+    for known, found in ((PLACEHOLDERS, fields), (ROOTS, placeholders(preset.evaluation))):
+        if unknown := found - known:
+            raise ValueError(
+                f"{path} names {{{min(unknown)}}}. Expected one of its parts, or of"
+                f" {', '.join(sorted(known))}."
+            )
     if preset.steps is None and fields & {"steps", "twice_steps"}:
         raise ValueError(f"{path} uses {{steps}} without a default. Add a line: steps = 1_000")
     return preset
@@ -112,9 +117,8 @@ def _content(word: str | Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     return content | own | joined
 
 
-def placeholders(preset: Preset) -> set[str]:
-    """The names in braces in the commands of a preset."""
-    texts = (preset.common, *(row.command for row in preset.rows))
+def placeholders(*texts: str) -> set[str]:
+    """The names in braces in ``texts``."""
     fields = (field for text in texts for _, field, _, _ in string.Formatter().parse(text))
     return {field for field in fields if field is not None}
 

@@ -45,7 +45,7 @@ def row_commands(
     checkpoint, scores = output / row.folder / "last.pt", output / f"{row.folder}.json"
     evaluate = ["eval.py", str(checkpoint), "--cityscapes", str(values["cityscapes"])]
     averaged = ["--classes", *classes] if classes else []
-    evaluate += [*shlex.split(preset.evaluation), *averaged, "--json", str(scores)]
+    evaluate += [*shlex.split(preset.evaluation.format(**quoted)), *averaged, "--json", str(scores)]
     return [train, [*evaluate, *compute_flags(training)]]
 
 

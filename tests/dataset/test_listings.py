@@ -98,6 +98,17 @@ def test_selection_images_are_cities_of_their_own():
     assert len(choosing | adapting) == 2975  # together the whole split
 
 
+def test_a_fingerprint_is_that_of_the_names_alone(tmp_path):
+    """Also of a part of a list whose other names are longer."""
+    for name in ("a.png", "bb.png", "longer.png"):
+        Image.new("RGB", (32, 32)).save(tmp_path / name)
+    both = unlabelled_images([str(tmp_path / name) for name in ("a.png", "bb.png")])
+    everything = unlabelled_images([str(tmp_path)])
+    part = everything.subset([everything.names.index(name) for name in both.names])
+    assert part.names == both.names
+    assert part.fingerprint() == both.fingerprint() != everything.fingerprint()
+
+
 def test_fingerprint_follows_names_not_places(cityscapes_root, tmp_path):
     shutil.copytree(cityscapes_root, tmp_path / "elsewhere")
     assert (

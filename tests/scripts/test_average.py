@@ -75,6 +75,38 @@ def test_different_runs_are_not_averaged(tmp_path, other):
         entry.read_members(snapshots(tmp_path, **other))
 
 
+def test_a_run_that_left_out_an_image_is_one_run(tmp_path):
+    """Snapshots from before and after a resume with --leave-out; not those of other images."""
+    images = {"data_names": {"data_fingerprint": ["a", "b"]}}
+    settings = {"seed": 0, "lr": 0.1}
+    first = write_checkpoint(
+        tmp_path / "step_0000010.pt",
+        "run-step10",
+        0,
+        step=10,
+        run="run",
+        settings=settings | {"data_fingerprint": "2 images"},
+        **images,
+    )
+    for words, message in ((["b"], None), ([], "different runs")):
+        later = settings | {"data_fingerprint": "1 image", "leave_out": words}
+        names = {"data_fingerprint": ["a"]}
+        second = write_checkpoint(
+            tmp_path / "step_0000020.pt",
+            "run-step20",
+            1,
+            step=20,
+            run="run",
+            settings=later,
+            data_names=names,
+        )
+        if message is None:
+            run(first, second, "--output", tmp_path / "mean.pt")
+        else:
+            with pytest.raises(ValueError, match=message):
+                run(first, second, "--output", tmp_path / "other.pt")
+
+
 def test_one_checkpoint_is_no_average(tmp_path):
     first, _ = snapshots(tmp_path)
     with pytest.raises(ValueError, match="an average needs two or more"):

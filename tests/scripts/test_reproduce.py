@@ -236,9 +236,34 @@ def test_a_base_that_cannot_be_is_refused(tmp_path):
             presets.preset_argument(str(tmp_path / f"{name}.toml"))
 
 
+def test_parts_may_stand_in_every_command(tmp_path, capsys):
+    """In the shared arguments and in those of scoring, which also know the data sets."""
+    (tmp_path / "mine.toml").write_text(
+        """
+        description = "one row"
+        common = "{looks}"
+        evaluation = "--list {cityscapes}/{scored}"
+        parts = { looks = "--jitter 0.8", scored = "val.txt" }
+        rows = [{ name = "a", command = "train.py --train-on source --gta5 {gta5}" }]
+        """
+    )
+    reproduce.main(arguments("g", "c d", "out", "--preset", tmp_path / "mine.toml", "--dry-run"))
+    training, evaluation = capsys.readouterr().out.splitlines()
+    assert "train.py --jitter 0.8 --train-on" in training
+    assert "--list 'c d/val.txt'" in evaluation
+
+
+def test_an_image_is_left_out_of_a_row_only(capsys):
+    """Not every row has it: after -- it would end those that do not."""
+    with pytest.raises(SystemExit):
+        arguments("g", "c", "o", "--", "--leave-out", "00003")
+    assert "row's own command" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('evaluation = "--list {steps}"\ndescription = ""\nrows = []', r"names \{steps\}"),
         ("rows = [", "is no TOML file"),
         ('description = ""', "is no preset"),
         ('description = ""\nrows = [{ name = "a", command = "", seeds = 1 }]', "seeds"),

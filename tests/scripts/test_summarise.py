@@ -134,6 +134,17 @@ def test_pictures_of_a_layout_of_ones_own(folder, cityscapes_root, tmp_path):
     assert {path.stem for path in frame.iterdir()} >= {"image", "ada", "source-only"}
 
 
+def test_merged_scores_have_tables_and_no_pictures(folder):
+    """The networks' own classes are others; --pictures would show them in the wrong colors."""
+    for scores in folder.glob("seed*/*.json"):
+        content = json.loads(scores.read_text())
+        scores.write_text(json.dumps(content | {"merge": {"name": "m"}}))
+    run(folder)
+    assert "Left out: the networks have other classes" in (folder / "report.html").read_text()
+    assert not (folder / "pictures").exists()
+    assert (folder / "tables.md").exists()
+
+
 def test_run_folders_alone_make_the_same_page(folder, cityscapes_root):
     """Neither data nor checkpoints are needed once the pictures are drawn."""
     run(folder)

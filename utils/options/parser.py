@@ -19,7 +19,8 @@ RESUME_MAY_CHANGE = frozenset(
     ("resume", "device", "workers", "name", "output", "max_steps", "epochs")
     + ("log_every", "save_every", "validate_every", "panel_every")
     + ("keep_every", "keep_last", "stop_on_collapse", "collapse_window")
-    # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes.
+    # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes,
+    # batch_norm_updates.
     + ("accumulate", "compile")
     # Data are compared by the names of the images, not by their path.
     + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")

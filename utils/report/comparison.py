@@ -93,7 +93,8 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
                 key: value if key == "tta" else _nan_for_none(value)
                 for key, value in content["rows"][0].items()
             }
-            data = {key: content[key] for key in ("images", "split", "class_set") if key in content}
+            known = ("images", "split", "class_set", "merge")
+            data = {key: content[key] for key in known if key in content}
             scores.append(row | data)
             records.append(
                 json.loads((file.with_suffix("") / "config.json").read_text(encoding="utf-8"))[-1]

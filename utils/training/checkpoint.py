@@ -157,6 +157,19 @@ def removed_alone(now: list[str], before: list[str], words: Sequence[str]) -> bo
     return kept == now and all(is_named(name, words) for name in set(before) - present)
 
 
+def equal_image_lists(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
+    """Settings that stand for images, where ``now`` has those of ``before``.
+
+    Images that --leave-out of ``now`` names may be missing. Both are metadata of runs.
+    """
+    words, names_before = now["settings"].get("leave_out") or (), before.get("data_names", {})
+    return [
+        key
+        for key, names in now.get("data_names", {}).items()
+        if key in names_before and removed_alone(names, names_before[key], words)
+    ]
+
+
 class TrainingState:
     """Everything that a run needs to continue as if it had never stopped.
 
@@ -179,7 +192,7 @@ class TrainingState:
         self.parts, self.metadata, self.device = parts, metadata, device
         self.monitors = monitors
         self.meter, self.writes = meter, writes
-        self.step, self.best, self.validation_due = 0, None, False
+        self.step, self.best, self.validation_due, self.finished = 0, None, False, False
 
     def check(self, step: int) -> None:
         """Raises FloatingPointError for losses or parts that are not finite."""
@@ -247,6 +260,7 @@ class TrainingState:
         set_random_state(checkpoint["random"], self.device)
         self.step, self.best = checkpoint["step"], checkpoint["best"]
         self.validation_due = checkpoint.get("validation_due", False)
+        self.finished = checkpoint.get("finished", False)
         self.meter.restore(checkpoint.get("meter"), self.device)
         # Older checkpoints hold the collapse monitor by itself, or none.
         states = checkpoint.get("monitors", checkpoint)
@@ -269,9 +283,7 @@ class TrainingState:
         """The changed settings and data. An image that --leave-out names may be missing."""
         now, before = self.metadata["settings"], defaults | checkpoint["settings"]
         words, before_names = now.get("leave_out") or (), checkpoint.get("data_names", {})
-        for key, names in self.metadata.get("data_names", {}).items():
-            if key in before_names and removed_alone(names, before_names[key], words):
-                before[key] = now[key]
+        before |= {key: now[key] for key in equal_image_lists(self.metadata, checkpoint)}
         changed = differences(now, before, may_change)
         classes, old_classes = self.metadata.get("class_set"), checkpoint.get("class_set")
         if classes and old_classes and classes != old_classes:

@@ -210,9 +210,7 @@ class TrainingRun:
         batches = zip(*(domain.batches(steps) for domain in data), strict=True)
         images = sum(domain.batch_size for domain in data)
         self.timer = StepTimer(batches, self.first_step, max_steps, images, show=self.folder.writes)
-        if self.state.validation_due and self.monitor.validation is not None:
-            self._validate(self.first_step)  # the run ended within it
-            self._save(self.first_step)
+        self._end_interrupted_step()
         if self.snapshots.is_missing(self.first_step):
             self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
@@ -229,6 +227,17 @@ class TrainingRun:
                 )
                 return
         self.finished = True
+
+    def _end_interrupted_step(self) -> None:
+        """Validates where the run ended before that was done, and finishes a run without its end.
+
+        A validation that is no longer asked for is dropped.
+        """
+        state, done = self.state, self.first_step
+        if state.validation_due and self.monitor.validation is not None:
+            self._validate(done)
+        if state.validation_due or (done == self.max_steps and not state.finished):
+            self._save(done)
 
     def finish(self, root: Path | None, layout: str | None = None) -> None:
         """Prints the command that scores the run, if all steps are done.
@@ -340,7 +349,7 @@ class TrainingRun:
         self.processes.share_buffers(self._buffers)  # --bn local lets them differ
         if self.monitor.collapse_monitor is not None:
             self.monitor.collapse_monitor.after_step(done)
-        options, every = self.options, self.options.validate_every
+        options = self.options
         # Asked once: a signal may come at any moment.
         self._stopping, self._stop_reason = self.processes.any(bool(self.stop)), self.stop
         last = done == self.max_steps
@@ -348,7 +357,7 @@ class TrainingRun:
             self._log(done, is_interval=done % options.log_every == 0)
         if self._panel_every and (done == 1 or done % self._panel_every == 0):
             self._log_pictures(done)
-        is_due = self.monitor.validation is not None and every and (done % every == 0 or last)
+        is_due = self._validates_after(done)
         if is_due:  # saved before: whatever happens in it, the steps are there
             self._save(done, validation_due=True)
             self._validate(done)
@@ -357,6 +366,12 @@ class TrainingRun:
             self._save(done)
         if keeps_snapshot:  # after last.pt: what is kept is a state that the run can resume from
             self._keep_snapshot(done)
+
+    def _validates_after(self, done: int) -> bool:
+        """Whether a validation is due after ``done`` steps."""
+        every = self.options.validate_every
+        is_asked = self.monitor.validation is not None and every > 0
+        return is_asked and (done % every == 0 or done == self.max_steps)
 
     def _keep_snapshot(self, done: int) -> None:
         self.folder.log_warning(done, self.snapshots.keep(done))
@@ -370,7 +385,7 @@ class TrainingRun:
 
     def _log(self, done: int, is_interval: bool) -> None:
         # At the end of a run the interval may be open: a longer run averages over all of it.
-        trained, losses = self.trained, self.meter.read(keep=not is_interval)
+        trained, losses = self.trained, self.meter.read(keep=True)
         rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers.values()]
         values = {"learning_rate": rates[0]}
         values |= {
@@ -382,6 +397,8 @@ class TrainingRun:
             for name, network in {"model": trained.model, **trained.networks}.items()
         }
         self.folder.log(done, losses | values | self.timer.read(done), self.timer.bar)
+        if is_interval:  # now that they are written
+            self.meter.forget()
         self.folder.log_warning(done, self.monitor.warnings(done, losses))
         self._log_target(done)
 
@@ -442,7 +459,8 @@ class TrainingRun:
             self.meter.keep_whole_steps(self.done)
             if self.processes.world_size > 1:
                 self.meter.continue_alone()
-            self.state.save(self.folder.last, self.done, finished=False)
+            due = self._validates_after(self.done)
+            self.state.save(self.folder.last, self.done, finished=False, validation_due=due)
         except (FloatingPointError, OSError, RuntimeError) as failure:  # a GPU may be lost, too
             return f" Steps since the last save are lost: {failure}"
         return (
@@ -455,8 +473,9 @@ class TrainingRun:
         if self._phase == BETWEEN_STEPS:
             return (
                 f"Out of memory on {self.processes.device} ({reason}) after step {self.done}, while"
-                " whole images were scored or drawn. Leave --validate-every out and score the"
-                " checkpoint with eval.py afterwards, or choose --precision bf16."
+                " whole images were scored or drawn. Leave --validate-every out (also with"
+                " --resume), and score the checkpoint with eval.py afterwards, whose --precision"
+                " bf16 needs less."
             )
         height, width = settings["crop_size"]
         sizes = " + ".join(str(domain.batch_size) for domain in self.data)

@@ -28,11 +28,16 @@ def run_metadata(
     found = {key: images for key, images in listings.items() if images is not None}
     sizes = [settings[key] for key in ("batch_size", "target_batch_size") if key in settings]
     groups = batch_norm_group_sizes(sizes, settings["accumulate"], world_size(), settings["bn"])
+    is_frozen = settings["bn"] == "frozen"
+    batch_norm = {
+        "batch_norm_group_sizes": groups,
+        "batch_norm_updates": 0 if is_frozen else settings["accumulate"],  # of a step
+    }
     identities = {key: images.fingerprint() for key, images in found.items()}
     return {
         "script": script,
         "name": name,
-        "settings": plain(settings | identities | {"batch_norm_group_sizes": groups}),
+        "settings": plain(settings | identities | batch_norm),
         "data_names": {key: images.names for key, images in found.items()},
         "left_out": [name for images in found.values() for name in images.left_out],
     }

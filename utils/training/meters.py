@@ -39,8 +39,12 @@ class LossMeter:
         """The means since the last read; checks them. ``keep``: the next read has them, too."""
         means = {name: value.mean().item() for name, value in self._values().items()}
         if not keep:
-            self._steps, self._read = [], self._steps
+            self.forget()
         return means
+
+    def forget(self) -> None:
+        """Begins a new interval: what was noted so far has been read."""
+        self._steps, self._read = [], self._steps
 
     def keep_whole_steps(self, done: int) -> None:
         """Drops what was noted of a step that did not end: ``done`` steps did."""

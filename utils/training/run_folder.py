@@ -91,8 +91,8 @@ class RunFolder:
         return entries if isinstance(entries, list) else []
 
     def record_settings(self, text: str) -> None:
-        """Writes settings.toml, which --recipe can repeat; a continued run keeps its own."""
-        if self.writes and not (self.last.exists() and self.settings.exists()):
+        """Writes settings.toml, which --recipe can repeat: those of the latest start."""
+        if self.writes:
             write_file(self.settings, text.encode())
 
     def open_events(self, first_step: int) -> None:
