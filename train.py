@@ -255,7 +255,7 @@ def checkpoint_metadata(
         "class_set": train.class_set.as_dict(),
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS[args.input].as_dict(),
-        **inherited(seen, origin),
+        **inherited(seen, origin, labelled=train.identities if args.train_on == "target" else []),
     }
 
 

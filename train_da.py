@@ -47,6 +47,7 @@ from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import LossOptions, build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
+from utils.evaluation.comparability import seen_images
 from utils.options import checks, groups
 from utils.options.parser import (
     Parser,
@@ -397,12 +398,25 @@ def provenance(
     return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 
+def start_warnings(args: argparse.Namespace, metadata: dict, target: ImageList) -> list[str]:
+    """What makes the run no unsupervised adaptation that can be scored on val."""
+    warnings = [OVERLAP_WARNING] if adapts_on_scored_images(args) else []
+    if known := seen_images(metadata.get("labelled_images", []), target.identities):
+        warnings.append(
+            "WARNING: a network that this run begins with or learns from (--init, --teachers,"
+            f" --pseudo-labels) was trained on the true labels of {known} of the target's images:"
+            " this is not unsupervised adaptation."
+        )
+    return warnings
+
+
 def monitor_options(
     args: argparse.Namespace,
     method: Method,
     predict: Predictor,
     class_set: ClassSet,
     validation: DataLoader | None,
+    warnings: list[str],
 ) -> MonitorOptions:
     """How the progress of the run is shown, and what ends it early."""
     return MonitorOptions(
@@ -411,7 +425,7 @@ def monitor_options(
         colors=class_set.color_table,
         warnings=method.warnings,
         validation=validation,
-        start_warnings=[OVERLAP_WARNING] if adapts_on_scored_images(args) else [],
+        start_warnings=warnings,
         collapse_monitor=method.collapse_monitor,
         stop_on_collapse=args.stop_on_collapse,
         monitors=method.monitors,
@@ -448,13 +462,15 @@ def adapt(args: argparse.Namespace) -> None:
         batch_counts=method.context.batch_counts,
     )
     predict = Predictor(state[method.inference_part], normalize, device, runtime.autocast)
+    metadata = checkpoint_metadata(args, method, runtime.precision, initial, images)
+    warnings = start_warnings(args, metadata, target_data.images)
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
         processes=runtime.processes,
         trained=trained,
-        metadata=checkpoint_metadata(args, method, runtime.precision, initial, images),
+        metadata=metadata,
         to_device=partial(to_device, normalize=normalize, device=device),
-        monitor=monitor_options(args, method, predict, source_data.class_set, validation),
+        monitor=monitor_options(args, method, predict, source_data.class_set, validation, warnings),
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):

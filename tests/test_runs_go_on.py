@@ -331,6 +331,23 @@ def test_provenance_goes_with_weights(gta5_root, cityscapes_root, tmp_path):
     assert content["chosen_with_labels"]
 
 
+def test_true_labels_of_the_target_are_not_forgotten(gta5_root, cityscapes_root, tmp_path, capsys):
+    """A run that begins with an oracle says so, and one that begins with that run; others not."""
+    roots = (gta5_root, cityscapes_root)
+    flags = ("--max-steps", 1)
+    start("train", *words("train", *roots, tmp_path / "oracle", *flags))
+    said = "trained on the true labels of 5 of the target's images"
+    before = tmp_path / "oracle/run/last.pt"
+    for name in ("second", "third"):
+        begun = ("--init", before, "--method", "minent", *flags)
+        start("train_da", *words("train_da", *roots, tmp_path / name, *begun))
+        assert said in capsys.readouterr().out
+        before = tmp_path / name / "run/last.pt"
+    assert len(read_checkpoint(before)["labelled_images"]) == 5
+    start("train_da", *words("train_da", *roots, tmp_path / "honest", *flags))
+    assert "true labels" not in capsys.readouterr().out
+
+
 def test_training_on_scored_source_images_is_said(gta5_root, cityscapes_root, tmp_path):
     """Images of any source count as seen, whether its layout is GTA5's or Cityscapes'."""
     for script in ("train", "train_da"):

@@ -232,8 +232,8 @@ class TrainingState:
         """Restores every part. Raises ValueError that lists changed settings that matter.
 
         ``defaults``: plain values of flags, for those that are younger than the checkpoint. Where
-        the weights come from is carried on: ``seen_images``, ``unknown_weights``,
-        ``chosen_with_labels``.
+        the weights come from is carried on: ``seen_images``, ``labelled_images``,
+        ``unknown_weights``, ``chosen_with_labels``.
         """
         checkpoint = read_checkpoint(path)
         changed = self._changes(checkpoint, may_change, defaults or {})
@@ -267,7 +267,8 @@ class TrainingState:
         for name, monitor in self.monitors.items():
             if name in states:
                 monitor.load_state_dict(states[name])
-        self.metadata |= inherited(self.metadata.get("seen_images", []), checkpoint)
+        seen, labelled = (self.metadata.get(k, []) for k in ("seen_images", "labelled_images"))
+        self.metadata |= inherited(seen, checkpoint, labelled=labelled)
 
     def require_left_out(self) -> None:
         """Raises ValueError where a word of --leave-out names no image of a new run."""
@@ -315,13 +316,29 @@ def metadata_of_network(checkpoint: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in checkpoint.items() if name not in of_run}
 
 
-def inherited(seen: Sequence[str], *origins: dict[str, Any]) -> dict[str, Any]:
+def labelled_images(checkpoint: dict[str, Any]) -> list[str]:
+    """Images of a target whose true labels a network learned from, also through others.
+
+    ``checkpoint``: one, or a part of its metadata; older ones tell by their settings.
+    """
+    trained_on = checkpoint.get("settings", {}).get("train_on")
+    seen = checkpoint.get("seen_images", []) if trained_on == "target" else []
+    return checkpoint.get("labelled_images", seen)
+
+
+def inherited(
+    seen: Sequence[str], *origins: dict[str, Any], labelled: Sequence[str] = ()
+) -> dict[str, Any]:
     """Metadata of a network that learned from the images ``seen``, and from other networks.
 
-    ``origins``: checkpoints, or parts of their metadata.
+    ``origins``: checkpoints, or parts of their metadata. ``labelled``: images of the target whose
+    true labels it learned from.
     """
     old = [name for origin in origins for name in origin.get("seen_images", [])]
     metadata: dict[str, Any] = {"seen_images": list(dict.fromkeys([*seen, *old]))}
+    true = [name for origin in origins for name in labelled_images(origin)]
+    if labelled or true:
+        metadata["labelled_images"] = list(dict.fromkeys([*labelled, *true]))
     unknown = [name for origin in origins for name in origin.get("unknown_weights", [])]
     if unknown:
         metadata["unknown_weights"] = list(dict.fromkeys(unknown))
