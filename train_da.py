@@ -369,6 +369,9 @@ def checkpoint_metadata(
     unused = other_method_settings(METHODS, args.method)
     settings = {key: value for key, value in vars(args).items() if key not in unused}
     settings |= {"precision": precision}
+    if method.origins:  # compared on resume by what they are, wherever their files lie
+        teachers = [f"{origin['name']}, step {origin['step']}" for origin in method.origins]
+        settings |= {"teacher_names": teachers}
     return {
         **run_metadata("train_da", args.name or name, settings, listings),
         "derived": ["target_batch_size"] if args.target_batch_size == args.batch_size else [],

@@ -158,13 +158,14 @@ def test_distillation_resumes_without_its_teachers_file(gta5_root, unlabelled_ro
 
 
 def test_other_teachers_end_a_resume_with_a_message(gta5_root, unlabelled_root, tmp_path):
-    """What does not fit a part of the checkpoint is no traceback, and the checkpoint stays."""
-    teachers = [write_checkpoint(tmp_path / f"{n}.pt", seed=n) for n in (1, 2)]
+    """Their names are compared: more of them, or another, is refused; the checkpoint stays."""
+    teachers = [write_checkpoint(tmp_path / f"{n}.pt", f"net{n}", seed=n) for n in (1, 2)]
     common = (tmp_path, gta5_root, unlabelled_root, "--method", "distil", "--schedule-steps", 9)
     last = run(*common, "--teachers", teachers[0], "--max-steps", 1) / "last.pt"
     before = last.read_bytes()
-    with pytest.raises(ValueError, match="its teachers does not fit this run.*--teachers"):
-        run(*common, "--teachers", *teachers, "--max-steps", 2, "--resume")
+    for others in (teachers, teachers[1:]):
+        with pytest.raises(ValueError, match=r"teacher_names: \['net1, step 7'\] -> .*net2"):
+            run(*common, "--teachers", *others, "--max-steps", 2, "--resume")
     assert last.read_bytes() == before
 
 

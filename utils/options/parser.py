@@ -29,7 +29,7 @@ RESUME_MAY_CHANGE = frozenset(
     + ("class_set",)
     # Pseudo-labels by their content; images that --leave-out names may be missing.
     + ("pseudo_labels", "leave_out")
-    # Read at the start only, or kept in the checkpoint.
+    # Read at the start only, or kept in the checkpoint; teachers are compared by their names.
     + ("init", "backbone_weights", "recipe", "teachers")
 )
 """Settings that may differ when a run is continued: they do not change what it learns."""

@@ -19,7 +19,7 @@ NOT_REPEATED = frozenset(
     ("recipe", "name", "output", "resume")
     # They are no flags.
     + ("data_fingerprint", "source_fingerprint", "target_fingerprint", "val_fingerprint")
-    + ("batch_norm_group_sizes", "batch_norm_updates")
+    + ("batch_norm_group_sizes", "batch_norm_updates", "teacher_names")
 )
 """Settings that settings.toml leaves out."""
 
