@@ -44,6 +44,7 @@ from model.inference.quantize import (
     convolution_layers,
     quantize,
 )
+from model.inference.tiling import with_border
 from model.inference.tta import MIN_SIZE
 from model.loading import load_network
 from utils.evaluation.metrics import confusion_matrix, scores
@@ -205,7 +206,7 @@ def check_arguments(parser, args, suffix: str, given: set[str]) -> None:
 def disagreement(
     deployed: DeployedNetwork, exported: ExportedNetwork, images: list[np.ndarray]
 ) -> float:
-    """Largest difference between the two networks over all images, (H, W, 3) uint8.
+    """Largest difference between the two networks over all images, (H, W, 3) uint8 of any size.
 
     Each image is also tested in a batch of two. Measures the fraction of pixels with another class,
     or for logits their difference relative to their standard deviation.
@@ -213,7 +214,8 @@ def disagreement(
     worst = 0.0
     for image in images:
         for batch in (1, 2):
-            x = torch.from_numpy(np.stack([image, image[:, ::-1]][:batch]))
+            stacked = np.stack([image, image[:, ::-1]][:batch])
+            x = torch.from_numpy(with_border(stacked, exported.min_size))
             if not deployed.normalize_inside:
                 x = exported.normalize(x).contiguous()
             with torch.inference_mode():

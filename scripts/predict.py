@@ -30,7 +30,7 @@ from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
-from model.inference.tiling import MARGIN, STRIDE, in_tiles, segment_padded
+from model.inference.tiling import MARGIN, STRIDE, in_tiles
 from utils.benchmark.memory import check_memory
 from utils.files import output_folder, output_names, told_apart, write_png
 from utils.options.groups import add_device_arguments
@@ -197,11 +197,7 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
         exported = EXPORTED_NETWORKS[path.suffix](path, device)
         class_set = recorded_class_set(exported.metadata)
         exported.require_classes(len(class_set))
-        return NamedNetwork(
-            exported.name,
-            lambda image: segment_padded(image, lambda x: exported(x[None])[0], exported.min_size),
-            class_set,
-        )
+        return NamedNetwork(exported.name, lambda image: exported(image[None])[0], class_set)
     checkpoint = read_checkpoint(path)
     class_set = recorded_class_set(checkpoint)
     predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
@@ -209,7 +205,7 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
     def predict(image: np.ndarray) -> np.ndarray:
         return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
-    return NamedNetwork(checkpoint["name"], lambda image: segment_padded(image, predict), class_set)
+    return NamedNetwork(checkpoint["name"], predict, class_set)
 
 
 def read_images(

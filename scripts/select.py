@@ -253,12 +253,7 @@ def predict_sample(
     for batch in tqdm(batches, desc=title, unit="image", disable=None, dynamic_ncols=True):
         rng = np.random.default_rng((args.seed, int(batch.index[0])))
         points = torch.from_numpy(rng.random((args.pixels, 2)))
-        images = predictor.normalize(batch.image.to(device, non_blocking=True)).to(dtype)
-        found.append(
-            sampled_probabilities(
-                predictor.network, images, points, VIEWS, predictor.autocast
-            ).cpu()
-        )
+        found.append(sampled_probabilities(predictor, batch.image, points, VIEWS).cpu())
     return torch.cat(found, 1)
 
 
