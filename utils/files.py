@@ -4,6 +4,7 @@ import errno
 import json
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -143,14 +144,16 @@ def output_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Unique output name for each file: its stem, with parent folders or suffix where needed."""
     names = {path: path.stem for path in paths}
     for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        used = list(names.values())
+        used = Counter(names.values())
+        if len(used) == len(names):
+            break
         for path, name in names.items():
-            if used.count(name) > 1:
+            if used[name] > 1:
                 parts = path.absolute().with_suffix("").parts[1:]
                 names[path] = "_".join(parts[-depth - 1 :])
-    used = list(names.values())
+    used = Counter(names.values())
     return {
-        path: name if used.count(name) == 1 else f"{name}_{path.suffix[1:]}"
+        path: name if used[name] == 1 else f"{name}_{path.suffix[1:]}"
         for path, name in names.items()
     }
 
