@@ -5,7 +5,7 @@ import json
 import math
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -121,6 +121,38 @@ def _finite(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_finite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def read_json(path: Path, expected: str) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError, or ValueError for another file.
+
+    ``expected`` says in these what the file should be.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"No file {path}. Expected {expected}.") from error
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"{path} is no JSON ({error}). Expected {expected}.") from error
+
+
+def read_json_object(path: Path, keys: Iterable[str], expected: str) -> dict[str, Any]:
+    """The object of a JSON file. Raises what ``read_json`` raises, ValueError without ``keys``."""
+    content = read_json(path, expected)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {json_kind(content)}. Expected {expected}.")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        found = ", ".join(list(content)[:8]) or "nothing"
+        raise ValueError(f"{path} has no {', '.join(missing)}; found {found}. Expected {expected}.")
+    return content
+
+
+def json_kind(value: Any) -> str:
+    """A value of a JSON file in words: "a list", "the text 'abc'"."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return f"the text {value!r}" if isinstance(value, str) else json.dumps(value)
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
