@@ -16,6 +16,7 @@ from model.preprocessing import INPUT_CONVENTIONS
 from scripts import predict
 from tests.helpers.narrow import real_backbones
 from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
 from utils.evaluation.metrics import confusion_matrix, scores
 from utils.evaluation.published import TABLE_1, TABLE_2
 from utils.training.checkpoint import save_checkpoint
@@ -227,3 +228,12 @@ def test_small_images_are_scored_as_predict_segments_them(cityscapes_root, tmp_p
     )
     assert Image.open(found).size == (40, 20)
     assert np.array_equal(Image.open(found), Image.open(expected))
+
+
+def test_images_too_large_for_memory_are_refused_first(cityscapes_root, tmp_path, monkeypatch):
+    """The largest of the split is compared with the available memory before any is scored."""
+    make_checkpoint(tmp_path / "last.pt")
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(evaluation_script, "evaluate_model", lambda *words: pytest.fail("scored"))
+    with pytest.raises(ValueError, match=r"leftImg8bit\.png is \d+x\d+ .*Shrink it, or segment"):
+        run(tmp_path / "last.pt", "--cityscapes", cityscapes_root)
