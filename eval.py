@@ -19,7 +19,7 @@ from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_va
 from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
 from dataset.layout import data_images
 from dataset.layout_file import Layout
-from dataset.listing import ImageList, check_listing, select_by_list
+from dataset.listing import ImageList, check_listing, largest_image, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.merge import ClassMerge, load_merge
 from dataset.source import labelled_images
@@ -30,6 +30,7 @@ from model.inference.export import EXPORTED_NETWORKS
 from model.inference.merge import MergedPredictor, SavedPrediction
 from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS
+from utils.benchmark.memory import check_memory
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.predictions import PredictionFiles, result_folders
 from utils.evaluation.scoring import save_batches, score_batches
@@ -342,6 +343,7 @@ def main(args: Namespace) -> None:
         class_set = network_classes if merge is None else merge.new
         classes = averaged_classes(args.classes, class_set)
         images = read_images(args, layout, class_set)
+        check_memory(*largest_image(images), device)
         outputs = open_outputs(args, models, images, class_set)
         if not images.has_labels:
             for model, output in zip(models, outputs, strict=True):

@@ -338,6 +338,17 @@ def _require_images(listing: ImageList) -> None:
         raise ValueError(f"{faults[0]}{more}")
 
 
+def largest_image(listing: ImageList) -> tuple[Path, tuple[int, int]]:
+    """The image with the most pixels, and its (height, width), by the headers of all files.
+
+    Raises what ``image_size`` raises.
+    """
+    images = [frame.image for frame in listing]
+    with ThreadPoolExecutor(16) as pool:
+        sizes = list(pool.map(image_size, images))
+    return max(zip(images, sizes, strict=True), key=lambda pair: pair[1][0] * pair[1][1])
+
+
 def _require_equal_sizes(listing: ImageList) -> None:
     """Raises ValueError when an image and its label differ in size, by the headers of the files."""
     frames = [listing[index] for index in range(len(listing))]

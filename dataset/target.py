@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from dataset.class_set import ClassSet
 from dataset.find import LeftOut, find_files, match, printable
@@ -278,12 +279,29 @@ def with_labels(
     return labelled
 
 
+def label_record(label_root: Path, split: str) -> dict[str, Any]:
+    """The record of scripts.make_pseudo_labels beside its labels; {} without one.
+
+    Raises ValueError for a damaged one.
+    """
+    path = Path(label_root) / f"pseudo_labels-{split}.json"
+    if not path.is_file():
+        return {}
+    try:
+        record, found = json.loads(path.read_text(encoding="utf-8")), "another content"
+    except ValueError as error:
+        record, found = None, f"no JSON ({error})"
+    if not isinstance(record, dict):
+        raise ValueError(
+            f"{path} holds {found}. Expected the record of scripts.make_pseudo_labels, an object:"
+            " make the labels again, or delete the file if they are of another origin."
+        )
+    return record
+
+
 def _require_classes(label_root: Path, split: str, class_set: ClassSet) -> None:
     """Raises ValueError for pseudo-labels whose record names other classes."""
-    record = label_root / f"pseudo_labels-{split}.json"
-    if not record.is_file():
-        return
-    classes = tuple(json.loads(record.read_text(encoding="utf-8")).get("classes", class_set.names))
+    classes = tuple(label_record(label_root, split).get("classes", class_set.names))
     if classes != class_set.names:
         raise ValueError(
             f"The pseudo-labels under {label_root} have the classes {', '.join(classes)}; this run"

@@ -2,7 +2,6 @@
 
 import functools
 import hashlib
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -24,7 +23,7 @@ from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
 from dataset.style.photometric import build_style_transforms
-from dataset.target import target_images, target_layout
+from dataset.target import label_record, target_images, target_layout
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 
 _class_pixels = functools.lru_cache(maxsize=1)(class_pixels)
@@ -117,11 +116,8 @@ def label_hashes(images: ImageList) -> dict[str, str]:
 
 def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
     """What the record of pseudo-labels says of the network that made them; {} without a record."""
-    path = Path(label_root) / f"pseudo_labels-{split}.json"
-    if not path.is_file():
-        return {}
-    record = json.loads(path.read_text(encoding="utf-8"))
-    return {"seen_images": [], **record.get("provenance", {})}
+    record = label_record(label_root, split)
+    return {"seen_images": [], **record.get("provenance", {})} if record else {}
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,6 @@ if not __package__:  # started by its path: nothing of the project can be import
         "error: start it in the project's folder: python -m scripts.draw_documentation"
     )
 
-import json
 import shlex
 import shutil
 import subprocess
@@ -20,7 +19,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from utils.files import output_folder
+from utils.files import output_folder, read_json_object
 from utils.options.parser import new_parser, user_errors_without_traceback
 
 EPILOG = """examples:
@@ -74,7 +73,8 @@ def read_demo(folder: Path) -> tuple[Path, Path, list[Path]]:
         raise FileNotFoundError(
             f"No {record}. Expected the folder of a finished demo: run ./scripts/demo.sh {folder}"
         )
-    comparison = json.loads(record.read_text(encoding="utf-8"))
+    keys = ("gta5", "cityscapes", "rows")
+    comparison = read_json_object(record, keys, "the record of scripts.reproduce")
     source, target = Path(comparison["gta5"]), Path(comparison["cityscapes"])
     if not (target.parent / "demo.json").is_file():
         raise ValueError(

@@ -11,7 +11,7 @@ if not __package__:  # started by its path: nothing of the project can be import
 
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from dataset.class_set_file import recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import image_size, read_image
 from dataset.labels import IGNORE_INDEX
-from dataset.listing import ImageList
+from dataset.listing import ImageList, largest_image
 from dataset.target import scored_images, target_images
 from model.inference.export import (
     INT8_SUFFIX,
@@ -44,8 +44,10 @@ from model.inference.quantize import (
     convolution_layers,
     quantize,
 )
+from model.inference.tiling import with_border
 from model.inference.tta import MIN_SIZE
 from model.loading import load_network
+from utils.benchmark.memory import check_memory
 from utils.evaluation.metrics import confusion_matrix, scores
 from utils.files import output_folder, write_file
 from utils.options.parser import (
@@ -56,6 +58,7 @@ from utils.options.parser import (
 )
 from utils.training.checkpoint import read_checkpoint
 
+CPU = torch.device("cpu")
 EPILOG = """examples:
   python -m scripts.export checkpoints/ada/last.pt --output ada.onnx \\
       --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
@@ -73,6 +76,10 @@ PIXELS_TOLERANCE = 1e-4
 """Largest fraction of pixels with another class, where two classes differ by a rounding error."""
 MOST_CHANGED = 0.03
 """Largest fraction of pixels with another class in int8, where no labels tell the loss."""
+STREET_SIZES = ((128, 256), (150, 231))
+"""Sizes (height, width) of the generated streets of the comparison."""
+CHECKED_IMAGES = 32
+"""Images of --check-on that are compared at most, evenly spaced."""
 TRIAL_IMAGES = 8
 """Images on which every layer is tried in int8."""
 RECORDED = ("name", "architecture", "step", "seen_images", "chosen_with_labels", "discriminator")
@@ -106,11 +113,9 @@ def parse_arguments(argv: list[str] | None = None):
     )
     parser.add_argument(
         "--check-on",
-        type=Path,
         nargs="+",
-        default=(),
-        metavar="IMAGE",
-        help="images for the comparison; default: two generated streets of different sizes",
+        metavar="ROOT|PATTERN",
+        help=f"compare on {CHECKED_IMAGES} of these images at most; default: two generated streets",
     )
     add_int8_arguments(parser)
     args = parser.parse_args(argv)
@@ -203,9 +208,9 @@ def check_arguments(parser, args, suffix: str, given: set[str]) -> None:
 
 
 def disagreement(
-    deployed: DeployedNetwork, exported: ExportedNetwork, images: list[np.ndarray]
+    deployed: DeployedNetwork, exported: ExportedNetwork, images: Iterable[np.ndarray]
 ) -> float:
-    """Largest difference between the two networks over all images, (H, W, 3) uint8.
+    """Largest difference between the two networks over all images, (H, W, 3) uint8 of any size.
 
     Each image is also tested in a batch of two. Measures the fraction of pixels with another class,
     or for logits their difference relative to their standard deviation.
@@ -213,7 +218,8 @@ def disagreement(
     worst = 0.0
     for image in images:
         for batch in (1, 2):
-            x = torch.from_numpy(np.stack([image, image[:, ::-1]][:batch]))
+            stacked = np.stack([image, image[:, ::-1]][:batch])
+            x = torch.from_numpy(with_border(stacked, exported.min_size))
             if not deployed.normalize_inside:
                 x = exported.normalize(x).contiguous()
             with torch.inference_mode():
@@ -228,12 +234,24 @@ def disagreement(
     return worst
 
 
-def comparison_images(paths: list[Path]) -> list[np.ndarray]:
-    """Images (H, W, 3) uint8 of ``paths``, or two generated streets of different sizes."""
-    if paths:
-        return [read_image(path) for path in paths]
-    sizes = ((128, 256), (150, 231))
-    return [street(np.random.default_rng(seed), CAMERA, size)[0] for seed, size in enumerate(sizes)]
+def some_images(patterns: Sequence[str], count: int) -> ImageList:
+    """At most ``count`` of the images that ``patterns`` match, evenly spaced.
+
+    Raises what ``target_images`` raises, and ValueError for one too large for the memory.
+    """
+    found = target_images(patterns)
+    chosen = found.subset(np.unique(np.linspace(0, len(found) - 1, count).round().astype(int)))
+    check_memory(*largest_image(chosen), CPU)
+    return chosen
+
+
+def comparison_images(listing: ImageList | None) -> Iterator[np.ndarray]:
+    """Yields the images (H, W, 3) uint8, or for None two generated streets of different sizes."""
+    if listing is not None:
+        yield from (read_image(frame.image) for frame in listing)
+        return
+    for seed, size in enumerate(STREET_SIZES):
+        yield street(np.random.default_rng(seed), CAMERA, size)[0]
 
 
 def export(
@@ -242,18 +260,20 @@ def export(
     """Writes ``deployed`` to ``path`` and reads the file back."""
     if file_format == "onnx":
         export_onnx(deployed, path, metadata)
-        return OnnxNetwork(path, torch.device("cpu"))
+        return OnnxNetwork(path, CPU)
     export_program(deployed, path, metadata)
-    return ProgramNetwork(path, torch.device("cpu"))
+    return ProgramNetwork(path, CPU)
 
 
-def verified_export(args, path: Path, checkpoint: dict[str, Any], class_set: ClassSet) -> str:
+def verified_export(
+    args, path: Path, checkpoint: dict[str, Any], class_set: ClassSet, checked: ImageList | None
+) -> str:
     """Exports the checkpoint to ``path`` and compares the two; returns the result in words.
 
-    Raises ValueError if they differ by more than rounding.
+    ``checked``: images to compare them on; None: generated ones. Raises ValueError if they differ
+    by more than rounding.
     """
     model, normalization = load_network(checkpoint, len(class_set))
-    images = comparison_images(args.check_on)
     deployed = DeployedNetwork(
         model, normalization, not args.without_normalization, not args.without_argmax
     ).eval()
@@ -266,7 +286,8 @@ def verified_export(args, path: Path, checkpoint: dict[str, Any], class_set: Cla
     tolerance, unit = PIXELS_TOLERANCE, "of the pixels"
     if args.without_argmax:
         tolerance, unit = LOGITS_TOLERANCE, "of the standard deviation of the logits"
-    difference = disagreement(deployed, export(deployed, path, args.format, metadata), images)
+    exported, images = export(deployed, path, args.format, metadata), comparison_images(checked)
+    difference = disagreement(deployed, exported, images)
     if not difference <= tolerance:  # also for NaN
         raise ValueError(
             f"The exported network does not agree with {args.checkpoint}: it differs by"
@@ -275,8 +296,8 @@ def verified_export(args, path: Path, checkpoint: dict[str, Any], class_set: Cla
             " (requirements-export.txt)?"
         )
     return (
-        f"agrees with {checkpoint['name']} on {len(images)} images (differs by {difference:.2g}"
-        f" {unit})"
+        f"agrees with {checkpoint['name']} on {len(checked or STREET_SIZES)} images (differs by"
+        f" {difference:.2g} {unit})"
     )
 
 
@@ -286,10 +307,9 @@ def verified_export(args, path: Path, checkpoint: dict[str, Any], class_set: Cla
 def calibration_images(patterns: Sequence[str], count: int) -> ImageList:
     """At most ``count`` of the images that ``patterns`` match, evenly spaced.
 
-    Raises what ``target_images`` raises, and ValueError for images that the network cannot take.
+    Raises what ``some_images`` raises, and ValueError for images that the network cannot take.
     """
-    found = target_images(patterns)
-    chosen = found.subset(np.unique(np.linspace(0, len(found) - 1, count).round().astype(int)))
+    chosen = some_images(patterns, count)
     for frame in chosen:
         size = image_size(frame.image)
         if min(size) < MIN_SIZE:
@@ -395,7 +415,7 @@ def quantize_export(
     update_onnx_metadata(
         int8_file, {"float32_layers": float_layers, "calibrated_on": calibrated_on}
     )
-    networks = [OnnxNetwork(path, torch.device("cpu")) for path in (float_file, int8_file)]
+    networks = [OnnxNetwork(path, CPU) for path in (float_file, int8_file)]
     loss = require_little_loss(compare(*networks, scored or calibration), args.most_lost)
     return (
         f"{len(layers) - len(kept)} of {len(layers)} convolutions are in int8"
@@ -409,15 +429,17 @@ def main(args) -> None:
     output_folder(args.output.absolute().parent)
     checkpoint = read_checkpoint(args.checkpoint)
     class_set = recorded_class_set(checkpoint)
+    checked = some_images(args.check_on, CHECKED_IMAGES) if args.check_on else None
     if args.int8:
         calibration = calibration_images(args.calibrate_on, args.calibration_images)
         scored = None
         if args.score_on:
             scored = scored_images(args.score_on, class_set, args.score_layout)
             check_sizes(calibration, scored)
+            check_memory(*largest_image(scored), CPU)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"unverified{SUFFIXES[args.format]}"
-        result = verified_export(args, path, checkpoint, class_set)
+        result = verified_export(args, path, checkpoint, class_set, checked)
         if args.int8:
             float_file, path = path, Path(folder) / f"unverified{INT8_SUFFIX}"
             loss = quantize_export(float_file, path, calibration, scored, args)

@@ -16,7 +16,6 @@ if not __package__:  # started by its path: nothing of the project can be import
     )
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -30,7 +29,7 @@ from tqdm import tqdm
 from dataset.class_set_file import recorded_class_set
 from dataset.label_format import LabelFormat, prediction_format, stored_value_of
 from dataset.labels import IGNORE_INDEX
-from dataset.listing import ImageList
+from dataset.listing import ImageList, largest_image
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import label_path
 from dataset.training_data import known_root, read_target
@@ -38,8 +37,9 @@ from model.inference.ensemble import Ensemble
 from model.inference.predictor import Predictor, load_predictor
 from model.inference.tta import TTA_PRESETS
 from model.uda.class_balanced_threshold import ConfidenceHistogram, confidence_bins, confidence_of
+from utils.benchmark.memory import check_memory
 from utils.evaluation.comparability import seen_images
-from utils.files import output_folder, write_json, write_png
+from utils.files import output_folder, read_json_object, write_json, write_png
 from utils.options.checks import require_layouts
 from utils.options.groups import (
     add_device_arguments,
@@ -160,7 +160,14 @@ def one_or_all(values: list) -> Any:
 
 
 def read_members(paths: Sequence[Path]) -> list[dict[str, Any]]:
-    """The checkpoints of the ensemble. Raises ValueError where their classes differ."""
+    """The checkpoints of the ensemble. Raises ValueError for other classes, and for repeats."""
+    files = [path.resolve() for path in paths]
+    repeated = [path for path in paths if files.count(path.resolve()) > 1]
+    if repeated:
+        raise ValueError(
+            f"{repeated[0]} is given {files.count(repeated[0].resolve())} times: an ensemble needs"
+            " different networks, such as seeds. Give each checkpoint once."
+        )
     members = [read_checkpoint(path) for path in paths]
     first, *others = (recorded_class_set(member).names for member in members)
     for path, other in zip(paths[1:], others, strict=True):
@@ -224,7 +231,8 @@ def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str,
                 " kept. Choose another --output."
             )
         return None
-    record = json.loads(path.read_text(encoding="utf-8"))
+    expected = "the record of pseudo-labels; delete it and its labels to make them again"
+    record = read_json_object(path, ("settings", "classes"), expected)
     before = record["settings"]
     changed = [
         f"{name}: {before.get(name)} -> {value}"
@@ -242,12 +250,21 @@ def read_record(path: Path, labels: Path, settings: dict[str, Any]) -> dict[str,
 def measure_thresholds(
     labeller: PseudoLabeller, listing: ImageList, keep: float, min_confidence: float
 ) -> dict[str, dict[str, Any]]:
-    """First pass over the images: the threshold of each class, and how many pixels it keeps."""
+    """First pass over the images: the threshold of each class, and how many pixels it keeps.
+
+    Raises ValueError if no pixel is kept.
+    """
     names = labeller.label_format.class_set.names
     histogram = ConfidenceHistogram(len(names))
     for _, prediction, bins in labeller(listing, "measuring"):
         histogram.add(prediction, bins)
     thresholds = histogram.thresholds(keep, min_confidence)  # (C,), bins
+    if not histogram.kept(thresholds).any():
+        raise ValueError(
+            f"--min-confidence {min_confidence:g} keeps no pixel of {len(listing)} images: the"
+            f" largest confidence is {histogram.largest_confidence():.6f}. Nothing was written."
+            " Give a lower one, or leave it out."
+        )
     columns = (
         thresholds.tolist(),
         confidence_of(thresholds).tolist(),
@@ -317,6 +334,7 @@ def main(args) -> None:
     listing = target_listing(args)
     members = read_members(args.checkpoints)
     device = choose_device(args.device)
+    check_memory(*largest_image(listing), device)
     precision = choose_precision(args.precision, device)
     views = TTA_PRESETS.get(args.tta, ())
     class_set, dtype = recorded_class_set(members[0]), PRECISIONS[precision]

@@ -30,7 +30,7 @@ from dataset.labels import LABEL_ID_OF
 from dataset.target import find_inputs
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
-from model.inference.tiling import MARGIN, STRIDE, in_tiles, segment_padded
+from model.inference.tiling import MARGIN, STRIDE, in_tiles
 from utils.benchmark.memory import check_memory
 from utils.files import output_folder, output_names, told_apart, write_png
 from utils.options.groups import add_device_arguments
@@ -41,7 +41,15 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
-from utils.report.pictures import image_grid, overlay, resize_to_width, with_legend
+from utils.report.pictures import (
+    grid_gap,
+    grid_size,
+    image_grid,
+    in_grid_size,
+    overlay,
+    resize_to_width,
+    with_legend,
+)
 from utils.training.checkpoint import read_checkpoint
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 from utils.training.signals import StopRequest
@@ -60,7 +68,11 @@ EPILOG = """examples:
         --compare checkpoints/source/last.pt checkpoints/ada/last.pt
 """
 LEGEND_WIDTH = 640
-"""Pictures with a legend are enlarged, by an integer factor, to about this width in pixels."""
+"""Pictures with a legend are enlarged, by an integer factor, to about this width in pixels, unless
+they get higher than twice this.
+"""
+COMPARISON_HEIGHT = 32_000
+"""Largest height of comparison.png in pixels, which browsers and viewers still open."""
 
 Segment = Callable[[np.ndarray], np.ndarray]
 """(H, W, 3) uint8 RGB image of any size -> (H, W) uint8 trainIds."""
@@ -197,11 +209,7 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
         exported = EXPORTED_NETWORKS[path.suffix](path, device)
         class_set = recorded_class_set(exported.metadata)
         exported.require_classes(len(class_set))
-        return NamedNetwork(
-            exported.name,
-            lambda image: segment_padded(image, lambda x: exported(x[None])[0], exported.min_size),
-            class_set,
-        )
+        return NamedNetwork(exported.name, lambda image: exported(image[None])[0], class_set)
     checkpoint = read_checkpoint(path)
     class_set = recorded_class_set(checkpoint)
     predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
@@ -209,32 +217,31 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
     def predict(image: np.ndarray) -> np.ndarray:
         return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
-    return NamedNetwork(checkpoint["name"], lambda image: segment_padded(image, predict), class_set)
+    return NamedNetwork(checkpoint["name"], predict, class_set)
 
 
 def read_images(
-    paths: list[Path], device: torch.device, tile: int | None = None
+    paths: list[Path], device: torch.device, tile: int | None = None, is_only_input: bool = False
 ) -> Iterator[tuple[Path, np.ndarray]]:
     """Yields (path, image), with a progress bar; skips unreadable images with a warning.
 
-    Raises ValueError if no image can be read; a single image raises its own error.
+    ``is_only_input``: the error is raised instead, since there is nothing else to segment.
     """
-    read = 0
     for path in tqdm(paths, unit="image", disable=True if len(paths) == 1 else None):
         try:
             check_memory(path, image_size(path), device, tile)
             image = read_image(path)
         except (OSError, ValueError) as error:
-            if len(paths) == 1:
+            if is_only_input:
                 raise
             tqdm.write(f"WARNING: skipped: {error}")
             continue
-        read += 1
         yield path, image
-    if not read:
-        raise ValueError(
-            f"None of the {len(paths)} images could be read; the warnings above say why."
-        )
+
+
+def none_read(count: int, kind: str) -> ValueError:
+    """The error of a run that could read none of ``count`` inputs."""
+    return ValueError(f"None of the {count} {kind} could be read; the warnings above say why.")
 
 
 def render(
@@ -247,25 +254,54 @@ def render(
     picture = overlay(image, train_ids, colors) if kind == "overlay" else colors[train_ids]
     if not legend:
         return picture
-    width = picture.shape[1] * max(1, round(LEGEND_WIDTH / picture.shape[1]))
-    return with_legend(resize_to_width(picture, width), class_set.names, colors)
+    height, width = picture.shape[:2]
+    factor = max(1, round(min(LEGEND_WIDTH / width, 2 * LEGEND_WIDTH / height)))
+    return with_legend(resize_to_width(picture, factor * width), class_set.names, colors)
 
 
-def predict_images(network: NamedNetwork, paths: list[Path], args, device: torch.device) -> None:
-    """Writes one file for each image and each kind of --save."""
+def predict_files(
+    network: NamedNetwork, images: list[Path], videos: list[Path], args, device: torch.device
+) -> None:
+    """Segments images and videos; unreadable ones are skipped with a warning.
+
+    Raises ValueError if none can be read; a single file raises its own error.
+    """
+    count = len(images) + len(videos)
+    done = predict_images(network, images, args, device, count == 1)
+    for path, stem in output_names(videos).items():
+        try:
+            reader = VideoReader(path)
+            check_memory(path, reader.size, device, args.tile)
+        except (OSError, ValueError) as error:
+            if count == 1:
+                raise
+            print(f"WARNING: skipped: {error}")
+            continue
+        predict_video(network, path, reader, stem, args)
+        done += 1
+    if not done:
+        raise none_read(count, "videos" if not images else "inputs" if videos else "images")
+
+
+def predict_images(
+    network: NamedNetwork, paths: list[Path], args, device: torch.device, is_only_input: bool
+) -> int:
+    """Writes one file for each image and each kind of --save; returns the number of images."""
     seconds = []
     stems = output_names(paths)
-    for path, image in read_images(paths, device, args.tile):
+    for path, image in read_images(paths, device, args.tile, is_only_input):
         start = time.perf_counter()
         train_ids = network.segment(image)
         seconds.append(time.perf_counter() - start)
         for kind in args.save:
             picture = render(kind, image, train_ids, network.class_set, not args.no_legend)
             write_png(args.output / f"{stems[path]}_{kind}.png", picture)
-    print(
-        f"{len(seconds)} images into {args.output}: {1 / np.median(seconds):.1f} frames per second,"
-        " reading and writing not counted."
-    )
+    if seconds:
+        print(
+            f"{len(seconds)} images into {args.output}: {1 / np.median(seconds):.1f} frames per"
+            " second, reading and writing not counted."
+        )
+    return len(seconds)
 
 
 # Videos
@@ -332,11 +368,9 @@ def video_kinds(source: str, args) -> list[str]:
     return kinds
 
 
-def predict_video(network: NamedNetwork, path: Path, stem: str, args, device: torch.device) -> None:
+def predict_video(network: NamedNetwork, path: Path, reader: VideoReader, stem: str, args) -> None:
     """Writes one MP4 for each kind of --save, frame by frame."""
     kinds = video_kinds(str(path), args)
-    reader = VideoReader(path)
-    check_memory(path, reader.size, device, args.tile)
     with PredictionVideos(network, stem, reader.fps, kinds, args) as videos:
         frames = reader.frames or None
         for frame in tqdm(reader, total=frames, desc=path.name, unit="frame", disable=None):
@@ -386,25 +420,55 @@ def predict_camera(
 
 
 def compare(networks: list[NamedNetwork], paths: list[Path], args, device: torch.device) -> None:
-    """Writes comparison.png: a row for each image; columns are image, label, and each network."""
+    """Writes comparison.png: a row for each image; columns are image, label, and each network.
+
+    Of more images than fit into COMPARISON_HEIGHT, evenly spaced ones are drawn. Each picture is
+    resized at once, so that memory does not grow with the size of the images.
+    """
     class_set = networks[0].class_set
     has_labels, rows = args.labels is not None, []
     if has_labels:
         labels = find_labels(args.labels, paths)
         label_format = format_of_labels(class_set, list(labels.values()), args.labels)
-    for path, image in read_images(paths, device, args.tile):
+    titles = ["image", *(["ground truth"] if has_labels else []), *(n.name for n in networks)]
+    width = int(np.clip(2400 // len(titles), 256, 640))
+    drawn = evenly_spaced(paths, [height_in_grid(path, width) for path in paths], COMPARISON_HEIGHT)
+    for path, image in read_images(drawn, device, args.tile, len(paths) == 1):
         row = [image]
         if has_labels:
             row.append(draw_label(labels.get(path), image, label_format))
-        rows.append(
-            [*row, *(class_set.color_table[network.segment(image)] for network in networks)]
-        )
-    titles = ["image", *(["ground truth"] if has_labels else []), *(n.name for n in networks)]
-    picture = image_grid(rows, titles, width=int(np.clip(2400 // len(titles), 256, 640)))
+        row += (class_set.color_table[network.segment(image)] for network in networks)
+        rows.append([in_grid_size(picture, width) for picture in row])
+    if not rows:
+        raise none_read(len(drawn), "images")
+    picture = image_grid(rows, titles, width=width)
     if not args.no_legend:
         picture = with_legend(picture, class_set.names, class_set.color_table)
     write_png(args.output / "comparison.png", picture)
-    print(f"{len(rows)} images, {len(networks)} networks: {args.output / 'comparison.png'}")
+    count = f"{len(rows)} images"
+    if len(drawn) < len(paths):
+        count = f"{len(rows)} of {len(paths)} images, evenly spaced"
+    print(f"{count}, {len(networks)} networks: {args.output / 'comparison.png'}")
+
+
+def height_in_grid(path: Path, width: int) -> int:
+    """Height of the row of an image in ``image_grid``, by its header; 0 if it cannot be read."""
+    try:
+        return grid_size(image_size(path), width)[0] + grid_gap(width)
+    except (OSError, ValueError):  # read_images says why
+        return 0
+
+
+def evenly_spaced(paths: list[Path], heights: list[int], most: int) -> list[Path]:
+    """As many of ``paths``, evenly spaced, as have ``most`` as the sum of their heights; one at
+    least.
+    """
+    count, chosen, height = len(paths), np.arange(len(paths)), sum(heights)
+    while height > most and count > 1:
+        count = max(1, min(count - 1, int(count * most / height)))
+        chosen = np.linspace(0, len(paths) - 1, count).round().astype(int)
+        height = sum(heights[index] for index in chosen)
+    return [paths[index] for index in chosen]
 
 
 def find_labels(folder: Path, images: list[Path]) -> dict[Path, Path]:
@@ -500,6 +564,10 @@ def main(args) -> None:
     images, videos = [], []
     if args.inputs:
         images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, args.output)
+    if args.compare and not images:
+        raise ValueError("--compare draws images; found videos only. Segment a video with --model.")
+    if videos and not args.compare:
+        video_kinds(str(videos[0]), args)  # raises before any work is done
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(
             f"No folder {args.labels}. --labels expects the folder that holds the ground truth,"
@@ -512,10 +580,6 @@ def main(args) -> None:
         networks = [n._replace(segment=in_tiles(n.segment, args.tile)) for n in networks]
 
     if args.compare:
-        if not images:
-            raise ValueError(
-                "--compare draws images; found videos only. Segment a video with --model."
-            )
         require_one_class_set(networks, paths)
         names = told_apart([network.name for network in networks], paths)
         named = [n._replace(name=name) for n, name in zip(networks, names, strict=True)]
@@ -523,12 +587,10 @@ def main(args) -> None:
         return
     (network,) = networks
     require_label_ids(network, args.save)
-    if images:
-        predict_images(network, images, args, device)
-    for video, stem in output_names(videos).items():
-        predict_video(network, video, stem, args, device)
     if args.camera is not None:
         predict_camera(network, args, device)
+    else:
+        predict_files(network, images, videos, args, device)
 
 
 if __name__ == "__main__":

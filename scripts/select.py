@@ -8,7 +8,7 @@ and ranks the candidates by measures of these predictions. No label is opened.
 if not __package__:  # started by its path: nothing of the project can be imported
     raise SystemExit("error: start it in the project's folder: python -m scripts.select")
 
-import json
+import math
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -21,12 +21,13 @@ from torch import Tensor
 from tqdm import tqdm
 
 from dataset.class_set_file import recorded_class_set
-from dataset.listing import ImageList
+from dataset.listing import ImageList, largest_image
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.training_data import known_root, read_target
 from model.inference.predictor import load_predictor
 from model.inference.sampled_pixels import sampled_probabilities
 from model.inference.tta import TTAView
+from utils.benchmark.memory import check_memory
 from utils.evaluation.label_free import (
     MEASURES,
     class_shares,
@@ -39,7 +40,7 @@ from utils.evaluation.label_free import (
     soft_neighborhood_density,
     view_agreement,
 )
-from utils.files import output_folder, write_json
+from utils.files import json_kind, output_folder, read_json_object, write_json
 from utils.options.checks import require_layouts
 from utils.options.groups import (
     NO_SPLITS,
@@ -53,6 +54,7 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
+from utils.report.comparison import read_run_records, read_scores
 from utils.report.curves import Curve, read_curves
 from utils.report.label_free import measure_lines
 from utils.report.tables import markdown_table, percent
@@ -253,12 +255,7 @@ def predict_sample(
     for batch in tqdm(batches, desc=title, unit="image", disable=None, dynamic_ncols=True):
         rng = np.random.default_rng((args.seed, int(batch.index[0])))
         points = torch.from_numpy(rng.random((args.pixels, 2)))
-        images = predictor.normalize(batch.image.to(device, non_blocking=True)).to(dtype)
-        found.append(
-            sampled_probabilities(
-                predictor.network, images, points, VIEWS, predictor.autocast
-            ).cpu()
-        )
+        found.append(sampled_probabilities(predictor, batch.image, points, VIEWS).cpu())
     return torch.cat(found, 1)
 
 
@@ -305,16 +302,21 @@ def teacher_agreement(curve: Curve | None, step: int) -> float | None:
 
 def read_class_shares(path: Path, names: Sequence[str]) -> Tensor:
     """Expected shares (C,) that add up to 1. Raises ValueError for other classes or no shares."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"--class-shares {path} is no JSON: {error}") from error
-    unknown = sorted(set(content) - set(names)) if isinstance(content, dict) else ["no object"]
+    expected = 'class shares such as {"road": 0.4, "sky": 0.1}'
+    content = read_json_object(path, (), f"--class-shares: {expected}")
+    unknown = sorted(set(content) - set(names))
     if unknown:
         raise ValueError(
             f"--class-shares {path}: unknown classes {', '.join(unknown)}. Expected shares of"
             f" {', '.join(names)}."
         )
+    for name, share in content.items():
+        is_number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not is_number or not math.isfinite(share):
+            raise ValueError(
+                f"--class-shares {path}: {name} has {json_kind(share)}. Expected numbers:"
+                f" {expected}."
+            )
     shares = torch.tensor([float(content.get(name, 0)) for name in names])
     if not shares.sum() > 0 or shares.min() < 0:
         raise ValueError(
@@ -335,20 +337,24 @@ def collapse_warnings(candidates: Sequence[Candidate]) -> list[str]:
     """Warnings that the runs recorded while they trained, each with the run's name."""
     found = []
     for folder in dict.fromkeys(candidate.folder for candidate in candidates):
-        config = folder / "config.json"
-        entries = json.loads(config.read_text(encoding="utf-8")) if config.is_file() else []
+        try:
+            entries = read_run_records(folder) if (folder / "config.json").is_file() else []
+        except ValueError as error:  # the ranking needs none of it
+            found.append(f"WARNING: {error}")
+            continue
         for entry in entries:
             name = f"{folder.parent.name}/{folder.name}"
             found += [f"{name}: {text}" for text in entry.get("warnings", [])]
     return found
 
 
-def read_scores(files: Sequence[Path]) -> dict[tuple[str, int], float]:
-    """{(run folder, step): mIoU} of files that eval.py wrote."""
-    rows = [row for file in files for row in json.loads(file.read_text(encoding="utf-8"))["rows"]]
+def read_miou(files: Sequence[Path]) -> dict[tuple[str, int], float]:
+    """{(run folder, step): mIoU} of files that eval.py wrote. Raises ValueError for others."""
+    rows = [row for file in files for row in read_scores(file)["rows"]]
     return {
         (str(Path(row["checkpoint"]).absolute().parent.resolve()), row["step"]): row["miou"]
         for row in rows
+        if row["miou"] is not None
     }
 
 
@@ -426,10 +432,11 @@ def main(args: Namespace) -> None:
     candidates, listing = find_candidates(args.candidates), sample_images(args)
     names = class_names(candidates[0].metadata)
     expected = args.class_shares and read_class_shares(args.class_shares, names)
-    scores = args.scores and read_scores(args.scores)
+    scores = args.scores and read_miou(args.scores)
     if args.json:
         output_folder(args.json.absolute().parent)
     device = choose_device(args.device)
+    check_memory(*largest_image(listing), device)
     for number, candidate in enumerate(candidates, 1):
         title = f"{candidate.metadata['name']} ({number} of {len(candidates)})"
         measure(candidate, predict_sample(args, candidate, listing, device, title))

@@ -14,7 +14,6 @@ if not __package__:  # started by its path: nothing of the project can be import
     raise SystemExit("error: start it in the project's folder: python -m scripts.summarise")
 
 import io
-import json
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Sequence
@@ -31,7 +30,7 @@ from dataset.image_io import read_image
 from dataset.listing import ImageList, select_by_list
 from dataset.target import images_of_split
 from model.inference.predictor import load_predictor
-from utils.files import output_folder, output_names, write_file
+from utils.files import output_folder, output_names, read_json_object, write_file
 from utils.options.groups import add_device_arguments
 from utils.options.parser import new_parser, non_negative_int, user_errors_without_traceback
 from utils.report.comparison import ComparisonRow, comparison_tables, read_rows
@@ -107,7 +106,8 @@ def read_comparison(folder: Path) -> dict[str, Any]:
     beside the runs are left out, and named on the screen.
     """
     path = folder / "comparison.json"
-    recorded = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    expected = "the record of scripts.reproduce"
+    recorded = read_json_object(path, (), expected) if path.exists() else {}
     if "one_seed" in recorded:  # the word of older records
         recorded["single_seed"] = recorded.pop("one_seed")
     defaults = {

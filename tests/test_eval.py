@@ -1,7 +1,9 @@
 import json
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import eval as evaluation_script
 from dataset.cityscapes import cityscapes
@@ -11,7 +13,10 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
+from scripts import predict
 from tests.helpers.narrow import real_backbones
+from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
 from utils.evaluation.metrics import confusion_matrix, scores
 from utils.evaluation.published import TABLE_1, TABLE_2
 from utils.training.checkpoint import save_checkpoint
@@ -203,3 +208,32 @@ class TestBadInput:
         with pytest.raises(SystemExit):
             evaluation_script.parse_arguments(["x.pt"])
         assert "--target/--cityscapes --source/--gta5" in capsys.readouterr().err
+
+
+def test_small_images_are_scored_as_predict_segments_them(cityscapes_root, tmp_path):
+    """Below the 32 pixels that the network takes, in the middle of a split."""
+    checkpoint = write_checkpoint(tmp_path / "last.pt")
+    image = sorted((cityscapes_root / "leftImg8bit/val").rglob("*.png"))[1]
+    name = image.stem.removesuffix("_leftImg8bit")
+    (label,) = (cityscapes_root / "gtFine/val").rglob(f"{name}_gtFine_labelIds.png")
+    for path in (image, label):
+        Image.open(path).crop((0, 0, 40, 20)).save(path)
+    saved = tmp_path / "saved"
+    run(checkpoint, "--cityscapes", cityscapes_root, "--save-predictions", saved)
+    words = ["--model", checkpoint, "--output", tmp_path / "out", "--save", "labelIds"]
+    predict.main(predict.parse_arguments(list(map(str, [image, *words, "--device", "cpu"]))))
+    found, expected = (
+        saved / f"{name}_pred_labelIds.png",
+        tmp_path / f"out/{image.stem}_labelIds.png",
+    )
+    assert Image.open(found).size == (40, 20)
+    assert np.array_equal(Image.open(found), Image.open(expected))
+
+
+def test_images_too_large_for_memory_are_refused_first(cityscapes_root, tmp_path, monkeypatch):
+    """The largest of the split is compared with the available memory before any is scored."""
+    make_checkpoint(tmp_path / "last.pt")
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    monkeypatch.setattr(evaluation_script, "evaluate_model", lambda *words: pytest.fail("scored"))
+    with pytest.raises(ValueError, match=r"leftImg8bit\.png is \d+x\d+ .*Shrink it, or segment"):
+        run(tmp_path / "last.pt", "--cityscapes", cityscapes_root)

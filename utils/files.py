@@ -4,7 +4,8 @@ import errno
 import json
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -122,6 +123,38 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
+def read_json(path: Path, expected: str) -> Any:
+    """The content of a JSON file. Raises FileNotFoundError, or ValueError for another file.
+
+    ``expected`` says in these what the file should be.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8-sig"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"No file {path}. Expected {expected}.") from error
+    except ValueError as error:  # no JSON, or no text
+        raise ValueError(f"{path} is no JSON ({error}). Expected {expected}.") from error
+
+
+def read_json_object(path: Path, keys: Iterable[str], expected: str) -> dict[str, Any]:
+    """The object of a JSON file. Raises what ``read_json`` raises, ValueError without ``keys``."""
+    content = read_json(path, expected)
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds {json_kind(content)}. Expected {expected}.")
+    missing = [key for key in keys if key not in content]
+    if missing:
+        found = ", ".join(list(content)[:8]) or "nothing"
+        raise ValueError(f"{path} has no {', '.join(missing)}; found {found}. Expected {expected}.")
+    return content
+
+
+def json_kind(value: Any) -> str:
+    """A value of a JSON file in words: "a list", "the text 'abc'"."""
+    if isinstance(value, dict | list):
+        return "an object" if isinstance(value, dict) else "a list"
+    return f"the text {value!r}" if isinstance(value, str) else json.dumps(value)
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Writes a uint8 image, (H, W, 3) RGB or (H, W), atomically. Raises OSError."""
     pixels = image[..., ::-1] if image.ndim == 3 else image  # OpenCV writes BGR
@@ -143,14 +176,16 @@ def output_names(paths: Sequence[Path]) -> dict[Path, str]:
     """Unique output name for each file: its stem, with parent folders or suffix where needed."""
     names = {path: path.stem for path in paths}
     for depth in range(1, 1 + max((len(path.parts) for path in paths), default=0)):
-        used = list(names.values())
+        used = Counter(names.values())
+        if len(used) == len(names):
+            break
         for path, name in names.items():
-            if used.count(name) > 1:
+            if used[name] > 1:
                 parts = path.absolute().with_suffix("").parts[1:]
                 names[path] = "_".join(parts[-depth - 1 :])
-    used = list(names.values())
+    used = Counter(names.values())
     return {
-        path: name if used.count(name) == 1 else f"{name}_{path.suffix[1:]}"
+        path: name if used[name] == 1 else f"{name}_{path.suffix[1:]}"
         for path, name in names.items()
     }
 

@@ -226,7 +226,9 @@ def _compiled(eager: Predictor) -> Segment:
 
     def segment(images: Tensor) -> Tensor:
         with torch.no_grad(), torch._inductor.config.patch(freezing=True):
-            logits = network(eager.input(images)).float()
-        return upsampled_classes(logits, tuple(images.shape[1:3]))
+            x = eager.input(images)
+            logits = network(x).float()
+        height, width = images.shape[1:3]
+        return upsampled_classes(logits, tuple(x.shape[-2:]))[:, :height, :width]
 
     return segment

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from model.inference.fold_batch_norm import fold_batch_norms
 from model.inference.program_file import read_metadata, reason_of
+from model.inference.tiling import with_border
 from model.preprocessing import InputNormalization
 
 METADATA_KEY = "bisenet"
@@ -165,10 +166,11 @@ def _metadata(deployed: DeployedNetwork, metadata: dict[str, Any]) -> str:
 
 
 class ExportedNetwork(ABC):
-    """Exported network: uint8 RGB images (N, H, W, 3) -> uint8 trainIds (N, H, W).
+    """Exported network: uint8 RGB images (N, H, W, 3) of any size -> uint8 trainIds (N, H, W).
 
-    Normalization and argmax are done here if the graph does not contain them. Subclasses read the
-    file and ``run`` the graph. ``min_size``: smallest height and width of an image, in pixels.
+    Normalization and argmax are done here if the graph does not contain them; images smaller than
+    ``min_size`` pixels each way, the least that the graph takes, get a border. Subclasses read the
+    file and ``run`` the graph.
     """
 
     min_size = 32
@@ -197,11 +199,15 @@ class ExportedNetwork(ABC):
         """Runs the graph: its own input to its own output, see DeployedNetwork."""
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
+        height, width = images.shape[1:3]
+        images = with_border(images, self.min_size)
         if not self.metadata["normalize_inside"]:
             normalized = self.normalize(torch.from_numpy(images))  # (N, 3, H, W)
             images = np.ascontiguousarray(normalized.numpy())
         output = self.run(images)
-        return output if self.metadata["argmax_inside"] else output.argmax(1).astype(np.uint8)
+        if not self.metadata["argmax_inside"]:
+            output = output.argmax(1).astype(np.uint8)
+        return output[:, :height, :width]
 
 
 class OnnxNetwork(ExportedNetwork):

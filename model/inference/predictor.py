@@ -10,13 +10,16 @@ from torch import Tensor, nn
 
 from model.fused_upsampling import resize, upsampled_classes
 from model.inference.fold_batch_norm import for_inference
-from model.inference.tta import TTAView, mean_probabilities
+from model.inference.tiling import with_border
+from model.inference.tta import MIN_SIZE, TTAView, mean_probabilities
 from model.loading import load_network
 from model.preprocessing import InputNormalization
 
 
 class Predictor:
-    """Predicts class maps of uint8 RGB images.
+    """Predicts class maps of uint8 RGB images of any size.
+
+    Images below the smallest size of the network get a border, which is cut off the result.
 
     Args:
         network: offers ``low_resolution``; set to evaluation mode during each prediction. Its
@@ -44,19 +47,26 @@ class Predictor:
 
         The result is float32, on the device.
         """
+        height, width = images.shape[1:3]
         if not self.views:
             logits, size = self._logits(images)
-            return resize(logits, size)
+            return resize(logits, size)[..., :height, :width]
+        x = self.input(images)
         with self._evaluation_mode():
-            return mean_probabilities(self.network, self.input(images), self.views, self.autocast)
+            probabilities = mean_probabilities(self.network, x, self.views, self.autocast)
+        return probabilities[..., :height, :width]
 
     def input(self, images: Tensor) -> Tensor:
-        """The input of the network: (N, H, W, 3) uint8 -> (N, 3, H, W), on the device."""
+        """The input of the network: (N, H, W, 3) uint8 -> (N, 3, H, W), on the device.
+
+        Small images have a border: H and W are at least MIN_SIZE.
+        """
         dtype = next(self.network.parameters()).dtype
-        return self.normalize(images.to(self.device, non_blocking=True)).to(dtype)
+        images = with_border(images, MIN_SIZE).to(self.device, non_blocking=True)
+        return self.normalize(images).to(dtype)
 
     def _logits(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
-        """Logits before the last upsampling, (N, C, h, w), and the size of the images.
+        """Logits before the last upsampling, (N, C, h, w), and the size of the input.
 
         They are in float32: interpolation in half precision would make classes tie.
         """
@@ -79,7 +89,8 @@ class Predictor:
             # max() is several times faster than argmax() on a CPU.
             return self.class_scores(images).max(1).indices.to(torch.uint8)
         logits, size = self._logits(images)
-        return upsampled_classes(logits, size)
+        height, width = images.shape[1:3]
+        return upsampled_classes(logits, size)[:, :height, :width]
 
 
 def load_predictor(

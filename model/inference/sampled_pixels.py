@@ -4,36 +4,35 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
+from model.inference.predictor import Predictor
 from model.inference.tta import MIN_SIZE, TTAView
-from model.training_step import Autocast
 
 
 @torch.inference_mode()
 def sampled_probabilities(
-    network: nn.Module,
-    images: Tensor,
-    points: Tensor,
-    views: Sequence[TTAView],
-    autocast: Autocast,
+    predictor: Predictor, images: Tensor, points: Tensor, views: Sequence[TTAView]
 ) -> Tensor:
     """Class probabilities of the same pixels in every view: (V, N * P, C) float32.
 
-    ``images`` (N, 3, H, W), normalized; ``points`` (P, 2): (x, y) of the pixels, as fractions of
+    ``images`` (N, H, W, 3) uint8 RGB; ``points`` (P, 2): (x, y) of the pixels, as fractions of
     width and height. One forward pass for each view. Logits are interpolated at the points, which
     equals upsampling them to the image first. The network is set to evaluation mode.
     """
-    network.eval()
-    size, found = images.shape[-2:], []
-    grid = (2 * points.to(images.device).float() - 1)[None, None]  # (1, 1, P, 2), -1 to 1
-    grid = grid.expand(len(images), -1, -1, -1)
+    network = predictor.network.eval()
+    (height, width), whole, found = images.shape[1:3], predictor.input(images), []
+    size = whole.shape[-2:]
+    # Small images have a border: the points are those of the image without it.
+    shares = torch.tensor([width / size[1], height / size[0]], device=whole.device)
+    points = points.to(whole.device).float() * shares
+    grid = (2 * points - 1)[None, None].expand(len(images), -1, -1, -1)  # (N, 1, P, 2), -1 to 1
     for view in views:
-        x = images
+        x = whole
         if view.scale != 1:
             view_size = [max(MIN_SIZE, round(side * view.scale)) for side in size]
-            x = F.interpolate(images, size=view_size, mode="bilinear")
-        with autocast():
+            x = F.interpolate(whole, size=view_size, mode="bilinear")
+        with predictor.autocast():
             logits = network.low_resolution(x.flip(3) if view.flip else x, with_aux=False).logits
         mirrored = grid * grid.new_tensor([-1.0, 1.0]) if view.flip else grid
         sampled = F.grid_sample(

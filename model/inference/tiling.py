@@ -1,9 +1,12 @@
 """Segments images of any size: large ones in overlapping tiles, small ones with a border."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from torch import Tensor
+
+Images = TypeVar("Images", np.ndarray, Tensor)
 
 STRIDE = 32
 """Coarsest stride of the network's features. Tiles begin at its multiples, so that the grids of the
@@ -73,11 +76,15 @@ def in_tiles(
     return segment_tiled
 
 
-def segment_padded(
-    image: np.ndarray, segment: Callable[[np.ndarray], np.ndarray], min_size: int = 32
-) -> np.ndarray:
-    """Segments an image of any size; small ones are padded to ``min_size`` by edge pixels."""
-    height, width = image.shape[:2]
-    rows, columns = max(0, min_size - height), max(0, min_size - width)
-    padded = np.pad(image, ((0, rows), (0, columns), (0, 0)), mode="edge")
-    return segment(padded)[:height, :width]
+def with_border(images: Images, min_size: int) -> Images:
+    """Repeats the last row and column of images until both sides have ``min_size`` pixels.
+
+    (N, H, W, 3) -> (N, max(H, min_size), max(W, min_size), 3); the image is the upper left part.
+    """
+    height, width = images.shape[1:3]
+    if min(height, width) >= min_size:
+        return images
+    rows, columns = (
+        np.minimum(np.arange(max(side, min_size)), side - 1) for side in (height, width)
+    )
+    return images[:, rows][:, :, columns]

@@ -85,6 +85,11 @@ class ConfidenceHistogram:
         """Number of pixels of each class in the bins from its threshold on, (C,) int64."""
         return self._kept().gather(1, thresholds[:, None])[:, 0]
 
+    def largest_confidence(self) -> float:
+        """Lowest probability of the highest bin that holds a pixel; 0 without pixels."""
+        bins = self.counts.sum(0).nonzero()
+        return float(confidence_of(bins[-1])) if len(bins) else 0.0
+
     def _kept(self) -> Tensor:
         """(C, BINS + 1) int64: the pixels of each class in this bin and all above it; beyond the
         last there are none.

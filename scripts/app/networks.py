@@ -13,7 +13,6 @@ from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
-from model.inference.tiling import segment_padded
 from utils.files import told_apart
 from utils.training.checkpoint import read_checkpoint
 from utils.training.precision import PRECISIONS
@@ -57,15 +56,14 @@ def load_network_file(path: Path, device: torch.device, precision: str) -> Netwo
         exported.require_classes(len(class_set))
 
         def predict(image: np.ndarray) -> np.ndarray:
-            return segment_padded(image, lambda x: exported(x[None])[0], exported.min_size)
+            return exported(image[None])[0]
 
         return Network(f"{exported.name}, {exported.precision}", predict, device, class_set)
     checkpoint = read_checkpoint(path)
     class_set = recorded_class_set(checkpoint)
     predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
 
-    def segment(image: np.ndarray) -> np.ndarray:
+    def predict(image: np.ndarray) -> np.ndarray:
         return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
-    name, predict = checkpoint["name"], lambda image: segment_padded(image, segment)
-    return Network(name, predict, device, class_set)
+    return Network(checkpoint["name"], predict, device, class_set)

@@ -27,6 +27,8 @@ SET_STRENGTH = """
 """Changes the overlays in the browser: nothing is computed again."""
 KEPT_S = 60
 """Seconds for which an upload is kept at least."""
+UNUSED_S = 900
+"""Seconds after which an upload is removed that was never segmented: queues are shorter."""
 AT_ONCE = 4
 """Visitors that are served at a time; their images take turns in the networks."""
 
@@ -65,6 +67,16 @@ class Page:
             return ""
         chosen = self._choose(names)
         return show_image(frame, segment_image(frame, chosen), "camera")
+
+    def remove_unused(self, uploads: Path) -> None:
+        """Removes the files below ``uploads`` that no visitor has, UNUSED_S after they came."""
+        kept = {path.resolve() for path in list(self._uploads.values())}
+        for file in uploads.resolve().rglob("*"):
+            if file in kept or not file.is_file():
+                continue
+            status = file.stat()
+            if time.time() - max(status.st_mtime, status.st_ctime) >= UNUSED_S:
+                file.unlink(missing_ok=True)
 
     def forget(self, request: gr.Request) -> None:
         """Removes what a visitor who leaves has uploaded."""

@@ -1,10 +1,13 @@
 """Serves the page on this machine: 127.0.0.1, without any other address."""
 
+import asyncio
+import contextlib
 import os
 import socket
 import tempfile
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 MOST_BYTES = "500mb"
 """Size of the largest upload."""
@@ -13,6 +16,10 @@ CONTENT_POLICY = (
 )
 """The browser asks no other server: the page works without a network, and tells nobody."""
 PORTS_TRIED = 100
+OWN_NAMES = ("127.0.0.1", "localhost", "::1")
+"""Names of this machine: a page of another site can reach it only by another, or says its own."""
+SWEEP_EVERY_S = 60.0
+"""Seconds between two searches for uploads that nobody uses."""
 
 
 def free_socket(port: int) -> socket.socket:
@@ -35,19 +42,50 @@ def free_socket(port: int) -> socket.socket:
     raise OSError(f"The ports {port} to {last} are in use. Choose another --port.")
 
 
+def foreign(host: str, origin: str | None) -> str | None:
+    """Why a request is not from the page itself, by its headers Host and Origin; None if it is."""
+    try:
+        name = urlsplit(f"//{host}").hostname
+        sender = None if origin is None else urlsplit(origin).netloc
+    except ValueError:  # no address
+        name, sender = None, None
+    if name not in OWN_NAMES:
+        return f"Found the address {host}; expected this machine: open http://127.0.0.1:PORT."
+    if sender not in (None, host):
+        return f"Found a request of {origin}; expected one of the page itself, at {host}."
+    return None
+
+
 def build_app(networks: dict, video_seconds: float, uploads: Path):
     """The web application (FastAPI) of the page; ``uploads``: folder of what visitors send."""
     os.environ |= {"GRADIO_TEMP_DIR": str(uploads), "GRADIO_ANALYTICS_ENABLED": "False"}
     import gradio as gr
     from fastapi import FastAPI
+    from fastapi.responses import PlainTextResponse
 
     from scripts.app.html import STYLE
     from scripts.app.page import Page, build
 
-    app = FastAPI()
+    page = Page(networks, video_seconds)
+
+    @contextlib.asynccontextmanager
+    async def sweeping(_app: FastAPI) -> AsyncIterator[None]:
+        async def sweep() -> None:
+            while True:
+                await asyncio.sleep(SWEEP_EVERY_S)
+                page.remove_unused(uploads)
+
+        task = asyncio.create_task(sweep())
+        yield
+        task.cancel()
+
+    app = FastAPI(lifespan=sweeping)
 
     @app.middleware("http")
     async def keep_to_this_machine(request, call_next: Callable):
+        reason = foreign(request.headers.get("host", ""), request.headers.get("origin"))
+        if reason is not None:
+            return PlainTextResponse(reason, 403)
         response = await call_next(request)
         response.headers["Content-Security-Policy"] = CONTENT_POLICY
         return response
@@ -56,7 +94,7 @@ def build_app(networks: dict, video_seconds: float, uploads: Path):
     theme = gr.themes.Default(font=["system-ui", "sans-serif"], font_mono=["monospace"])
     return gr.mount_gradio_app(
         app,
-        build(Page(networks, video_seconds)),
+        build(page),
         path="/",
         max_file_size=MOST_BYTES,
         footer_links=[],

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from model.inference.predictor import Predictor
 from model.loading import load_network
 from scripts import predict
 from tests.conftest import scene
@@ -15,8 +16,7 @@ from utils.training.checkpoint import read_checkpoint
 def classes(checkpoint: Path, images: torch.Tensor) -> np.ndarray:
     """Predictions of the network of ``checkpoint``: (N, H, W, 3) uint8 -> (N, H, W) trainIds."""
     model, normalize = load_network(read_checkpoint(checkpoint))
-    with torch.inference_mode():
-        return model(normalize(images)).logits.argmax(1).numpy()
+    return Predictor(model, normalize, torch.device("cpu"))(images).numpy()
 
 
 def predicted_train_ids(network: Path, size: tuple[int, int], folder: Path) -> np.ndarray:

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import html
+import http.client
 import io
 import re
 import shutil
@@ -221,6 +222,60 @@ def test_an_upload_is_kept_only_until_the_next(tmp_path, monkeypatch):
     monkeypatch.setattr(page_module, "KEPT_S", 60)
     answers._keep_only(None, "a")
     assert second.exists()  # somebody may just be sending it
+
+
+def status_of(page: str, method: str = "GET", **headers: str) -> int:
+    """The HTTP status of a request for the page with these headers."""
+    connection = http.client.HTTPConnection(page.removeprefix("http://"))
+    path = "/gradio_api/upload" if method == "POST" else "/"
+    connection.request(method, path, b"--x--" if method == "POST" else None, headers)
+    return connection.getresponse().status
+
+
+@pytest.mark.parametrize(
+    ("headers", "refused"),
+    [
+        ({"Host": "127.0.0.1:1"}, False),
+        ({"Host": "localhost"}, False),
+        ({"Host": "[::1]:7860", "Origin": "http://[::1]:7860"}, False),
+        ({"Host": "attacker.example"}, True),
+        ({"Host": "127.0.0.1.attacker.example:7860"}, True),
+        ({"Host": "["}, True),
+        ({"Origin": "http://attacker.example"}, True),
+        ({"Origin": "http://127.0.0.1:1"}, True),
+        ({"Origin": "null"}, True),
+    ],
+)
+def test_other_sites_reach_neither_page_nor_uploads(page, headers, refused):
+    """Neither by a name of their own for this machine, nor from their pages in the browser."""
+    for method in ("GET", "POST"):
+        kind = {"Content-Type": "multipart/form-data; boundary=x"} if method == "POST" else {}
+        assert (status_of(page, method, **headers, **kind) == 403) == refused
+
+
+def test_uploads_that_nobody_segments_are_removed(tmp_path, monkeypatch):
+    """Some time after they came; those of visitors stay."""
+    monkeypatch.setattr(server_module, "SWEEP_EVERY_S", 0.05)
+    monkeypatch.setattr(page_module, "UNUSED_S", 0.5)
+    with served({}, tmp_path):
+        (tmp_path / "hash").mkdir()
+        (tmp_path / "hash/x.png").touch()
+        start = time.monotonic()
+        while (tmp_path / "hash/x.png").exists():
+            assert time.monotonic() - start < 60
+            time.sleep(0.05)
+    answers = page_module.Page({}, VIDEO_SECONDS)
+    used, unused = tmp_path / "used.png", tmp_path / "unused.png"
+    for path in (used, unused):
+        path.touch()
+    answers._keep_only(used, "a")
+    monkeypatch.setattr(page_module, "UNUSED_S", 60)
+    answers.remove_unused(tmp_path)
+    assert unused.exists()
+    monkeypatch.setattr(page_module, "UNUSED_S", 0)
+    answers.remove_unused(tmp_path)
+    assert used.exists()
+    assert not unused.exists()
 
 
 def test_the_page_asks_no_other_server(page):

@@ -42,7 +42,7 @@ def run(*words) -> None:
     entry.main(entry.parse_arguments([*map(str, words)]))
 
 
-@pytest.mark.parametrize("shape", [(1, 64, 96), (3, 64, 96), (2, 33, 101)])
+@pytest.mark.parametrize("shape", [(1, 64, 96), (3, 64, 96), (2, 33, 101), (1, 5, 31)])
 def test_any_batch_and_size(checkpoint, exported, shape):
     """The trainIds of the checkpoint, up to rounding."""
     images = torch.tensor(np.stack([scene(seed, shape[1:])[0] for seed in range(shape[0])]))

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from model.inference.export import ProgramNetwork
 from model.preprocessing import INPUT_CONVENTIONS
@@ -13,6 +14,7 @@ from scripts import export as entry
 from tests.conftest import scene
 from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
 from utils.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -98,3 +100,26 @@ def test_the_suffix_tells_the_format(checkpoint, tmp_path, capsys):
     with pytest.raises(SystemExit):
         run(checkpoint, "--output", tmp_path / "net.onnx")
     assert "--output should end in .pt2" in capsys.readouterr().err
+
+
+def test_folders_and_patterns_are_compared_on(checkpoint, tmp_path, monkeypatch, capsys):
+    """At most CHECKED_IMAGES of them, also such as are smaller than the network's input."""
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for number, size in enumerate([(64, 96), (5, 40), (40, 33)]):
+        Image.fromarray(scene(number, size)[0]).save(folder / f"{number}.png")
+    output = tmp_path / "net.pt2"
+    for words in ([folder], [folder / "*.png"], sorted(folder.iterdir())):
+        run(checkpoint, "--output", output, "--check-on", *words)
+        assert "agrees with net on 3 images" in capsys.readouterr().out
+    monkeypatch.setattr(entry, "CHECKED_IMAGES", 2)
+    assert [frame.name for frame in entry.some_images([str(folder)], 2)] == ["0", "2"]
+    with pytest.raises(FileNotFoundError, match="Nothing at absent"):
+        run(checkpoint, "--output", output, "--check-on", "absent.png")
+
+
+def test_images_too_large_to_compare_on_are_refused(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "x.png")
+    with pytest.raises(ValueError, match=r"x\.png is 64x96 .*Shrink it"):
+        run(checkpoint, "--output", tmp_path / "net.pt2", "--check-on", tmp_path)

@@ -1,8 +1,10 @@
 """scripts/make_pseudo_labels.py: selected pixels, unopened labels, interruption, bad input."""
 
 import json
+import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,13 +17,14 @@ from dataset.demo.scene import CAMERA, street
 from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing import check_listing
-from dataset.target import label_path, unlabelled_images, with_labels
+from dataset.target import label_path, label_record, unlabelled_images, with_labels
 from model.inference.predictor import Predictor
 from model.loading import load_network
 from scripts import make_pseudo_labels as entry
 from scripts.prepare import main as prepare
 from scripts.prepare import parse_arguments as prepare_arguments
 from tests.helpers.networks import write_checkpoint
+from utils.benchmark import memory
 from utils.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -279,12 +282,13 @@ class TestBadInput:
 
 
 def test_an_ensemble_labels_where_its_members_agree(cityscapes_root, tmp_path):
-    """The record names all members; one member twice gives the labels of this member."""
+    """The record names all members; two equal members give the labels of one."""
     one = write_checkpoint(tmp_path / "one.pt", "one")
     two = write_checkpoint(tmp_path / "two.pt", "two", seed=1, seen_images=["lindau/x"])
+    copy = Path(shutil.copy(one, tmp_path / "copy.pt"))
     common = ["--cityscapes", cityscapes_root, "--keep", 0.5, "--output"]
     made = {}
-    for name, members in {"alone": [one], "twice": [one, one], "both": [one, two]}.items():
+    for name, members in {"alone": [one], "twice": [one, copy], "both": [one, two]}.items():
         make(*members, *common, tmp_path / name)
         labels = [np.asarray(Image.open(p)) for p in sorted((tmp_path / name).rglob("*.png"))]
         made[name] = np.stack(labels)
@@ -299,6 +303,44 @@ def test_an_ensemble_labels_where_its_members_agree(cityscapes_root, tmp_path):
     )
     labelled = made["both"] > 0
     assert agree[labelled].mean() > agree[~labelled].mean()
+
+
+def test_a_repeated_checkpoint_is_no_ensemble(checkpoint):
+    other = checkpoint.parent / "../run/last.pt"
+    with pytest.raises(ValueError, match=r"run/last\.pt is given 2 times: an ensemble needs"):
+        entry.read_members([checkpoint, other])
+
+
+def test_labels_without_a_pixel_are_refused(cityscapes_root, checkpoint, tmp_path):
+    """After the first pass, with the largest confidence, which then keeps some pixel."""
+    words = [checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo"]
+    with pytest.raises(ValueError, match="0.999999 keeps no pixel of 5 images") as error:
+        make(*words, "--min-confidence", 0.999999)
+    assert not list((tmp_path / "pseudo").iterdir())
+    largest = float(re.search(r"largest confidence is ([\d.]+)\.", str(error.value))[1])
+    make(*words, "--min-confidence", largest - 1e-4)
+    assert sum(entry["kept_pixels"] for entry in record(tmp_path / "pseudo")["classes"].values())
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is no JSON"), ("{}", "has no settings")])
+def test_a_damaged_record_is_named(cityscapes_root, checkpoint, tmp_path, content, message):
+    """Also by the training that would use the labels."""
+    output = tmp_path / "pseudo"
+    output.mkdir()
+    (output / "pseudo_labels-train.json").write_text(content)
+    with pytest.raises(ValueError, match=rf"pseudo_labels-train\.json {message}"):
+        make(checkpoint, "--cityscapes", cityscapes_root, "--output", output)
+    if content == "{":
+        with pytest.raises(ValueError, match=r"pseudo_labels-train\.json holds no JSON"):
+            label_record(output, "train")
+
+
+def test_targets_too_large_for_memory_are_refused(
+    cityscapes_root, checkpoint, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    with pytest.raises(ValueError, match="Shrink it"):
+        make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
 
 
 def test_an_ensemble_has_the_same_classes(cityscapes_root, tmp_path):

@@ -1,5 +1,6 @@
 """scripts/predict.py with images, videos and unusable input."""
 
+import time
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,7 @@ from tests.conftest import scene
 from tests.helpers.forked import run_forked
 from tests.helpers.networks import write_checkpoint
 from utils.benchmark import memory
-from utils.report.pictures import legend, with_legend
+from utils.report.pictures import image_grid, legend, with_legend
 from utils.video import VideoReader, VideoWriter
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -93,7 +94,7 @@ def test_a_link_that_leads_nowhere_is_skipped(checkpoint, frames, tmp_path, caps
     printed = capsys.readouterr()
     assert "skipped: " in printed.out + printed.err
     with pytest.raises(FileNotFoundError, match=r"1\.png does not exist"):
-        next(entry.read_images([frames / "1.png"], torch.device("cpu")))
+        next(entry.read_images([frames / "1.png"], torch.device("cpu"), is_only_input=True))
 
 
 def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
@@ -103,6 +104,14 @@ def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
     )
     assert len(set(names.values())) == 4
     assert names[tmp_path / "a/1.png"] == "a_1"
+
+
+def test_names_of_many_files_take_no_time():
+    """Their number is counted once, not once for each file."""
+    paths = [Path(f"/data/{number % 50}/frame_{number // 50}.png") for number in range(50_000)]
+    start = time.perf_counter()
+    assert len(set(entry.output_names(paths).values())) == 50_000
+    assert time.perf_counter() - start < 30
 
 
 @pytest.mark.parametrize("kind", ["alpha", "one channel", "one pixel", "thin"])
@@ -207,6 +216,30 @@ def test_a_video_that_cannot_be_decoded_is_refused(checkpoint, tmp_path):
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_damaged_videos_do_not_end_a_run(checkpoint, frames, tmp_path, capsys):
+    """Unreadable images and videos are skipped, and those after them segmented; of none that can
+    be read, the run fails.
+    """
+    (frames / "a.mp4").write_bytes(b"no video" * 1000)
+    (frames / "b.mp4").touch()
+    write_video(frames / "c.mp4", 2)
+    for name in "12":
+        (frames / f"{name}.png").unlink()
+    (frames / "0.png").write_bytes(b"no image")
+    predict(checkpoint, tmp_path / "out", frames)
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["c_overlay.mp4"]
+    printed = capsys.readouterr()
+    said = printed.out + printed.err
+    assert f"skipped: {frames / 'a.mp4'} cannot be decoded as a video" in said
+    assert f"skipped: {frames / 'b.mp4'} is empty; expected a video" in said
+    assert f"skipped: {frames / '0.png'} is no image" in said
+    (frames / "c.mp4").unlink()
+    with pytest.raises(ValueError, match="None of the 3 inputs could be read"):
+        predict(checkpoint, tmp_path / "none", frames)
+    with pytest.raises(ValueError, match=r"b\.mp4 is empty"):
+        predict(checkpoint, tmp_path / "none", frames / "b.mp4")
+
+
 def test_a_truncated_video_is_segmented_with_a_warning(checkpoint, tmp_path, capsys):
     """The frames before the damage are written, and the missing ones are counted."""
     writer = cv2.VideoWriter(
@@ -227,6 +260,13 @@ def test_label_maps_of_a_video_are_refused(checkpoint, tmp_path):
     video = write_video(tmp_path / "drive.mp4")
     with pytest.raises(ValueError, match="compression would spoil trainIds"):
         predict(checkpoint, tmp_path / "out", video, "--save", "trainIds")
+
+
+def test_label_maps_of_videos_are_refused_first(frames, tmp_path):
+    """Before a network is loaded, and before images beside the video are segmented."""
+    write_video(frames / "drive.mp4")
+    with pytest.raises(ValueError, match=r"drive\.mp4 is a video, whose compression would spoil"):
+        predict(tmp_path / "never-read.pt", tmp_path / "out", frames, "--save", "trainIds")
 
 
 # Output that cannot be written, also for root, to whom permissions do not apply
@@ -275,6 +315,51 @@ def test_comparison_has_a_column_for_each_network(checkpoint, cityscapes_root, t
     label = with_labels[-300:, width + 7 : 2 * width + 7].reshape(-1, 3)
     class_colors = {tuple(color) for color in COLORS.tolist()}
     assert {tuple(color) for color in label.tolist()} <= class_colors | {(255, 255, 255)}
+
+
+def test_a_comparison_keeps_small_pictures_of_few_images(
+    checkpoint, frames, tmp_path, monkeypatch, capsys
+):
+    """Rows are resized when they are drawn; of too many for the height, evenly spaced ones are."""
+    kept = []
+
+    def note(rows, *words, **options):
+        kept.extend(picture.shape for row in rows for picture in row)
+        return image_grid(rows, *words, **options)
+
+    monkeypatch.setattr(entry, "image_grid", note)
+    Image.fromarray(scene(0, (1024, 1536))[0]).save(frames / "1.png")
+    words = [frames, "--compare", checkpoint, "--output", tmp_path / "out"]
+    run(*words)
+    assert kept == [(427, 640, 3)] * 6
+    assert "3 images, 1 networks: " in capsys.readouterr().out
+    monkeypatch.setattr(entry, "COMPARISON_HEIGHT", 1000)
+    kept.clear()
+    run(*words)
+    assert len(kept) == 4
+    assert "2 of 3 images, evenly spaced, 1 networks: " in capsys.readouterr().out
+    assert read(tmp_path / "out/comparison.png").shape[0] < 1200
+
+
+def test_rows_of_any_heights_are_evenly_spaced():
+    """As many as fit; one at least; all where they fit."""
+    paths = [Path(str(number)) for number in range(100)]
+    rng = np.random.default_rng(0)
+    for most in (1, 1000, 20_000, 10**6):
+        heights = rng.integers(0, 400, 100).tolist()
+        chosen = [int(str(path)) for path in entry.evenly_spaced(paths, heights, most)]
+        assert len(chosen) == 1 or sum(heights[index] for index in chosen) <= most
+        assert np.ptp(np.diff([-1, *chosen, 100])[1:-1]) <= 1 if len(chosen) > 2 else chosen
+        assert len(chosen) == 100 or sum(heights) > most
+
+
+def test_narrow_images_do_not_make_huge_pictures(checkpoint, tmp_path):
+    """Neither with a legend below, nor in a comparison."""
+    Image.fromarray(np.tile(scene(0, (100, 4))[0], (20, 1, 1))).save(tmp_path / "x.png")
+    predict(checkpoint, tmp_path / "out", tmp_path / "x.png")
+    assert read(tmp_path / "out/x_overlay.png").shape[0] < 3000
+    run(tmp_path / "x.png", "--compare", checkpoint, "--output", tmp_path / "out")
+    assert read(tmp_path / "out/comparison.png").shape[0] < 2000
 
 
 def test_all_labels_together_tell_their_encoding(tmp_path):

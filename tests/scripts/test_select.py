@@ -5,10 +5,13 @@ import shutil
 
 import pytest
 import torch
+from PIL import Image
 
 from dataset.class_set_file import load_class_set
 from scripts import select as entry
+from tests.conftest import scene
 from tests.helpers.networks import trained_like_network, write_checkpoint
+from utils.benchmark import memory
 from utils.evaluation.label_free import MEASURES
 from utils.training.checkpoint import read_checkpoint, save_checkpoint
 
@@ -178,13 +181,65 @@ def test_a_target_without_images_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("{", "is no JSON"), ('{"moon": 1}', "unknown classes moon"), ('{"sky": 0}', "not all")],
+    [
+        ("{", r"shares\.json is no JSON .* Expected --class-shares: class shares such as"),
+        ("[]", r"shares\.json holds a list\. Expected --class-shares: class shares such as"),
+        ('{"moon": 1}', "unknown classes moon"),
+        ('{"sky": null}', r"shares\.json: sky has null\. Expected numbers"),
+        ('{"sky": "abc"}', r"shares\.json: sky has the text 'abc'\. Expected numbers"),
+        ('{"sky": NaN}', "sky has NaN"),
+        ('{"sky": 0}', "not all"),
+    ],
 )
 def test_wrong_class_shares_are_refused(tmp_path, content, message):
     path = tmp_path / "shares.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
         entry.read_class_shares(path, ["road", "sky"])
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON"),
+        ("[]", "holds a list"),
+        ('{"x": 1}', "has no rows; found x"),
+        ('{"rows": [{"x": 1}]}', "its rows are not those of scored checkpoints"),
+        ('{"rows": [{"checkpoint": "a.pt", "step": 1}]}', "its rows are not those"),
+        ('{"rows": 3}', "its rows are not those"),
+    ],
+)
+def test_wrong_files_of_scores_are_refused(tmp_path, content, message):
+    """The error names the file, and what writes the right one."""
+    path = tmp_path / "scores.json"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=rf"scores\.json:? ?{message}.*eval\.py --json"):
+        entry.read_miou([path])
+    with pytest.raises(FileNotFoundError, match=r"No file .*absent\.json"):
+        entry.read_miou([tmp_path / "absent.json"])
+
+
+def test_a_damaged_record_of_a_run_does_not_end_a_ranking(tmp_path):
+    folder = write_run(tmp_path / "a", (10,))
+    (folder / "config.json").write_text("[")
+    candidate = entry.Candidate(folder / "step_0000010.pt", {})
+    (warning,) = entry.collapse_warnings([candidate])
+    assert "config.json is no JSON" in warning
+
+
+def test_targets_too_large_for_memory_are_refused(cityscapes_root, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
+    with pytest.raises(ValueError, match="Shrink it"):
+        run(write_run(tmp_path / "a"), "--cityscapes", cityscapes_root)
+
+
+def test_small_targets_are_ranked_on(tmp_path, capsys):
+    """Images below the 32 pixels that the network takes."""
+    (tmp_path / "images").mkdir()
+    for number in range(2):
+        Image.fromarray(scene(number, (20, 40))[0]).save(tmp_path / f"images/{number}.png")
+    run(write_run(tmp_path / "a"), "--target", tmp_path / "images")
+    assert "2 unlabelled images" in capsys.readouterr().out
 
 
 def test_the_agreement_of_the_teacher_is_the_mean_before_a_step():

@@ -78,7 +78,9 @@ def check_memory(
     if tile is not None:
         needed = min(needed, tile * tile * BYTES_PER_PIXEL + pixels * BYTES_PER_PIXEL_WITH_TILES)
     if free is not None and needed > free:
-        remedy = "or cut it into parts." if tile else "or segment it in tiles: --tile 1024."
+        remedy = "or cut it into parts."
+        if not tile:
+            remedy = "or segment it in tiles: scripts.predict --tile 1024."
         raise ValueError(
             f"{path} is {size[0]}x{size[1]} (height x width); segmenting it takes about"
             f" {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free. Shrink it, {remedy}"

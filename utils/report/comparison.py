@@ -5,16 +5,16 @@ The rows are the JSON files of eval.py. Tables are written as Markdown, CSV and 
 
 import csv
 import io
-import json
 import math
 import shlex
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.evaluation.published import TABLE_1, TABLE_2
+from utils.files import json_kind, read_json, read_json_object
 from utils.report.tables import markdown_table
 
 MEASURES = {
@@ -25,6 +25,8 @@ MEASURES = {
 }
 """{measure in eval.py's JSON: name in tables}."""
 COSTS = ("discriminator", "discriminator MACs", "deployed model", "deployed MACs")
+SCORED = {"checkpoint": str, "step": int, "miou": float | int | None}
+"""What identifies a scored checkpoint in eval.py's JSON, and its score; None: not defined."""
 NUM_PUBLISHED_CLASSES = 19
 DEFAULT_CLASS_SET = "cityscapes19"
 """Older files do not name theirs."""
@@ -77,17 +79,42 @@ def _nan_for_none(value: Any) -> Any:
     return math.nan if value is None else value
 
 
+def read_scores(
+    path: Path, keys: Sequence[str] = (), fields: Mapping[str, Any] = SCORED
+) -> dict[str, Any]:
+    """The content of a file of eval.py --json. Raises ValueError for another, or without ``keys``.
+
+    ``fields``: {name: type} of what each of its "rows" needs.
+    """
+    expected = "a file of scores: eval.py --json writes it"
+    content = read_json_object(path, ("rows", *keys), expected)
+    rows = content["rows"]
+
+    def is_scored(row: Any) -> bool:
+        return isinstance(row, dict) and all(
+            key in row and isinstance(row[key], kind) for key, kind in fields.items()
+        )
+
+    if not isinstance(rows, list) or not rows or not all(map(is_scored, rows)):
+        needed = f", each with {', '.join(fields)}" if fields else ""
+        raise ValueError(
+            f"{path}: its rows are not those of scored checkpoints{needed}. Expected {expected}."
+        )
+    return content
+
+
 def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
     """Reads ``folder``/seed*/ROW.json and the config.json of the runs.
 
     ``names``: {folder of a row: its name}, in the order of the result; absent rows are left out.
-    Raises ValueError where rows were scored on different images or over different classes.
+    Raises ValueError where rows were scored on different images or over different classes, and for
+    damaged files.
     """
     rows, protocols = [], {}
     for run, name in names.items():
         scores, records = [], []
         for file in sorted(folder.glob(f"seed*/{run}.json")):
-            content = json.loads(file.read_text(encoding="utf-8"))
+            content = read_scores(file, ("images", "split", "classes"), fields={})
             protocols[file] = _protocol(content)
             row = {
                 key: value if key == "tta" else _nan_for_none(value)
@@ -96,9 +123,7 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
             known = ("images", "split", "class_set", "merge")
             data = {key: content[key] for key in known if key in content}
             scores.append(row | data)
-            records.append(
-                json.loads((file.with_suffix("") / "config.json").read_text(encoding="utf-8"))[-1]
-            )
+            records.append(read_run_records(file.with_suffix(""))[-1])
         if scores:
             rows.append(ComparisonRow(name, tuple(scores), tuple(records)))
     first = next(iter(protocols), None)
@@ -110,6 +135,15 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
                 " scripts.reproduce again."
             )
     return rows
+
+
+def read_run_records(folder: Path) -> list[dict[str, Any]]:
+    """The entries of a run's config.json, one for each start. Raises what read_json raises."""
+    path, expected = folder / "config.json", "the record of a run: a list of objects"
+    records = read_json(path, expected)
+    if not isinstance(records, list) or not records or not isinstance(records[-1], dict):
+        raise ValueError(f"{path} holds {json_kind(records)}. Expected {expected}.")
+    return records
 
 
 def _protocol(content: dict) -> str:

@@ -1,10 +1,10 @@
 """Tables and charts of a comparison without labels, from the file of scripts.select --json."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from utils.files import read_json_object
 from utils.report.charts import Bars, bar_chart
 
 MEASURES_NOTE = (
@@ -17,20 +17,8 @@ MAX_BARS = 8
 
 def read_selection(path: Path) -> dict[str, Any]:
     """Reads what scripts.select wrote. Raises ValueError for another file."""
-    try:
-        selection = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(
-            f"{path} is no JSON ({error}). Write it by scripts.select --json."
-        ) from error
-    expected = {"candidates", "measures", "chosen", "pictures", "warnings", "target", "images"}
-    missing = expected - set(selection) if isinstance(selection, dict) else expected
-    if missing:
-        raise ValueError(
-            f"{path} has no {', '.join(sorted(missing))}. Expected the file of scripts.select"
-            " --json."
-        )
-    return selection
+    keys = ("candidates", "measures", "chosen", "pictures", "warnings", "target", "images")
+    return read_json_object(path, keys, "the file of scripts.select --json")
 
 
 def measure_lines(selection: dict[str, Any]) -> tuple[Sequence[str], list[list[str]]]:

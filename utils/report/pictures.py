@@ -41,8 +41,13 @@ def overlay(
 def resize_to_width(picture: np.ndarray, width: int) -> np.ndarray:
     """Resizes to ``width``, keeping proportions: area average if smaller, nearest if larger."""
     height = max(1, round(picture.shape[0] * width / picture.shape[1]))
-    interpolation = cv2.INTER_AREA if width < picture.shape[1] else cv2.INTER_NEAREST
-    return cv2.resize(picture, (width, height), interpolation=interpolation)
+    return _resized(picture, (height, width))
+
+
+def _resized(picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Resizes to ``size`` (height, width): area average if narrower, nearest if wider."""
+    interpolation = cv2.INTER_AREA if size[1] < picture.shape[1] else cv2.INTER_NEAREST
+    return cv2.resize(picture, size[::-1], interpolation=interpolation)
 
 
 def caption(
@@ -102,17 +107,40 @@ def with_legend(picture: np.ndarray, names: Sequence[str], colors: np.ndarray) -
     return stack([picture, legend(names, colors, max(160, picture.shape[1]))])
 
 
+def grid_size(size: tuple[int, int], width: int) -> tuple[int, int]:
+    """(height, width) of a picture of ``size`` in an ``image_grid``: ``width``, or less if narrow.
+
+    No picture is higher than twice ``width``.
+    """
+    height = max(1, round(size[0] * width / size[1]))
+    if height <= 2 * width:
+        return height, width
+    return 2 * width, max(1, round(size[1] * 2 * width / size[0]))
+
+
+def grid_gap(width: int) -> int:
+    """Pixels between the pictures of an ``image_grid``."""
+    return max(2, width // 85)
+
+
+def in_grid_size(picture: np.ndarray, width: int) -> np.ndarray:
+    """Resizes to ``grid_size``, and adds white on the right up to ``width``."""
+    height, own_width = grid_size(picture.shape[:2], width)
+    resized = _resized(picture, (height, own_width))
+    return np.pad(resized, ((0, 0), (0, width - own_width), (0, 0)), constant_values=255)
+
+
 def image_grid(
     rows: Sequence[Sequence[np.ndarray]],
     heads: Sequence[str],
     titles: Sequence[str] | None = None,
     width: int = 512,
 ) -> np.ndarray:
-    """A table of pictures, all of them ``width`` wide.
+    """A table of pictures, each of them ``in_grid_size``.
 
     ``heads``: a text above each column; ``titles``: a text above each row.
     """
-    gap, size = max(2, width // 85), int(np.clip(width / 22, 11, 24))
+    gap, size = grid_gap(width), int(np.clip(width / 22, 11, 24))
 
     def beside(pictures: Sequence[np.ndarray]) -> np.ndarray:
         padding = ((0, 0), (0, gap), (0, 0))
@@ -120,7 +148,7 @@ def image_grid(
 
     parts = [beside([caption(name, width, size) for name in heads])]
     for index, row in enumerate(rows):
-        pictures = beside([resize_to_width(picture, width) for picture in row])
+        pictures = beside([in_grid_size(picture, width) for picture in row])
         if titles is not None:
             small = round(size * 0.8)
             parts.append(caption(titles[index], pictures.shape[1], small, MUTED, align="left"))
