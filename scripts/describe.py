@@ -10,7 +10,7 @@ if not __package__:  # started by its path: nothing of the project can be import
 import argparse
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -298,19 +298,25 @@ def _value_names(found: Sequence[int], labels: Labels) -> str:
     return ", ".join(names) + (", ..." if len(found) > 6 else "")
 
 
-def suggestion_text(root: Path, found: Found, labels: Labels | None) -> list[str]:
-    """Files to start from, where no layout or no encoding fits."""
-    lines, flags = [], []
+def suggestion_text(
+    root: Path, found: Found, labels: Labels | None, given: Mapping[str, str | None]
+) -> list[str]:
+    """Files to start from, where no layout or no encoding fits.
+
+    ``given``: the values of --layout and --class-set, which the next command keeps.
+    """
+    lines, flags = [], dict(given)
     has_classes = labels is not None and labels.label_format is None and labels.suggestion
     if has_classes:
         lines += ["", f"A class set to start from ({CLASS_SET_FILE}):", "", labels.suggestion]
-        flags = ["--class-set", CLASS_SET_FILE]
+        flags["--class-set"] = CLASS_SET_FILE
     if found.guess is not None and found.guess.has_labels:
         text = suggested_layout(found.guess.splits, bool(has_classes))
         lines += ["", f"A layout to start from ({LAYOUT_FILE}):", "", text]
-        flags = ["--layout", LAYOUT_FILE, *flags]
-    if flags:
-        command = shlex.join(["python", "-m", "scripts.describe", str(root), *flags])
+        flags["--layout"] = LAYOUT_FILE
+    if lines:
+        words = [word for flag, value in flags.items() if value for word in (flag, value)]
+        command = shlex.join(["python", "-m", "scripts.describe", str(root), *words])
         lines += ["", f"Save and edit what is above; then check it: {command}"]
     return lines
 
@@ -347,9 +353,16 @@ def shown_classes(frame: Frame, labels: Labels) -> np.ndarray:
 
 
 def describe(
-    root: Path, found: Found, class_set: ClassSet | None, samples: int
+    root: Path,
+    found: Found,
+    class_set: ClassSet | None,
+    samples: int,
+    given: Mapping[str, str | None],
 ) -> tuple[ImageList, Labels | None]:
-    """Prints all about a folder; returns the listing and labels that a picture needs."""
+    """Prints all about a folder; returns the listing and labels that a picture needs.
+
+    ``given``: see ``suggestion_text``.
+    """
     near = [] if (root / PREPARED).is_dir() else near_layouts(root, found)
     layout = found.layout
     splits = [split_files(layout, root, name, class_set) for name in layout.splits]
@@ -367,7 +380,7 @@ def describe(
         if labels
         else ["", "Labels: none. Images alone are enough for --target."]
     )
-    print(printable("\n".join(lines + suggestion_text(root, found, labels))))
+    print(printable("\n".join(lines + suggestion_text(root, found, labels, given))))
     return (labelled or listings)[0], labels
 
 
@@ -384,13 +397,14 @@ def labels_of(
     paths = [pairs[index].label for pairs in labelled for index in range(len(pairs))]
     if class_set is None and found.guess is None:
         class_set = load_class_set(found.layout.class_set)
-    return describe_labels(paths, samples, class_set, found.layout.encoding)
+    return describe_labels(paths, samples, root, found.layout, class_set)
 
 
 def main(args: argparse.Namespace) -> None:
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     found = find_layout(args.root, args.layout)
-    listing, labels = describe(args.root, found, class_set, args.samples)
+    given = {"--layout": args.layout, "--class-set": args.class_set}
+    listing, labels = describe(args.root, found, class_set, args.samples, given)
     if args.picture:
         write_png(args.picture, picture_of(listing, labels))
         print(f"\nDrew {min(PICTURES, len(listing))} of {len(listing)} images into {args.picture}")
