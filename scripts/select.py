@@ -39,7 +39,7 @@ from utils.evaluation.label_free import (
     soft_neighborhood_density,
     view_agreement,
 )
-from utils.files import output_folder, write_json
+from utils.files import output_file, write_json
 from utils.options.checks import require_layouts
 from utils.options.groups import (
     NO_SPLITS,
@@ -428,7 +428,9 @@ def main(args: Namespace) -> None:
     expected = args.class_shares and read_class_shares(args.class_shares, names)
     scores = args.scores and read_scores(args.scores)
     if args.json:
-        output_folder(args.json.absolute().parent)
+        paths = [candidate.path for candidate in candidates]
+        read = [path for path in (args.list, args.class_shares, *(args.scores or ())) if path]
+        output_file(args.json, [*paths, *read])
     device = choose_device(args.device)
     for number, candidate in enumerate(candidates, 1):
         title = f"{candidate.metadata['name']} ({number} of {len(candidates)})"
