@@ -34,7 +34,7 @@ from utils.benchmark.memory import check_memory
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.predictions import PredictionFiles, result_folders
 from utils.evaluation.scoring import save_batches, score_batches
-from utils.files import output_folder
+from utils.files import output_file
 from utils.options.groups import add_device_arguments, add_workers_argument
 from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.report.evaluation import ScoredData, ScoredModel, print_tables, write_rows
@@ -331,8 +331,8 @@ def main(args: Namespace) -> None:
     layout = None if args.gta5 else layout_with_splits(args.cityscapes, args.layout)
     if not has_labels(layout, args.split):
         refuse_scores(args)
-    if args.json:  # a folder that cannot be written to is an error before the scoring
-        output_folder(args.json.absolute().parent)
+    if args.json:  # a file that cannot be written is an error before the scoring
+        output_file(args.json, args.checkpoints)
     merge = load_merge(args.merge) if args.merge else None
     with ProcessGroup(choose_device(args.device)) as processes:
         device, is_distributed = processes.device, processes.world_size > 1

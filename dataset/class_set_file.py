@@ -270,10 +270,12 @@ def _refuse_overlap(
     owner: dict[int, str] = {}
     for name, values in [*classes.items(), ("ignored", ignored)]:
         for value in values:
+            text = f"{origin}: the value {value_text(value, read)}"
+            if owner.get(value) == name:
+                raise ValueError(f"{text} stands twice in {name!r}. Remove one.")
             if value in owner:
                 raise ValueError(
-                    f"{origin}: the value {value_text(value, read)} is both {owner[value]!r} and"
-                    f" {name!r}. Give it to one of them."
+                    f"{text} is both {owner[value]!r} and {name!r}. Give it to one of them."
                 )
             owner[value] = name
 

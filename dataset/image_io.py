@@ -41,6 +41,9 @@ _BEGINNINGS = {
     b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF",
 }
+_LOSSY = ("JPEG", "MPO", "WEBP", "JPEG2000", "AVIF")
+_LOSSY_IN_TIFF = ("jpeg", "tiff_jpeg", "webp")
+"""Formats, by Pillow's names, in which labels have lost their classes."""
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 ABSENT = (
@@ -260,13 +263,19 @@ def decode_label(path: Path) -> Image.Image:
 
 
 def _require_png(path: Path, image: Image.Image) -> None:
-    """Raises ValueError for a label in a lossy format, where other classes border every object."""
-    if image.format != "PNG":
+    """Raises ValueError for a label in another format; a lossy one puts other classes at edges."""
+    if image.format == "PNG":
+        return
+    if image.format in _LOSSY or image.info.get("compression") in _LOSSY_IN_TIFF:
         raise ValueError(
             f"{path} is a {image.format}; expected a PNG: in a label, lossy compression makes other"
             " classes of the pixels at every edge. Use the original PNG labels; a conversion of"
             " this file would keep the wrong classes."
         )
+    raise ValueError(
+        f"{path} is a {image.format}; expected a PNG. Save it as PNG, with the same values and"
+        " without resizing."
+    )
 
 
 def _palette_label_ids(label: np.ndarray, image: Image.Image, path: Path) -> np.ndarray:

@@ -49,6 +49,8 @@ _ONLY_LABEL_FOLDERS = {
 }
 """Names of folders that nobody gives to images, whatever lies beside them."""
 _IMAGE_NAME = re.compile(r"(_leftImg8bit|_rgb_anon|_rgb)$", re.IGNORECASE)
+_MOST_DECODED = 8
+"""Files of a folder that are decoded to see that it holds labels."""
 _MOST_VALUES, _LEAST_FLAT = 124, 0.9
 """Values that a label map of indices holds at most (Mapillary Vistas 2.0: 0-123), 255 aside.
 
@@ -108,7 +110,9 @@ def _folder_names(folder: Path) -> set[str]:
 def folders_of_labels(paths: Sequence[Path]) -> list[Path]:
     """Folders among those of ``paths`` whose files are label maps by their content.
 
-    One PNG of every folder is decoded. JPEGs, which no label map is, are not opened.
+    Of every folder, PNGs are decoded up to the first that is none, at most ``_MOST_DECODED``. One
+    file tells little: a camera without signal writes black frames, which are as flat as a label.
+    JPEGs, which no label map is, are not opened.
     """
     by_folder: dict[Path, list[Path]] = defaultdict(list)
     for path in paths:
@@ -117,8 +121,14 @@ def folders_of_labels(paths: Sequence[Path]) -> list[Path]:
     return [
         folder
         for folder, files in by_folder.items()
-        if all(looks_like_label_map(file) for file in {files[0], files[-1]})
+        if all(map(looks_like_label_map, _evenly_spaced(files)))
     ]
+
+
+def _evenly_spaced(files: Sequence[Path]) -> list[Path]:
+    """At most ``_MOST_DECODED`` files, the first and the last among them."""
+    chosen = np.linspace(0, len(files) - 1, min(len(files), _MOST_DECODED)).round().astype(int)
+    return [files[index] for index in chosen]
 
 
 def looks_like_label_map(path: Path) -> bool:

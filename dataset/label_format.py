@@ -230,7 +230,7 @@ def fitting_format(class_set: ClassSet, paths: Sequence[Path], where: str | Path
     if names:
         raise ValueError(
             f"The labels of {where} fit {len(names)} encodings of {class_set.name}:"
-            f" {', '.join(names)}. Say which one in a data-set file: encoding = {names[0]!r}."
+            f" {', '.join(names)}. Say which one in a layout file: encoding = {names[0]!r}."
         )
     reasons = "; ".join(f"[encodings.{name}]: {text}" for name, text in faults.items())
     raise ValueError(

@@ -1,6 +1,8 @@
 """The images of a data set by its layout, raw or prepared, and how its labels are read."""
 
+import difflib
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -69,19 +71,25 @@ def find_pairs(
     if not labels:
         return tree
     _require_label_kind(layout, tree)
-    return tree._replace(label_format=raw_label_format(layout, tree, class_set))
+    paths = [tree.root / path for path in tree.labels.values()]
+    label_format = raw_label_format(layout, paths, tree.root, class_set)
+    return tree._replace(label_format=label_format)
 
 
-def raw_label_format(layout: Layout, tree: DataFiles, class_set: ClassSet | None) -> LabelFormat:
-    """How the labels of a raw root are read: by the layout's encoding, else by the one that fits.
+def raw_label_format(
+    layout: Layout, paths: Sequence[Path], root: Path, class_set: ClassSet | None = None
+) -> LabelFormat:
+    """How the labels ``paths`` of a raw root are read.
 
-    Raises ValueError when no encoding of the class set fits the labels.
+    By the layout's encoding, else by the one that fits. ``class_set``: by default that of the
+    layout. Raises ValueError when no encoding of the class set fits the labels, and for an encoding
+    that the layout's own class set lacks.
     """
     classes = _class_set(layout, class_set)
+    refuse_unknown_encoding(layout, classes)
     encoding = _encoding(layout, classes)
     if encoding is not None:
         return LabelFormat(classes, encoding)
-    paths = [tree.root / path for path in tree.labels.values()]
     sampled = paths[:: max(1, len(paths) // _SAMPLED_LABELS)][:_SAMPLED_LABELS]
     fitting: Counter[str] = Counter()
     for path in sampled:  # one damaged label must not hide what the others are
@@ -89,7 +97,7 @@ def raw_label_format(layout: Layout, tree: DataFiles, class_set: ClassSet | None
     best = [name for name, count in fitting.items() if count == max(fitting.values())]
     if len(best) == 1 and 2 * fitting[best[0]] >= len(sampled):
         return LabelFormat(classes, best[0])
-    return fitting_format(classes, sampled, tree.root)
+    return fitting_format(classes, sampled, root)
 
 
 def _require_label_kind(layout: Layout, tree: DataFiles) -> None:
@@ -116,6 +124,26 @@ def _fits(class_set: ClassSet, encoding: str, path: Path) -> bool:
 
 def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
     return load_class_set(layout.class_set) if class_set is None else class_set
+
+
+def refuse_unknown_encoding(layout: Layout, class_set: ClassSet) -> None:
+    """Raises ValueError where the layout names an encoding that its own class set lacks.
+
+    Nothing is said of other classes, given by the user: their encodings have other names.
+    """
+    if layout.encoding is None or layout.encoding in class_set.encodings:
+        return
+    try:
+        own = _class_set(layout, None)
+    except FileNotFoundError:  # a prepared root needs no file but the layout
+        return
+    if class_set == own and layout.encoding not in own.encodings:
+        near = difflib.get_close_matches(layout.encoding, own.encodings, 1, 0)
+        raise ValueError(
+            f"{layout.file}: encoding is {layout.encoding!r}; the class set {own.name} has"
+            f" {', '.join(own.encodings)} (nearest: {near[0]!r}). Correct the name, or leave the"
+            " line out: the encoding that fits the labels is then found."
+        )
 
 
 def _encoding(layout: Layout, class_set: ClassSet) -> str | None:
@@ -156,6 +184,7 @@ def _prepared_format(
     parts = stored_labels(root, layout.data_name(split))
     stored = next(iter(parts.values()), None)
     classes = class_set or _own_class_set(layout, stored)
+    refuse_unknown_encoding(layout, classes)
     fitting = [
         name
         for name, rule in classes.encodings.items()

@@ -223,8 +223,9 @@ def _split(section: Any, origin: str) -> Split:
     for pattern in patterns["labels"]:
         if pattern.suffix.lower() != ".png":
             raise ValueError(
-                f"{origin}: labels are PNG files, {pattern.text!r} is none. Lossy compression makes"
-                " other classes of the pixels at every edge: use the original labels."
+                f"{origin}: labels are PNG files, {pattern.text!r} is none. Save BMP, TIFF and GIF"
+                " as PNG. Lossy compression, as in JPEG, makes other classes of the pixels at every"
+                " edge: there, use the original labels."
             )
     if not patterns["images"]:
         raise ValueError(

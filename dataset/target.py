@@ -3,9 +3,11 @@
 import functools
 import json
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from dataset.class_set import ClassSet
 from dataset.find import LeftOut, find_files, match, printable
@@ -21,6 +23,9 @@ from dataset.recognition import first_pairs, recognized_layouts, several_data_se
 _ENDING = "_leftImg8bit"
 _LABEL_ENDINGS = {True: "_gtFine_labelIds", False: "_gtFine_labelTrainIds"}
 """Ending of label files, by LabelFormat.holds_label_ids."""
+_LABELS_BY_CONTENT = "label files by their pixels"
+_NO_INPUTS, _RESULTS = "files that are neither image nor video", "results in --output"
+"""What is left out, in words."""
 
 
 def target_images(
@@ -94,9 +99,17 @@ def layout_with_splits(root: Path, layout: str | Path | None = None) -> Layout:
     """The layout of a data set with splits: a name or TOML file, or by default recognized.
 
     A root of no known kind gets that of Cityscapes, whose message says what is missing. Raises what
-    ``target_layout`` and ``load_layout`` raise.
+    ``target_layout`` and ``load_layout`` raise, ValueError for a data set that has one split.
     """
     found = target_layout(root) if layout is None else load_layout(layout)
+    if found is None and Path(root).is_dir():
+        for other in recognized_layouts(Path(root)):
+            if len(other.splits) == 1 and first_pairs(other, root)[0]:
+                raise ValueError(
+                    f"{root} is {other.title}, which has one split, {next(iter(other.splits))}, and"
+                    f" no val. Score it as source images (--source {root}), or name its layout"
+                    f" (--layout {other.name})."
+                )
     return found or load_layout("cityscapes")
 
 
@@ -148,20 +161,22 @@ def find_images(pattern: str) -> list[Path]:
             " such as 'dashcam/**/*.jpg'."
         )
     files = [folder / path for path in found.files]
-    images, labels, others = split_files(files, folder, IMAGE_SUFFIXES)
+    images, labels, maps, others = split_files(files, folder, IMAGE_SUFFIXES)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
         folders = len(found.folders) + folder_itself(pattern)
         decided = label_folder(labels[0], folder) if labels else None
         by_name = "" if decided is None else f" (by the name of the folder {decided})"
+        by_content = f", {len(maps)} {_LABELS_BY_CONTENT}" if maps else ""
         raise ValueError(
-            f"No image at {pattern}: found {len(labels)} label files{by_name},"
+            f"No image at {pattern}: found {len(labels)} label files{by_name}{by_content},"
             f" {len(others)} other files{f' ({suffixes})' if suffixes else ''} and"
             f" {folders} folders. Expected files ending in"
             f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to use all images below it. Cut"
             " a video into images first: ffmpeg -i drive.mp4 -r 2 frames/%06d.jpg"
         )
-    for kind, paths in (("label files", labels), ("other files", others)):
+    kinds = (("label files", labels), (_LABELS_BY_CONTENT, maps), ("other files", others))
+    for kind, paths in kinds:
         if paths:
             left_out.add(kind, paths[0].relative_to(folder), len(paths))
     left_out.say(pattern)
@@ -169,16 +184,21 @@ def find_images(pattern: str) -> list[Path]:
 
 
 def find_inputs(
-    patterns: Sequence[str], video_suffixes: Sequence[str], output: Path | None = None
+    patterns: Sequence[str],
+    video_suffixes: Sequence[str],
+    output: Path | None = None,
+    result: re.Pattern[str] | None = None,
 ) -> tuple[list[Path], list[Path]]:
     """Images and videos to segment; ``patterns`` are files, folders or glob patterns.
 
-    Found like targets. Files below ``output`` are results, no inputs. Raises FileNotFoundError for
-    a pattern without files, ValueError if there is neither image nor video.
+    Found like targets. Files below ``output`` with a name that ``result`` matches (None: all) are
+    results, no inputs. Raises FileNotFoundError for a pattern without files, ValueError if there is
+    neither image nor video.
     """
     images: dict[Path, None] = {}
     videos: dict[Path, None] = {}
-    real = functools.cache(lambda folder: Path(os.path.realpath(folder)))
+    found_kinds: Counter[str] = Counter()
+    suffixes = (*IMAGE_SUFFIXES, *video_suffixes)
     for pattern in patterns:
         left_out = LeftOut()
         folder, found = match(pattern, left_out)
@@ -188,33 +208,50 @@ def find_inputs(
                 " quotes."
             )
         files = sorted(folder / path for path in found.files)
-        results = [
-            path
-            for path in files
-            if output is not None and real(path.parent).is_relative_to(real(output))
-        ]
-        named = len(files) == 1 and not folder_itself(pattern)  # by itself: meant as it is
-        files = files if named else [path for path in files if path not in set(results)]
-        suffixes = (*IMAGE_SUFFIXES, *video_suffixes)
-        inputs, labels, others = split_files(files, folder, suffixes)
-        if named and labels:
-            inputs, labels = files, []
-        for kind, paths in (
-            ("label files", labels),
-            ("files that are neither image nor video", others),
-            ("files of --output", [] if named else results),
-        ):
+        if len(files) == 1 and not folder_itself(pattern):  # by itself: meant as it is
+            chosen = [path for path in files if path.suffix.lower() in suffixes]
+            kinds = {_NO_INPUTS: [path for path in files if path not in chosen]}
+        else:
+            results = _results(files, output, result)
+            rest = [path for path in files if path not in results]
+            chosen, labels, maps, others = split_files(rest, folder, suffixes)
+            kinds = {"label files": labels, _LABELS_BY_CONTENT: maps, _NO_INPUTS: others}
+            kinds[_RESULTS] = [path for path in files if path in results]
+        for kind, paths in kinds.items():
             if paths:
                 left_out.add(kind, paths[0].relative_to(folder), len(paths))
+                found_kinds[kind] += len(paths)
         left_out.say(pattern)
-        images |= {path: None for path in inputs if path.suffix.lower() in IMAGE_SUFFIXES}
-        videos |= {path: None for path in inputs if path.suffix.lower() in video_suffixes}
+        images |= {path: None for path in chosen if path.suffix.lower() in IMAGE_SUFFIXES}
+        videos |= {path: None for path in chosen if path.suffix.lower() in video_suffixes}
     if not images and not videos:
-        expected = ", ".join((*IMAGE_SUFFIXES, *video_suffixes))
-        raise ValueError(
-            f"No image and no video in {', '.join(patterns)}. Expected files ending in {expected}."
-        )
+        raise ValueError(_no_input(patterns, found_kinds, suffixes))
     return list(images), list(videos)
+
+
+def _results(
+    files: Sequence[Path], output: Path | None, result: re.Pattern[str] | None
+) -> set[Path]:
+    """The ``files`` that are results in ``output``, see ``find_inputs``."""
+    if output is None:
+        return set()
+    real = functools.cache(lambda folder: Path(os.path.realpath(folder)))
+    named = [path for path in files if result is None or result.fullmatch(path.name)]
+    return {path for path in named if real(path.parent).is_relative_to(real(output))}
+
+
+def _no_input(patterns: Sequence[str], left_out: Counter[str], suffixes: Sequence[str]) -> str:
+    """The message for patterns without image and video: why, and what to do."""
+    text = f"No image and no video in {', '.join(patterns)}"
+    if left_out:
+        counts = ", ".join(f"{count} {kind}" for kind, count in left_out.items())
+        text += f"; left out: {counts}"
+    text += f". Expected files ending in {', '.join(suffixes)}."
+    if left_out[_RESULTS]:
+        text += " To segment results again, give another --output."
+    if left_out["label files"] or left_out[_LABELS_BY_CONTENT]:
+        text += " A file that is given by itself is segmented, whatever it is."
+    return text
 
 
 def folder_itself(pattern: str) -> bool:
@@ -222,9 +259,16 @@ def folder_itself(pattern: str) -> bool:
     return os.path.isdir(os.path.expanduser(pattern))
 
 
-def split_files(
-    paths: Sequence[Path], top: Path, suffixes: Sequence[str]
-) -> tuple[list[Path], list[Path], list[Path]]:
+class SplitFiles(NamedTuple):
+    """Files by what they are: ``labels`` by name or folder, ``maps`` by their pixels."""
+
+    images: list[Path]
+    labels: list[Path]
+    maps: list[Path]
+    others: list[Path]
+
+
+def split_files(paths: Sequence[Path], top: Path, suffixes: Sequence[str]) -> SplitFiles:
     """Files with one of ``suffixes``, label files of data sets, and other files, in order.
 
     ``top``: the folder below which they were found.
@@ -232,11 +276,14 @@ def split_files(
     siblings: dict[Path, set[str]] = {}
     labels = {path for path in paths if is_label_file(path, top, siblings)}
     candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
-    by_content = set(folders_of_labels(candidates))
-    labels |= {p for p in candidates if p.suffix.lower() == ".png" and p.parent in by_content}
-    chosen = [path for path in candidates if path not in labels]
-    others = [p for p in paths if p not in labels and p.suffix.lower() not in suffixes]
-    return chosen, [path for path in paths if path in labels], others
+    folders = set(folders_of_labels(candidates))
+    maps = {p for p in candidates if p.suffix.lower() == ".png" and p.parent in folders}
+    return SplitFiles(
+        [path for path in candidates if path not in maps],
+        [path for path in paths if path in labels],
+        [path for path in candidates if path in maps],
+        [p for p in paths if p not in labels and p.suffix.lower() not in suffixes],
+    )
 
 
 def label_path(name: str, split: str, label_format: LabelFormat = CITYSCAPES_LABELS) -> str:

@@ -30,7 +30,7 @@ from model.bisenet import BiSeNet
 from model.loading import load_network
 from model.preprocessing import InputNormalization
 from model.uda.adabn import recalibrate
-from utils.files import output_folder
+from utils.files import output_file
 from utils.options.checks import require_layouts, require_statistics_sizes
 from utils.options.groups import (
     NO_SPLITS,
@@ -204,7 +204,7 @@ def main(args: Namespace) -> None:
             args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
         )
         used = recalibration_images(listing, from_arguments(StatisticsOptions, vars(args)))
-    output_folder(args.output.absolute().parent)
+    output_file(args.output)
 
     # Each member's network for inference: the trained model, or its teacher.
     states = [load_network(member)[0].state_dict() for member in members.values()]

@@ -22,7 +22,7 @@ from model.external_weights import (
     unwrap,
 )
 from model.preprocessing import INPUT_CONVENTIONS
-from utils.files import output_folder, write_file
+from utils.files import output_file, write_file
 from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.training.checkpoint import FORMAT, reason_of, save_checkpoint
 
@@ -97,7 +97,7 @@ def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
             f"{args.weights} is a backbone, a {name}: {', '.join(given)}, of a whole network, would"
             " have no effect. Leave it out."
         )
-    output_folder(args.output.absolute().parent)
+    output_file(args.output, [args.weights])
     buffer = io.BytesIO()
     torch.save(backbone, buffer)
     write_file(args.output, buffer.getvalue())
@@ -122,7 +122,7 @@ def convert_network(state: dict[str, torch.Tensor], args) -> None:
             f"{args.weights} has {model.architecture['num_classes']} classes; {len(class_set)},"
             f" those of {class_set.name}, are expected. Give the --class-set that it learned."
         )
-    output_folder(args.output.absolute().parent)
+    output_file(args.output, [args.weights])
     metadata = {
         "name": args.name or args.weights.stem,
         "architecture": model.architecture,

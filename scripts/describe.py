@@ -8,9 +8,10 @@ if not __package__:  # started by its path: nothing of the project can be import
     raise SystemExit("error: start it in the project's folder: python -m scripts.describe")
 
 import argparse
+import itertools
 import shlex
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ from dataset.layout_file import Layout, builtin_layouts, load_layout
 from dataset.listing import Frame, ImageList
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.recognition import Nearness, detect, nearness
-from utils.files import write_png
+from utils.files import output_file, write_png
+from utils.options.checks import require_suffix
 from utils.options.parser import new_parser, positive_int, user_errors_without_traceback
 from utils.report.pictures import image_grid, with_legend
 from utils.report.tables import markdown_table
@@ -86,7 +88,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
         metavar="N",
         help="labels to read, evenly spaced, and at most twenty times as many sizes of images",
     )
-    return parser.parse_args(argv)
+    args = parser.parse_args(argv)
+    if args.picture:
+        require_suffix(parser, "--picture", args.picture, ".png")
+    return args
 
 
 @dataclass(frozen=True)
@@ -298,35 +303,77 @@ def _value_names(found: Sequence[int], labels: Labels) -> str:
     return ", ".join(names) + (", ..." if len(found) > 6 else "")
 
 
-def suggestion_text(root: Path, found: Found, labels: Labels | None) -> list[str]:
-    """Files to start from, where no layout or no encoding fits."""
-    lines, flags = [], []
+def suggestion_text(
+    root: Path, found: Found, labels: Labels | None, given: Mapping[str, str | None]
+) -> list[str]:
+    """Files to start from, where no layout or no encoding fits.
+
+    ``given``: the values of --layout and --class-set, which the next command keeps.
+    """
+    lines, flags = [], dict(given)
     has_classes = labels is not None and labels.label_format is None and labels.suggestion
     if has_classes:
         lines += ["", f"A class set to start from ({CLASS_SET_FILE}):", "", labels.suggestion]
-        flags = ["--class-set", CLASS_SET_FILE]
+        flags["--class-set"] = CLASS_SET_FILE
     if found.guess is not None and found.guess.has_labels:
         text = suggested_layout(found.guess.splits, bool(has_classes))
         lines += ["", f"A layout to start from ({LAYOUT_FILE}):", "", text]
-        flags = ["--layout", LAYOUT_FILE, *flags]
-    if flags:
-        command = shlex.join(["python", "-m", "scripts.describe", str(root), *flags])
+        flags["--layout"] = LAYOUT_FILE
+    if lines:
+        words = [word for flag, value in flags.items() if value for word in (flag, value)]
+        command = shlex.join(["python", "-m", "scripts.describe", str(root), *words])
         lines += ["", f"Save and edit what is above; then check it: {command}"]
     return lines
 
 
-def picture_of(listing: ImageList, labels: Labels | None) -> np.ndarray:
-    """Four images, beside their labels if there are any, with a legend: (h, w, 3) uint8 RGB."""
-    frames = evenly([listing[index] for index in range(len(listing))], PICTURES)
-    titles = [printable(frame.name) for frame in frames]
+Row = tuple[str, list[np.ndarray]]
+"""The name of an image; the image, and its label if there are any, as pictures."""
+
+
+def picture_rows(listing: ImageList, labels: Labels | None) -> list[Row]:
+    """Images and labels of four pairs that can be read, evenly spaced if possible.
+
+    Pictures are (h, w, 3) uint8 RGB; without labels there are images alone. Raises ValueError where
+    nothing can be read.
+    """
+    chosen = evenly(range(len(listing)), PICTURES)
+    others = (index for index in range(len(listing)) if index not in chosen)
+    rows: dict[int, list[np.ndarray]] = {}
+    faults: list[str] = []
+    for index in itertools.chain(chosen, others):
+        if len(rows) == min(PICTURES, len(listing)):
+            break
+        try:
+            rows[index] = _pictures(listing[index], labels)
+        except (OSError, ValueError) as error:
+            faults.append(str(error))
+    if not rows:
+        raise ValueError(f"None of {len(listing)} images can be drawn. The first: {faults[0]}")
+    return [(printable(listing[index].name), rows[index]) for index in sorted(rows)]
+
+
+def _pictures(frame: Frame, labels: Labels | None) -> list[np.ndarray]:
+    """An image, and its label in the colors of the classes if there are any."""
+    image = read_image(frame.image)
     if labels is None or labels.shown is None:
-        rows = [[read_image(frame.image)] for frame in frames]
-        return image_grid(rows, ["image"], titles, PICTURE_WIDTH)
+        return [image]
+    return [image, _colors(labels)[shown_classes(frame, labels)]]
+
+
+def _colors(labels: Labels) -> np.ndarray:
+    """(256, 3) uint8 RGB: the color of each trainId, and that of UNKNOWN."""
     colors = labels.shown.class_set.color_table.copy()
     colors[UNKNOWN] = UNNAMED_COLOR
-    rows = [[read_image(frame.image), colors[shown_classes(frame, labels)]] for frame in frames]
-    grid = image_grid(rows, ["image", "label"], titles, PICTURE_WIDTH)
-    names = list(labels.shown.class_set.names)
+    return colors
+
+
+def picture_of(rows: Sequence[Row], labels: Labels | None) -> np.ndarray:
+    """The ``picture_rows`` below one another, with a legend: (h, w, 3) uint8 RGB."""
+    titles, pictures = zip(*rows, strict=True)
+    if labels is None or labels.shown is None:
+        return image_grid(pictures, ["image"], titles, PICTURE_WIDTH)
+    grid = image_grid(pictures, ["image", "label"], titles, PICTURE_WIDTH)
+    names, colors = list(labels.shown.class_set.names), _colors(labels)
     legend_colors = colors[: len(names)]
     if labels.unnamed():
         names.append("(no class)")
@@ -347,9 +394,16 @@ def shown_classes(frame: Frame, labels: Labels) -> np.ndarray:
 
 
 def describe(
-    root: Path, found: Found, class_set: ClassSet | None, samples: int
+    root: Path,
+    found: Found,
+    class_set: ClassSet | None,
+    samples: int,
+    given: Mapping[str, str | None],
 ) -> tuple[ImageList, Labels | None]:
-    """Prints all about a folder; returns the listing and labels that a picture needs."""
+    """Prints all about a folder; returns the listing and labels that a picture needs.
+
+    ``given``: see ``suggestion_text``.
+    """
     near = [] if (root / PREPARED).is_dir() else near_layouts(root, found)
     layout = found.layout
     splits = [split_files(layout, root, name, class_set) for name in layout.splits]
@@ -367,7 +421,7 @@ def describe(
         if labels
         else ["", "Labels: none. Images alone are enough for --target."]
     )
-    print(printable("\n".join(lines + suggestion_text(root, found, labels))))
+    print(printable("\n".join(lines + suggestion_text(root, found, labels, given))))
     return (labelled or listings)[0], labels
 
 
@@ -384,16 +438,20 @@ def labels_of(
     paths = [pairs[index].label for pairs in labelled for index in range(len(pairs))]
     if class_set is None and found.guess is None:
         class_set = load_class_set(found.layout.class_set)
-    return describe_labels(paths, samples, class_set, found.layout.encoding)
+    return describe_labels(paths, samples, root, found.layout, class_set)
 
 
 def main(args: argparse.Namespace) -> None:
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     found = find_layout(args.root, args.layout)
-    listing, labels = describe(args.root, found, class_set, args.samples)
     if args.picture:
-        write_png(args.picture, picture_of(listing, labels))
-        print(f"\nDrew {min(PICTURES, len(listing))} of {len(listing)} images into {args.picture}")
+        output_file(args.picture, [args.root])
+    given = {"--layout": args.layout, "--class-set": args.class_set}
+    listing, labels = describe(args.root, found, class_set, args.samples, given)
+    if args.picture:
+        rows = picture_rows(listing, labels)
+        write_png(args.picture, picture_of(rows, labels))
+        print(f"\nDrew {len(rows)} of {len(listing)} images into {args.picture}")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,7 @@ from model.inference.tta import MIN_SIZE
 from model.loading import load_network
 from utils.benchmark.memory import check_memory
 from utils.evaluation.metrics import confusion_matrix, scores
-from utils.files import output_folder, write_file
+from utils.files import output_file, write_file
 from utils.options.parser import (
     new_parser,
     non_negative_float,
@@ -426,7 +426,7 @@ def quantize_export(
 def main(args) -> None:
     if args.format == "onnx":
         require_onnx("onnx", "onnxscript", "onnxruntime")
-    output_folder(args.output.absolute().parent)
+    output_file(args.output, [args.checkpoint])
     checkpoint = read_checkpoint(args.checkpoint)
     class_set = recorded_class_set(checkpoint)
     checked = some_images(args.check_on, CHECKED_IMAGES) if args.check_on else None

@@ -6,7 +6,8 @@ if not __package__:  # started by its path: nothing of the project can be import
 from argparse import Namespace
 from pathlib import Path
 
-from utils.files import output_folder, told_apart, write_file
+from utils.files import output_file, told_apart, write_file
+from utils.options.checks import require_suffix
 from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.report.charts import Line, line_chart
 from utils.report.curves import Curve, read_curves, seed_range
@@ -30,8 +31,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
         "--output", type=Path, metavar="FILE.svg", default=Path("scores.svg"), help="SVG to write"
     )
     args = parser.parse_args(argv)
-    if args.output.suffix.lower() != ".svg":
-        parser.error(f"--output {args.output}: expected a name that ends with .svg")
+    require_suffix(parser, "--output", args.output, ".svg")
     return args
 
 
@@ -56,7 +56,7 @@ def chart_line(name: str, curve: Curve, factor: float) -> Line:
 
 
 def main(args: Namespace) -> None:
-    output_folder(args.output.absolute().parent)
+    output_file(args.output)
     runs = [run for run in args.runs if run.is_dir()]
     if not runs:
         raise ValueError(

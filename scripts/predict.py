@@ -8,6 +8,7 @@ if not __package__:  # started by its path: nothing of the project can be import
     raise SystemExit("error: start it in the project's folder: python -m scripts.predict")
 
 import itertools
+import re
 import time
 import warnings
 from collections import defaultdict
@@ -73,6 +74,11 @@ they get higher than twice this.
 """
 COMPARISON_HEIGHT = 32_000
 """Largest height of comparison.png in pixels, which browsers and viewers still open."""
+
+KINDS = ("overlay", "color", "labelIds", "trainIds")
+"""What --save draws."""
+RESULT = re.compile(rf".+_({'|'.join(KINDS)})\.(png|mp4)|comparison\.png")
+"""Names of results, which are no inputs."""
 
 Segment = Callable[[np.ndarray], np.ndarray]
 """(H, W, 3) uint8 RGB image of any size -> (H, W) uint8 trainIds."""
@@ -153,7 +159,7 @@ def add_output_arguments(parser) -> None:
     parser.add_argument(
         "--save",
         nargs="+",
-        choices=("overlay", "color", "labelIds", "trainIds"),
+        choices=KINDS,
         default=["overlay"],
         help="class colors over the image or alone, or label maps; for videos: overlay, color",
     )
@@ -563,7 +569,7 @@ def main(args) -> None:
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)
     images, videos = [], []
     if args.inputs:
-        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, args.output)
+        images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, args.output, RESULT)
     if args.compare and not images:
         raise ValueError("--compare draws images; found videos only. Segment a video with --model.")
     if videos and not args.compare:

@@ -13,11 +13,12 @@ import cv2
 import numpy as np
 
 from dataset.image_io import read_image
+from dataset.listing import ImageList
 from dataset.source import labelled_images
 from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
 from dataset.training_data import known_root, read_target
-from utils.files import write_png
-from utils.options.checks import require_layouts
+from utils.files import output_file, write_png
+from utils.options.checks import require_layouts, require_suffix
 from utils.options.groups import NO_SPLITS, add_source_argument, add_unlabelled_arguments
 from utils.options.parser import (
     new_parser,
@@ -54,9 +55,10 @@ def parse_arguments(argv: list[str] | None = None):
         "--seed", type=non_negative_int, default=0, help="seed of the choice of images"
     )
     parser.add_argument(
-        "--output", type=Path, metavar="FILE", default=Path("transfer.png"), help="PNG to write"
+        "--output", type=Path, metavar="FILE.png", default=Path("transfer.png"), help="PNG to write"
     )
     args = parser.parse_args(argv)
+    require_suffix(parser, "--output", args.output, ".png")
     require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     if known_root(args.cityscapes, args.target, args.target_layout) is None:
         parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
@@ -70,7 +72,8 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
     """
     in_lab = lab_transfer(source, lab_statistics(source), lab_statistics(target))
     in_rgb = rgb_transfer(source, channel_statistics(source), channel_statistics(target))
-    size = (width, round(source.shape[0] * width / source.shape[1]))  # OpenCV: (width, height)
+    height = max(1, round(source.shape[0] * width / source.shape[1]))
+    size = (width, height)  # OpenCV's order
     pictures = {
         "source": source,
         "source in the target's colors, LAB": in_lab,
@@ -84,11 +87,23 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
     return np.concatenate(columns, axis=1)
 
 
+def inputs_of(args, targets: ImageList) -> list[Path]:
+    """The roots and folders of the images, and targets with the name of the output."""
+    words = [Path(word).expanduser() for word in args.target or ()]
+    images = [targets[index].image for index in range(len(targets))]
+    return [
+        *(root for root in (args.gta5, args.cityscapes) if root is not None),
+        *(path for path in words if path.is_dir()),
+        *(image for image in images if image.name == args.output.name),
+    ]
+
+
 def main(args) -> None:
     sources = labelled_images(args.gta5, args.source_layout)
     targets = read_target(
         args.cityscapes, args.target, args.split, list_file=None, layout=args.target_layout
     )
+    output_file(args.output, inputs_of(args, targets))
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(sources), min(args.rows, len(sources)), replace=False)
     partners = np.resize(rng.permutation(len(targets)), len(chosen))

@@ -26,7 +26,7 @@ from dataset.recalibration import (
 from dataset.training_data import known_root, read_target
 from model.loading import load_network
 from model.uda.adabn import recalibrate
-from utils.files import output_folder
+from utils.files import output_file
 from utils.options.checks import require_layouts, require_statistics_sizes
 from utils.options.groups import (
     NO_SPLITS,
@@ -116,7 +116,7 @@ def main(args) -> None:
         args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
     )
     used = recalibration_images(listing, options)
-    output_folder(output.absolute().parent)
+    output_file(output)
 
     loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
     batches = recalibration_batches(used, options, loading)

@@ -40,7 +40,7 @@ from utils.evaluation.label_free import (
     soft_neighborhood_density,
     view_agreement,
 )
-from utils.files import json_kind, output_folder, read_json_object, write_json
+from utils.files import json_kind, output_file, read_json_object, write_json
 from utils.options.checks import require_layouts
 from utils.options.groups import (
     NO_SPLITS,
@@ -434,7 +434,9 @@ def main(args: Namespace) -> None:
     expected = args.class_shares and read_class_shares(args.class_shares, names)
     scores = args.scores and read_miou(args.scores)
     if args.json:
-        output_folder(args.json.absolute().parent)
+        paths = [candidate.path for candidate in candidates]
+        read = [path for path in (args.list, args.class_shares, *(args.scores or ())) if path]
+        output_file(args.json, [*paths, *read])
     device = choose_device(args.device)
     check_memory(*largest_image(listing), device)
     for number, candidate in enumerate(candidates, 1):

@@ -36,6 +36,33 @@ def output_folder(folder: Path) -> Path:
     return folder
 
 
+def output_file(path: Path, inputs: Iterable[Path] = ()) -> Path:
+    """Tests, before the work begins, that a file can be written; creates its folder.
+
+    ``inputs``: files and folders that are read: the file is none of them and lies in none. Raises
+    OSError.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OSError(
+            f"Cannot write {path}: it is a folder. Expected the name of a file, such as"
+            f" {path / 'FILE'}."
+        )
+    names = (path.resolve(), path.parent.resolve() / path.name)  # of the file, and of a link to it
+    for given in inputs:
+        real = Path(given).resolve()
+        if any(name.is_relative_to(real) for name in names):
+            where = f"lies in the input {given}" if real.is_dir() else f"is the input {given}"
+            raise OSError(f"Cannot write {path}: it {where}. Choose a name outside of the data.")
+    output_folder(path.absolute().parent)
+    return path
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a file could not be written for lack of room."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
 @contextmanager
 def atomic_file(path: Path, durable: bool = False) -> Iterator[BinaryIO]:
     """A file to write into: in the end ``path`` is complete, or unchanged if there was an error.
@@ -99,9 +126,9 @@ def write_file(path: Path, content: bytes, durable: bool = False) -> None:
         with atomic_file(path, durable) as file:
             file.write(content)
     except OSError as error:
+        remedy = "Make room there, or choose" if is_full(error) else "Choose"
         raise OSError(
-            f"Could not write {path} ({error.strerror or error}). Make room there, or choose"
-            " another place."
+            f"Could not write {path} ({error.strerror or error}). {remedy} another place."
         ) from error
 
 

@@ -22,7 +22,7 @@ from dataset.describe.values import (
 from dataset.image_io import image_size, label_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, label_values
 from dataset.labels import IGNORE_INDEX
-from dataset.layout import data_images
+from dataset.layout import data_images, raw_label_format, refuse_unknown_encoding
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList, refuse_label_values
 from dataset.prepared.journal import FOLDER as PREPARED
@@ -190,23 +190,25 @@ def class_of(label_format: LabelFormat, value: int) -> int:
 
 
 def describe_labels(
-    paths: Sequence[Path], most: int, class_set: ClassSet | None, encoding: str | None
+    paths: Sequence[Path], most: int, root: Path, layout: Layout, class_set: ClassSet | None
 ) -> Labels:
-    """Reads at most ``most`` labels of raw data.
+    """Reads at most ``most`` labels of raw data, by the encoding with which training reads them.
 
-    ``class_set``: None where neither the user nor a layout names one. ``encoding``: that of the
-    layout, if it names one. Raises ValueError where no file is a label.
+    ``class_set``: None where neither the user nor a layout names one. Raises ValueError where no
+    file is a label, and for an encoding of ``layout`` that its class set lacks.
     """
     files, broken = _sound_labels(evenly(paths, most))
     checked = evenly(files, _FIT_FILES)
     faults = {} if class_set is None else encoding_faults(class_set, checked)
-    fitting = [name for name, fault in faults.items() if fault is None]
-    chosen = class_set and _chosen_encoding(class_set, encoding, fitting)
-    label_format = None if chosen is None else LabelFormat(class_set, chosen)
-    values, fault = count_values(files), ""
-    if label_format is None:
-        fault = _fault_text(class_set, faults, fitting) if class_set else ""
-    else:
+    label_format, chosen, values, fault = None, None, count_values(files), ""
+    if class_set is not None:
+        refuse_unknown_encoding(layout, class_set)  # a fault of the layout, not of the labels
+        try:
+            label_format = raw_label_format(layout, checked, root, class_set)
+        except ValueError as error:
+            fault = str(error)
+    if label_format is not None:
+        chosen = label_format.encoding
         values, fault = _read_with(label_format, files, values, faults[chosen] or "")
     suggestion = suggested_class_set(values)
     shown = label_format
@@ -221,7 +223,7 @@ def describe_labels(
         class_set,
         label_format,
         fault,
-        [name for name in fitting if name != chosen],
+        [name for name, lacks in faults.items() if lacks is None and name != chosen],
         _builtin_fits(values, checked),
         shown,
         suggestion,
@@ -261,24 +263,6 @@ def _sound_labels(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
     if not sound:
         raise ValueError(f"None of {len(paths)} labels can be read. The first: {broken[0]}")
     return sound, broken
-
-
-def _chosen_encoding(class_set: ClassSet, encoding: str | None, fitting: list[str]) -> str | None:
-    """The encoding that training would take: the layout's, the only one, or the one that fits."""
-    if encoding in class_set.encodings:
-        return encoding
-    names = list(class_set.encodings) if len(class_set.encodings) == 1 else fitting
-    return names[0] if len(names) == 1 else None
-
-
-def _fault_text(class_set: ClassSet, faults: dict[str, str | None], fitting: list[str]) -> str:
-    if fitting:
-        return (
-            f"{len(fitting)} encodings of {class_set.name} name all values: {', '.join(fitting)}."
-            f" Say which one in a layout file: encoding = {fitting[0]!r}."
-        )
-    reasons = " ".join(f"[encodings.{name}]: {fault}" for name, fault in faults.items())
-    return f"No encoding of the class set {class_set.name} fits. {reasons}"
 
 
 def _read_with(

@@ -4,7 +4,7 @@ if not __package__:  # started by its path: nothing of the project can be import
     raise SystemExit("error: start it in the project's folder: python -m scripts.benchmark")
 
 from scripts.benchmark import data, deployment, evaluation, methods, model, train
-from utils.files import output_folder
+from utils.files import output_file
 from utils.options.parser import new_parser, user_errors_without_traceback
 
 SUBCOMMANDS = {
@@ -41,7 +41,8 @@ def parse_arguments(argv: list[str] | None = None):
 
 def main(args) -> None:
     if args.json:  # before the measuring
-        output_folder(args.json.absolute().parent)
+        checkpoint = getattr(args, "checkpoint", None)
+        output_file(args.json, [checkpoint] if checkpoint else [])
     SUBCOMMANDS[args.subcommand].run(args)
 
 

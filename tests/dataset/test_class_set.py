@@ -190,6 +190,7 @@ def test_predictions_are_stored_so_that_they_can_be_read(drone, tmp_path):
         ('"tree"]', '"ground"]', "names the class 'ground' twice"),
         ("tree = 255}", "tree = 3}", r"value 3 is both 'building' and 'tree'"),
         ("tree = 255}", "tree = 0}", "value 0 is both 'tree' and 'ignored'"),
+        ("tree = 255}", "tree = [255, 255]}", "value 255 stands twice in 'tree'. Remove one"),
         ("tree = 255}", "bush = 255}", "value for 'bush', which is none of the classes"),
         ('read = "index"', 'read = "ids"', "read is 'ids'; expected one of cityscapes"),
         ("[0, 90, 0]", "[0, 90]", r"expected a color \[red, green, blue\]"),

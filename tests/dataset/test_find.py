@@ -1,6 +1,8 @@
 """The one search for files: what is found, what is left out and said, what is an error."""
 
 import os
+import re
+from pathlib import Path
 
 import pytest
 
@@ -219,6 +221,29 @@ def test_the_own_results_are_no_inputs(tmp_path):
     touch(tmp_path, "a.png", "out/a_overlay.png", "drive.MP4", "notes.txt")
     images, videos = find_inputs([str(tmp_path)], (".mp4",), tmp_path / "out")
     assert [path.name for path in (*images, *videos)] == ["a.png", "drive.MP4"]
+
+
+RESULT = re.compile(r".*_(overlay|color)\.(png|mp4)")
+
+
+@pytest.mark.parametrize("pattern", ["frames/*.png", "frames", ".", "frames/a*"])
+@pytest.mark.parametrize("output", [".", "frames", "frames/out"])
+def test_only_results_of_the_output_are_left_out(tmp_path, monkeypatch, output, pattern):
+    """In an output at or above the inputs, files with the names of results, and no others."""
+    monkeypatch.chdir(tmp_path)
+    touch(
+        tmp_path, "frames/a.png", "frames/a2.png", f"{output}/a_color.png", f"{output}/a_color.mp4"
+    )
+    images, videos = find_inputs([pattern], (".mp4",), Path(output), RESULT)
+    assert sorted(path.name for path in images) == ["a.png", "a2.png"]
+    assert not videos
+
+
+def test_nothing_but_results(tmp_path):
+    """The message says why nothing is left, and what to do."""
+    touch(tmp_path, "out/a_overlay.png", "out/more/b_color.png")
+    with pytest.raises(ValueError, match=r"left out: 2 results in --output.*another --output"):
+        find_inputs([str(tmp_path)], (), tmp_path / "out", RESULT)
 
 
 @pytest.mark.parametrize("output", ["real/out", "link/out"])

@@ -10,7 +10,7 @@ from PIL import Image
 import eval as eval_script
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5, gta5_tree
-from dataset.image_io import read_label
+from dataset.image_io import label_size, read_label
 from dataset.labels import (
     COLORS,
     LABEL_COLORS,
@@ -186,6 +186,28 @@ def test_lossy_labels_are_refused(tmp_path, suffix):
     for read in (lambda: check_listing(listing), lambda: read_label(listing[0].label)):
         with pytest.raises(ValueError, match="is a JPEG; expected a PNG.*original PNG labels"):
             read()
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_lossy"),
+    [("BMP", False), ("TIFF", False), ("GIF", False), ("PPM", False)]
+    + [("WEBP", True), ("JPEG2000", True)],
+)
+def test_lossless_labels_can_be_saved_as_png(tmp_path, kind, is_lossy):
+    """The remedy for a BMP is a conversion, which would keep the wrong classes of a WebP."""
+    Image.fromarray(scene(0, (24, 32))[1]).save(tmp_path / "1.png", format=kind)
+    for read in (read_label, label_size):
+        with pytest.raises(ValueError, match=f"is a {kind}; expected a PNG") as error:
+            read(tmp_path / "1.png")
+        assert ("lossy" in str(error.value)) == is_lossy
+        assert ("ave it as PNG" in str(error.value)) != is_lossy
+
+
+def test_lossy_compression_in_a_tiff(tmp_path):
+    """A TIFF can hold a JPEG: its wrong classes are named, too."""
+    Image.fromarray(scene(0, (24, 32))[1]).save(tmp_path / "1.tif", compression="jpeg")
+    with pytest.raises(ValueError, match="is a TIFF; expected a PNG.*lossy"):
+        read_label(tmp_path / "1.tif")
 
 
 # Palettes

@@ -192,7 +192,7 @@ def test_a_folder_of_labels_gives_nothing(tree):
     folder = (root / labels[0]).parent
     for path in folder.iterdir():
         Image.fromarray(scene(0, (64, 96))[1]).save(path)
-    with pytest.raises(ValueError, match=r"No image at .*found [1-9]\d* label files"):
+    with pytest.raises(ValueError, match=r"No image at .*[ ,][1-9]\d* label files"):
         unlabelled_images([str(folder)])
 
 
@@ -228,7 +228,38 @@ def test_labels_are_known_by_their_pixels(tmp_path, kind, capsys):
         content.save(tmp_path / folder / "1.png")
         content.save(tmp_path / folder / "2.png")
     assert unlabelled_images([str(tmp_path)]).names == ["1", "2"]
-    assert "2 label files (such as abc/1.png)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "2 label files by their pixels (such as abc/1.png)" in said
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_frames_without_signal_tell_nothing(tmp_path, count, capsys):
+    """A camera's folder whose first and last images are black, with a text, holds images."""
+    no_signal = np.zeros((64, 96), np.uint8)
+    no_signal[20:30, 20:60] = 255
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    for number in range(count):
+        is_black = number in (0, count - 1)
+        Image.fromarray(no_signal if is_black else noise).save(tmp_path / f"{number:03}.png")
+    assert len(unlabelled_images([str(tmp_path)])) == count
+    assert len(find_inputs([str(tmp_path)], ())[0]) == count
+    assert not capsys.readouterr().out
+
+
+def test_labels_by_content_are_named_as_such(tmp_path, capsys):
+    """The note, and the error where nothing else is there, tell names from contents."""
+    label = Image.fromarray(scene(0, (64, 96))[1])
+    for name in ("abc/1.png", "abc/2.png", "drive/a_gtFine_labelIds.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        label.save(tmp_path / name)
+    Image.fromarray(scene(0, (64, 96))[0]).save(tmp_path / "drive/1.png")
+    assert unlabelled_images([str(tmp_path)]).names == ["1"]
+    note = capsys.readouterr().out
+    assert "1 label files (such as drive/a_gtFine_labelIds.png)" in note
+    assert "2 label files by their pixels (such as abc/1.png)" in note
+    for find in (unlabelled_images, lambda patterns: find_inputs(patterns, ())):
+        with pytest.raises(ValueError, match="2 label files by their pixels"):
+            find([str(tmp_path / "abc")])
 
 
 @pytest.mark.parametrize(

@@ -310,6 +310,48 @@ def test_a_file_of_ten_lines(own, tmp_path):
         labelled_images(tmp_path / "p")
 
 
+TWO_ENCODINGS = """
+classes = ["ground", "building", "tree"]
+[encodings.sim]
+read = "index"
+classes = {ground = 0, building = 1, tree = 2}
+[encodings.real]
+read = "index"
+classes = {ground = 2, building = 1, tree = 0}
+"""
+
+
+def test_an_encoding_that_the_class_set_lacks(own, tmp_path):
+    """Misspelt in a layout it is refused by raw and prepared roots, with the nearest name."""
+    root, file = own
+    (tmp_path / "mine.toml").write_text(TWO_ENCODINGS)
+    file.write_text(OWN.replace('"ids"', '"real"'))
+    layout = load_layout(file)
+    job = PrepareJob(find_pairs(layout, root, "train"), layout.data_name("train"))
+    prepare(job, tmp_path / "p", "prepare it", log=lambda text: None)
+    file.write_text(OWN.replace('"ids"', '"reel"'))
+    message = r"drone.toml: encoding is 'reel'.*mine has sim, real \(nearest: 'real'\)"
+    for data, class_set in (
+        (root, None),
+        (tmp_path / "p", None),
+        (root, load_class_set(tmp_path / "mine.toml")),  # train_da.py scores with the source's
+    ):
+        with pytest.raises(ValueError, match=message):
+            data_images(data, "train", layout=load_layout(file), class_set=class_set)
+
+
+def test_an_encoding_of_another_class_set(own, tmp_path):
+    """With other classes than the layout's, the encoding that fits is found."""
+    root, file = own
+    (tmp_path / "two.toml").write_text(
+        'classes = ["low", "high"]\n[encodings.other]\nread = "index"\n'
+        "classes = {low = 0, high = [1, 2]}\n"
+    )
+    two = load_class_set(tmp_path / "two.toml")
+    images = data_images(root, "train", layout=load_layout(file), class_set=two)
+    assert images.label_format.encoding == "other"
+
+
 class TestNotFound:
     def test_what_was_looked_for_and_how_near_it_came(self, tmp_path):
         """Every layout with its images, labels and pairs; a data set in or above the folder."""

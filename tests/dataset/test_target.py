@@ -15,7 +15,13 @@ from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
-from dataset.target import scored_images, target_images, target_layout, unlabelled_images
+from dataset.target import (
+    layout_with_splits,
+    scored_images,
+    target_images,
+    target_layout,
+    unlabelled_images,
+)
 from dataset.training_data import without
 from dataset.transforms import RandomScaleCropFlip
 from tests.conftest import scene
@@ -181,6 +187,14 @@ def test_it_is_a_target_like_any_other(dashcam, gta5_root):
 
 
 class TestBadInput:
+    def test_a_root_of_one_split_has_no_val(self, tmp_path):
+        """It is named as what it is, with the flag by which it is scored."""
+        root = write_tree(tmp_path, "gta5")
+        with pytest.raises(ValueError, match=r"is GTA5, which has one split.*--source"):
+            layout_with_splits(root)
+        assert layout_with_splits(root, "gta5").name == "gta5"  # named: meant as it is
+        assert layout_with_splits(tmp_path / "absent").name == "cityscapes"
+
     def test_nothing_there(self, dashcam):
         for pattern in ("absent", "absent.jpg", "*.jpeg"):
             with pytest.raises(FileNotFoundError, match="Nothing at .*'dashcam/\\*\\*/\\*.jpg'"):

@@ -269,6 +269,41 @@ def test_unequal_sizes_and_broken_files(tmp_path, capsys):
     assert "Labels: 4 of 5 labels were read" in text
 
 
+def write_label_ids(root: Path) -> Path:
+    """Photos with labelIds of Cityscapes, and a layout that names no encoding."""
+    label = np.repeat(np.array([7, 11, 21, 23, 26, 33], np.uint8), 4)[:, None].repeat(32, 1)
+    write_pairs(root, label, mask="masks/#.png")
+    layout = root.with_suffix(".toml")
+    layout.write_text('[splits.train]\nimages = "photos/{key}.jpg"\nlabels = "masks/{key}.png"\n')
+    return layout
+
+
+def test_labels_are_read_as_in_training(tmp_path, capsys):
+    """A layout without encoding: described by the encoding with which training reads them."""
+    layout = write_label_ids(tmp_path / "data")
+    text = run(capsys, tmp_path / "data", "--layout", layout)
+    expected = find_pairs(load_layout(layout), tmp_path / "data", "train").label_format
+    assert f"Class set: cityscapes19, read as [encodings.{expected.encoding}]" in text
+    assert "PROBLEM" not in text
+
+
+def test_a_misspelt_encoding_is_refused(tmp_path, capsys):
+    """Description and training refuse it alike."""
+    layout = write_label_ids(tmp_path / "data")
+    layout.write_text('encoding = "labelIDs"\n' + layout.read_text())
+    with pytest.raises(ValueError, match=r"encoding is 'labelIDs'.*\(nearest: 'labelIds'\)"):
+        run(capsys, tmp_path / "data", "--layout", layout)
+
+
+def test_the_next_command_keeps_the_flags(tmp_path, capsys):
+    """The layout that was named is part of the command that checks the class set."""
+    root = write_pairs(tmp_path / "data", np.where(IDS == 1, 77, IDS), mask="masks/#.png")
+    layout = tmp_path / "own.toml"
+    layout.write_text('[splits.train]\nimages = "photos/{key}.jpg"\nlabels = "masks/{key}.png"\n')
+    text = run(capsys, root, "--layout", layout)
+    assert text.rstrip().endswith(f"{root} --layout {layout} --class-set classes.toml")
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

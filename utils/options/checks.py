@@ -10,6 +10,12 @@ from pathlib import Path
 from utils.options.parser import Parser
 
 
+def require_suffix(parser: argparse.ArgumentParser, flag: str, path: Path, suffix: str) -> None:
+    """Ends with a message for a file to write whose name has another suffix than its format."""
+    if path.suffix.lower() != suffix:
+        parser.error(f"{flag} {path}: expected a name that ends with {suffix}")
+
+
 def require_layouts(
     parser: argparse.ArgumentParser,
     target: Collection[str] | None,

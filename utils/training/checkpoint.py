@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from utils.files import atomic_file
+from utils.files import atomic_file, is_full
 from utils.options.renamed import RENAMED_KEYS, RENAMED_PARTS, new_settings
 from utils.training.meters import LossMeter, not_finite
 
@@ -43,9 +43,11 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
             torch.save(content, file)
     except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
         kept = f"The previous {path.name} is intact. " if path.exists() else ""
+        may_be_full = is_full(error) or isinstance(error, RuntimeError)
+        remedy = "Make room or choose" if may_be_full else "Choose"
         raise OSError(
-            f"Could not write {path} ({error}). {kept}Make room or choose another --output, then"
-            " continue with --resume."
+            f"Could not write {path} ({error}). {kept}{remedy} another --output, then continue with"
+            " --resume."
         ) from error
 
 
