@@ -17,7 +17,7 @@ MAX_BARS = 8
 
 def read_selection(path: Path) -> dict[str, Any]:
     """Reads what scripts.select wrote. Raises ValueError for another file."""
-    keys = ("candidates", "measures", "chosen", "pictures", "warnings", "target", "images")
+    keys = ("candidates", "chosen", "images", "measures", "pictures", "target", "warnings")
     return read_json_object(path, keys, "the file of scripts.select --json")
 
 
