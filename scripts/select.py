@@ -163,6 +163,17 @@ class Candidate:
         return self.metadata["step"]
 
     @property
+    def is_average(self) -> bool:
+        """Whether scripts.average made it."""
+        return "averaged" in self.metadata["settings"]
+
+    @property
+    def run(self) -> tuple[str, str | None]:
+        """Name and --output of its run, wherever the file lies now."""
+        metadata = self.metadata
+        return metadata.get("run", metadata["name"]), metadata["settings"].get("output")
+
+    @property
     def key(self) -> tuple[str, int]:
         """What identifies it in files of scores: its run folder and its step."""
         return str(self.folder.resolve()), self.step
@@ -279,7 +290,7 @@ def measure_together(candidates: Sequence[Candidate], expected: Tensor | None) -
         expected = torch.stack([candidate.shares for candidate in candidates]).median(0).values
         expected = expected / expected.sum()
     probabilities = [candidate.probabilities for candidate in candidates]
-    runs = [str(candidate.folder) for candidate in candidates]
+    runs = runs_of(candidates)
     consensus = consensus_agreement(probabilities, runs)
     curves = {run: read_curves(Path(run)).get(TEACHER_CURVE) for run in dict.fromkeys(runs)}
     for candidate, run, agrees in zip(candidates, runs, consensus, strict=True):
@@ -288,6 +299,20 @@ def measure_together(candidates: Sequence[Candidate], expected: Tensor | None) -
             "seeds": agrees,
             "teacher": teacher_agreement(curves[run], candidate.step),
         }
+
+
+def runs_of(candidates: Sequence[Candidate]) -> list[str]:
+    """The run folder of each candidate: its own, or for an average that of its snapshots."""
+    folders: dict[tuple, str] = {}
+    for candidate in candidates:
+        if not candidate.is_average:
+            folders.setdefault(candidate.run, str(candidate.folder))
+    return [
+        folders.get(candidate.run, str(candidate.folder))
+        if candidate.is_average
+        else str(candidate.folder)
+        for candidate in candidates
+    ]
 
 
 def teacher_agreement(curve: Curve | None, step: int) -> float | None:
@@ -366,7 +391,7 @@ def judgement_table(candidates: Sequence[Candidate], miou: dict[tuple[str, int],
     scores, steps = [miou[c.key] for c in scored], [c.step for c in scored]
     tables = []
     for title, groups in (
-        ("within each run", [str(c.folder) for c in scored]),
+        ("within each run", runs_of(scored)),
         ("all together", ["all"] * len(scored)),
     ):
         rows = []

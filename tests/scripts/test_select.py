@@ -87,6 +87,24 @@ def test_the_measure_can_be_chosen(cityscapes_root, tmp_path, capsys):
         assert f"Use {folder / chosen}: first by" in capsys.readouterr().out
 
 
+def test_an_average_is_of_the_run_of_its_snapshots(tmp_path, cityscapes_root):
+    """Wherever its file lies: it is no other run, with which others could agree."""
+    one = write_run(tmp_path / "runs/a", run="a", settings={"output": "runs"})
+    average = write_checkpoint(
+        tmp_path / "mean.pt",
+        "a-average",
+        5,
+        run="a",
+        step=20,
+        settings={"output": "runs", "averaged": {"steps": [10, 20]}},
+    )
+    candidates = entry.find_candidates([one, average])
+    assert entry.runs_of(candidates) == [str(one)] * 3
+    result = tmp_path / "select.json"
+    run(one, average, "--cityscapes", cityscapes_root, "--images", 2, "--json", result)
+    assert all(row["values"]["seeds"] is None for row in rows_of(result).values())
+
+
 def test_a_run_folder_gives_its_snapshots_and_last(tmp_path):
     """Not best.pt, and of a step that both hold only last.pt."""
     folder = write_run(tmp_path / "a", (10, 20), last=20)
