@@ -48,7 +48,7 @@ from utils.options.groups import (
 )
 from utils.options.parser import new_parser, probability, user_errors_without_traceback
 from utils.report.tables import markdown_table, percent
-from utils.training.checkpoint import inherited, read_checkpoint
+from utils.training.checkpoint import inherited, labelled_images, read_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
@@ -210,11 +210,11 @@ def label_warnings(args, members: list[dict[str, Any]], listing: ImageList) -> l
                 f"{checkpoint['name']} ({path.name}) was chosen by its score on labelled"
                 " validation images: use last.pt."
             )
-        seen = seen_images(checkpoint["seen_images"], listing.identities)
-        if seen and checkpoint["settings"].get("train_on") == "target":
+        known = seen_images(labelled_images(checkpoint), listing.identities)
+        if known:
             warnings.append(
-                f"{checkpoint['name']} was trained on the true labels of {seen} of these"
-                " images: this is not unsupervised adaptation."
+                f"{checkpoint['name']} was trained on the true labels of {known} of these images,"
+                " or learned from a network that was: this is not unsupervised adaptation."
             )
     return warnings
 
