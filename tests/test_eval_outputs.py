@@ -182,6 +182,15 @@ def test_an_unwritable_folder_is_an_error_before_the_scoring(checkpoint, citysca
         run(checkpoint, "--cityscapes", cityscapes_root, "--json", tmp_path / "file/scores.json")
 
 
+def test_the_file_of_scores_is_tested_first(checkpoint, cityscapes_root, tmp_path, monkeypatch):
+    """A folder, and the checkpoint itself, are refused before the scoring."""
+    monkeypatch.setattr(entry, "evaluate_model", lambda *given: pytest.fail("it was scored"))
+    for path, message in ((tmp_path, "it is a folder"), (checkpoint, "it is the input")):
+        with pytest.raises(OSError, match=message):
+            run(checkpoint, "--cityscapes", cityscapes_root, "--json", path)
+    read_checkpoint(checkpoint)
+
+
 def test_checkpoints_of_one_name_would_overwrite_each_other(checkpoint, cityscapes_root, tmp_path):
     with pytest.raises(ValueError, match="one by one"):
         run(checkpoint, checkpoint, "--cityscapes", cityscapes_root, "--pictures", tmp_path)

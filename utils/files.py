@@ -51,8 +51,9 @@ def output_file(path: Path, inputs: Iterable[Path] = ()) -> Path:
     names = (path.resolve(), path.parent.resolve() / path.name)  # of the file, and of a link to it
     for given in inputs:
         real = Path(given).resolve()
-        if any(name.is_relative_to(real) for name in names):
-            where = f"lies in the input {given}" if real.is_dir() else f"is the input {given}"
+        is_inside = real.is_dir() and any(name.is_relative_to(real) for name in names)
+        if is_inside or real in names:
+            where = f"{'lies in' if is_inside else 'is'} the input {given}"
             raise OSError(f"Cannot write {path}: it {where}. Choose a name outside of the data.")
     output_folder(path.absolute().parent)
     return path

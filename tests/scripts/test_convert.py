@@ -235,3 +235,19 @@ def test_an_output_below_a_file_is_refused(tmp_path):
     output = tmp_path / "x.pth/last.pt"
     with pytest.raises(OSError, match="Cannot write into"):
         run(tmp_path / "x.pth", "--input", "unit_rgb", "--output", output)
+
+
+def test_the_input_is_not_overwritten(tmp_path):
+    """Neither by a network nor by a backbone."""
+    file, backbone = tmp_path / "x.pth", torchvision.models.resnet18(weights=None)
+    for state, words in (
+        (reference_network().state_dict(), ("--input", "caffe_bgr")),
+        (backbone.state_dict(), ()),
+    ):
+        torch.save(state, file)
+        before = file.read_bytes()
+        with pytest.raises(OSError, match="it is the input"):
+            run(file, *words, "--output", file)
+        assert file.read_bytes() == before
+    with pytest.raises(OSError, match="it is a folder"):
+        run(file, "--output", tmp_path)

@@ -304,6 +304,41 @@ def test_the_next_command_keeps_the_flags(tmp_path, capsys):
     assert text.rstrip().endswith(f"{root} --layout {layout} --class-set classes.toml")
 
 
+def test_the_picture_shows_what_can_be_read(tmp_path, capsys):
+    """A damaged image or label is passed over, as in the text; only without any it is an error."""
+    root = write_pairs(tmp_path / "data", IDS, mask="masks/#.png")
+    layout = tmp_path / "layout.toml"
+    layout.write_text('[splits.train]\nimages = "photos/{key}.jpg"\nlabels = "masks/{key}.png"\n')
+    for name in ("photos/000.jpg", "masks/004.png"):
+        (root / name).write_bytes((root / name).read_bytes()[:60])
+    words = [root, "--layout", layout, "--picture", tmp_path / "new/p.png"]
+    assert f"Drew 3 of 5 images into {tmp_path / 'new/p.png'}" in run(capsys, *words)
+    assert (tmp_path / "new/p.png").is_file()
+    for path in root.glob("photos/*"):
+        path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match="None of 5 images can be drawn. The first: .*000.jpg"):
+        run(capsys, *words)
+
+
+def test_the_picture_lies_outside_the_data(gta5_root, tmp_path, capsys):
+    """An image is not overwritten, and none is added; a folder and other formats are refused."""
+    image = next(gta5_root.glob("images/*.png"))
+    before = image.read_bytes()
+    (tmp_path / "folder.png").mkdir()
+    for path, message in (
+        (image, "the input"),
+        (gta5_root / "p.png", "the input"),
+        (tmp_path / "folder.png", "it is a folder"),
+    ):
+        with pytest.raises(OSError, match=message):
+            run(capsys, gta5_root, "--picture", path)
+        assert not capsys.readouterr().out
+    assert image.read_bytes() == before
+    with pytest.raises(SystemExit):
+        run(capsys, gta5_root, "--picture", tmp_path / "p.jpg")
+    assert "p.jpg: expected a name that ends with .png" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "error"),
     [

@@ -76,3 +76,9 @@ def test_runs_of_equal_names_are_told_apart(tmp_path):
     lines = ElementTree.parse(tmp_path / "plot.svg").getroot().findall(f"{SVG}polyline")
     titles = [line.find(f"{SVG}title").text for line in lines]
     assert titles == [f"strong ({path})" for path in runs]
+
+
+def test_a_folder_with_the_name_of_a_chart(tmp_path):
+    (tmp_path / "plot.svg").mkdir()
+    with pytest.raises(OSError, match="it is a folder"):
+        run(make_run(tmp_path / "ours", [0.1]), "--output", tmp_path / "plot.svg")

@@ -6,6 +6,7 @@ from dataset.gta5 import gta5
 from dataset.image_io import read_image
 from dataset.style.lab import lab_statistics, lab_transfer
 from scripts import preview_transfer
+from tests.conftest import write_gta5
 
 
 def draw(source, target, *words) -> None:
@@ -53,5 +54,33 @@ def test_a_source_of_ones_own_layout(gta5_root, tmp_path, capsys):
 
 def test_an_output_that_cannot_be_written(gta5_root, cityscapes_root, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(OSError, match="t.png"):
+    with pytest.raises(OSError, match="Cannot write into"):
         draw(gta5_root, cityscapes_root, "--output", tmp_path / "file/t.png")
+
+
+def test_an_output_is_refused_before_the_work(gta5_root, cityscapes_root, tmp_path, capsys):
+    """An image of the data, a folder, another format."""
+    images = sorted(gta5_root.glob("images/*.png"))
+    before = images[0].read_bytes()
+    for words in (
+        (gta5_root, cityscapes_root, "--output", images[0]),
+        (gta5_root, cityscapes_root, "--output", cityscapes_root / "new.png"),
+        (cityscapes_root, f"{gta5_root}/images/*.png", "--output", images[0]),
+        (cityscapes_root, gta5_root / "images", "--output", images[0]),
+    ):
+        with pytest.raises(OSError, match="Cannot write .*the input"):
+            draw(*words)
+    assert images[0].read_bytes() == before
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(OSError, match="it is a folder"):
+        draw(gta5_root, cityscapes_root, "--output", tmp_path / "folder.png")
+    with pytest.raises(SystemExit):
+        draw(gta5_root, cityscapes_root, "--output", tmp_path / "t.jpg")
+    assert "t.jpg: expected a name that ends with .png" in capsys.readouterr().err
+
+
+def test_a_width_of_one(cityscapes_root, tmp_path):
+    """The height is a pixel at least."""
+    root = write_gta5(tmp_path / "wide", 1, (40, 136))
+    draw(root, cityscapes_root, "--output", tmp_path / "t.png", "--rows", 1, "--width", 1)
+    assert read_image(tmp_path / "t.png").shape == (22 + 1, 4, 3)

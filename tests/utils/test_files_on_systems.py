@@ -8,7 +8,7 @@ import stat
 
 import pytest
 
-from utils.files import _NO_SYNC, atomic_file, write_json
+from utils.files import _NO_SYNC, atomic_file, output_file, write_file, write_json
 
 
 @pytest.mark.parametrize("number", sorted(_NO_SYNC))
@@ -53,3 +53,60 @@ def test_json_holds_no_number_that_is_none(tmp_path):
 
     found = json.loads((tmp_path / "a.json").read_text(), parse_constant=refuse)
     assert found == {"iou": [0.5, None, [None, 1]], "rows": [{"x": None, "tta": None}]}
+
+
+def test_a_folder_is_no_name_of_a_file(tmp_path):
+    """It is refused before the work, and the folder of a new file is made."""
+    with pytest.raises(OSError, match=r"Cannot write .*: it is a folder.*such as"):
+        output_file(tmp_path)
+    path = output_file(tmp_path / "new/folder/scores.json")
+    assert path.parent.is_dir()
+    assert not path.exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match="Cannot write into"):
+        output_file(tmp_path / "file/scores.json")
+
+
+@pytest.mark.parametrize(
+    ("output", "given"),
+    [
+        ("data/a.png", "data/a.png"),
+        ("data/new/a.png", "data"),
+        ("link/a.png", "data"),
+        ("data/a.png", "link"),
+        ("data/../data/a.png", "data/a.png"),
+        ("pointer.png", "data/a.png"),
+    ],
+)
+def test_an_input_is_never_an_output(tmp_path, output, given):
+    """Neither a file that is read, nor one in a folder that is read, by whichever name."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.png").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "data")
+    (tmp_path / "pointer.png").symlink_to(tmp_path / "data/a.png")
+    with pytest.raises(OSError, match=r"Cannot write .*: it (is|lies in) the input .*outside"):
+        output_file(tmp_path / output, [tmp_path / given])
+    assert not (tmp_path / "data/new").exists()
+    output_file(tmp_path / "data2/a.png", [tmp_path / "data", tmp_path / "absent"])
+
+
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "Make room there"),
+        (errno.EDQUOT, "Make room there"),
+        (errno.EACCES, "Choose another place"),
+        (errno.EISDIR, "Choose another place"),
+    ],
+)
+def test_room_is_asked_for_on_full_disks_only(tmp_path, monkeypatch, number, remedy):
+    """Another fault has another remedy."""
+
+    def refuse(*paths):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(OSError, match="Could not write") as error:
+        write_file(tmp_path / "a", b"")
+    assert remedy in str(error.value)
+    assert ("Make room" in str(error.value)) == (number in (errno.ENOSPC, errno.EDQUOT))

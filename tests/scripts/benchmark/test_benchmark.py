@@ -88,6 +88,8 @@ def test_an_unwritable_output_is_refused_first(tmp_path):
     for name in ("model", "evaluation"):
         with pytest.raises(OSError, match="Cannot write into"):
             run(name, "--json", tmp_path / "file/x.json")
+        with pytest.raises(OSError, match="it is a folder"):
+            run(name, "--json", tmp_path)
 
 
 def test_the_baseline_is_the_same_function():
