@@ -370,8 +370,7 @@ def checkpoint_metadata(
     settings = {key: value for key, value in vars(args).items() if key not in unused}
     settings |= {"precision": precision}
     if method.origins:  # compared on resume by what they are, wherever their files lie
-        teachers = [f"{origin['name']}, step {origin['step']}" for origin in method.origins]
-        settings |= {"teacher_names": teachers}
+        settings |= {"teacher_names": [origin["name"] for origin in method.origins]}
     return {
         **run_metadata("train_da", args.name or name, settings, listings),
         "derived": ["target_batch_size"] if args.target_batch_size == args.batch_size else [],
@@ -401,8 +400,11 @@ def provenance(
     return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 
-def start_warnings(args: argparse.Namespace, metadata: dict, target: ImageList) -> list[str]:
-    """What makes the run no unsupervised adaptation that can be scored on val."""
+def start_warnings(args: argparse.Namespace, target: ImageList, metadata: dict) -> list[str]:
+    """What makes the run no unsupervised adaptation that can be scored on val.
+
+    ``metadata``: that of the run, with what a resumed one had.
+    """
     warnings = [OVERLAP_WARNING] if adapts_on_scored_images(args) else []
     if known := seen_images(metadata.get("labelled_images", []), target.identities):
         warnings.append(
@@ -419,7 +421,7 @@ def monitor_options(
     predict: Predictor,
     class_set: ClassSet,
     validation: DataLoader | None,
-    warnings: list[str],
+    target: ImageList,
 ) -> MonitorOptions:
     """How the progress of the run is shown, and what ends it early."""
     return MonitorOptions(
@@ -428,7 +430,7 @@ def monitor_options(
         colors=class_set.color_table,
         warnings=method.warnings,
         validation=validation,
-        start_warnings=warnings,
+        start_warnings=partial(start_warnings, args, target),
         collapse_monitor=method.collapse_monitor,
         stop_on_collapse=args.stop_on_collapse,
         monitors=method.monitors,
@@ -465,15 +467,16 @@ def adapt(args: argparse.Namespace) -> None:
         batch_counts=method.context.batch_counts,
     )
     predict = Predictor(state[method.inference_part], normalize, device, runtime.autocast)
-    metadata = checkpoint_metadata(args, method, runtime.precision, initial, images)
-    warnings = start_warnings(args, metadata, target_data.images)
+    monitor = monitor_options(
+        args, method, predict, source_data.class_set, validation, target_data.images
+    )
     run = TrainingRun(
         from_arguments(RunOptions, vars(args) | flag_defaults(argument_parser(), "train_da")),
         processes=runtime.processes,
         trained=trained,
-        metadata=metadata,
+        metadata=checkpoint_metadata(args, method, runtime.precision, initial, images),
         to_device=partial(to_device, normalize=normalize, device=device),
-        monitor=monitor_options(args, method, predict, source_data.class_set, validation, warnings),
+        monitor=monitor,
     )
     with run:
         for step, source, target in run.steps(args.max_steps, source_data, target_data):

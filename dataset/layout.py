@@ -135,9 +135,9 @@ def refuse_unknown_encoding(layout: Layout, class_set: ClassSet) -> None:
         return
     try:
         own = _class_set(layout, None)
-    except FileNotFoundError:  # a prepared root needs no file but the layout
+    except (FileNotFoundError, ValueError):  # a prepared root needs no file but the layout
         return
-    if class_set == own and layout.encoding not in own.encodings:
+    if class_set == own:
         near = difflib.get_close_matches(layout.encoding, own.encodings, 1, 0)
         raise ValueError(
             f"{layout.file}: encoding is {layout.encoding!r}; the class set {own.name} has"

@@ -104,10 +104,10 @@ def layout_with_splits(root: Path, layout: str | Path | None = None) -> Layout:
     found = target_layout(root) if layout is None else load_layout(layout)
     if found is None and Path(root).is_dir():
         for other in recognized_layouts(Path(root)):
-            if len(other.splits) == 1 and first_pairs(other, root)[0]:
+            if list(other.splits) == ["train"] and first_pairs(other, root)[0]:
                 raise ValueError(
-                    f"{root} is {other.title}, which has one split, {next(iter(other.splits))}, and"
-                    f" no val. Score it as source images (--source {root}), or name its layout"
+                    f"{root} is {other.title}, which has one split, train, and no"
+                    f" val. Score it as source images (--source {root}), or name its layout"
                     f" (--layout {other.name})."
                 )
     return found or load_layout("cityscapes")
@@ -335,7 +335,7 @@ def label_record(label_root: Path, split: str) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        record, found = json.loads(path.read_text(encoding="utf-8")), "another content"
+        record, found = json.loads(path.read_text(encoding="utf-8-sig")), "another content"
     except ValueError as error:
         record, found = None, f"no JSON ({error})"
     if not isinstance(record, dict):

@@ -73,12 +73,12 @@ LEGEND_WIDTH = 640
 they get higher than twice this.
 """
 COMPARISON_HEIGHT = 32_000
-"""Largest height of comparison.png in pixels, which browsers and viewers still open."""
+"""Largest height of the rows of comparison.png in pixels: viewers still open such a picture."""
 
 KINDS = ("overlay", "color", "labelIds", "trainIds")
 """What --save draws."""
-RESULT = re.compile(rf".+_({'|'.join(KINDS)})\.(png|mp4)|comparison\.png")
-"""Names of results, which are no inputs."""
+RESULT = re.compile(rf".+_({'|'.join((*KINDS, 'colour'))})\.(png|mp4)|comparison\.png")
+"""Names of results, which are no inputs; "colour" was the name of "color" before."""
 
 Segment = Callable[[np.ndarray], np.ndarray]
 """(H, W, 3) uint8 RGB image of any size -> (H, W) uint8 trainIds."""
@@ -233,7 +233,7 @@ def read_images(
 
     ``is_only_input``: the error is raised instead, since there is nothing else to segment.
     """
-    for path in tqdm(paths, unit="image", disable=True if len(paths) == 1 else None):
+    for path in tqdm(paths, unit="image", disable=True if len(paths) < 2 else None):
         try:
             check_memory(path, image_size(path), device, tile)
             image = read_image(path)

@@ -303,16 +303,8 @@ def measure_together(candidates: Sequence[Candidate], expected: Tensor | None) -
 
 def runs_of(candidates: Sequence[Candidate]) -> list[str]:
     """The run folder of each candidate: its own, or for an average that of its snapshots."""
-    folders: dict[tuple, str] = {}
-    for candidate in candidates:
-        if not candidate.is_average:
-            folders.setdefault(candidate.run, str(candidate.folder))
-    return [
-        folders.get(candidate.run, str(candidate.folder))
-        if candidate.is_average
-        else str(candidate.folder)
-        for candidate in candidates
-    ]
+    of_run = {c.run: c.folder for c in candidates if not c.is_average}
+    return [str(of_run.get(c.run, c.folder) if c.is_average else c.folder) for c in candidates]
 
 
 def teacher_agreement(curve: Curve | None, step: int) -> float | None:
@@ -328,7 +320,7 @@ def teacher_agreement(curve: Curve | None, step: int) -> float | None:
 def read_class_shares(path: Path, names: Sequence[str]) -> Tensor:
     """Expected shares (C,) that add up to 1. Raises ValueError for other classes or no shares."""
     expected = 'class shares such as {"road": 0.4, "sky": 0.1}'
-    content = read_json_object(path, (), f"--class-shares: {expected}")
+    content = read_json_object(path, (), expected)
     unknown = sorted(set(content) - set(names))
     if unknown:
         raise ValueError(

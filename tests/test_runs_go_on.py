@@ -109,8 +109,8 @@ def test_open_intervals_are_saved(tmp_path):
     meters[1].restore(meters[0].state(), CPU)
     for meter in meters:
         meter.add(2, {"loss": torch.tensor(4.0)}, ["b"])
-    assert meters[1].read(keep=True) == meters[0].read() == {"loss": 2.5}
-    assert meters[1].read() == {"loss": 2.5}
+    assert meters[1].read() == meters[0].read() == {"loss": 2.5}
+    meters[1].forget()
     assert meters[1].read() == {}
 
 
@@ -214,15 +214,25 @@ def test_leaving_out_an_image_changes_no_number_of_steps(gta5_root, tmp_path):
     ids=str,
 )
 def test_resuming_keeps_what_batch_norm_sees(monkeypatch, before, now, may):
-    """(--accumulate, processes): two updates from 2 images each are not one from 2 images."""
+    """(--accumulate, processes): two updates from 2 images each are not one from 2 images.
 
-    def settings_of(accumulate, processes):
+    With frozen statistics both may change; so may updates that a run did not record.
+    """
+
+    def settings_of(accumulate, processes, bn="local"):
         monkeypatch.setattr(metadata, "world_size", lambda: processes)
-        given = {"batch_size": 4, "accumulate": accumulate, "bn": "local"}
+        given = {"batch_size": 4, "accumulate": accumulate, "bn": bn}
         return run_metadata("train", "run", given, {})["settings"]
 
-    changed = differences(settings_of(*now), settings_of(*before), RESUME_MAY_CHANGE)
-    assert (not changed) == may
+    def may_resume(new, old):
+        return not differences(new, old, RESUME_MAY_CHANGE)
+
+    new, old = settings_of(*now), settings_of(*before)
+    assert may_resume(new, old) == may
+    assert may_resume(settings_of(*now, "frozen"), settings_of(*before, "frozen"))
+    del old["batch_norm_updates"]
+    same_groups = new["batch_norm_group_sizes"] == old["batch_norm_group_sizes"]
+    assert may_resume(new, old) == same_groups
 
 
 def test_a_default_that_was_filled_in_is_not_repeated(gta5_root, cityscapes_root, tmp_path):
@@ -344,6 +354,9 @@ def test_true_labels_of_the_target_are_not_forgotten(gta5_root, cityscapes_root,
         assert said in capsys.readouterr().out
         before = tmp_path / name / "run/last.pt"
     assert len(read_checkpoint(before)["labelled_images"]) == 5
+    resumed = ("--init", before, "--method", "minent", *flags, "--resume")
+    start("train_da", *words("train_da", *roots, tmp_path / "third", *resumed))
+    assert said in capsys.readouterr().out
     start("train_da", *words("train_da", *roots, tmp_path / "honest", *flags))
     assert "true labels" not in capsys.readouterr().out
 

@@ -37,7 +37,7 @@ def output_folder(folder: Path) -> Path:
 
 
 def output_file(path: Path, inputs: Iterable[Path] = ()) -> Path:
-    """Tests, before the work begins, that a file can be written; creates its folder.
+    """Tests, before the work, that ``path`` is no folder, and that its folder can be written.
 
     ``inputs``: files and folders that are read: the file is none of them and lies in none. Raises
     OSError.

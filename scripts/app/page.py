@@ -1,5 +1,6 @@
 """The page: its controls, and what happens when a visitor sends something."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,7 @@ SET_STRENGTH = """
 KEPT_S = 60
 """Seconds for which an upload is kept at least."""
 UNUSED_S = 900
-"""Seconds after which an upload is removed that was never segmented: queues are shorter."""
+"""Seconds after which a file that no visitor has is removed: queues are shorter."""
 AT_ONCE = 4
 """Visitors that are served at a time; their images take turns in the networks."""
 
@@ -69,14 +70,18 @@ class Page:
         return show_image(frame, segment_image(frame, chosen), "camera")
 
     def remove_unused(self, uploads: Path) -> None:
-        """Removes the files below ``uploads`` that no visitor has, UNUSED_S after they came."""
+        """Removes the files below ``uploads`` that no visitor has, UNUSED_S after they came.
+
+        One that cannot be removed now, or that is gone already, is passed over.
+        """
         kept = {path.resolve() for path in list(self._uploads.values())}
         for file in uploads.resolve().rglob("*"):
             if file in kept or not file.is_file():
                 continue
-            status = file.stat()
-            if time.time() - max(status.st_mtime, status.st_ctime) >= UNUSED_S:
-                file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                status = file.stat()
+                if time.time() - max(status.st_mtime, status.st_ctime) >= UNUSED_S:
+                    file.unlink()
 
     def forget(self, request: gr.Request) -> None:
         """Removes what a visitor who leaves has uploaded."""

@@ -12,7 +12,14 @@ import shlex
 from pathlib import Path
 
 from scripts.reproduce.preset import describe_presets, preset_argument
-from scripts.reproduce.rows import flags_of, needed_rows, row_commands, run_command, run_row
+from scripts.reproduce.rows import (
+    flags_of,
+    needed_rows,
+    quoted_values,
+    row_commands,
+    run_command,
+    run_row,
+)
 from utils.files import output_folder, write_json
 from utils.options.groups import add_source_argument
 from utils.options.parser import (
@@ -64,8 +71,8 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if "--leave-out" in flags_of(args.training):
         parser.error(
             "--leave-out after -- would go to all rows, and not every row has the image. Give it to"
-            " the row's own command, which is printed above its output, with --resume; then run"
-            " this again without it: the row goes on from there"
+            " the row's own command, which is printed above its output, with --resume, and let"
+            " it end; then run this again without it"
         )
     if args.steps and args.preset.steps is None:
         parser.error(
@@ -119,7 +126,7 @@ def write_comparison(args: argparse.Namespace) -> None:
     """Writes comparison.json: what scripts.summarise cannot read from the run folders."""
     preset = args.preset
     roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
-    scoring = flags_of(shlex.split(preset.evaluation.format(**roots)))
+    scoring = flags_of(shlex.split(preset.evaluation.format(**quoted_values(roots))))
     list_file, layout = (scoring.get(flag, [None])[0] for flag in ("--list", "--layout"))
     content = {
         "preset": preset.name,

@@ -15,6 +15,7 @@ the one of its name, or comes after the others; every other key replaces that of
 """
 
 import argparse
+import difflib
 import string
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,14 @@ def read_preset(path: Path) -> Preset:
     try:
         content = _content(path, ())
         parts = content.pop("parts", {})
+        _refuse_unused(parts, content, path)
         for key in ("common", "evaluation"):
             content[key] = _expand(content.get(key, ""), parts)
         rows = [
             Row(**row | {"command": _expand(row["command"], parts)}) for row in content.pop("rows")
         ]
         preset = Preset(path.stem, rows=tuple(rows), **content)
-    except (TypeError, KeyError) as error:
+    except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(
             f"{path} is no preset ({error}). Compare it with {PRESET_FOLDER / 'demo.toml'}."
         ) from error
@@ -106,7 +108,7 @@ def _content(word: str | Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
         return own
     base = own.pop("base")
     if base not in preset_names():
-        base = path.parent / base  # relative to the file that names it
+        base = path.parent / Path(base).expanduser()  # relative to the file that names it
     content = _content(base, (*extended_by, path.resolve()))
     rows = {row["name"]: row for row in [*content["rows"], *own.get("rows", [])]}
     joined = {
@@ -115,6 +117,18 @@ def _content(word: str | Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
         "common": f"{content.get('common', '')} {own.get('common', '')}",
     }
     return content | own | joined
+
+
+def _refuse_unused(parts: dict[str, str], content: dict[str, Any], path: Path) -> None:
+    """Raises ValueError for a part that neither a command nor another part names."""
+    commands = [content.get("common", ""), content.get("evaluation", "")]
+    commands += [row["command"] for row in content["rows"]]
+    named = placeholders(*commands, *parts.values())
+    for part in parts:
+        if part not in named:
+            near = difflib.get_close_matches(part, named, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(f"{path}: no command names the part {part!r}.{hint} Or remove it.")
 
 
 def placeholders(*texts: str) -> set[str]:

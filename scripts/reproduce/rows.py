@@ -34,7 +34,7 @@ def row_commands(
     ``values``: of the PLACEHOLDERS; ``classes``: None: those of the preset's evaluation, else all;
     ``training``: further arguments of the training command.
     """
-    quoted = {name: shlex.quote(str(value)) for name, value in values.items()}
+    quoted = quoted_values(values)
     script, own = row.command.split(maxsplit=1)
     # The row's own flags come last: they replace the common ones.
     words = shlex.split(f"{script} {preset.common} {own}".format(**quoted))
@@ -47,6 +47,11 @@ def row_commands(
     averaged = ["--classes", *classes] if classes else []
     evaluate += [*shlex.split(preset.evaluation.format(**quoted)), *averaged, "--json", str(scores)]
     return [train, [*evaluate, *compute_flags(training)]]
+
+
+def quoted_values(values: dict[str, Any]) -> dict[str, str]:
+    """Values as they are filled into the text of a command."""
+    return {name: shlex.quote(str(value)) for name, value in values.items()}
 
 
 def flags_of(words: list[str]) -> dict[str, list[str]]:

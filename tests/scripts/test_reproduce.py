@@ -253,6 +253,20 @@ def test_parts_may_stand_in_every_command(tmp_path, capsys):
     assert "--list 'c d/val.txt'" in evaluation
 
 
+def test_what_is_scored_is_recorded_with_its_spaces(tmp_path):
+    """comparison.json has the list that the evaluation command has."""
+    (tmp_path / "mine.toml").write_text(
+        """
+        description = "one row"
+        evaluation = "--list {cityscapes}/val.txt"
+        rows = [{ name = "a", command = "train.py --train-on source --gta5 {gta5}" }]
+        """
+    )
+    words = ["--preset", tmp_path / "mine.toml"]
+    reproduce.write_comparison(arguments("g", "c d", tmp_path / "out", *words))
+    assert json.loads((tmp_path / "out/comparison.json").read_text())["list"] == "c d/val.txt"
+
+
 def test_an_image_is_left_out_of_a_row_only(capsys):
     """Not every row has it: after -- it would end those that do not."""
     with pytest.raises(SystemExit):
@@ -263,6 +277,8 @@ def test_an_image_is_left_out_of_a_row_only(capsys):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
+        ('parts.mine = "a"\ndescription = ""\nrows = []', "no command names the part 'mine'"),
+        ('evaluation = 5\ndescription = ""\nrows = []', "is no preset"),
         ('evaluation = "--list {steps}"\ndescription = ""\nrows = []', r"names \{steps\}"),
         ("rows = [", "is no TOML file"),
         ('description = ""', "is no preset"),

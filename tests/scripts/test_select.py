@@ -200,8 +200,8 @@ def test_a_target_without_images_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", r"shares\.json is no JSON .* Expected --class-shares: class shares such as"),
-        ("[]", r"shares\.json holds a list\. Expected --class-shares: class shares such as"),
+        ("{", r"shares\.json is no JSON .* Expected class shares such as"),
+        ("[]", r"shares\.json holds a list\. Expected class shares such as"),
         ('{"moon": 1}', "unknown classes moon"),
         ('{"sky": null}', r"shares\.json: sky has null\. Expected numbers"),
         ('{"sky": "abc"}', r"shares\.json: sky has the text 'abc'\. Expected numbers"),

@@ -105,8 +105,8 @@ class MonitorOptions(NamedTuple):
 
     ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
     ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
-    ``start_warnings`` are known before. ``validation``: labelled batches that are scored, or
-    None. ``collapse_monitor`` warns when a class collapses on the target; with
+    ``start_warnings(metadata)`` are known before. ``validation``: labelled batches that are
+    scored, or None. ``collapse_monitor`` warns when a class collapses on the target; with
     ``stop_on_collapse`` the run is then saved and ends. ``monitors``: others that a resumed run
     continues, by their names in a checkpoint.
     """
@@ -116,7 +116,7 @@ class MonitorOptions(NamedTuple):
     colors: np.ndarray
     warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
     validation: Iterable | None = None
-    start_warnings: Sequence[str] = ()
+    start_warnings: Callable[[dict[str, Any]], list[str]] = lambda _metadata: []
     collapse_monitor: CollapseMonitor | None = None
     stop_on_collapse: bool = False
     monitors: Mapping[str, Stateful] = MappingProxyType({})
@@ -257,14 +257,14 @@ class TrainingRun:
     def _announce(self) -> None:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
         metadata, processes, folder = self.metadata, self.processes, self.folder
-        settings, warnings = metadata["settings"], self.monitor.start_warnings
+        settings, warnings = metadata["settings"], self.monitor.start_warnings(metadata)
         folder.record(
             settings=settings,
             seed=settings["seed"],
             first_step=self.first_step,
             device=str(processes.device),
             processes=processes.world_size,
-            warnings=list(warnings),
+            warnings=warnings,
         )
         chosen = {k: v for k, v in settings.items() if k not in metadata.get("derived", ())}
         folder.record_settings(settings_toml(metadata["script"], metadata["name"], chosen))
@@ -385,7 +385,7 @@ class TrainingRun:
 
     def _log(self, done: int, is_interval: bool) -> None:
         # At the end of a run the interval may be open: a longer run averages over all of it.
-        trained, losses = self.trained, self.meter.read(keep=True)
+        trained, losses = self.trained, self.meter.read()
         rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers.values()]
         values = {"learning_rate": rates[0]}
         values |= {

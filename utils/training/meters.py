@@ -35,12 +35,9 @@ class LossMeter:
         """Raises FloatingPointError for losses since the last ``read`` that are not finite."""
         self._values()
 
-    def read(self, keep: bool = False) -> dict[str, float]:
-        """The means since the last read; checks them. ``keep``: the next read has them, too."""
-        means = {name: value.mean().item() for name, value in self._values().items()}
-        if not keep:
-            self.forget()
-        return means
+    def read(self) -> dict[str, float]:
+        """The means of the interval, since the last ``forget``; checks them."""
+        return {name: value.mean().item() for name, value in self._values().items()}
 
     def forget(self) -> None:
         """Begins a new interval: what was noted so far has been read."""

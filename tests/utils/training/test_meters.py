@@ -23,6 +23,7 @@ def test_meter_means_and_forgets(meter):
         meter.add(step, {"a": torch.tensor(float(step))}, [])
     meter.check()
     assert meter.read() == {"a": 1.5}
+    meter.forget()
     meter.add(4, {"a": torch.tensor(7.0)}, [])
     assert meter.read() == {"a": 7.0}
     meter.check()
