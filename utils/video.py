@@ -59,9 +59,9 @@ class VideoReader(_FrameReader):
     def __init__(self, path: Path):
         if not Path(path).is_file():
             raise FileNotFoundError(f"No video at {path}.")
+        self._path = _name_for_opencv(path)
         if not os.path.getsize(path):
             raise ValueError(f"{path} is empty; expected a video. Fetch it again, or leave it out.")
-        self._path = _name_for_opencv(path)
         super().__init__(cv2.VideoCapture(self._path))
         if self._first is None:
             raise ValueError(

@@ -270,7 +270,7 @@ def test_the_agreement_of_the_teacher_is_the_mean_before_a_step():
 def test_the_file_of_values_is_tested_first(cityscapes_root, tmp_path, monkeypatch):
     """A folder, and a file that is read, are refused before the first prediction."""
     folder, scores = write_run(tmp_path / "a"), tmp_path / "scores.json"
-    scores.write_text('{"rows": []}')
+    scores.write_text('{"rows": [{"checkpoint": "a.pt", "step": 1, "miou": 0.5}]}')
     monkeypatch.setattr(entry, "predict_sample", lambda *given: pytest.fail("it was predicted"))
     words = [folder, "--cityscapes", cityscapes_root, "--scores", scores, "--json"]
     for path in (tmp_path, scores, folder / "step_0000010.pt"):

@@ -36,7 +36,7 @@ class Capture:
 def shown(monkeypatch, path, times, fps):
     """(rate, number of the frame in each interval) of the result."""
     monkeypatch.setattr(cv2, "VideoCapture", Capture(times, fps))
-    path.touch()
+    path.write_bytes(b"video")
     reader = VideoReader(path)
     frames = [int(frame[0, 0, 0]) for frame in reader for _ in range(reader.repeats)]
     return reader.fps, frames
