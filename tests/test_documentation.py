@@ -54,7 +54,7 @@ OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 SCRIPTS = [
     *(ROOT / name for name in ("train.py", "train_da.py", "eval.py")),
     *sorted((ROOT / "scripts").glob("*.py")),
-    *(ROOT / f"scripts/{name}/__main__.py" for name in ("app", "benchmark", "reproduce")),
+    *(ROOT / f"scripts/{name}/__main__.py" for name in ("app", "benchmark", "predict", "reproduce")),
 ]
 ALL_BLOCKS = [block for page in PAGES for block in code_blocks(page)]
 SHELL_BLOCKS = [block for block in ALL_BLOCKS if not block.text.startswith(tuple(NOT_SHELL))]

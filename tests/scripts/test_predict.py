@@ -1,4 +1,4 @@
-"""scripts/predict.py with images, videos and unusable input."""
+"""scripts.predict with images, videos and unusable input."""
 
 import time
 from pathlib import Path
@@ -11,11 +11,14 @@ from PIL import Image
 
 from dataset.class_set_file import load_class_set
 from dataset.labels import CLASS_NAMES, COLORS, LABEL_ID_OF
-from scripts import predict as entry
+from scripts.predict import __main__ as entry
+from scripts.predict import comparison, ground_truth, images
+from scripts.predict.network import load_named_network
 from tests.conftest import scene
 from tests.helpers.forked import run_forked
 from tests.helpers.networks import write_checkpoint
 from utils.benchmark import memory
+from utils.files import output_names
 from utils.report.pictures import image_grid, legend, with_legend
 from utils.video import VideoReader, VideoWriter
 
@@ -93,13 +96,14 @@ def test_a_link_that_leads_nowhere_is_skipped(checkpoint, frames, tmp_path, caps
     assert sorted(path.name[0] for path in (tmp_path / "out").iterdir()) == ["0", "2"]
     printed = capsys.readouterr()
     assert "skipped: " in printed.out + printed.err
+    network = load_named_network(checkpoint, torch.device("cpu"), "fp32")
     with pytest.raises(FileNotFoundError, match=r"1\.png does not exist"):
-        next(entry.read_images([frames / "1.png"], torch.device("cpu"), is_only_input=True))
+        next(images.read_images([frames / "1.png"], network, is_only_input=True))
 
 
 def test_equal_names_in_two_folders_are_kept_apart(tmp_path):
     """Output names contain as much of the folder as makes them unique."""
-    names = entry.output_names(
+    names = output_names(
         [tmp_path / "a/1.png", tmp_path / "b/1.png", tmp_path / "b/2.png", tmp_path / "b/2.jpg"]
     )
     assert len(set(names.values())) == 4
@@ -110,7 +114,7 @@ def test_names_of_many_files_take_no_time():
     """Their number is counted once, not once for each file."""
     paths = [Path(f"/data/{number % 50}/frame_{number // 50}.png") for number in range(50_000)]
     start = time.perf_counter()
-    assert len(set(entry.output_names(paths).values())) == 50_000
+    assert len(set(output_names(paths).values())) == 50_000
     assert time.perf_counter() - start < 30
 
 
@@ -140,7 +144,7 @@ def test_sixteen_bits_are_refused(checkpoint, tmp_path, channels):
 def test_an_image_too_large_for_memory_is_not_decoded(checkpoint, frames, tmp_path, monkeypatch):
     """The size is compared with the available memory before the image is read."""
     monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
-    monkeypatch.setattr(entry, "read_image", lambda path: pytest.fail("was decoded"))
+    monkeypatch.setattr(images, "read_image", lambda path: pytest.fail("was decoded"))
     with pytest.raises(ValueError, match=r"0.png is 64x96 .*Shrink it"):
         run(frames / "0.png", "--model", checkpoint, "--output", tmp_path / "out")
 
@@ -327,13 +331,13 @@ def test_a_comparison_keeps_small_pictures_of_few_images(
         kept.extend(picture.shape for row in rows for picture in row)
         return image_grid(rows, *words, **options)
 
-    monkeypatch.setattr(entry, "image_grid", note)
+    monkeypatch.setattr(comparison, "image_grid", note)
     Image.fromarray(scene(0, (1024, 1536))[0]).save(frames / "1.png")
     words = [frames, "--compare", checkpoint, "--output", tmp_path / "out"]
     run(*words)
     assert kept == [(427, 640, 3)] * 6
     assert "3 images, 1 networks: " in capsys.readouterr().out
-    monkeypatch.setattr(entry, "COMPARISON_HEIGHT", 1000)
+    monkeypatch.setattr(comparison, "COMPARISON_HEIGHT", 1000)
     kept.clear()
     run(*words)
     assert len(kept) == 4
@@ -347,7 +351,7 @@ def test_rows_of_any_heights_are_evenly_spaced():
     rng = np.random.default_rng(0)
     for most in (1, 1000, 20_000, 10**6):
         heights = rng.integers(0, 400, 100).tolist()
-        chosen = [int(str(path)) for path in entry.evenly_spaced(paths, heights, most)]
+        chosen = [int(str(path)) for path in comparison.evenly_spaced(paths, heights, most)]
         assert len(chosen) == 1 or sum(heights[index] for index in chosen) <= most
         assert np.ptp(np.diff([-1, *chosen, 100])[1:-1]) <= 1 if len(chosen) > 2 else chosen
         assert len(chosen) == 100 or sum(heights) > most
@@ -367,9 +371,11 @@ def test_all_labels_together_tell_their_encoding(tmp_path):
     binary, paths = load_class_set("binary"), [tmp_path / "0.png", tmp_path / "1.png"]
     for path, value in zip(paths, (0, 255), strict=True):
         Image.new("L", (4, 4), value).save(path)
-    label_format = entry.format_of_labels(binary, paths, tmp_path)
+    label_format = ground_truth.format_of_labels(binary, paths, tmp_path)
     assert label_format.encoding == "mask"
-    drawn = [entry.draw_label(path, np.zeros((4, 4, 3)), label_format)[0, 0] for path in paths]
+    drawn = [
+        ground_truth.draw_label(path, np.zeros((4, 4, 3)), label_format)[0, 0] for path in paths
+    ]
     assert np.array_equal(drawn, binary.colors)
 
 
@@ -378,10 +384,10 @@ def test_labels_of_equal_names_are_told_apart(tmp_path):
     labels = {"frame0000": [tmp_path / "gt/0/frame0000.png", tmp_path / "gt/1/frame0000.png"]}
     for drive in "01":
         image = tmp_path / f"images/{drive}/frame0000.jpg"
-        assert entry.label_of(image, labels) == tmp_path / f"gt/{drive}/frame0000.png"
-    assert entry.label_of(tmp_path / "images/0/frame0001.jpg", labels) is None
+        assert ground_truth.label_of(image, labels) == tmp_path / f"gt/{drive}/frame0000.png"
+    assert ground_truth.label_of(tmp_path / "images/0/frame0001.jpg", labels) is None
     with pytest.raises(ValueError, match="can both be the label of"):
-        entry.label_of(tmp_path / "frame0000.jpg", labels)
+        ground_truth.label_of(tmp_path / "frame0000.jpg", labels)
 
 
 def test_labels_of_other_images_are_an_error(checkpoint, frames, gta5_root, tmp_path):

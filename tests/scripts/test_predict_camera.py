@@ -1,4 +1,4 @@
-"""scripts/predict.py --camera, with a video instead of a camera."""
+"""scripts.predict --camera, with a video instead of a camera."""
 
 import itertools
 import os
@@ -11,7 +11,10 @@ import pytest
 import torch
 
 from dataset.class_set_file import load_class_set
-from scripts import predict as entry
+from scripts.predict import __main__ as entry
+from scripts.predict.drawing import Results
+from scripts.predict.network import NamedNetwork
+from scripts.predict.videos import predict_camera
 from tests.conftest import scene
 from tests.helpers.forked import run_forked
 from tests.helpers.networks import write_checkpoint
@@ -35,28 +38,21 @@ def filmed(tmp_path, monkeypatch) -> Path:
     return path
 
 
-def arguments(tmp_path, *words):
-    always = ["--model", "last.pt", "--output", tmp_path, "--device", "cpu"]
-    always += [] if "trainIds" in words else ["--no-legend"]  # no legend for label maps
-    return entry.parse_arguments([*map(str, [*words, *always])])
+def overlays(folder: Path) -> Results:
+    return Results(folder, ["overlay"], has_legend=False)
 
 
 def segment_bright(image: np.ndarray) -> np.ndarray:
     return (image.mean(2) > 128).astype(np.uint8)
 
 
-bright = entry.NamedNetwork("bright", segment_bright, load_class_set("cityscapes19"))
+bright = NamedNetwork("bright", segment_bright, load_class_set("cityscapes19"), torch.device("cpu"))
 
 
 def test_a_slow_network_repeats_frames(filmed, tmp_path, capsys):
     """At 0.25 s a prediction and 10 frames per second, each is written two or three times."""
     ticks = itertools.count()
-    entry.predict_camera(
-        bright,
-        arguments(tmp_path, "--camera", 3, "--seconds", 2),
-        torch.device("cpu"),
-        clock=lambda: 0.25 * next(ticks),
-    )
+    predict_camera(bright, 3, overlays(tmp_path), seconds=2, clock=lambda: 0.25 * next(ticks))
     frames = list(VideoReader(tmp_path / "camera_3_overlay.mp4"))
     assert len(frames) == 21  # 2 s, and the frame with which they end
     changes = [
@@ -72,12 +68,7 @@ def test_a_slow_network_repeats_frames(filmed, tmp_path, capsys):
 def test_a_fast_network_skips_frames(filmed, tmp_path):
     """Predictions of more than the frame rate are left out of the video."""
     ticks = itertools.count()
-    entry.predict_camera(
-        bright,
-        arguments(tmp_path, "--camera", 3),
-        torch.device("cpu"),
-        clock=lambda: 0.05 * next(ticks),
-    )
+    predict_camera(bright, 3, overlays(tmp_path), clock=lambda: 0.05 * next(ticks))
     assert len(list(VideoReader(tmp_path / "camera_3_overlay.mp4"))) == 7  # 0.6 s
 
 
@@ -90,7 +81,7 @@ def test_frames_due():
 
 def test_a_camera_that_ends_gives_a_warning(filmed, tmp_path, capsys):
     """Without Ctrl-C and --seconds, the end of the pictures is reported."""
-    entry.predict_camera(bright, arguments(tmp_path, "--camera", 3), torch.device("cpu"))
+    predict_camera(bright, 3, overlays(tmp_path))
     assert "gave no more pictures after 12: was it unplugged?" in capsys.readouterr().out
 
 
@@ -105,10 +96,10 @@ def test_ctrl_c_ends_the_video_and_keeps_it(filmed, tmp_path, capsys):
         return segment_bright(image)
 
     ticks = itertools.count()
-    entry.predict_camera(
+    predict_camera(
         bright._replace(segment=segment),
-        arguments(tmp_path, "--camera", 3),
-        torch.device("cpu"),
+        3,
+        overlays(tmp_path),
         clock=lambda: 0.1 * next(ticks),
     )
     assert len(seen) == 4
@@ -120,7 +111,7 @@ def test_no_camera_is_an_error(filmed, tmp_path):
     """The message names cameras that exist; nothing is written."""
     message = r"Camera 7 gives no picture. Is one connected.*found: .*a video file instead"
     with pytest.raises(ValueError, match=message):
-        entry.predict_camera(bright, arguments(tmp_path, "--camera", 7), torch.device("cpu"))
+        predict_camera(bright, 7, overlays(tmp_path))
     assert not list(tmp_path.glob("camera*"))
 
 
@@ -145,13 +136,13 @@ def test_the_command_reports_a_missing_camera(tmp_path):
 def test_options_that_do_not_fit_together(tmp_path, capsys, words, message):
     """A usage error names the option."""
     with pytest.raises(SystemExit):
-        arguments(tmp_path, *words)
+        entry.parse_arguments([*map(str, words), "--model", "last.pt", "--output", str(tmp_path)])
     assert message in capsys.readouterr().err
 
 
 def test_label_maps_of_a_camera_are_refused(filmed, tmp_path):
     """Lossy compression would change labels."""
-    args = arguments(tmp_path, "--camera", 3, "--save", "trainIds")
+    results = Results(tmp_path, ["trainIds"])
     message = "Camera 3 is a video, whose compression would spoil trainIds"
     with pytest.raises(ValueError, match=message):
-        entry.predict_camera(bright, args, torch.device("cpu"))
+        predict_camera(bright, 3, results)

@@ -1,11 +1,11 @@
-"""scripts/predict.py --tile: images too large for one pass."""
+"""scripts.predict --tile: images too large for one pass."""
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from model.inference.tiling import tiles
-from scripts import predict as entry
+from scripts.predict import __main__ as entry
 from tests.conftest import scene
 from tests.helpers.networks import write_checkpoint
 from utils.benchmark import memory

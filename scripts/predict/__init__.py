@@ -1,0 +1,1 @@
+"""Segments images, videos and camera pictures: python -m scripts.predict."""
