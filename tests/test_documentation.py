@@ -51,10 +51,11 @@ OTHER_FLAGS = {"--fp16", "--id-type", "--logdir", "--no-deps", "--nodes", "--sig
 OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 """Sections of the pages about flags that do not exist any more."""
 
+PACKAGES = ("app", "benchmark", "predict", "reproduce")
 SCRIPTS = [
     *(ROOT / name for name in ("train.py", "train_da.py", "eval.py")),
     *sorted((ROOT / "scripts").glob("*.py")),
-    *(ROOT / f"scripts/{name}/__main__.py" for name in ("app", "benchmark", "predict", "reproduce")),
+    *(ROOT / f"scripts/{name}/__main__.py" for name in PACKAGES),
 ]
 ALL_BLOCKS = [block for page in PAGES for block in code_blocks(page)]
 SHELL_BLOCKS = [block for block in ALL_BLOCKS if not block.text.startswith(tuple(NOT_SHELL))]
