@@ -45,7 +45,7 @@ from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import LossOptions, build_step_context, to_device
-from model.uda.base import Method, MethodOptions, MethodSetting, find_methods
+from model.uda.base import Method, MethodSetting, RunSettings, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
 from utils.evaluation.comparability import seen_images
 from utils.options import checks, groups
@@ -206,26 +206,19 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
     checks.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     checks.require_validation(parser, args.val_list, args.validate_every)
     checks.require_snapshots(parser, args.keep_every, args.keep_last)
-    if args.method == "pseudo-labels" and args.pixel_weights != "none":
-        parser.error(
-            f"--pixel-weights {args.pixel_weights} would weigh pseudo-labels, too: wrong labels of"
-            " rare classes (class), or those that contradict the network most (ohem), would win."
-            " Leave it out, or use --rare-class-sampling"
-        )
     options = method_options(parser, METHODS, vars(args), given)
-    if args.bn == "frozen" and getattr(options, "teacher_bn", "ema") == "target":
+    if args.target_view == "whole" and options.target_needs().ignored_rows is not None:
         parser.error(
-            "--teacher-bn target normalizes with the statistics of each target batch, and --bn"
-            " frozen with none. Leave one of them out"
+            f"--target-view whole: --method {args.method} learns from augmented crops of the"
+            " target. Use --target-view crops"
         )
-    check_views(parser, args, options)
     batch_sizes = [args.batch_size, args.target_batch_size]
     checks.require_training_sizes(
         parser, batch_sizes, args.crop_size, args.accumulate, world_size(), args.bn
     )
     try:
         checks.require_schedule(args.max_steps, args.schedule_steps)
-        options.check(*batch_sizes)
+        options.check(from_arguments(RunSettings, vars(args)))
     except ValueError as error:
         parser.error(str(error))
 
@@ -236,33 +229,6 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     checks.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
     checks.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
-
-
-def check_views(parser: Parser, args: argparse.Namespace, options: MethodOptions) -> None:
-    """Ends with a message for images that the method's networks could not take."""
-    if args.target_view == "whole" and options.target_needs().ignored_rows is not None:
-        parser.error(
-            f"--target-view whole: --method {args.method} learns from augmented crops of the"
-            " target. Use --target-view crops"
-        )
-    if args.target_view == "whole" and getattr(options, "joint_batch_norm", False):
-        parser.error(
-            "--joint-batch-norm puts source crops and target images into one batch, which needs one"
-            " size: use it with --target-view crops"
-        )
-    if args.bn == "frozen" and getattr(options, "joint_batch_norm", False):
-        parser.error(
-            "--joint-batch-norm: without effect with --bn frozen, which takes no statistics of a"
-            " batch. Leave one of them out"
-        )
-    scales = getattr(options, "teacher_scales", (1.0,))
-    smallest = min(scales) * min(args.crop_size)
-    if smallest < 32:
-        parser.error(
-            f"--teacher-scales {min(scales):g} makes {smallest:g} pixels of --crop-size"
-            f" {args.crop_size[0]} {args.crop_size[1]}: the network needs at least 32. Give a"
-            " larger scale or crop"
-        )
 
 
 def build_data(

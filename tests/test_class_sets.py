@@ -16,7 +16,8 @@ from dataset.label_format import fitting_format
 from dataset.listing import check_listing, has_class
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.source import labelled_images
-from scripts import make_pseudo_labels, predict
+from scripts import make_pseudo_labels
+from scripts.predict import __main__ as predict
 from tests.helpers.cli import run_train, run_train_da
 from utils.training.checkpoint import read_checkpoint
 

@@ -13,7 +13,7 @@ from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
-from scripts import predict
+from scripts.predict import __main__ as predict
 from tests.helpers.narrow import real_backbones
 from tests.helpers.networks import write_checkpoint
 from utils.benchmark import memory

@@ -10,7 +10,7 @@ import pytest
 
 import train
 import train_da
-from scripts import predict
+from scripts.predict import __main__ as predict
 from utils.options.parser import Parser
 from utils.options.renamed import RENAMED_FLAGS, RENAMED_VALUES, new_arguments, new_settings
 

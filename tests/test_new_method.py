@@ -30,6 +30,10 @@ class ToyOptions(MethodOptions):
     toy_weight: float = option(0.5, "weight of the toy loss", type="positive_float")
     toy_switch: bool = option(False, "a switch")
 
+    def check(self, run):
+        if run.bn == "frozen":
+            raise ValueError("the toy needs BatchNorm")
+
 
 class Toy(Method):
     """A method for a test."""
@@ -89,6 +93,14 @@ def test_flags_of_a_new_method_are_refused_elsewhere(toy, capsys):
     with pytest.raises(SystemExit):
         train_da.parse_arguments(["--gta5", "x", "--cityscapes", "y", "--toy-weight", "0.5"])
     assert "--toy-weight: of --method toy" in capsys.readouterr().err
+
+
+def test_a_new_method_refuses_a_run_it_does_not_fit(toy, capsys):
+    """Its own check sees the settings of the run; train_da.py knows nothing of it."""
+    flags = ["--gta5", "x", "--cityscapes", "y", "--method", "toy", "--bn", "frozen"]
+    with pytest.raises(SystemExit):
+        train_da.parse_arguments(flags)
+    assert "the toy needs BatchNorm" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

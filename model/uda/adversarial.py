@@ -22,7 +22,7 @@ from model.losses.domain import (
     self_information,
 )
 from model.training_step import Batch, split_output
-from model.uda.base import Method, MethodOptions, MethodSetting, option
+from model.uda.base import Method, MethodOptions, MethodSetting, RunSettings, option
 
 
 class AdversarialLoss(NamedTuple):
@@ -84,6 +84,10 @@ class AdversarialOptions(MethodOptions):
         False,
         "one forward pass for both domains: BatchNorm normalizes them together",
     )
+
+    def check(self, run: RunSettings) -> None:
+        if self.joint_batch_norm:
+            run.check_joint_batch_norm()
 
 
 class OutputDiscriminator(NamedTuple):

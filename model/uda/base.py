@@ -52,11 +52,40 @@ class TargetNeeds(NamedTuple):
 
 
 @dataclass(frozen=True)
+class RunSettings:
+    """Settings of a run that the options of its method have to fit.
+
+    Batch sizes are images per step; ``crop_size`` is (height, width) in pixels. The others are the
+    values of --target-view, --bn and --pixel-weights.
+    """
+
+    batch_size: int
+    target_batch_size: int
+    crop_size: tuple[int, int]
+    target_view: str
+    bn: str
+    pixel_weights: str
+
+    def check_joint_batch_norm(self) -> None:
+        """Raises ValueError for runs in which --joint-batch-norm cannot work or has no effect."""
+        if self.target_view == "whole":
+            raise ValueError(
+                "--joint-batch-norm puts source crops and target images into one batch, which needs"
+                " one size: use it with --target-view crops"
+            )
+        if self.bn == "frozen":
+            raise ValueError(
+                "--joint-batch-norm: without effect with --bn frozen, which takes no statistics of"
+                " a batch. Leave one of them out"
+            )
+
+
+@dataclass(frozen=True)
 class MethodOptions:
     """The options of a method, each declared by ``option``. Subclass it as a frozen dataclass."""
 
-    def check(self, batch_size: int, target_batch_size: int) -> None:
-        """Raises ValueError for options that cannot work; sizes are images per step."""
+    def check(self, run: RunSettings) -> None:
+        """Raises ValueError for options that cannot work, alone or in such a run."""
 
     def target_needs(self) -> TargetNeeds:
         """What the method needs of the target's samples."""

@@ -18,7 +18,7 @@ from model.fused_upsampling import at_least_float32, resize
 from model.inference.tta import mean_probabilities
 from model.loading import load_network, same_classes
 from model.training_step import Batch
-from model.uda.base import Method, MethodSetting, TargetNeeds, option
+from model.uda.base import Method, MethodSetting, RunSettings, TargetNeeds, option
 from model.uda.teacher_options import TeacherOptions
 
 
@@ -38,7 +38,8 @@ class DistillationOptions(TeacherOptions):
         metavar="W",
     )
 
-    def check(self, batch_size: int, target_batch_size: int) -> None:
+    def check(self, run: RunSettings) -> None:
+        super().check(run)
         if not self.teachers:
             raise ValueError(
                 "--method distil needs --teachers FILE..., the last.pt of one or more adapted"

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import Tensor
 
 from model.training_step import Batch
-from model.uda.base import Method, MethodOptions, TargetNeeds, option
+from model.uda.base import Method, MethodOptions, RunSettings, TargetNeeds, option
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,13 @@ class PseudoLabelOptions(MethodOptions):
         essential=True,
     )
 
-    def check(self, batch_size: int, target_batch_size: int) -> None:
+    def check(self, run: RunSettings) -> None:
+        if run.pixel_weights != "none":
+            raise ValueError(
+                f"--pixel-weights {run.pixel_weights} would weigh pseudo-labels, too: wrong labels"
+                " of rare classes (class), or those that contradict the network most (ohem), would"
+                " win. Leave it out, or use --rare-class-sampling"
+            )
         if self.pseudo_labels is None:
             raise ValueError(
                 "--method pseudo-labels needs --pseudo-labels ROOT, as python -m"

@@ -17,7 +17,7 @@ from model.bisenet import SegmentationOutput
 from model.inference.tta import CropRegion, TTAView, mean_probabilities
 from model.losses.segmentation import segmentation_loss
 from model.training_step import Autocast, Batch, split_output
-from model.uda.base import Method, MethodSetting, TargetNeeds, option
+from model.uda.base import Method, MethodSetting, RunSettings, TargetNeeds, option
 from model.uda.collapse_monitor import label_agreement
 from model.uda.pseudo_label_weight import (
     GRANULARITIES,
@@ -81,11 +81,20 @@ class SelfTrainingOptions(TeacherOptions):
         False, "one forward pass for both domains: BatchNorm normalizes them together"
     )
 
-    def check(self, batch_size: int, target_batch_size: int) -> None:
-        if batch_size != target_batch_size:
+    def check(self, run: RunSettings) -> None:
+        super().check(run)
+        if run.batch_size != run.target_batch_size:
             raise ValueError(
                 "--method self-training pastes each source image onto a target image: found"
-                f" {batch_size} and {target_batch_size} images. Leave --target-batch-size out"
+                f" {run.batch_size} and {run.target_batch_size} images. Leave --target-batch-size"
+                " out"
+            )
+        if self.joint_batch_norm:
+            run.check_joint_batch_norm()
+        if self.teacher_bn == "target" and run.bn == "frozen":
+            raise ValueError(
+                "--teacher-bn target normalizes with the statistics of each target batch, and --bn"
+                " frozen with none. Leave one of them out"
             )
         top, bottom = self.pseudo_ignore_rows
         if top + bottom >= 1:

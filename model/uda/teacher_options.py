@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from model.inference.tta import TTAView
-from model.uda.base import MethodOptions, MethodSetting, option
+from model.uda.base import MethodOptions, MethodSetting, RunSettings, option
 from model.uda.strong_augmentation import StrongAugmentation
 
 
@@ -35,6 +35,15 @@ class TeacherOptions(MethodOptions):
         type="probability",
         metavar="P",
     )
+
+    def check(self, run: RunSettings) -> None:
+        scale, (height, width) = min(self.teacher_scales), run.crop_size
+        if scale * min(height, width) < 32:
+            raise ValueError(
+                f"--teacher-scales {scale:g} makes {scale * min(height, width):g} pixels of"
+                f" --crop-size {height} {width}: the network needs at least 32. Give a larger"
+                " scale or crop"
+            )
 
     @property
     def context_scale(self) -> float | None:

@@ -8,7 +8,7 @@ from PIL import Image
 
 from model.inference.predictor import Predictor
 from model.loading import load_network
-from scripts import predict
+from scripts.predict import __main__ as predict
 from tests.conftest import scene
 from utils.training.checkpoint import read_checkpoint
 

@@ -8,10 +8,19 @@ import torch
 from dataset.style.photometric import RANDOM_CHANGES
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import Batch, StepContext
-from model.uda.base import Method, MethodSetting, find_methods
+from model.uda.base import Method, MethodSetting, RunSettings, find_methods
 from tests.helpers.networks import trained_like_network
 
 PLAIN = StepContext(contextlib.nullcontext, torch.amp.GradScaler("cpu", enabled=False))
+
+RUN = RunSettings(
+    batch_size=4,
+    target_batch_size=4,
+    crop_size=(128, 256),
+    target_view="crops",
+    bn="joint",
+    pixel_weights="none",
+)
 
 
 def build_method(

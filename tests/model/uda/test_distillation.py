@@ -14,7 +14,7 @@ from model.training_step import StepContext
 from model.uda.base import MethodSetting, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
 from model.uda.distillation import DistillationOptions, soft_cross_entropy
-from tests.helpers.methods import PLAIN, as_checkpoint, gradients, make_batch
+from tests.helpers.methods import PLAIN, RUN, as_checkpoint, gradients, make_batch
 from tests.helpers.networks import trained_like_network
 
 
@@ -115,7 +115,7 @@ def test_teachers_stay_as_they_are_and_are_saved(batches):
 def test_teachers_of_another_kind_are_refused():
     """None at all, another input, other classes."""
     with pytest.raises(ValueError, match="needs --teachers FILE"):
-        DistillationOptions().check(4, 4)
+        DistillationOptions().check(RUN)
     with pytest.raises(ValueError, match="trained with another --input"):
         distil(BiSeNet(), [trained_like_network(1)], input_name="unit_rgb")
     with pytest.raises(ValueError, match="has 5 classes; 19"):

@@ -8,7 +8,7 @@ import torch
 from model.bisenet import BiSeNet
 from model.losses.segmentation import segmentation_loss
 from model.uda.pseudo_labels import PseudoLabelOptions
-from tests.helpers.methods import build_method, make_batch
+from tests.helpers.methods import RUN, build_method, make_batch
 from tests.helpers.narrow import narrow_backbones
 
 
@@ -31,4 +31,4 @@ def test_few_pseudo_labels_weigh_little():
 
 def test_labels_are_needed():
     with pytest.raises(ValueError, match="needs --pseudo-labels ROOT"):
-        PseudoLabelOptions().check(4, 4)
+        PseudoLabelOptions().check(RUN)
