@@ -53,11 +53,11 @@ from utils.options.parser import (
     Parser,
     add_method_arguments,
     from_arguments,
+    image_scale,
     method_options,
     new_parser,
     non_negative_int,
     other_method_settings,
-    positive_float,
     positive_int,
     user_errors_without_traceback,
 )
@@ -165,7 +165,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--target-scales",
-        type=positive_float,
+        type=image_scale,
         nargs="+",
         metavar="SCALE",
         help="scale factors of target images, in place of --scales",
@@ -210,7 +210,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
         parser.error(
             f"--pixel-weights {args.pixel_weights} would weigh pseudo-labels, too: wrong labels of"
             " rare classes (class), or those that contradict the network most (ohem), would win."
-            " Leave it out, or use --rare-class-sampling"
+            " Give --pixel-weights none, and perhaps --rare-class-sampling"
         )
     options = method_options(parser, METHODS, vars(args), given)
     if args.bn == "frozen" and getattr(options, "teacher_bn", "ema") == "target":
