@@ -49,13 +49,14 @@ def read_recipe(name: str, script: str) -> dict[str, Any]:
     """
     path = user_path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # as names of files
+        content = tomllib.loads(text)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"--recipe {name}: no such recipe. Expected one of {', '.join(recipe_names())}, or a"
             " file that ends in .toml"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"--recipe {name}: {path} is no valid TOML ({error})") from error
     if not isinstance(content.get(script), dict):
         tables = ", ".join(f"[{table}]" for table in content) or "none"
