@@ -53,7 +53,9 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
     try:
         with atomic_file(path, durable=True) as file:
             torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as failure:
+        # torch reports a full disk as a RuntimeError about positions in the file.
+        error = failure.__context__ if is_full(failure.__context__) else failure
         kept = f"The previous {path.name} is intact. " if path.exists() else ""
         may_be_full = is_full(error) or isinstance(error, RuntimeError)
         remedy = "Make room or choose" if may_be_full else "Choose"
