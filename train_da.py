@@ -53,11 +53,11 @@ from utils.options.parser import (
     Parser,
     add_method_arguments,
     from_arguments,
+    image_scale,
     method_options,
     new_parser,
     non_negative_int,
     other_method_settings,
-    positive_float,
     positive_int,
     user_errors_without_traceback,
 )
@@ -165,7 +165,7 @@ def add_data_arguments(parser: argparse.ArgumentParser) -> None:
     )
     data.add_argument(
         "--target-scales",
-        type=positive_float,
+        type=image_scale,
         nargs="+",
         metavar="SCALE",
         help="scale factors of target images, in place of --scales",

@@ -83,13 +83,16 @@ class StepContext(NamedTuple):
 
     def supervised_loss(self, output: SegmentationOutput, batch: Batch) -> Tensor:
         """The segmentation loss (Eqs. 1, 2) of a labelled batch, a scalar."""
-        return segmentation_loss(
+        loss = segmentation_loss(
             output,
             batch.label,
             valid_pixels=batch.valid_pixels,
             pixel_weights=self.pixel_weights,
             logit_offset=self.logit_offset,
         )
+        if self.batch_counts is not None and self.batch_counts.is_counting:
+            return loss.detach().requires_grad_()  # 0: nothing to send back through the network
+        return loss
 
     def add_supervised_gradients(
         self, model: nn.Module, batch: Batch

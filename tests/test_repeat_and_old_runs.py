@@ -5,7 +5,9 @@ import torch
 
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import start, words
+from tests.helpers.networks import write_checkpoint
 from utils.options.renamed import RENAMED_FLAGS, RENAMED_KEYS, RENAMED_PARTS, RENAMED_SETTINGS
+from utils.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 
@@ -25,6 +27,18 @@ def test_settings_toml_repeats_a_run(gta5_root, cityscapes_root, tmp_path, scrip
     assert same_state(tmp_path / "run/last.pt", tmp_path / "again/last.pt")
     again = (tmp_path / "again/settings.toml").read_text()
     assert again == settings.read_text().replace("the run run", "the run again")
+
+
+def test_a_resumed_run_keeps_where_it_began(gta5_root, cityscapes_root, tmp_path):
+    """Resumed without its --init, settings.toml and the checkpoint still name it."""
+    initial = write_checkpoint(tmp_path / "initial.pt", seed=3)
+    common = words("train", gta5_root, cityscapes_root, tmp_path, "--schedule-steps", 4)
+    start("train", *common, "--init", initial, "--max-steps", 1)
+    start("train", *common, "--max-steps", 2, "--resume")
+    assert read_checkpoint(tmp_path / "run/last.pt")["settings"]["init"] == str(initial)
+    settings = tmp_path / "run/settings.toml"
+    start("train", "--recipe", settings, "--output", tmp_path, "--name", "again")
+    assert same_state(tmp_path / "run/last.pt", tmp_path / "again/last.pt")
 
 
 def test_a_run_of_format_1_is_continued(gta5_root, cityscapes_root, tmp_path):

@@ -165,6 +165,23 @@ def test_a_flag_that_is_younger_than_a_run_has_its_default(tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("batch_norm_updates", "--accumulate"),
+        ("schedule_steps", "--schedule-steps"),
+        ("target_fingerprint", "--leave-out"),
+    ],
+)
+def test_a_refused_resume_says_which_flags_matter(tmp_path, name, hint):
+    """Settings that follow from flags of other names come with these, and with no others."""
+    state({name: 1}).save(tmp_path / "last.pt", 1)
+    with pytest.raises(ValueError, match=hint) as refused:
+        state({name: 2}).resume(tmp_path / "last.pt", frozenset())
+    others = {"--accumulate", "--schedule-steps", "--leave-out"} - {hint}
+    assert not [other for other in others if other in str(refused.value)]
+
+
+@pytest.mark.parametrize(
     ("now", "words", "accepted"),
     [
         (["a/x", "a/z"], ["y"], True),
@@ -193,6 +210,19 @@ def test_a_run_goes_on_without_a_damaged_image(gta5_root, cityscapes_root, tmp_p
     last = read_checkpoint(tmp_path / "run/last.pt")
     assert last["step"] == 2
     assert len(last["data_names"]["target_fingerprint"]) == 4
+
+
+def test_fewer_steps_than_were_made_are_refused(gta5_root, tmp_path):
+    """The record of the run stays as it was."""
+    flags = ("--train-on", "source", "--gta5", gta5_root, "--schedule-steps", 4)
+    folder = run_train(tmp_path, *flags, "--max-steps", 2)
+    before = (folder / "settings.toml").read_bytes(), (folder / "config.json").read_bytes()
+    with pytest.raises(ValueError, match="--max-steps 1: .* has made 2 steps"):
+        run_train(tmp_path, *flags, "--max-steps", 1, "--resume")
+    assert before == (
+        (folder / "settings.toml").read_bytes(),
+        (folder / "config.json").read_bytes(),
+    )
 
 
 def test_leaving_out_an_image_changes_no_number_of_steps(gta5_root, tmp_path):

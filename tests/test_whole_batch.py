@@ -116,6 +116,21 @@ def test_parts_and_processes_give_the_whole_gradient(scene, method, kind):
     assert (sum(found) - whole).norm() / whole.norm() < 1e-5
 
 
+def test_counting_sends_nothing_back_through_the_network(scene):
+    """Only the forward pass is made twice; its losses are noted."""
+    model, source, label, _ = scene
+    model, weights = copy.deepcopy(model), OnlineHardExamples()
+    context = PLAIN._replace(pixel_weights=weights)
+    weights.begin_counting()
+    weights.begin_micro_batch()
+    context.add_supervised_gradients(model, make_batch(source, label, label.numel()))
+    assert all(parameter.grad is None for parameter in model.parameters())
+    weights.end_counting()
+    weights.begin_micro_batch()
+    context.add_supervised_gradients(model, make_batch(source, label, label.numel()))
+    assert gradients(model).norm() > 0
+
+
 @pytest.mark.parametrize("easy", [1.0, 50.0])
 def test_hard_pixels_are_those_of_the_whole_batch(scene, easy):
     """Of the whole batch, also where the least fraction decides; easy images alone have none."""

@@ -59,7 +59,7 @@ def output_file(path: Path, inputs: Iterable[Path] = ()) -> Path:
     return path
 
 
-def is_full(error: BaseException) -> bool:
+def is_full(error: BaseException | None) -> bool:
     """Whether a file could not be written for lack of room."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 

@@ -110,6 +110,11 @@ class OnlineHardExamples:
         """Notes losses from now on."""
         self._losses, self._selected = [], []
 
+    @property
+    def is_counting(self) -> bool:
+        """Whether losses are only noted, and weights are 0."""
+        return self._losses is not None
+
     def begin_micro_batch(self) -> None:
         """A micro-batch begins."""
         self._call = 0
@@ -130,7 +135,7 @@ class OnlineHardExamples:
             full, label.long(), ignore_index=self.ignore_index, reduction="none"
         ).masked_fill(label == self.ignore_index, -1)
         call, self._call = self._call, self._call + 1
-        if self._losses is not None:
+        if self.is_counting:
             if call == len(self._losses):
                 self._losses.append([])
             self._losses[call].append(losses.flatten())

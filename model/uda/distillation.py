@@ -63,7 +63,7 @@ class Distillation(Method):
     def __init__(self, model: nn.Module, options: DistillationOptions, setting: MethodSetting):
         super().__init__(model, options, setting)
         device = next(model.parameters()).device
-        checkpoints = [setting.read_checkpoint(path) for path in options.teachers]
+        checkpoints = [read_teacher(path, setting) for path in options.teachers]
         self.teachers = nn.ModuleList(teachers_of(checkpoints, setting))
         self.teachers.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
         self.ignore_index = setting.ignore_index
@@ -109,6 +109,17 @@ class Distillation(Method):
     def state(self) -> dict[str, Any]:
         """With the teachers: a resumed run learns from these, whatever their files hold now."""
         return super().state() | {"teachers": self.teachers}
+
+
+def read_teacher(path: Path, setting: MethodSetting) -> dict[str, Any]:
+    """The checkpoint of a teacher. Raises FileNotFoundError that names --teachers."""
+    try:
+        return setting.read_checkpoint(path)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"--teachers: {error} A resumed run needs the files, too: it builds the teachers from"
+            " them, and gives them the weights in its own checkpoint."
+        ) from error
 
 
 def teachers_of(checkpoints: list[dict[str, Any]], setting: MethodSetting) -> Iterator[nn.Module]:

@@ -24,7 +24,7 @@ class PseudoLabelOptions(MethodOptions):
             raise ValueError(
                 f"--pixel-weights {run.pixel_weights} would weigh pseudo-labels, too: wrong labels"
                 " of rare classes (class), or those that contradict the network most (ohem), would"
-                " win. Leave it out, or use --rare-class-sampling"
+                " win. Give --pixel-weights none, and perhaps --rare-class-sampling"
             )
         if self.pseudo_labels is None:
             raise ValueError(

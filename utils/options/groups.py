@@ -6,6 +6,7 @@ from pathlib import Path
 
 from utils.options.parser import (
     available_cores,
+    image_scale,
     non_negative_float,
     non_negative_int,
     positive_float,
@@ -188,7 +189,7 @@ def add_augmentation_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--scales",
-        type=positive_float,
+        type=image_scale,
         nargs="+",
         metavar="SCALE",
         default=(0.5, 0.75, 1.0, 1.5),
@@ -304,7 +305,7 @@ def _add_pixel_weight_arguments(group: argparse._ArgumentGroup) -> None:
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="none; ohem (hard pixels; twice the time with --accumulate); class (rare ones more)",
+        help="none; ohem (hard pixels; with --accumulate one more pass); class (rare ones more)",
     )
     group.add_argument(
         "--logit-adjustment",

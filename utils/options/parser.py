@@ -91,6 +91,11 @@ class Parser(argparse.ArgumentParser):
         """The action that sets the attribute ``name``."""
         return next((action for action in self._actions if action.dest == name), None)
 
+    def action_of_setting(self, name: str) -> argparse.Action | None:
+        """The action of a setting in a recipe, spelled as the attribute or as one of its flags."""
+        spelled = self._option_string_actions.get(f"--{name.replace('_', '-')}")
+        return self.action_of(name) or spelled
+
     def refuse_unused(self, given: Collection[str], names: Sequence[str], condition: str) -> None:
         """Ends with a message for flags on the command line that would do nothing.
 
@@ -166,6 +171,14 @@ def positive_float(text: str) -> float:
     value = float(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a finite number above 0, found {text}")
+    return value
+
+
+def image_scale(text: str) -> float:
+    """An argparse type: a scale factor of images, of at least 1/64 (RandomScaleCropFlip)."""
+    value = positive_float(text)
+    if value < 1 / 64:
+        raise argparse.ArgumentTypeError(f"expected at least 1/64 = 0.015625, found {text}")
     return value
 
 

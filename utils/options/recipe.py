@@ -1,7 +1,7 @@
 """Recipes: files of settings. A run writes one, settings.toml, and --recipe repeats it.
 
 A recipe is TOML with a table for each script, ``[train]`` and ``[train_da]``; keys are flags
-without dashes. Flags given on the command line win.
+without their leading dashes, words joined by "_" or "-". Flags given on the command line win.
 """
 
 import argparse
@@ -49,13 +49,14 @@ def read_recipe(name: str, script: str) -> dict[str, Any]:
     """
     path = user_path(name) if name.endswith(".toml") else RECIPES / f"{name}.toml"
     try:
-        content = tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")  # as names of files
+        content = tomllib.loads(text)
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"--recipe {name}: no such recipe. Expected one of {', '.join(recipe_names())}, or a"
             " file that ends in .toml"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise ValueError(f"--recipe {name}: {path} is no valid TOML ({error})") from error
     if not isinstance(content.get(script), dict):
         tables = ", ".join(f"[{table}]" for table in content) or "none"
@@ -98,14 +99,15 @@ def checked_settings(parser: Parser, recipe: str, settings: dict[str, Any]) -> d
     """Settings of a recipe with the types of their flags; ends with a message for a wrong one."""
     checked = {}
     for name, value in settings.items():
-        action = parser.action_of(name)
+        action = parser.action_of_setting(name)
         if action is None:
             parser.error(
-                f"--recipe {recipe}: unknown setting {name!r}. Expected a flag of --help-all"
+                f"--recipe {recipe}: unknown setting {name!r}. Expected a flag of --help-all,"
+                " without its leading dashes"
             )
         action.required = False
         try:
-            checked[name] = _converted(action, value)
+            checked[action.dest] = _converted(action, value)
         except (ValueError, TypeError, argparse.ArgumentTypeError) as error:
             parser.error(f"--recipe {recipe}: {name} = {value!r}: {error}")
     return checked

@@ -18,6 +18,18 @@ from utils.options.renamed import RENAMED_KEYS, RENAMED_PARTS, new_settings
 from utils.training.meters import LossMeter, not_finite
 
 FORMAT, OLD_FORMAT = "bisenet-domain-adaptation 2", "bisenet-domain-adaptation 1"
+READ_AT_THE_START = ("init", "backbone_weights")
+"""Settings that only the first start of a run reads: a resumed run keeps its own."""
+RESUME_HINTS = (
+    (
+        "batch_norm_",
+        "BatchNorm's groups and updates follow from --batch-size, --accumulate, --bn and the number"
+        " of processes.",
+    ),
+    ("schedule_steps", "Without --schedule-steps, train.py's schedule ends with --max-steps."),
+    ("_fingerprint", "A damaged image is left out by --leave-out NAME."),
+)
+"""What settings that are perhaps no flags depend on, by a part of their names."""
 
 
 class Stateful(Protocol):
@@ -41,7 +53,9 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
     try:
         with atomic_file(path, durable=True) as file:
             torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as failure:
+        # torch reports a full disk as a RuntimeError about positions in the file.
+        error = failure.__context__ if is_full(failure.__context__) else failure
         kept = f"The previous {path.name} is intact. " if path.exists() else ""
         may_be_full = is_full(error) or isinstance(error, RuntimeError)
         remedy = "Make room or choose" if may_be_full else "Choose"
@@ -240,10 +254,11 @@ class TrainingState:
         checkpoint = read_checkpoint(path)
         changed = self._changes(checkpoint, may_change, defaults or {})
         if changed:
+            text = "; ".join(changed)
+            hints = "".join(f" {hint}" for name, hint in RESUME_HINTS if name in text)
             raise ValueError(
-                "--resume with settings that change the training, before -> now:"
-                f" {'; '.join(changed)}. Give the run's own settings, or start another run with"
-                " another --name. A damaged image is left out by --leave-out NAME."
+                f"--resume with settings that change the training, before -> now: {text}. Give the"
+                f" run's own settings, or start another run with another --name.{hints}"
             )
         if self.parts.keys() != checkpoint["parts"].keys():
             raise ValueError(
@@ -271,6 +286,9 @@ class TrainingState:
                 monitor.load_state_dict(states[name])
         seen, labelled = (self.metadata.get(k, []) for k in ("seen_images", "labelled_images"))
         self.metadata |= inherited(seen, checkpoint, labelled=labelled)
+        before = checkpoint["settings"]
+        kept = {key: before[key] for key in READ_AT_THE_START if key in before}
+        self.metadata["settings"] = self.metadata["settings"] | kept
 
     def require_left_out(self) -> None:
         """Raises ValueError where a word of --leave-out names no image of a new run."""

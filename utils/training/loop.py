@@ -202,6 +202,11 @@ class TrainingRun:
 
         Ends early, the run saved, when a stop signal came.
         """
+        if self.first_step > max_steps:
+            raise ValueError(
+                f"--max-steps {max_steps}: the run in {self.folder.folder} has made"
+                f" {self.first_step} steps. Give as many or more."
+            )
         self.max_steps, self.data = max_steps, data
         self._announce()
         every = self.options.panel_every

@@ -93,7 +93,7 @@ class RunFolder:
     def record_settings(self, text: str) -> None:
         """Writes settings.toml, which --recipe can repeat: those of the latest start."""
         if self.writes:
-            write_file(self.settings, text.encode())
+            write_file(self.settings, text.encode(errors="surrogateescape"))
 
     def open_events(self, first_step: int) -> None:
         """Begins a TensorBoard file; what a stopped run wrote beyond ``first_step`` is hidden.
@@ -185,7 +185,10 @@ def _hparams_summaries(settings: dict[str, Any], scalars: list[str]) -> list:
     run names those that matter, whether it has them or not.
     """
     values = {
-        name: value if isinstance(value, bool | int | float) else str(value)
+        # Names of files that are not UTF-8 are shown as TensorBoard can.
+        name: value
+        if isinstance(value, bool | int | float)
+        else str(value).encode(errors="backslashreplace").decode()
         for name, value in settings.items()
         if value is not None
     }

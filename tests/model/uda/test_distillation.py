@@ -1,6 +1,7 @@
 """Laws of distillation from adapted networks."""
 
 import copy
+from pathlib import Path
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from model.uda.collapse_monitor import CollapseMonitor
 from model.uda.distillation import DistillationOptions, soft_cross_entropy
 from tests.helpers.methods import PLAIN, RUN, as_checkpoint, gradients, make_batch
 from tests.helpers.networks import trained_like_network
+from utils.training.checkpoint import read_checkpoint
 
 
 def distil(model, teachers, context: StepContext = PLAIN, input_name="imagenet", **options):
@@ -84,6 +86,16 @@ def test_source_and_target_losses_add_up(batches):
     torch.testing.assert_close(logged[3.0], logged[1.0])  # what is logged is a cross-entropy
     source = found[1.0] - found[0.0]
     torch.testing.assert_close(found[3.0] - found[0.0], 3 * source, rtol=1e-3, atol=1e-4)
+
+
+def test_a_missing_teacher_is_named_with_its_flag():
+    """A resumed run needs the files, too, and the message says so."""
+    setting = MethodSetting(
+        PLAIN, 19, INPUT_CONVENTIONS["imagenet"], read_checkpoint=read_checkpoint
+    )
+    method = find_methods()["distil"]
+    with pytest.raises(FileNotFoundError, match=r"--teachers: .*gone\.pt.* resumed run needs"):
+        method(BiSeNet(), method.Options(teachers=(Path("gone.pt"),)), setting)
 
 
 def test_padding_is_no_part_of_the_target(batches):

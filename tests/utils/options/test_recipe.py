@@ -1,5 +1,6 @@
 """Recipes: files of settings, checked like flags; flags win; a run's settings.toml repeats it."""
 
+import os
 import tomllib
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 import train
 import train_da
 from utils.options.recipe import RECIPES, read_recipe, settings_toml
+from utils.training.run_folder import RunFolder
 
 NEEDED = {
     "train": ["--train-on", "target", "--cityscapes", "y"],
@@ -58,6 +60,8 @@ def test_flags_win_over_a_recipe_file(tmp_path):
         ("[train_da]\nbackbone = 'vgg16'", "expected one of resnet18, resnet34"),
         ("[train_da]\nrare_class_sampling = 1", "expected true or false"),
         ("[train_da]\nlr = [1]", "expected a number or a text"),
+        ("[train_da]\nscales = [1, 0.001]", "expected at least 1/64"),
+        ("[train_da]\ntarget_scales = [0.001]", "expected at least 1/64"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, capsys, content, message):
@@ -85,6 +89,24 @@ def test_settings_are_read_back(tmp_path):
     file.write_text(settings_toml("train_da", "a", settings))
     kept = {key: value for key, value in settings.items() if key not in ("name", "val_list")}
     assert read_recipe(str(file), "train_da") == kept
+
+
+def test_names_that_are_not_utf8_are_repeated(tmp_path):
+    """A run writes them as the bytes that they are, and --recipe reads these."""
+    settings = {"gta5": os.fsdecode(b"/data/caf\xe9"), "target": [os.fsdecode(b"stra\xdfe/*")]}
+    with RunFolder(tmp_path / "run", resume=False) as folder:
+        folder.record_settings(settings_toml("train_da", "run", settings))
+        folder.open_events(0)
+        folder.log_hparams(settings, [])
+    assert read_recipe(str(folder.settings), "train_da") == settings
+
+
+def test_settings_are_spelled_like_any_spelling_of_their_flags(tmp_path):
+    """--source is --gta5; words are joined by "_" or "-"."""
+    file = tmp_path / "mine.toml"
+    file.write_text('[train_da]\nsource = "x"\ntarget-images = ["y"]\nmax-steps = 7\nlr = 0.5\n')
+    args = train_da.parse_arguments(["--recipe", str(file)])
+    assert (str(args.gta5), args.target, args.max_steps, args.lr) == ("x", ["y"], 7, 0.5)
 
 
 def test_required_flags_may_come_from_a_recipe(tmp_path):

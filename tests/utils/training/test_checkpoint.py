@@ -55,6 +55,20 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_full_disk_is_called_so(tmp_path, monkeypatch):
+    """Where torch speaks of positions in the file instead."""
+
+    def full_disk(_content, file):
+        try:
+            raise OSError(28, "No space left on device")
+        finally:
+            raise RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 8 vs 4")
+
+    monkeypatch.setattr(torch, "save", full_disk)
+    with pytest.raises(OSError, match=r"\(\[Errno 28\] No space left on device\)\. Make room"):
+        make(tmp_path / "last.pt", step=2)
+
+
 def test_what_is_no_checkpoint_is_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match="No checkpoint"):
         read_checkpoint(tmp_path / "absent.pt")
