@@ -41,14 +41,18 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
     try:
         with atomic_file(path, durable=True) as file:
             torch.save(content, file)
-    except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+    except (OSError, RuntimeError) as error:
         kept = f"The previous {path.name} is intact. " if path.exists() else ""
-        may_be_full = is_full(error) or isinstance(error, RuntimeError)
-        remedy = "Make room or choose" if may_be_full else "Choose"
+        remedy = "Make room or choose" if may_be_full(error) else "Choose"
         raise OSError(
             f"Could not write {path} ({error}). {kept}{remedy} another --output, then continue with"
             " --resume."
         ) from error
+
+
+def may_be_full(error: BaseException | None) -> bool:
+    """Whether the disk may have been full; torch reports that as RuntimeError."""
+    return isinstance(error, RuntimeError) or (error is not None and is_full(error))
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
