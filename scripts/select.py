@@ -27,6 +27,7 @@ from dataset.training_data import known_root, read_target
 from model.inference.predictor import load_predictor
 from model.inference.sampled_pixels import sampled_probabilities
 from model.inference.tta import TTAView
+from model.loading import full_architecture
 from utils.benchmark.memory import check_memory
 from utils.evaluation.label_free import (
     MEASURES,
@@ -236,7 +237,7 @@ def class_names(metadata: dict[str, Any]) -> list[str]:
 
 COMPARED = {
     "classes": class_names,
-    "architecture": lambda metadata: metadata["architecture"],
+    "architecture": full_architecture,
     "input": lambda metadata: metadata["input"],
 }
 """What candidates of one ranking share."""

@@ -93,6 +93,17 @@ def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys
     )  # once in the explanation
 
 
+def test_rows_of_equal_names_are_told_apart(cityscapes_root, tmp_path, capsys):
+    """Seeds of a comparison have the name of their row: the tables tell their files."""
+    files = [tmp_path / f"seed{seed}/last.pt" for seed in range(2)]
+    for file in files:
+        file.parent.mkdir()
+        make_checkpoint(file)
+    run(*files, "--cityscapes", cityscapes_root)
+    printed = capsys.readouterr().out
+    assert [printed.count(f"| ours ({file}) ") for file in files] == [2, 2]
+
+
 def test_published_rows_stand_beside_val_of_cityscapes_only(gta5_root, tmp_path, capsys):
     """Not beside scores of other images of the same classes, whose split is named as it is."""
     make_checkpoint(tmp_path / "a.pt")

@@ -191,6 +191,15 @@ def test_what_cannot_be_ranked_is_refused(cityscapes_root, tmp_path, prepare, me
         run(tmp_path / "run", "--cityscapes", cityscapes_root)
 
 
+def test_a_default_that_is_given_is_the_same_architecture(tmp_path):
+    """--fusion-channels 19 for 19 classes is what a run without the flag has."""
+    architecture = trained_like_network().architecture | {"fusion_channels": 19}
+    files = [tmp_path / "step_0000010.pt", tmp_path / "step_0000020.pt"]
+    write_checkpoint(files[0], "a", 0)
+    write_checkpoint(files[1], "b", 0, architecture=architecture)
+    assert len(entry.find_candidates(files)) == 2
+
+
 def test_a_target_without_images_is_refused(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="No image at"):
