@@ -41,7 +41,7 @@ from utils.evaluation.label_free import (
     soft_neighborhood_density,
     view_agreement,
 )
-from utils.files import json_kind, output_file, read_json_object, write_json
+from utils.files import json_kind, output_file, read_json_object, told_apart, write_json
 from utils.options.checks import require_layouts
 from utils.options.groups import (
     NO_SPLITS,
@@ -398,7 +398,8 @@ def judgement_table(candidates: Sequence[Candidate], miou: dict[tuple[str, int],
                     + [str(choice.candidates), str(choice.groups)]
                 )
         header = [title, "rank correlation", "mIoU chosen", "last", "mean", "best"]
-        tables.append(markdown_table([*header, "checkpoints", "groups"], rows))
+        if rows:  # none within runs of one scored checkpoint each
+            tables.append(markdown_table([*header, "checkpoints", "groups"], rows))
     return "\n\n".join(tables)
 
 
@@ -408,6 +409,8 @@ def result(
     """All values, ranks and class shares as plain values, which scripts.summarise reads."""
     found, names = rankings(candidates), class_names(candidates[0].metadata)
     pictures = np.linspace(0, len(listing) - 1, min(MAX_PICTURES, len(listing))).round()
+    shown = [candidate.metadata["name"] for candidate in candidates]
+    shown = told_apart(shown, [candidate.path for candidate in candidates])  # seeds of one name
     return {
         "target": str(listing.root),
         "class_set": recorded_class_set(candidates[0].metadata).as_dict(),
@@ -422,7 +425,7 @@ def result(
         "candidates": [
             {
                 "checkpoint": str(candidate.path),
-                "name": candidate.metadata["name"],
+                "name": shown[index],
                 "step": candidate.step,
                 "values": candidate.values,
                 "ranks": {name: found[name][index] for name in MEASURES},

@@ -78,6 +78,14 @@ def test_two_runs_are_ranked_without_opening_a_label(cityscapes_root, tmp_path, 
     assert "How far to trust it" in said
 
 
+def test_seeds_of_one_name_are_told_apart(cityscapes_root, tmp_path):
+    """All seeds of a comparison have the name of their row; reports show pictures of each."""
+    files = [write_checkpoint(tmp_path / f"seed{seed}/last.pt", "a", seed) for seed in range(2)]
+    result = tmp_path / "select.json"
+    run(*files, "--cityscapes", cityscapes_root, "--images", 1, "--json", result)
+    assert list(rows_of(result)) == [f"a ({file})" for file in files]
+
+
 def test_the_measure_can_be_chosen(cityscapes_root, tmp_path, capsys):
     """The rankings are the same; another candidate may be recommended."""
     folder = write_run(tmp_path / "a", (10, 20))
