@@ -254,6 +254,14 @@ def read_images(args: Namespace, layout: Layout | None, class_set: ClassSet) -> 
     return images
 
 
+def check_own_images(images: ImageList, processes: ProcessGroup, tta: str | None) -> None:
+    """Raises ValueError where an image of this process needs more memory than is free."""
+    own = range(len(images))[processes.rank :: processes.world_size]
+    scales = [view.scale for view in TTA_PRESETS.get(tta, ())]
+    if own:
+        check_memory(*largest_image(images.subset(own)), processes.device, scales=scales)
+
+
 class Outputs(NamedTuple):
     """What is written of one model; None: nothing. ``own_classes``: see SavedPrediction."""
 
@@ -343,7 +351,7 @@ def main(args: Namespace) -> None:
         class_set = network_classes if merge is None else merge.new
         classes = averaged_classes(args.classes, class_set)
         images = read_images(args, layout, class_set)
-        check_memory(*largest_image(images), device)
+        check_own_images(images, processes, args.tta)
         outputs = open_outputs(args, models, images, class_set)
         if not images.has_labels:
             for model, output in zip(models, outputs, strict=True):

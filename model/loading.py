@@ -33,6 +33,12 @@ def load_network(
     return model.eval(), InputNormalization.from_dict(checkpoint["input"])
 
 
+def full_architecture(checkpoint: dict[str, Any]) -> dict[str, Any]:
+    """The architecture with the width of the fusion, also where the run had no flag for it."""
+    architecture = checkpoint["architecture"]
+    return {"fusion_channels": architecture["num_classes"]} | architecture
+
+
 def load_initial_weights(
     model: BiSeNet,
     checkpoint: dict[str, Any],

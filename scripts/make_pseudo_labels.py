@@ -334,9 +334,9 @@ def main(args) -> None:
     listing = target_listing(args)
     members = read_members(args.checkpoints)
     device = choose_device(args.device)
-    check_memory(*largest_image(listing), device)
     precision = choose_precision(args.precision, device)
     views = TTA_PRESETS.get(args.tta, ())
+    check_memory(*largest_image(listing), device, scales=[view.scale for view in views])
     class_set, dtype = recorded_class_set(members[0]), PRECISIONS[precision]
     predictors = [load_predictor(each, len(class_set), device, dtype, views) for each in members]
     labeller = PseudoLabeller(predictors, args.workers, prediction_format(class_set))

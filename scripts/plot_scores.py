@@ -4,6 +4,7 @@ if not __package__:  # started by its path: nothing of the project can be import
     raise SystemExit("error: start it in the project's folder: python -m scripts.plot_scores")
 
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from utils.files import output_file, told_apart, write_file
@@ -20,7 +21,11 @@ EPILOG = """example:
 def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser = new_parser(__doc__, EPILOG)
     parser.add_argument(
-        "runs", type=Path, nargs="+", metavar="RUN", help="run folders; other files are skipped"
+        "runs",
+        type=Path,
+        nargs="+",
+        metavar="RUN",
+        help="run folders; other files, and runs without the scalar, are skipped",
     )
     parser.add_argument("--scalar", default="val/miou", help="name of the scalar in TensorBoard")
     parser.add_argument(
@@ -35,15 +40,22 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     return args
 
 
-def read_curve(run: Path, scalar: str) -> Curve:
-    """One scalar of a run. Raises ValueError where the run has none of that name."""
-    curves = read_curves(run)
-    if scalar not in curves:
+def read_scalar(runs: Sequence[Path], scalar: str) -> dict[Path, Curve]:
+    """A scalar of the runs that have it; the others are named on the screen.
+
+    Raises ValueError where no run has it.
+    """
+    curves = {run: read_curves(run) for run in runs}
+    found = {run: known[scalar] for run, known in curves.items() if scalar in known}
+    if not found:
+        names = sorted({name for known in curves.values() for name in known})
         raise ValueError(
-            f"{run} has no scalar {scalar!r}; it has {sorted(curves)}. Was it trained with"
+            f"No run has the scalar {scalar!r}; they have {names}. Were they trained with"
             " --validate-every?"
         )
-    return curves[scalar]
+    if left_out := [str(run) for run in runs if run not in found]:
+        print(f"NOTE: left out, because they have no {scalar}: {', '.join(left_out)}")
+    return found
 
 
 def chart_line(name: str, curve: Curve, factor: float) -> Line:
@@ -64,14 +76,14 @@ def main(args: Namespace) -> None:
             " checkpoints/NAME."
         )
     factor, unit = (100, ", %") if args.percent else (1, "")
-    names = told_apart([run.name for run in runs], runs)
+    curves = read_scalar(runs, args.scalar)
+    names = told_apart([run.name for run in curves], list(curves))
     lines = [
-        chart_line(name, read_curve(run, args.scalar), factor)
-        for name, run in zip(names, runs, strict=True)
+        chart_line(name, curve, factor) for name, curve in zip(names, curves.values(), strict=True)
     ]
     chart = line_chart(lines, args.title or args.scalar, "step", args.scalar + unit)
     write_file(args.output, chart.encode())
-    print(f"Drew {len(lines)} curves into {args.output}")
+    print(f"Drew {len(lines)} curve{'s' if len(lines) > 1 else ''} into {args.output}")
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from dataset.training_data import known_root, read_target
 from model.inference.predictor import load_predictor
 from model.inference.sampled_pixels import sampled_probabilities
 from model.inference.tta import TTAView
+from model.loading import full_architecture
 from utils.benchmark.memory import check_memory
 from utils.evaluation.label_free import (
     MEASURES,
@@ -40,7 +41,7 @@ from utils.evaluation.label_free import (
     soft_neighborhood_density,
     view_agreement,
 )
-from utils.files import json_kind, output_file, read_json_object, write_json
+from utils.files import json_kind, output_file, read_json_object, told_apart, write_json
 from utils.options.checks import require_layouts
 from utils.options.groups import (
     NO_SPLITS,
@@ -236,7 +237,7 @@ def class_names(metadata: dict[str, Any]) -> list[str]:
 
 COMPARED = {
     "classes": class_names,
-    "architecture": lambda metadata: metadata["architecture"],
+    "architecture": full_architecture,
     "input": lambda metadata: metadata["input"],
 }
 """What candidates of one ranking share."""
@@ -397,7 +398,8 @@ def judgement_table(candidates: Sequence[Candidate], miou: dict[tuple[str, int],
                     + [str(choice.candidates), str(choice.groups)]
                 )
         header = [title, "rank correlation", "mIoU chosen", "last", "mean", "best"]
-        tables.append(markdown_table([*header, "checkpoints", "groups"], rows))
+        if rows:  # none within runs of one scored checkpoint each
+            tables.append(markdown_table([*header, "checkpoints", "groups"], rows))
     return "\n\n".join(tables)
 
 
@@ -407,6 +409,8 @@ def result(
     """All values, ranks and class shares as plain values, which scripts.summarise reads."""
     found, names = rankings(candidates), class_names(candidates[0].metadata)
     pictures = np.linspace(0, len(listing) - 1, min(MAX_PICTURES, len(listing))).round()
+    shown = [candidate.metadata["name"] for candidate in candidates]
+    shown = told_apart(shown, [candidate.path for candidate in candidates])  # seeds of one name
     return {
         "target": str(listing.root),
         "class_set": recorded_class_set(candidates[0].metadata).as_dict(),
@@ -421,7 +425,7 @@ def result(
         "candidates": [
             {
                 "checkpoint": str(candidate.path),
-                "name": candidate.metadata["name"],
+                "name": shown[index],
                 "step": candidate.step,
                 "values": candidate.values,
                 "ranks": {name: found[name][index] for name in MEASURES},
@@ -455,7 +459,7 @@ def main(args: Namespace) -> None:
         read = [path for path in (args.list, args.class_shares, *(args.scores or ())) if path]
         output_file(args.json, [*paths, *read])
     device = choose_device(args.device)
-    check_memory(*largest_image(listing), device)
+    check_memory(*largest_image(listing), device, scales=[view.scale for view in VIEWS])
     for number, candidate in enumerate(candidates, 1):
         title = f"{candidate.metadata['name']} ({number} of {len(candidates)})"
         measure(candidate, predict_sample(args, candidate, listing, device, title))

@@ -1,4 +1,5 @@
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -90,6 +91,17 @@ def test_tables_show_the_published_rows_marked(cityscapes_root, tmp_path, capsys
     assert output.count("(published) ") == 1 + len(TABLE_1) + len(
         TABLE_2
     )  # once in the explanation
+
+
+def test_rows_of_equal_names_are_told_apart(cityscapes_root, tmp_path, capsys):
+    """Seeds of a comparison have the name of their row: the tables tell their files."""
+    files = [tmp_path / f"seed{seed}/last.pt" for seed in range(2)]
+    for file in files:
+        file.parent.mkdir()
+        make_checkpoint(file)
+    run(*files, "--cityscapes", cityscapes_root)
+    printed = capsys.readouterr().out
+    assert [printed.count(f"| ours ({file}) ") for file in files] == [2, 2]
 
 
 def test_published_rows_stand_beside_val_of_cityscapes_only(gta5_root, tmp_path, capsys):
@@ -237,3 +249,31 @@ def test_images_too_large_for_memory_are_refused_first(cityscapes_root, tmp_path
     monkeypatch.setattr(evaluation_script, "evaluate_model", lambda *words: pytest.fail("scored"))
     with pytest.raises(ValueError, match=r"leftImg8bit\.png is \d+x\d+ .*Shrink it, or segment"):
         run(tmp_path / "last.pt", "--cityscapes", cityscapes_root)
+
+
+def test_a_process_reads_the_sizes_of_its_own_images(cityscapes_root, monkeypatch):
+    """Together the processes open every image once; one may have none."""
+    listing, opened = cityscapes(cityscapes_root, "val"), []
+
+    def largest(images):
+        opened.extend(images.names)
+        return images[0].image, (1, 1)
+
+    monkeypatch.setattr(evaluation_script, "largest_image", largest)
+    processes = len(listing) + 1
+    for rank in range(processes):
+        process = SimpleNamespace(rank=rank, world_size=processes, device=torch.device("cpu"))
+        evaluation_script.check_own_images(listing, process, None)
+    assert opened == listing.names
+
+
+def test_views_of_an_image_need_more_memory(cityscapes_root, tmp_path, monkeypatch):
+    """An image that fits alone is refused with --tta, whose largest view is 1.75 times as large."""
+    make_checkpoint(tmp_path / "last.pt")
+    monkeypatch.setattr(evaluation_script, "evaluate_model", lambda *words: pytest.fail("scored"))
+    image = next(cityscapes_root.glob("leftImg8bit/val/*/*.png"))
+    width, height = Image.open(image).size
+    needed = width * height * memory.BYTES_PER_PIXEL
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2 * needed)
+    with pytest.raises(ValueError, match=r"in 12 views, the largest at scale 1\.75, .*fewer views"):
+        run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--tta", "multiscale")

@@ -11,6 +11,7 @@ from model.build import NetworkOptions, build_network
 from model.inference.predictor import load_predictor
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import start, words
+from utils.training import snapshots as snapshot_module
 from utils.training.checkpoint import read_checkpoint
 from utils.training.run_folder import RunFolder
 from utils.training.snapshots import Snapshots, snapshot_files
@@ -95,6 +96,27 @@ def test_a_full_disk_while_keeping_does_not_stop_a_run(
     assert "WARNING: no snapshot of step 2 ([Errno 28] No space left on device)" in said
     assert not snapshots(tmp_path / "b/run")
     assert same_state(tmp_path / "a/run/last.pt", tmp_path / "b/run/last.pt")
+
+
+@pytest.mark.parametrize(
+    ("cause", "remedy"),
+    [
+        (OSError(28, "No space left on device"), "make room"),
+        (RuntimeError("[enforce fail at inline_container.cc]"), "make room"),
+        (PermissionError(13, "Permission denied"), "files can be written there"),
+    ],
+)
+def test_the_warning_has_the_remedy_of_its_cause(cause, remedy, tmp_path, monkeypatch):
+    """Room helps against a full disk, which torch reports as RuntimeError, and nothing else."""
+    (tmp_path / "last.pt").touch()
+    keeping = Snapshots(tmp_path / "last.pt", 1, None, torch.nn.Linear(1, 1), {"name": "a"})
+
+    def fail(*_, **__):
+        raise OSError("Could not write") from cause
+
+    monkeypatch.setattr(snapshot_module, "save_checkpoint", fail)
+    (warning,) = keeping.keep(1)
+    assert remedy in warning.split(";")[-1]
 
 
 def test_snapshots_without_last_pt_are_not_overwritten(tmp_path):

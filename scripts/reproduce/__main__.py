@@ -14,6 +14,7 @@ from pathlib import Path
 from scripts.reproduce.preset import describe_presets, preset_argument
 from scripts.reproduce.rows import (
     flags_of,
+    is_old_start,
     needed_rows,
     quoted_values,
     row_commands,
@@ -151,16 +152,17 @@ def main(args: argparse.Namespace) -> None:
     for seed in args.seeds:
         output = args.output / f"seed{seed}"
         values = {**roots, "steps": steps, "twice_steps": 2 * steps, "output": output}
-        for row in preset.rows:
-            if row.name not in rows:
-                continue
-            if row.single_seed and seed != args.seeds[0]:
-                continue
-            commands = row_commands(preset, row, seed, values, args.classes, args.training)
+        commands = {
+            row: row_commands(preset, row, seed, values, args.classes, args.training)
+            for row in preset.rows
+            if row.name in rows and not (row.single_seed and seed != args.seeds[0])
+        }
+        for row in commands:
             if args.dry_run:
-                print(*(f"python {shlex.join(command)}" for command in commands), sep="\n")
-            else:
-                run_row(commands, output / row.folder, args.one_table)
+                print(*(f"python {shlex.join(command)}" for command in commands[row]), sep="\n")
+            elif not is_old_start(row, commands, output):
+                origins = [output / folder for folder in row.origins]
+                run_row(commands[row], output / row.folder, args.one_table, origins)
     if any(args.output.glob("seed*/*.json")) and not args.dry_run:
         run_command(["-m", "scripts.summarise", str(args.output)], show=False)
 

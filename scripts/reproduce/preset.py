@@ -16,10 +16,13 @@ the one of its name, or comes after the others; every other key replaces that of
 
 import argparse
 import difflib
+import re
+import shlex
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from dataset.toml_file import read_toml
 
@@ -29,6 +32,9 @@ ROOTS = {"gta5", "cityscapes"}
 """Filled into all commands: the data sets."""
 PLACEHOLDERS = ROOTS | {"steps", "twice_steps", "output"}
 """Filled into training commands: also steps of a row and twice as many, the seed's folder."""
+TRAINING_SCRIPTS = ("train.py", "train_da.py")
+KINDS = {str: "a text", bool: "true or false", int | None: "a whole number"}
+"""Types of fields, in words."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,11 @@ class Row:
     def folder(self) -> str:
         """ "source-only + LAB" -> "source-only-lab"."""
         return self.name.lower().replace(" + ", "-").replace(" ", "-")
+
+    @property
+    def origins(self) -> list[str]:
+        """Folders of the seed that the command names: of rows that this one begins from."""
+        return re.findall(r"\{output\}/([^/\s]+)/", self.command)
 
 
 @dataclass(frozen=True)
@@ -76,9 +87,10 @@ def read_preset(path: Path) -> Preset:
         _refuse_unused(parts, content, path)
         for key in ("common", "evaluation"):
             content[key] = _expand(content.get(key, ""), parts)
-        rows = [
-            Row(**row | {"command": _expand(row["command"], parts)}) for row in content.pop("rows")
-        ]
+        rows = content.pop("rows")
+        for kind, fields in ((Preset, content), *((Row, row) for row in rows)):
+            _require_types(kind, fields, path)
+        rows = [Row(**row | {"command": _expand(row["command"], parts)}) for row in rows]
         preset = Preset(path.stem, rows=tuple(rows), **content)
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError(
@@ -93,7 +105,59 @@ def read_preset(path: Path) -> Preset:
             )
     if preset.steps is None and fields & {"steps", "twice_steps"}:
         raise ValueError(f"{path} uses {{steps}} without a default. Add a line: steps = 1_000")
+    _require_commands(preset, path)
+    _require_folders(preset.rows, path)
     return preset
+
+
+def _require_types(kind: type, fields: dict[str, Any], path: Path) -> None:
+    """Raises ValueError for a value of another type than the field of ``kind`` has."""
+    for name, expected in get_type_hints(kind).items():
+        if name in fields and not isinstance(fields[name], expected):
+            raise ValueError(
+                f"{path}: {name} = {fields[name]!r}. Expected {KINDS[expected]}; compare it with"
+                f" {PRESET_FOLDER / 'demo.toml'}."
+            )
+
+
+def _require_commands(preset: Preset, path: Path) -> None:
+    """Raises ValueError for commands that no shell could read, or of another script."""
+    texts = {f"the row {row.name!r}": f"{row.command} {preset.common}" for row in preset.rows}
+    for where, text in (texts | {"evaluation": preset.evaluation}).items():
+        try:
+            words = shlex.split(text)
+        except ValueError as error:
+            raise ValueError(f"{path}: {where}: {error} in {text.strip()!r}.") from error
+        if where in texts and words[:1] not in [[script] for script in TRAINING_SCRIPTS]:
+            raise ValueError(
+                f"{path}: {where} has the command {text.strip()!r}. Expected"
+                f" {' or '.join(TRAINING_SCRIPTS)}, then flags."
+            )
+
+
+def _require_folders(rows: Sequence[Row], path: Path) -> None:
+    """Raises ValueError for rows without a folder of their own, or that begin from later rows."""
+    if not rows:
+        raise ValueError(f"{path} has no rows. Add some: [[rows]]")
+    names: dict[str, str] = {}
+    folders = [row.folder for row in rows]
+    for number, row in enumerate(rows):
+        if not row.folder.strip(".") or re.search(r"[/\\]", row.folder):
+            raise ValueError(
+                f"{path}: the name of the row {row.name!r} makes the folder {row.folder!r}."
+                " Expected a name without / and \\, which is not empty."
+            )
+        if row.folder in names:
+            raise ValueError(
+                f"{path}: the rows {names[row.folder]!r} and {row.name!r} have the same folder,"
+                f" {row.folder!r}. Rename one of them."
+            )
+        names[row.folder] = row.name
+        if later := set(row.origins) & set(folders[number:]):
+            raise ValueError(
+                f"{path}: the row {row.name!r} begins from {{output}}/{min(later)}, which is not"
+                " trained before it. Rows are trained in their order: move that row up."
+            )
 
 
 def _content(word: str | Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
@@ -132,9 +196,16 @@ def _refuse_unused(parts: dict[str, str], content: dict[str, Any], path: Path) -
 
 
 def placeholders(*texts: str) -> set[str]:
-    """The names in braces in ``texts``."""
-    fields = (field for text in texts for _, field, _, _ in string.Formatter().parse(text))
-    return {field for field in fields if field is not None}
+    """The names in braces in ``texts``. Raises ValueError for a brace alone."""
+    fields = set()
+    for text in texts:
+        try:
+            fields |= {field for _, field, _, _ in string.Formatter().parse(text)}
+        except ValueError as error:
+            raise ValueError(
+                f"{error} in {text.strip()!r}. Expected names in braces; write {{{{ for a brace."
+            ) from error
+    return fields - {None}
 
 
 def _expand(text: str, parts: dict[str, str]) -> str:

@@ -1,14 +1,18 @@
 """The commands of a row: made from a preset, compared with those of before, run."""
 
+import hashlib
 import json
-import re
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from scripts.reproduce.preset import Preset, Row
 from utils.child import run_child
+from utils.files import output_folder, write_json
 from utils.options.renamed import new_arguments
 from utils.training.checkpoint import read_checkpoint
 
@@ -19,6 +23,8 @@ MAY_DIFFER = frozenset(
     + ("--keep-every", "--keep-last", "--stop-on-collapse", "--collapse-window")
 )
 """Flags that do not say what is trained: where data and results lie, where it is computed."""
+ORIGINS = "origins.json"
+"""In a run folder: the weights of the rows that it began from, {folder: digest}."""
 
 
 def row_commands(
@@ -35,9 +41,9 @@ def row_commands(
     ``training``: further arguments of the training command.
     """
     quoted = quoted_values(values)
-    script, own = row.command.split(maxsplit=1)
+    script, *own = row.command.split(maxsplit=1)
     # The row's own flags come last: they replace the common ones.
-    words = shlex.split(f"{script} {preset.common} {own}".format(**quoted))
+    words = shlex.split(" ".join([script, preset.common, *own]).format(**quoted))
     output = Path(values["output"])
     train = [*words, "--seed", str(seed), "--output", str(output), "--name", row.folder, *training]
     if not row.scored:
@@ -74,13 +80,19 @@ def compute_flags(training: list[str]) -> list[str]:
 
 def changed_flags(now: list[str], before: list[str]) -> list[str]:
     """Flags of two commands that differ and matter, each as "flag: before -> now"."""
-    new, old = flags_of(now), flags_of(before)
+    new, old = flags_of(_in_any_folder(now)), flags_of(_in_any_folder(before))
     return [
         f"{flag or 'script'}: {' '.join(old[flag]) if flag in old else 'left out'} ->"
         f" {' '.join(new[flag]) if flag in new else 'left out'}"
         for flag in sorted(new.keys() | old.keys())
         if flag not in MAY_DIFFER and new.get(flag) != old.get(flag)
     ]
+
+
+def _in_any_folder(words: list[str]) -> list[str]:
+    """A command without the place of its --output: files of other rows lie in it."""
+    output = flags_of(words).get("--output", [])
+    return [word.replace(f"{output[0]}/", "{output}/") if output else word for word in words]
 
 
 def require_same_training(train: list[str], run: Path) -> None:
@@ -94,6 +106,34 @@ def require_same_training(train: list[str], run: Path) -> None:
             f"{run} was trained by another command, before -> now: {'; '.join(changed)}. Give the"
             " same arguments, or another --output, or delete this folder and the .json file beside"
             " it to train the row anew."
+        )
+
+
+def weights_digest(file: Path) -> str:
+    """A hash of the network for inference in a checkpoint, whatever else the file holds."""
+    checkpoint, digest = read_checkpoint(file), hashlib.sha256()
+    weights = checkpoint["parts"][checkpoint.get("inference_network", "model")]
+    for name, tensor in sorted(weights.items()):
+        digest.update(name.encode())
+        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
+
+
+def digests_of(origins: Sequence[Path]) -> dict[str, str]:
+    """{folder: digest} of the last checkpoints of run folders, of those that are there."""
+    files = {origin.name: origin / "last.pt" for origin in origins}
+    return {name: weights_digest(file) for name, file in files.items() if file.exists()}
+
+
+def require_same_origins(origins: dict[str, str], run: Path) -> None:
+    """Raises FileExistsError where ``run`` began from other weights than those of ``origins``."""
+    before = read_record(run / ORIGINS) or {}
+    changed = [name for name in origins if before.get(name, origins[name]) != origins[name]]
+    if changed:
+        raise FileExistsError(
+            f"{run} began from other weights than those of {run.with_name(changed[0])}, which was"
+            " trained anew. Delete this folder and the .json file beside it to train the row anew,"
+            " or put the old last.pt back."
         )
 
 
@@ -145,24 +185,49 @@ def run_command(command: list[str], show: bool = True, quiet: bool = False) -> N
         )
 
 
-def run_row(commands: list[list[str]], run: Path, quiet: bool = False) -> None:
+def is_finished(commands: list[list[str]], run: Path) -> bool:
+    """Whether a row has scores and config.json; its checkpoint may have been deleted."""
+    scores, evaluation = run.with_name(f"{run.name}.json"), commands[1:]
+    is_done = all(is_scored(command, scores) for command in evaluation)
+    return bool(evaluation) and is_done and (run / "config.json").exists()
+
+
+def is_old_start(row: Row, commands: dict[Row, list[list[str]]], output: Path) -> bool:
+    """Whether an unscored row is gone, and not needed: all rows that began from it are finished.
+
+    ``commands``: of all rows that were asked for; ``output``: the folder of the seed.
+    """
+    followers = [other for other in commands if row.folder in other.origins]
+    finished = [is_finished(commands[other], output / other.folder) for other in followers]
+    is_gone = not (output / row.folder / "last.pt").exists()
+    return not row.scored and is_gone and bool(finished) and all(finished)
+
+
+def run_row(
+    commands: list[list[str]], run: Path, quiet: bool = False, origins: Sequence[Path] = ()
+) -> None:
     """Trains a row, from its last checkpoint if there is one, and scores it, perhaps ``quiet``.
 
-    A row with scores and config.json is finished, even if its checkpoint has been deleted. What is
-    there is kept only if the same was asked for. Raises ChildProcessError where a command fails or
-    the training is stopped, FileExistsError for a run of another command.
+    What is there is kept only if the same was asked for. ``origins``: run folders of the rows that
+    it begins from. Raises ChildProcessError where a command fails or the training is stopped,
+    FileExistsError for a run of another command or from other origins.
     """
     train, *evaluation = commands
     last, scores = run / "last.pt", run.with_name(f"{run.name}.json")
+    finished, digests = is_finished(commands, run), digests_of(origins)
     require_same_training(train, run)
-    is_done = all(is_scored(command, scores) for command in evaluation)
-    if evaluation and is_done and (run / "config.json").exists():
+    if finished or last.exists():
+        require_same_origins(digests, run)
+    if finished:
         return
     if not last.exists() and scores.exists():
         raise FileNotFoundError(
-            f"{scores} was scored by another command, and {last} is gone: it cannot be scored"
-            " again. Give the arguments of before, or delete the .json file to train the row anew."
+            f"{scores} is there, but of another command or without its run folder, and {last} is"
+            " gone: it cannot be scored again. Give the arguments of before, or delete the .json"
+            " file to train the row anew."
         )
+    if digests and not last.exists():
+        write_json(output_folder(run) / ORIGINS, digests)
     if not (last.exists() and read_checkpoint(last).get("finished")):
         run_command([*train, "--resume"] if last.exists() else train)
         if not read_checkpoint(last).get("finished"):
@@ -178,9 +243,8 @@ def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:
     while waiting:
         name = waiting.pop()
         needed.add(name)
-        command = next(row.command for row in preset.rows if row.name == name)
-        folders = re.findall(r"\{output\}/([^/\s]+)/", f"{command} {preset.common}")
+        origins = next(row.origins for row in preset.rows if row.name == name)
         waiting += [
-            row.name for row in preset.rows if row.folder in folders and row.name not in needed
+            row.name for row in preset.rows if row.folder in origins and row.name not in needed
         ]
     return needed

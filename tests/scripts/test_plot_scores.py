@@ -25,7 +25,7 @@ def test_each_run_is_a_curve_of_all_its_values(tmp_path):
         make_run(tmp_path / "ours", [0.1, 0.3, 0.2]),
         make_run(tmp_path / "theirs", [0.1, float("nan"), 0.2, 0.4]),
     ]
-    steps, values = plot_scores.read_curve(runs[0], "val/miou")
+    steps, values = plot_scores.read_scalar(runs, "val/miou")[runs[0]]
     assert steps == [0, 100, 200]
     assert values == pytest.approx([0.1, 0.3, 0.2])
     (tmp_path / "scores.json").write_text("{}")
@@ -39,10 +39,20 @@ def test_each_run_is_a_curve_of_all_its_values(tmp_path):
     assert "40" in texts
 
 
-def test_a_run_without_the_scalar(tmp_path):
-    make_run(tmp_path / "ours", [0.1])
-    with pytest.raises(ValueError, match=r"no scalar 'val/none'; it has \['val/miou'\]"):
-        plot_scores.read_curve(tmp_path / "ours", "val/none")
+def test_a_scalar_that_no_run_has(tmp_path):
+    with pytest.raises(ValueError, match=r"scalar 'val/none'; they have \['val/miou'\]"):
+        plot_scores.read_scalar([make_run(tmp_path / "ours", [0.1])], "val/none")
+
+
+def test_runs_without_the_scalar_are_left_out_and_named(tmp_path, capsys):
+    """Adaptation is not scored while it trains: seed0/* holds runs without scores."""
+    runs = [make_run(tmp_path / "ours", [0.1, 0.2]), tmp_path / "adapted"]
+    with SummaryWriter(str(runs[1])) as writer:
+        writer.add_scalar("loss/segmentation", 1.0, 0)
+    run(*runs, "--output", tmp_path / "plot.svg")
+    said = capsys.readouterr().out
+    assert f"left out, because they have no val/miou: {runs[1]}" in said
+    assert "Drew 1 curve into" in said
 
 
 def test_a_run_without_a_finite_value(tmp_path):

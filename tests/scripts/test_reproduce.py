@@ -5,6 +5,7 @@ import shlex
 import sys
 
 import pytest
+import torch
 
 import train
 import train_da
@@ -12,7 +13,7 @@ from scripts.reproduce import __main__ as reproduce
 from scripts.reproduce import preset as presets
 from scripts.reproduce import rows
 from tests.helpers.forked import forked_child
-from utils.training.checkpoint import read_checkpoint
+from utils.training.checkpoint import read_checkpoint, save_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 
@@ -274,6 +275,12 @@ def test_an_image_is_left_out_of_a_row_only(capsys):
     assert "row's own command" in capsys.readouterr().err
 
 
+ROWS = """
+description = ""
+rows = [{{ name = "{}", command = "train.py {}" }}, {{ name = "{}", command = "train.py {}" }}]
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -285,6 +292,28 @@ def test_an_image_is_left_out_of_a_row_only(capsys):
         ('description = ""\nrows = [{ name = "a", command = "", seeds = 1 }]', "seeds"),
         ('description = ""\nrows = [{ name = "a", command = "{gta}" }]', r"names \{gta\}"),
         ('description = ""\nrows = [{ name = "a", command = "{steps}" }]', "without a default"),
+        (
+            'description = ""\nrows = [{ name = "a", command = "{gta5" }]',
+            "Expected names in braces",
+        ),
+        ('description = ""\nrows = []', "has no rows"),
+        ('description = ""\nrows = [{ name = "a", command = "" }]', "Expected train.py or"),
+        (
+            'description = ""\nrows = [{ name = "a", command = "eval.py a" }]',
+            "Expected train.py or",
+        ),
+        (
+            'description = ""\nrows = [{ name = "a", command = "train.py \'a" }]',
+            "No closing quotation",
+        ),
+        (
+            'description = ""\nrows = [{ name = 5, command = "train.py" }]',
+            "name = 5. Expected a text",
+        ),
+        ('description = ""\nsteps = "9"\nrows = []', "steps = '9'. Expected a whole number"),
+        (ROWS.format("a/b", "", "c", ""), "without / and"),
+        (ROWS.format("A + b", "", "a-b", ""), "'A \\+ b' and 'a-b' have the same folder"),
+        (ROWS.format("a", "--init {output}/b/last.pt", "b", ""), "move that row up"),
     ],
 )
 def test_a_faulty_preset_is_refused(tmp_path, text, message):
@@ -433,3 +462,86 @@ def test_one_table_hides_what_scoring_prints(gta5_root, tmp_path, monkeypatch, w
     (run / "last.pt").unlink(missing_ok=True)
     rows.run_row([train_words, evaluate], run, args.one_table)
     assert hidden == {"train.py": False, "eval.py": bool(words)}
+
+
+def saved(run, weight, **settings):
+    """A run folder with a finished checkpoint of one weight."""
+    run.mkdir(parents=True, exist_ok=True)
+    parts = {"model": torch.nn.Parameter(torch.tensor([weight]), requires_grad=False)}
+    parts = {"model": torch.nn.ParameterDict(parts)}
+    save_checkpoint(run / "last.pt", parts, finished=True, settings=settings)
+
+
+def test_a_row_knows_the_weights_that_it_began_from(tmp_path, monkeypatch):
+    """Where these were trained anew, neither a finished nor a stopped row is kept in silence.
+
+    The same weights in another file are the same; a start that is gone is not asked for.
+    """
+    commands, run = finished_row(tmp_path)
+    start, trained = tmp_path / "start", []
+    saved(start, 1.0)
+
+    def train_it(words, **_):
+        trained.append(words[0])
+        saved(run, 5.0)
+        (run / "config.json").write_text(json.dumps([{"argv": commands[0]}]))
+        run.with_suffix(".json").write_text(json.dumps({"argv": commands[1]}))
+
+    monkeypatch.setattr(rows, "run_command", train_it)
+    for weight in (1.0, 1.0, None):
+        if weight is None:
+            (start / "last.pt").unlink()
+        else:
+            saved(start, weight, resume=len(trained))
+        rows.run_row(commands, run, origins=[start])
+    assert trained == ["train.py"]
+    saved(start, 2.0)
+    with pytest.raises(FileExistsError, match="trained anew"):
+        rows.run_row(commands, run, origins=[start])
+    run.with_suffix(".json").unlink()
+    with pytest.raises(FileExistsError, match="trained anew"):
+        rows.run_row(commands, run, origins=[start])
+    (run / "last.pt").unlink()
+    rows.run_row(commands, run, origins=[start])
+    rows.run_row(commands, run, origins=[start])
+    assert trained == ["train.py"] * 2
+
+
+def test_a_deleted_start_is_trained_for_unfinished_rows(tmp_path, monkeypatch):
+    """Not for finished ones, which would then have begun from another network."""
+    ran = []
+    monkeypatch.setattr(reproduce, "run_row", lambda words, run, *_: ran.append(run.name))
+    monkeypatch.setattr(reproduce, "run_command", lambda *_, **__: None)
+    words = ["--gta5", "g", "--cityscapes", "c", "--steps", "1", "--output", str(tmp_path)]
+    args = reproduce.parse_arguments([*words, "--rows", "source-only", "ADA"])
+    seed = tmp_path / "seed0"
+    values = VALUES | {"output": seed}
+    for name in ("source-only", "ADA"):
+        row = next(row for row in DEMO.rows if row.name == name)
+        commands = rows.row_commands(DEMO, row, 0, values, None, [])
+        (seed / row.folder).mkdir(parents=True)
+        (seed / row.folder / "config.json").write_text("[]")
+        (seed / f"{row.folder}.json").write_text(json.dumps({"argv": commands[1]}))
+    reproduce.main(args)
+    assert ran == ["source-only", "ada"]
+    (seed / "ada.json").unlink()
+    reproduce.main(args)
+    assert ran[2:] == ["start", "source-only", "ada"]
+
+
+def test_files_of_other_rows_may_move_with_the_comparison():
+    """--teachers below --output is the same file in another place; another row is another."""
+    before = ["train_da.py", "--teachers", "a/seed0/strong/last.pt", "--output", "a/seed0"]
+    moved = [word.replace("a/seed0", "/data/b/seed0") for word in before]
+    assert not rows.changed_flags(moved, before)
+    other = [word.replace("strong", "oracle") for word in moved]
+    assert rows.changed_flags(other, before)
+
+
+def test_a_row_may_have_the_shared_arguments_alone():
+    """A command that is only the script."""
+    preset = presets.Preset("p", "", (presets.Row("a", "train.py"),), common="--lr 1")
+    train_words, _ = rows.row_commands(
+        preset, preset.rows[0], 0, VALUES | {"output": "o"}, None, []
+    )
+    assert train_words[:4] == ["train.py", "--lr", "1", "--seed"]

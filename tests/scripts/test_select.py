@@ -78,6 +78,14 @@ def test_two_runs_are_ranked_without_opening_a_label(cityscapes_root, tmp_path, 
     assert "How far to trust it" in said
 
 
+def test_seeds_of_one_name_are_told_apart(cityscapes_root, tmp_path):
+    """All seeds of a comparison have the name of their row; reports show pictures of each."""
+    files = [write_checkpoint(tmp_path / f"seed{seed}/last.pt", "a", seed) for seed in range(2)]
+    result = tmp_path / "select.json"
+    run(*files, "--cityscapes", cityscapes_root, "--images", 1, "--json", result)
+    assert list(rows_of(result)) == [f"a ({file})" for file in files]
+
+
 def test_the_measure_can_be_chosen(cityscapes_root, tmp_path, capsys):
     """The rankings are the same; another candidate may be recommended."""
     folder = write_run(tmp_path / "a", (10, 20))
@@ -189,6 +197,15 @@ def test_what_cannot_be_ranked_is_refused(cityscapes_root, tmp_path, prepare, me
     prepare(tmp_path / "run")
     with pytest.raises((ValueError, FileNotFoundError), match=message):
         run(tmp_path / "run", "--cityscapes", cityscapes_root)
+
+
+def test_a_default_that_is_given_is_the_same_architecture(tmp_path):
+    """--fusion-channels 19 for 19 classes is what a run without the flag has."""
+    architecture = trained_like_network().architecture | {"fusion_channels": 19}
+    files = [tmp_path / "step_0000010.pt", tmp_path / "step_0000020.pt"]
+    write_checkpoint(files[0], "a", 0)
+    write_checkpoint(files[1], "b", 0, architecture=architecture)
+    assert len(entry.find_candidates(files)) == 2
 
 
 def test_a_target_without_images_is_refused(tmp_path):

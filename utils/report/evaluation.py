@@ -11,7 +11,7 @@ from torch import Tensor
 from utils.evaluation.comparability import score_warnings
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.metrics import scores
-from utils.files import write_json
+from utils.files import told_apart, write_json
 from utils.report.comparison import ComparisonRow, table_1, table_2
 from utils.report.tables import markdown_table
 
@@ -94,7 +94,9 @@ def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
     """Prints Tables I and II of the ``rows``, and their warnings."""
     tta = rows[0]["tta"]
     augmented = f", test-time augmentation {tta}" if tta else ""
-    table_rows = [ComparisonRow(row["name"], (row,)) for row in rows]
+    names = [row["name"] for row in rows]
+    names = told_apart(names, [Path(row["checkpoint"]) for row in rows])  # seeds, best.pt
+    table_rows = [ComparisonRow(name, (row,)) for name, row in zip(names, rows, strict=True)]
     note = (
         " Rows marked (published) are the paper's, not ours."
         if data.published
@@ -111,8 +113,8 @@ def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
         f"\n{len(data.names)} images of {data.description}, full resolution,"
         f" {precisions}{augmented}.{note}"
     )
-    names = data.class_set["classes"]
-    print("\nTable I", markdown_table(*table_1(table_rows, names, data.published)), sep="\n")
+    classes = data.class_set["classes"]
+    print("\nTable I", markdown_table(*table_1(table_rows, classes, data.published)), sep="\n")
     print("\nTable II (MACs at 512x1024 by ptflops)")
     print(markdown_table(*table_2(table_rows, data.published, seeds=False)))
     for warning in (warning for row in rows for warning in row["warnings"]):

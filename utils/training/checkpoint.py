@@ -57,12 +57,16 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
         # torch reports a full disk as a RuntimeError about positions in the file.
         error = failure.__context__ if is_full(failure.__context__) else failure
         kept = f"The previous {path.name} is intact. " if path.exists() else ""
-        may_be_full = is_full(error) or isinstance(error, RuntimeError)
-        remedy = "Make room or choose" if may_be_full else "Choose"
+        remedy = "Make room or choose" if may_be_full(error) else "Choose"
         raise OSError(
             f"Could not write {path} ({error}). {kept}{remedy} another --output, then continue with"
             " --resume."
         ) from error
+
+
+def may_be_full(error: BaseException | None) -> bool:
+    """Whether the disk may have been full; torch reports that as RuntimeError."""
+    return isinstance(error, RuntimeError) or is_full(error)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:

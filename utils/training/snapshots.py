@@ -7,7 +7,7 @@ from typing import Any
 from torch import nn
 
 from utils.files import remove_quietly
-from utils.training.checkpoint import save_checkpoint
+from utils.training.checkpoint import may_be_full, save_checkpoint
 
 PATTERN = "step_*.pt"
 
@@ -81,7 +81,7 @@ class Snapshots:
     def keep(self, step: int) -> list[str]:
         """Writes the snapshot of ``step``, then removes those beyond ``last``.
 
-        Returns a warning, and leaves all files as they were, where the disk has no room.
+        Returns a warning, and leaves all files as they were, where it cannot be written.
         """
         if not self.writes:
             return []
@@ -95,9 +95,11 @@ class Snapshots:
         try:
             self._write(step)
         except OSError as error:
+            reason = error.__cause__ or error
+            remedy = "make room" if may_be_full(reason) else "see that files can be written there"
             return [
-                f"WARNING: no snapshot of step {step} ({error.__cause__ or error}). The run goes"
-                " on, and last.pt is saved; make room."
+                f"WARNING: no snapshot of step {step} ({reason}). The run goes on, and last.pt is"
+                f" saved; {remedy}."
             ]
         if self.last is not None:
             for path in snapshot_files(self.folder)[: -self.last]:

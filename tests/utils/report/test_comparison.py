@@ -66,6 +66,13 @@ def test_an_undefined_score_is_a_dash():
     assert nothing.class_values(0) == []
 
 
+def test_the_number_of_classes_is_that_of_all_seeds():
+    """A seed that predicts a class which is not there has one class more in its mean."""
+    seeds = (score_row(0.3) | {"averaged": 18}, score_row(0.3) | {"averaged": 17})
+    table = table_2([ComparisonRow("ours", seeds)], published=False)
+    assert table.lines[0][table.header.index("classes")] == "17, 18"
+
+
 def test_columns_have_different_names():
     header = table_2([row("ours", [0.3])], published=False).header
     assert len(set(header)) == len(header)
