@@ -17,9 +17,9 @@ from dataset.class_set import ClassSet
 from dataset.class_set_file import common_class_set, recorded_class_set
 from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_value_of
 from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
-from dataset.layout import data_images
-from dataset.layout_file import Layout
-from dataset.listing import ImageList, check_listing, largest_image, select_by_list
+from dataset.layout import classes_of_labels, data_images
+from dataset.layout_file import Layout, load_layout
+from dataset.listing import ImageList, check_listing, largest_image
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.merge import ClassMerge, load_merge
 from dataset.source import labelled_images
@@ -244,11 +244,13 @@ def read_images(args: Namespace, layout: Layout | None, class_set: ClassSet) -> 
     ``layout``: of the data set with splits; None: source images.
     """
     if layout is None:
-        images = labelled_images(args.gta5, args.layout, class_set)
+        if args.layout is not None:
+            class_set = classes_of_labels(load_layout(args.layout), class_set)
+        images = labelled_images(args.gta5, args.layout, class_set, args.list)
     else:
         labels = has_labels(layout, args.split)
-        images = data_images(args.cityscapes, args.split, labels, layout, class_set)
-    images = select_by_list(images, args.list)
+        classes = classes_of_labels(layout, class_set)
+        images = data_images(args.cityscapes, args.split, labels, layout, classes, args.list)
     if images.has_labels:
         check_listing(images)
     return images

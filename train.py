@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from dataset.class_set_file import load_class_set
 from dataset.layout import data_images
-from dataset.listing import ImageList, check_listing, select_by_list
+from dataset.listing import ImageList, check_listing
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
 from dataset.training_data import (
@@ -195,12 +195,12 @@ def read_labelled(args: argparse.Namespace) -> ImageList:
     """The labelled images to train on, the first of which are checked."""
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     if args.train_on == "source":
-        images = labelled_images(args.gta5, args.source_layout, class_set)
+        images = labelled_images(args.gta5, args.source_layout, class_set, args.list)
     else:
         root = scored_root(args)
         layout = layout_of_target(args.cityscapes, root, args.target_layout)
-        images = data_images(root, "train", layout=layout, class_set=class_set)
-    images = without(select_by_list(images, args.list), args.leave_out)
+        images = data_images(root, "train", True, layout, class_set, args.list)
+    images = without(images, args.leave_out)
     check_listing(images)
     return images
 

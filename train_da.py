@@ -18,7 +18,7 @@ from dataset.class_set import ClassSet
 from dataset.class_set_file import load_class_set
 from dataset.label_format import prediction_format
 from dataset.labels import IGNORE_INDEX
-from dataset.listing import ImageList, check_listing, select_by_list
+from dataset.listing import ImageList, check_listing
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
 from dataset.style.photometric import RANDOM_CHANGES
@@ -239,8 +239,8 @@ def build_data(
     crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     class_set = None if args.class_set is None else load_class_set(args.class_set)
-    source_images = labelled_images(args.gta5, args.source_layout, class_set)
-    source_images = without(select_by_list(source_images, args.source_list), args.leave_out)
+    source_images = labelled_images(args.gta5, args.source_layout, class_set, args.source_list)
+    source_images = without(source_images, args.leave_out)
     class_set = source_images.class_set
     target_images = read_target(
         args.cityscapes,

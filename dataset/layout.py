@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dataset.class_set import ClassSet
-from dataset.class_set_file import load_class_set
+from dataset.class_set import REST, ClassSet, value_text
+from dataset.class_set_file import builtin_names, load_class_set
 from dataset.data_files import find_data_files
 from dataset.image_io import is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
+from dataset.labels import IGNORE_INDEX
 from dataset.layout_file import Layout
-from dataset.listing import DataFiles, ImageList
+from dataset.listing import DataFiles, ImageList, select_by_list
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.prepared.journal import StoredLabels, prepared_listing, stored_labels
 from dataset.recognition import detect
@@ -28,13 +29,14 @@ def data_images(
     labels: bool = True,
     layout: Layout | None = None,
     class_set: ClassSet | None = None,
+    list_file: Path | None = None,
 ) -> ImageList:
-    """The images of ``split`` of a raw or prepared root, sorted by name.
+    """The images of ``split`` of a raw or prepared root, sorted by name, or those of a list.
 
     ``layout``: by default the one that the root is recognized by; ``class_set``: by default that of
-    the layout. Without ``labels`` no label file is opened. Raises what ``detect`` and
-    ``find_pairs`` raise, FileNotFoundError unless images and labels are complete pairs, ValueError
-    for a prepared root that is incomplete, stale or of other classes.
+    the layout. Without ``labels`` no label file is opened. Raises what ``detect``,
+    ``find_pairs`` and ``select_by_list`` raise, FileNotFoundError unless these images have labels,
+    ValueError for a prepared root that is incomplete, stale or of other classes.
     """
     root = Path(root)
     layout = detect(root) if layout is None else layout
@@ -45,8 +47,9 @@ def data_images(
             label_format = _prepared_format(layout, root, split, class_set)
         ending = files.images[0].ending
         images = prepared_listing(root, layout.data_name(split), labels, ending, label_format)
+        images = select_by_list(images, list_file)
     else:
-        images = find_pairs(layout, root, split, labels, class_set).listing(labels)
+        images = find_pairs(layout, root, split, labels, class_set).listing(labels, list_file)
     images.data_set = layout.images_of or layout.data_name(split)
     return images
 
@@ -98,6 +101,59 @@ def raw_label_format(
     if len(best) == 1 and 2 * fitting[best[0]] >= len(sampled):
         return LabelFormat(classes, best[0])
     return fitting_format(classes, sampled, root)
+
+
+def classes_of_labels(layout: Layout, class_set: ClassSet) -> ClassSet:
+    """The class set with which labels of ``layout`` are read in a run or table of ``class_set``.
+
+    Where a user's layout names a class set of the same classes, its values are read: they may be
+    more than those of ``class_set``, which a checkpoint carries from its training. Raises
+    ValueError for a value that is another class there.
+    """
+    if layout.class_set in builtin_names():
+        return class_set
+    try:
+        own = _class_set(layout, None)
+    except (FileNotFoundError, ValueError):  # a prepared root needs no file but the layout
+        return class_set
+    if sorted(own.names) != sorted(class_set.names):
+        return class_set
+    own = replace(class_set, name=own.name, encodings=own.encodings)  # in the order of the run
+    chosen = _encoding(layout, own), _encoding(layout, class_set)
+    if None not in chosen:
+        _refuse_other_meaning(
+            layout, LabelFormat(own, chosen[0]), LabelFormat(class_set, chosen[1])
+        )
+    return replace(own, name=class_set.name)
+
+
+def _refuse_other_meaning(layout: Layout, own: LabelFormat, other: LabelFormat) -> None:
+    """Raises ValueError where a value is a class of ``own`` and another one of ``other``."""
+
+    def name_of(label_format: LabelFormat, value: int) -> str | None:
+        missing = IGNORE_INDEX if label_format.rule.ignored == REST else None
+        values = label_format.class_set.named_values(label_format.encoding)
+        train_id = values.get(value, missing)
+        if train_id is None:
+            return None
+        return "ignored" if train_id == IGNORE_INDEX else label_format.class_set.names[train_id]
+
+    read = own.rule.read
+    differ = None if read == other.rule.read else f"are read as {read!r}, not {other.rule.read!r}"
+    for value in sorted({*own.rule.values(), *other.rule.values()}) if differ is None else ():
+        names = name_of(own, value), name_of(other, value)
+        if None not in names and names[0] != names[1]:
+            differ = f"have {names[0]!r} as {value_text(value, read)}, which is {names[1]!r}"
+            break
+    if differ is not None:
+        raise ValueError(
+            f"{layout.file}: by its class set {own.class_set.name} [encodings.{own.encoding}] the"
+            f" labels {differ} in the class set of the network or the training data"
+            f" ({other.class_set.name} [encodings.{other.encoding}]). If that is the right one,"
+            " name it in the layout. If both are right, of different label files: train with one"
+            " class set that has a section for each (docs/own_data.md), or score with eval.py"
+            " --merge FILE from the network's class set to this one."
+        )
 
 
 def _require_label_kind(layout: Layout, tree: DataFiles) -> None:

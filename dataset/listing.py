@@ -198,24 +198,24 @@ class DataFiles(NamedTuple):
     def name(self, key: str) -> str:
         return key + self.ending
 
-    def listing(self, labels: bool) -> ImageList:
-        """All images, with their labels or without.
+    def listing(self, labels: bool, list_file: Path | None = None) -> ImageList:
+        """All images, or those that a list names, with their labels or without.
 
-        With ``labels``: raises FileNotFoundError unless images and labels are complete pairs.
+        Raises what ``select_by_list`` raises. With ``labels``: raises FileNotFoundError unless
+        these images have labels, and without a list all labels have images.
         """
-        if labels:
-            image_folder, label_folder = (
-                self.root / self.image_folder,
-                self.root / self.label_folder,
-            )
-            require_pairs(self.images, self.labels, image_folder, label_folder)
-        return ImageList(
-            self.root,
-            [self.name(key) for key in self.images],
-            list(self.images.values()),
-            [self.labels[key] for key in self.images] if labels else None,
-            label_format=self.label_format,
-        )
+        names, paths = [self.name(key) for key in self.images], list(self.images.values())
+        everything = ImageList(self.root, names, paths, label_format=self.label_format)
+        images = select_by_list(everything, list_file)
+        if not labels:
+            return images
+        keys = [name.removesuffix(self.ending) for name in images.names]
+        chosen, partners = {key: self.images[key] for key in keys}, self.labels
+        if list_file is not None:
+            partners = {key: path for key, path in self.labels.items() if key in chosen}
+        folders = self.root / self.image_folder, self.root / self.label_folder
+        require_pairs(chosen, partners, *folders)
+        return images.with_label_files([self.labels[key] for key in keys], self.label_format)
 
 
 def select_by_list(listing: ImageList, list_file: Path | None) -> ImageList:

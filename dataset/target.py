@@ -14,7 +14,7 @@ from dataset.find import LeftOut, find_files, match, printable
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file, label_folder
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
-from dataset.layout import data_images
+from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing
 from dataset.prepared.journal import FOLDER as PREPARED
@@ -87,12 +87,16 @@ def images_of_split(
     labels: bool = True,
     layout: str | Path | None = None,
     class_set: ClassSet | None = None,
+    list_file: Path | None = None,
 ) -> ImageList:
     """``split`` of a data set, such as the labelled val that is scored.
 
-    ``layout``: see ``layout_with_splits``. Raises what it and ``data_images`` raise.
+    ``layout``: see ``layout_with_splits``. ``class_set``: of the networks. Raises what
+    ``layout_with_splits``, ``classes_of_labels`` and ``data_images`` raise.
     """
-    return data_images(root, split, labels, layout_with_splits(root, layout), class_set)
+    found = layout_with_splits(root, layout)
+    classes = None if class_set is None else classes_of_labels(found, class_set)
+    return data_images(root, split, labels, found, classes, list_file)
 
 
 def layout_with_splits(root: Path, layout: str | Path | None = None) -> Layout:
@@ -118,11 +122,13 @@ def scored_images(
 ) -> ImageList:
     """The labelled images of a root to score a network on: the split val, or the only one.
 
-    ``layout``: name or TOML file; by default the root is recognized. Raises what ``data_images``
-    and ``check_listing`` raise.
+    ``layout``: name or TOML file; by default the root is recognized. Raises what ``data_images``,
+    ``classes_of_labels`` and ``check_listing`` raise.
     """
     root = Path(root).expanduser()
     found = target_layout(root) if layout is None else load_layout(layout)
+    if found is not None and class_set is not None:
+        class_set = classes_of_labels(found, class_set)
     images = data_images(root, "val", layout=found, class_set=class_set)
     check_listing(images)
     return images

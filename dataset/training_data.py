@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 from dataset.cityscapes import cityscapes
 from dataset.class_set import ClassSet
 from dataset.image_io import image_size
-from dataset.layout import data_images
+from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, check_listing, select_by_list
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
@@ -299,14 +299,15 @@ def validation_data(
     """Batches of the scored images, checked like those that are trained on; None without any.
 
     ``trained``: the images of the run. Raises ValueError where a data set of one split has no other
-    images to score, and what ``data_images`` and ``check_listing`` raise.
+    images to score, and what ``classes_of_labels``, ``data_images`` and ``check_listing`` raise.
     """
     if not options.validate_every:
         return None
     root = known_root(options.cityscapes, options.target, options.target_layout)
     layout = layout_of_target(options.cityscapes, root, options.target_layout)
-    images = data_images(root, "val", layout=layout, class_set=class_set)
-    images = without(select_by_list(images, options.val_list), options.leave_out)
+    classes = classes_of_labels(layout, class_set)
+    images = data_images(root, "val", True, layout, classes, options.val_list)
+    images = without(images, options.leave_out)
     if len(layout.splits) == 1:  # its only split is val, too
         for others in trained:
             _refuse_trained(images, others, layout)

@@ -27,7 +27,7 @@ from PIL import Image
 from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
 from dataset.image_io import read_image
-from dataset.listing import ImageList, select_by_list
+from dataset.listing import ImageList
 from dataset.target import images_of_split
 from model.inference.predictor import load_predictor
 from utils.files import output_folder, output_names, read_json_object, write_file
@@ -275,8 +275,7 @@ def report_pictures(
         root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
         split = rows[0].scores[0]["split"]
-        listing = images_of_split(root, split, True, comparison["layout"], class_set)
-        listing = select_by_list(listing, list_file)
+        listing = images_of_split(root, split, True, comparison["layout"], class_set, list_file)
         count = min(args.pictures, len(listing))
         indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()
         checkpoints = {

@@ -44,6 +44,19 @@ def run(*arguments):
     evaluation_script.main(evaluation_script.parse_arguments([*COMMON, *map(str, arguments)]))
 
 
+def test_classes_without_ground_truth_are_named(cityscapes_root, tmp_path, capsys):
+    """One predicted pixel makes their IoU 0, and lowers the mean; --classes leaves them out."""
+    make_checkpoint(tmp_path / "last.pt")
+    for file in cityscapes_root.glob("gtFine/val/**/*_labelIds.png"):
+        label = np.array(Image.open(file))
+        Image.fromarray(np.where(label == 26, 0, label)).save(file)  # no car
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root)
+    note = next(line for line in capsys.readouterr().out.splitlines() if "NOTE" in line)
+    assert "car" in note.split(" in the labels")[0].removeprefix("NOTE: no pixel of ").split(", ")
+    run(tmp_path / "last.pt", "--cityscapes", cityscapes_root, "--classes", "road")
+    assert "NOTE" not in capsys.readouterr().out
+
+
 @real_backbones()
 def test_scores_are_those_of_the_predictions_at_full_resolution(cityscapes_root, tmp_path, capsys):
     """The JSON file has the confusion matrix of Predictor over the split, unresized."""

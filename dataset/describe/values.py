@@ -129,7 +129,8 @@ def encoding_faults(class_set: ClassSet, paths: Sequence[Path]) -> dict[str, str
         except ValueError as error:
             faults[name] = str(error)
             continue
-        faults[name] = None if has_class else "it ignores all pixels"
+        lacks = f"[encodings.{name}] of {class_set.name} ignores all pixels"
+        faults[name] = None if has_class else lacks
     return faults
 
 

@@ -11,6 +11,7 @@ import itertools
 import json
 import os
 import re
+import shlex
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -55,6 +56,14 @@ class Header(NamedTuple):
     def as_dict(self) -> dict:
         """The values of the line; ``class_set`` and ``encoding`` where labels hold trainIds."""
         return {key: value for key, value in self._asdict().items() if value is not None}
+
+    def command_for(self, root: Path) -> str:
+        """The command that completes ``root``, which may have been moved since it was made."""
+        words = shlex.split(self.command)
+        if "--output" not in words[:-1]:
+            return self.command
+        words[words.index("--output") + 1] = str(root)
+        return shlex.join(words)
 
     def same_labels(self, other: "Header") -> bool:
         """Whether both record the same class set and encoding."""
@@ -337,18 +346,18 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
     if not complete:
         raise ValueError(
             f"{root} is incomplete: preparing {path.stem} stopped after {count} images. Go on with:"
-            f" {header.command}"
+            f" {header.command_for(root)}"
         )
     if damaged:
         raise FileNotFoundError(
             f"{root} is incomplete: {len(damaged)} files are missing or cut short, the first"
-            f" {damaged[0]}. Make them again with: {header.command}"
+            f" {damaged[0]}. Make them again with: {header.command_for(root)}"
         )
     _require_upright(header, root, sideways)
     if stale:
         raise ValueError(
             f"{root} is stale: {len(stale)} files under {source} have changed since they were"
-            f" prepared, the first {stale[0]}. Bring it up to date with: {header.command}"
+            f" prepared, the first {stale[0]}. Bring it up to date with: {header.command_for(root)}"
         )
 
 
@@ -358,7 +367,7 @@ def _require_upright(header: Header, root: Path, sideways: list[str]) -> None:
         raise ValueError(
             f"{root} is stale: it was prepared by an earlier version, which left {len(sideways)}"
             f" images of {header.source} as the camera was turned (EXIF orientation), the first"
-            f" {min(sideways)}. Prepare them again with: {header.command}"
+            f" {min(sideways)}. Prepare them again with: {header.command_for(root)}"
         )
 
 

@@ -10,14 +10,14 @@ from PIL import Image
 
 from dataset.class_set_file import builtin_names, class_set_of, load_class_set
 from dataset.image_io import read_image
-from dataset.layout import data_images, find_pairs
+from dataset.layout import classes_of_labels, data_images, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout
 from dataset.listing import check_listing
 from dataset.path_pattern import PathPattern
 from dataset.prepared.build import PrepareJob, check, prepare
 from dataset.recognition import detect
 from dataset.source import labelled_images
-from dataset.target import target_images, unlabelled_images
+from dataset.target import scored_images, target_images, unlabelled_images
 from tests.helpers.trees import BESIDE, SIZE, TREES, write_label, write_tree
 from utils.evaluation.comparability import seen_images
 
@@ -350,6 +350,49 @@ def test_an_encoding_of_another_class_set(own, tmp_path):
     two = load_class_set(tmp_path / "two.toml")
     images = data_images(root, "train", layout=load_layout(file), class_set=two)
     assert images.label_format.encoding == "other"
+
+
+def test_labels_are_read_as_their_own_layout_says(own, tmp_path):
+    """In a run of the same classes, too: more values are read; other meanings are refused."""
+    root, file = own
+    run = data_images(root, "train", layout=load_layout(file)).class_set  # labels hold 2: building
+    more = CLASSES.replace('"ids"', '"other"').replace("[encodings.ids]", "[encodings.other]")
+    (tmp_path / "mine.toml").write_text(more.replace("tree = 3", "tree = [3, 7]"))
+    file.write_text(OWN.replace('encoding = "ids"', ""))
+    Image.fromarray(np.full(SIZE, 7, np.uint8)).save(root / "masks_val/a/2_mask.png")
+    layout = load_layout(file)
+    images = data_images(root, "val", layout=layout, class_set=classes_of_labels(layout, run))
+    assert images.class_set == run
+    assert (images.label_format.read_train_ids(images[0].label) == 2).all()
+    for old, new, message in (
+        ("[1, 2]", "1", None),  # 2 is not named: no contradiction
+        ("ground = 0, building = [1, 2]", "ground = [1, 2], building = 0", "'building' as 0"),
+        ('"index"', '"first-channel"', "are read as 'first-channel', not 'index'"),
+    ):
+        (tmp_path / "mine.toml").write_text(CLASSES.replace(old, new))
+        if message is None:
+            assert classes_of_labels(load_layout(file), run) == run
+            continue
+        with pytest.raises(ValueError, match=f"drone.toml: by its class set mine.*{message}"):
+            classes_of_labels(load_layout(file), run)
+        with pytest.raises(ValueError, match="name it in the layout"):
+            scored_images(root, run, file)
+
+
+def test_a_list_chooses_the_complete_pairs(own, tmp_path):
+    """Images without label outside the list, and labels without image, are no fault."""
+    root, file = own
+    (root / "masks/monday_1_mask.png").rename(root / "masks/sunday_1_mask.png")
+    with pytest.raises(FileNotFoundError, match="name the complete pairs in a list"):
+        labelled_images(root, file)
+    names = tmp_path / "names.txt"
+    names.write_text("tuesday/1\n")
+    images = labelled_images(root, file, list_file=names)
+    assert images.names == ["tuesday/1"]
+    assert images[0].label.name == "tuesday_1_mask.png"
+    names.write_text("tuesday/1\nmonday/1\n")
+    with pytest.raises(FileNotFoundError, match="1 of 2 images .* have no label .*monday/1.jpg"):
+        labelled_images(root, file, list_file=names)
 
 
 class TestNotFound:

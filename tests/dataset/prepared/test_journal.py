@@ -235,6 +235,16 @@ class TestBadInput:
         ):
             gta5(gta5_prepared)
 
+    def test_the_remedy_completes_a_root_that_was_moved(self, gta5_root, tmp_path):
+        """The recorded command with the root's place of now, not that of then."""
+        old, now = tmp_path / "p", tmp_path / "moved here"
+        command = f"python -m scripts.prepare --gta5 {gta5_root} --output {old}"
+        prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), old, command, log=lambda text: None)
+        old.rename(now)
+        (now / "images/00002.npy").unlink()
+        with pytest.raises(FileNotFoundError, match=f"with: .* --output '{now}'$"):
+            gta5(now)
+
     def test_a_raw_root_that_has_gone_is_no_objection(self, gta5_root, gta5_prepared):
         gta5_root.rename(gta5_root.with_name("elsewhere"))
         assert len(gta5(gta5_prepared)) == 6
