@@ -121,13 +121,14 @@ def test_calibration_images_of_another_size_are_refused(frames, cityscapes_root,
     entry.check_sizes(calibration, calibration)
 
 
-def test_small_images_get_a_border_in_calibration(checkpoint, tmp_path, monkeypatch):
+@pytest.mark.usefixtures("narrow_networks")
+def test_small_images_get_a_border_in_calibration(tmp_path, monkeypatch):
     """As in every prediction; a label map that is the only file named is an image."""
     monkeypatch.setattr(entry, "MOST_CHANGED", 1.0)
     monkeypatch.setattr(entry, "choose_float_layers", lambda trial: [])
     Image.fromarray(scene(0, (16, 24))[1]).save(tmp_path / "a_gtFine_labelIds.png")
     image = tmp_path / "a_gtFine_labelIds.png"
-    output = tmp_path / "a.int8.onnx"
+    checkpoint, output = write_checkpoint(tmp_path / "last.pt"), tmp_path / "a.int8.onnx"
     run(checkpoint, "--int8", "--calibrate-on", image, "--check-on", image, "--output", output)
     assert OnnxNetwork(output, CPU).metadata["calibrated_on"]["sizes"] == [[16, 24]]
 
