@@ -73,16 +73,16 @@ def recalibration_batches(
     return training_loader(dataset, options.batch_size, range(batches), loading)
 
 
-def statistics_warnings(count: int, split: str) -> list[str]:
-    """What to say of statistics of ``count`` images of ``split``: lines, [] where all is well."""
-    warnings = []
-    if count < FEW_IMAGES:
-        warnings.append(
-            f"WARNING: {count} images are few for the statistics of the attention, which sees one"
-            f" value of each. Give {FEW_IMAGES} or more."
+def statistics_text(used: ImageList, split: str) -> str:
+    """The statistics of the images ``used``, of ``split``, in words: what they are worth, too."""
+    lines = [f"the BatchNorm statistics of {len(used)} images of {used.root}."]
+    if len(used) < FEW_IMAGES:
+        lines.append(
+            f"WARNING: {len(used)} images are few for the statistics of the attention, which sees"
+            f" one value of each. Give {FEW_IMAGES} or more."
         )
     if split == "val":
-        warnings.append(
+        lines.append(
             "WARNING: --split val takes the statistics of images of the evaluation (transductive)."
         )
-    return warnings
+    return "\n".join(lines)

@@ -138,11 +138,13 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     """Images that ``patterns`` match, sorted; each is a file, a folder (with subfolders) or a glob.
 
     In a glob ``**`` matches any depth. The name of an image is its path below the deepest common
-    folder, without suffix. Hidden files, other files and label files are left out, which is said.
+    folder, without suffix. Hidden files, other files and label files are left out, which is said;
+    a file that is the only one named is an image, whatever it looks like.
     Raises FileNotFoundError when a pattern matches nothing, ValueError when it matches no image, or
     when two images would have the same name.
     """
-    paths = sorted({path for pattern in patterns for path in find_images(pattern)})
+    alone = len(patterns) == 1  # a shell makes many words of labels/*.png
+    paths = sorted({path for pattern in patterns for path in find_images(pattern, alone)})
     root = Path(os.path.commonpath([path.parent for path in paths]))
     files: dict[str, str] = {}
     for path in paths:
@@ -157,8 +159,11 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
     return ImageList(root, list(files), list(files.values()))
 
 
-def find_images(pattern: str) -> list[Path]:
-    """Absolute paths of the images that one pattern matches; label files are left out."""
+def find_images(pattern: str, alone: bool = False) -> list[Path]:
+    """Absolute paths of the images that one pattern matches; label files are left out.
+
+    ``alone``: no other pattern is given, and a single file is taken as it is.
+    """
     left_out = LeftOut()
     folder, found = match(pattern, left_out)
     if not found.files and not found.folders and not folder_itself(pattern):
@@ -167,7 +172,8 @@ def find_images(pattern: str) -> list[Path]:
             " such as 'dashcam/**/*.jpg'."
         )
     files = [folder / path for path in found.files]
-    images, labels, maps, others = split_files(files, folder, IMAGE_SUFFIXES)
+    as_named = alone and is_named_by_itself(pattern, files)
+    images, labels, maps, others = split_files(files, folder, IMAGE_SUFFIXES, as_named)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
         folders = len(found.folders) + folder_itself(pattern)
@@ -214,15 +220,12 @@ def find_inputs(
                 " quotes."
             )
         files = sorted(folder / path for path in found.files)
-        if len(files) == 1 and not folder_itself(pattern):  # by itself: meant as it is
-            chosen = [path for path in files if path.suffix.lower() in suffixes]
-            kinds = {_NO_INPUTS: [path for path in files if path not in chosen]}
-        else:
-            results = _results(files, output, result)
-            rest = [path for path in files if path not in results]
-            chosen, labels, maps, others = split_files(rest, folder, suffixes)
-            kinds = {"label files": labels, _LABELS_BY_CONTENT: maps, _NO_INPUTS: others}
-            kinds[_RESULTS] = [path for path in files if path in results]
+        as_named = is_named_by_itself(pattern, files)
+        results = set() if as_named else _results(files, output, result)
+        rest = [path for path in files if path not in results]
+        chosen, labels, maps, others = split_files(rest, folder, suffixes, as_named)
+        kinds = {"label files": labels, _LABELS_BY_CONTENT: maps, _NO_INPUTS: others}
+        kinds[_RESULTS] = [path for path in files if path in results]
         for kind, paths in kinds.items():
             if paths:
                 left_out.add(kind, paths[0].relative_to(folder), len(paths))
@@ -265,6 +268,11 @@ def folder_itself(pattern: str) -> bool:
     return os.path.isdir(os.path.expanduser(pattern))
 
 
+def is_named_by_itself(pattern: str, files: Sequence[Path]) -> bool:
+    """Whether ``files``, which a pattern matches, are one file, meant as it is."""
+    return len(files) == 1 and not folder_itself(pattern)
+
+
 class SplitFiles(NamedTuple):
     """Files by what they are: ``labels`` by name or folder, ``maps`` by their pixels."""
 
@@ -274,15 +282,17 @@ class SplitFiles(NamedTuple):
     others: list[Path]
 
 
-def split_files(paths: Sequence[Path], top: Path, suffixes: Sequence[str]) -> SplitFiles:
+def split_files(
+    paths: Sequence[Path], top: Path, suffixes: Sequence[str], as_named: bool = False
+) -> SplitFiles:
     """Files with one of ``suffixes``, label files of data sets, and other files, in order.
 
-    ``top``: the folder below which they were found.
+    ``top``: the folder below which they were found. ``as_named``: no file is taken for a label.
     """
     siblings: dict[Path, set[str]] = {}
-    labels = {path for path in paths if is_label_file(path, top, siblings)}
+    labels = set() if as_named else {p for p in paths if is_label_file(p, top, siblings)}
     candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
-    folders = set(folders_of_labels(candidates))
+    folders = set() if as_named else set(folders_of_labels(candidates))
     maps = {p for p in candidates if p.suffix.lower() == ".png" and p.parent in folders}
     return SplitFiles(
         [path for path in candidates if path not in maps],

@@ -22,15 +22,13 @@ from dataset.recalibration import (
     StatisticsOptions,
     recalibration_batches,
     recalibration_images,
-    statistics_warnings,
+    statistics_text,
 )
 from dataset.training_data import known_root, read_target
 from model.averaging import average_states
-from model.bisenet import BiSeNet
 from model.loading import load_network
-from model.preprocessing import InputNormalization
-from model.uda.adabn import recalibrate
-from utils.files import output_file
+from model.uda.adabn import recalibrate_on
+from utils.files import output_file, require_absent
 from utils.options.checks import require_layouts, require_statistics_sizes
 from utils.options.groups import (
     NO_SPLITS,
@@ -178,32 +176,17 @@ def averaged_metadata(
     }
 
 
-def measure_statistics(
-    args: Namespace, model: BiSeNet, normalize: InputNormalization, used: ImageList, precision: str
-) -> str:
-    """Measures BatchNorm on the images ``used``; returns what was done, in words."""
-    device = choose_device(args.device)
-    options = from_arguments(StatisticsOptions, vars(args))
-    loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
-    batches = recalibration_batches(used, options, loading)
-    batches = tqdm(batches, desc="statistics", unit="batch", disable=None, dynamic_ncols=True)
-    images = (normalize(batch.image.to(device, non_blocking=True)) for batch in batches)
-    with autocast_for(device, precision)():
-        count = recalibrate(model.to(device), images)
-    text = f"the BatchNorm statistics of {count} images of {used.root}."
-    return "\n".join([text, *statistics_warnings(count, args.split)])
-
-
 def main(args: Namespace) -> None:
-    if args.output.exists():
-        raise FileExistsError(f"{args.output} exists. Choose another --output, or delete it.")
+    require_absent(args.output)
     members, used = read_members(args.checkpoints), None
-    precision = choose_precision(args.precision, choose_device(args.device))
+    device = choose_device(args.device)
+    precision = choose_precision(args.precision, device)
+    options = from_arguments(StatisticsOptions, vars(args))
     if args.target or args.cityscapes:
         listing = read_target(
             args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
         )
-        used = recalibration_images(listing, from_arguments(StatisticsOptions, vars(args)))
+        used = recalibration_images(listing, options)
     output_file(args.output)
 
     # Each member's network for inference: the trained model, or its teacher.
@@ -212,7 +195,12 @@ def main(args: Namespace) -> None:
     model.load_state_dict(average_states(states))
     statistics = "the mean of their BatchNorm statistics."
     if used is not None:
-        statistics = measure_statistics(args, model, normalize, used, precision)
+        loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
+        batches = recalibration_batches(used, options, loading)
+        batches = tqdm(batches, desc="statistics", unit="batch", disable=None, dynamic_ncols=True)
+        images = (batch.image for batch in batches)
+        recalibrate_on(model.to(device), normalize, images, autocast_for(device, precision))
+        statistics = statistics_text(used, args.split)
     metadata = averaged_metadata(args, members, used, precision)
     save_checkpoint(args.output, {"model": model}, **metadata)
     steps = ", ".join(str(member["step"]) for member in members.values())

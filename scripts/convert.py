@@ -22,7 +22,7 @@ from model.external_weights import (
     unwrap,
 )
 from model.preprocessing import INPUT_CONVENTIONS
-from utils.files import output_file, write_file
+from utils.files import output_file, require_absent, write_file
 from utils.options.parser import new_parser, user_errors_without_traceback
 from utils.training.checkpoint import FORMAT, reason_of, save_checkpoint
 
@@ -98,12 +98,13 @@ def convert_backbone(state: dict[str, torch.Tensor], args) -> None:
             " have no effect. Leave it out."
         )
     output_file(args.output, [args.weights])
+    require_absent(args.output)
     buffer = io.BytesIO()
     torch.save(backbone, buffer)
     write_file(args.output, buffer.getvalue())
     print(
         f"{args.output}: a {name}. Train with it: python train.py --backbone {name}"
-        f" --backbone-weights {args.output} ..."
+        f" --backbone-weights {shlex.quote(str(args.output))} ..."
     )
 
 
@@ -123,6 +124,7 @@ def convert_network(state: dict[str, torch.Tensor], args) -> None:
             f" those of {class_set.name}, are expected. Give the --class-set that it learned."
         )
     output_file(args.output, [args.weights])
+    require_absent(args.output)
     metadata = {
         "name": args.name or args.weights.stem,
         "architecture": model.architecture,

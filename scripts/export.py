@@ -56,7 +56,7 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
-from utils.training.checkpoint import read_checkpoint
+from utils.training.checkpoint import inherited, read_checkpoint
 
 CPU = torch.device("cpu")
 EPILOG = """examples:
@@ -82,8 +82,8 @@ CHECKED_IMAGES = 32
 """Images of --check-on that are compared at most, evenly spaced."""
 TRIAL_IMAGES = 8
 """Images on which every layer is tried in int8."""
-RECORDED = ("name", "architecture", "step", "seen_images", "chosen_with_labels", "discriminator")
-"""What an exported file records of its checkpoint, for eval.py."""
+RECORDED = ("name", "architecture", "step", "discriminator")
+"""What an exported file records of its checkpoint, beside what the weights learned from."""
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -277,7 +277,9 @@ def verified_export(
     deployed = DeployedNetwork(
         model, normalization, not args.without_normalization, not args.without_argmax
     ).eval()
-    metadata = {key: checkpoint[key] for key in RECORDED if key in checkpoint} | {
+    metadata = {key: checkpoint[key] for key in RECORDED if key in checkpoint}
+    metadata |= inherited([], checkpoint)
+    metadata |= {
         "num_classes": len(class_set),
         "classes": class_set.names,
         "class_set": class_set.as_dict(),
@@ -302,22 +304,6 @@ def verified_export(
 
 
 # int8
-
-
-def calibration_images(patterns: Sequence[str], count: int) -> ImageList:
-    """At most ``count`` of the images that ``patterns`` match, evenly spaced.
-
-    Raises what ``some_images`` raises, and ValueError for images that the network cannot take.
-    """
-    chosen = some_images(patterns, count)
-    for frame in chosen:
-        size = image_size(frame.image)
-        if min(size) < MIN_SIZE:
-            raise ValueError(
-                f"{frame.image} is {size[0]}x{size[1]} (height x width); the network takes"
-                f" {MIN_SIZE} pixels or more each way. Calibrate on images as it will see them."
-            )
-    return chosen
 
 
 def check_sizes(calibration: ImageList, scored: ImageList) -> None:
@@ -398,7 +384,8 @@ def quantize_export(
     Raises ValueError if too much was lost.
     """
     images = tqdm(calibration, desc="calibration", unit="image", disable=None)
-    ranges = calibrate(float_file, (np.asarray(read_image(frame.image)) for frame in images))
+    inputs = (with_border(read_image(frame.image)[None], MIN_SIZE)[0] for frame in images)
+    ranges = calibrate(float_file, inputs)
     few = calibration.subset(range(0, len(calibration), -(-len(calibration) // TRIAL_IMAGES)))
     trial_images = [np.asarray(read_image(frame.image)) for frame in few]
     trial = QuantizationTrial(float_file, ranges, trial_images, args.symmetric)
@@ -412,9 +399,10 @@ def quantize_export(
         "fingerprint": calibration.fingerprint(),
         "sizes": sorted({image_size(frame.image) for frame in calibration}),
     }
-    update_onnx_metadata(
-        int8_file, {"float32_layers": float_layers, "calibrated_on": calibrated_on}
-    )
+    recorded = {"float32_layers": float_layers, "calibrated_on": calibrated_on}
+    # As statistics of BatchNorm do, the ranges come from these images.
+    recorded |= inherited(calibration.identities, OnnxNetwork(float_file, CPU).metadata)
+    update_onnx_metadata(int8_file, recorded)
     networks = [OnnxNetwork(path, CPU) for path in (float_file, int8_file)]
     loss = require_little_loss(compare(*networks, scored or calibration), args.most_lost)
     return (
@@ -431,7 +419,7 @@ def main(args) -> None:
     class_set = recorded_class_set(checkpoint)
     checked = some_images(args.check_on, CHECKED_IMAGES) if args.check_on else None
     if args.int8:
-        calibration = calibration_images(args.calibrate_on, args.calibration_images)
+        calibration = some_images(args.calibrate_on, args.calibration_images)
         scored = None
         if args.score_on:
             scored = scored_images(args.score_on, class_set, args.score_layout)

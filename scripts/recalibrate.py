@@ -21,12 +21,12 @@ from dataset.recalibration import (
     StatisticsOptions,
     recalibration_batches,
     recalibration_images,
-    statistics_warnings,
+    statistics_text,
 )
 from dataset.training_data import known_root, read_target
 from model.loading import load_network
-from model.uda.adabn import recalibrate
-from utils.files import output_file
+from model.uda.adabn import recalibrate_on
+from utils.files import output_file, require_absent
 from utils.options.checks import require_layouts, require_statistics_sizes
 from utils.options.groups import (
     NO_SPLITS,
@@ -105,8 +105,7 @@ def recalibrated_metadata(
 
 def main(args) -> None:
     output = args.output or args.checkpoint.with_name(f"{args.checkpoint.stem}-adabn.pt")
-    if output.exists():
-        raise FileExistsError(f"{output} exists. Choose another --output, or delete it.")
+    require_absent(output)
     device = choose_device(args.device)
     precision = choose_precision(args.precision, device)
     checkpoint = read_checkpoint(args.checkpoint)
@@ -121,17 +120,14 @@ def main(args) -> None:
     loading = LoaderOptions(args.workers, pin_memory=device.type == "cuda")
     batches = recalibration_batches(used, options, loading)
     batches = tqdm(batches, desc=checkpoint["name"], unit="batch", disable=None, dynamic_ncols=True)
-    images = (normalize(batch.image.to(device, non_blocking=True)) for batch in batches)
-    with autocast_for(device, precision)():
-        count = recalibrate(model.to(device), images)
+    images = (batch.image for batch in batches)
+    recalibrate_on(model.to(device), normalize, images, autocast_for(device, precision))
     metadata = recalibrated_metadata(args, checkpoint, used, precision)
     save_checkpoint(output, {"model": model}, **metadata)
     print(
-        f"{output}: {metadata['name']}, the weights of {args.checkpoint} with the BatchNorm"
-        f" statistics of {count} images of {used.root}."
+        f"{output}: {metadata['name']}, the weights of {args.checkpoint} with"
+        f" {statistics_text(used, args.split)}"
     )
-    for warning in statistics_warnings(count, args.split):
-        print(warning)
     print(f"Score it: python eval.py {shlex.quote(str(output))} --cityscapes ROOT")
 
 

@@ -59,6 +59,12 @@ def output_file(path: Path, inputs: Iterable[Path] = ()) -> Path:
     return path
 
 
+def require_absent(path: Path) -> None:
+    """Raises FileExistsError where ``path`` is a file: a run's checkpoint is never overwritten."""
+    if Path(path).is_file():
+        raise FileExistsError(f"{path} exists. Choose another --output, or move it away.")
+
+
 def is_full(error: BaseException | None) -> bool:
     """Whether a file could not be written for lack of room."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,7 +1,8 @@
 """What a .pt2 file may hold: torch.export.load can run code that a stranger put into it.
 
 Read before torch opens the file. A program that scripts.export wrote holds tensors, sizes and
-operators of torch.ops.aten; pickled objects, compiled libraries and other functions are refused.
+operators of torch.ops.aten; pickled objects, compiled libraries, operators that could open a file
+and other functions are refused.
 """
 
 import io
@@ -111,12 +112,26 @@ def _foreign_function(program: Any) -> str | None:
     """The first function that is no operator on tensors, or expression that is no size."""
     for node in _dictionaries(program):
         target = node.get("target")
-        if isinstance(target, str) and "inputs" in node and not _FUNCTIONS.fullmatch(target):
+        is_function = isinstance(target, str) and "inputs" in node
+        if is_function and (not _FUNCTIONS.fullmatch(target) or _takes_text(target)):
             return f"the function {target[:80]!r}"
         expression = node.get("expr_str")
         if isinstance(expression, str) and not _is_size(expression):
             return f"the expression {expression[:80]!r}"
     return None
+
+
+def _takes_text(target: str) -> bool:
+    """Whether an operator takes a text: some open the file of that name, even to write into it.
+
+    The messages of assertions are no names of files.
+    """
+    operator, parts = torch.ops, [*target.split("."), "default"]
+    for part in parts[2:5]:  # after torch.ops: namespace, name and overload
+        operator = getattr(operator, part, None)
+    if not isinstance(operator, torch._ops.OpOverload) or parts[3].startswith("_assert"):
+        return False
+    return any("str" in str(argument.type) for argument in operator._schema.arguments)
 
 
 def _is_size(expression: str) -> bool:

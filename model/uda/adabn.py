@@ -1,9 +1,12 @@
 """AdaBN (Li et al., 2016): BatchNorm statistics measured anew on images of the target."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
+
+from model.preprocessing import InputNormalization
 
 
 class _Population:
@@ -82,3 +85,15 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         norm.running_mean.copy_(mean)
         norm.running_var.copy_(variance)
     return images
+
+
+def recalibrate_on(
+    model: nn.Module,
+    normalize: InputNormalization,
+    images: Iterable[Tensor],
+    autocast: Callable[[], AbstractContextManager],
+) -> None:
+    """``recalibrate`` on uint8 images (N, H, W, 3), normalized and computed as in use."""
+    device = next(model.parameters()).device
+    with autocast():
+        recalibrate(model, (normalize(batch.to(device, non_blocking=True)) for batch in images))

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from model.inference.export import EXPORTED_NETWORKS
 from scripts.app.networks import load_networks
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
@@ -57,6 +58,9 @@ def parse_arguments(argv: list[str] | None = None):
     args = parser.parse_args(argv)
     if args.port > 65535:
         parser.error(f"--port {args.port}: ports end at 65535")
+    if all(path.suffix in EXPORTED_NETWORKS for path in args.networks):
+        condition = "with exported networks, which have a precision already"
+        parser.refuse_unused(parser.given(argv), ["precision"], condition)
     return args
 
 

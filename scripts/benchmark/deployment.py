@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.labels import IGNORE_INDEX
@@ -85,18 +86,15 @@ def run(args) -> None:
         raise ValueError("--score-layout describes --score-on ROOT: give both, or leave it out.")
     checkpoint = read_checkpoint(args.checkpoint)
     class_set = recorded_class_set(checkpoint)
+    images = labelled_images(args, class_set) if args.score_on else None
     ways = prepare_ways(checkpoint, len(class_set), args.int8)
     seconds = {f"{height}x{width}": {} for height, width in SIZES}
     for (height, width), name in zip(SIZES, seconds, strict=True):
         image = torch.from_numpy(street(np.random.default_rng(0), CAMERA, (height, width))[0])[None]
         passes = {way: partial(segment, image) for way, segment in ways.items()}
         seconds[name] = measure(passes, CPU, args.repeats)
-    mious, images = {}, None
-    if args.score_on:
-        images = scored_images(args.score_on, class_set, args.score_layout)
-        if args.images and args.images < len(images):
-            chosen = np.linspace(0, len(images) - 1, args.images).round().astype(int)
-            images = images.subset(chosen)
+    mious = {}
+    if images is not None:
         mious = {way: miou(segment, images, len(class_set)) for way, segment in ways.items()}
 
     results = summarize(seconds, mious)
@@ -107,6 +105,15 @@ def run(args) -> None:
     if args.json:
         hardware = {"processor": processor(), "cores": available_cores()}
         write_json(args.json, {"rows": results, **hardware, "environment": environment()})
+
+
+def labelled_images(args, class_set: ClassSet) -> ImageList:
+    """The images to score, at most --images of them, evenly spaced."""
+    images = scored_images(args.score_on, class_set, args.score_layout)
+    if args.images and args.images < len(images):
+        chosen = np.linspace(0, len(images) - 1, args.images).round().astype(int)
+        images = images.subset(chosen)
+    return images
 
 
 def prepare_ways(
@@ -133,8 +140,21 @@ def prepare_ways(
                 f"--int8 {int8} holds a network in {exported.precision}. Make an int8 file: python"
                 " -m scripts.export CHECKPOINT --int8 --calibrate-on IMAGES"
             )
+        require_same_network(int8, exported.metadata, checkpoint)
         ways[INT8] = as_segment(exported)
     return ways
+
+
+def require_same_network(int8: Path, metadata: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+    """Raises ValueError where a file was exported from another checkpoint, by name or step."""
+    keys = [key for key in ("name", "step") if key in metadata]
+    found, expected = ([each[key] for key in keys] for each in (metadata, checkpoint))
+    if found != expected:
+        raise ValueError(
+            f"--int8 {int8} was exported from {' at step '.join(map(str, found))}, --checkpoint is"
+            f" {' at step '.join(map(str, expected))}: a table of both would compare two networks."
+            " Give the checkpoint that the file was made of, or export it again."
+        )
 
 
 def as_segment(network: OnnxNetwork) -> Segment:

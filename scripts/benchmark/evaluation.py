@@ -27,6 +27,7 @@ from model.inference.predictor import Predictor
 from model.loading import load_network
 from model.preprocessing import INPUT_CONVENTIONS, InputNormalization
 from scripts import baselines
+from scripts.benchmark.baseline import require_baseline
 from utils.benchmark.timing import ratio
 from utils.evaluation.evaluate import Evaluation, evaluate
 from utils.evaluation.metrics import scores
@@ -110,6 +111,7 @@ def load_imagenet_network(checkpoint: Path | None) -> tuple[BiSeNet, InputNormal
         torch.manual_seed(0)
         return BiSeNet(NUM_CLASSES).eval(), INPUT_CONVENTIONS["imagenet"]
     model, normalize = load_network(read_checkpoint(checkpoint), NUM_CLASSES)
+    require_baseline(model.architecture, str(checkpoint))
     if normalize != INPUT_CONVENTIONS["imagenet"]:
         raise ValueError(
             f"{checkpoint} has another input than ImageNet's, which the baseline uses. Benchmark a"

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dataset.labels import NUM_CLASSES
-from model.backbone import BACKBONES
 from model.bisenet import BiSeNet
 from model.inference.cost import convolution_macs, count_parameters, ptflops_macs
 from model.inference.export import (
@@ -32,6 +31,7 @@ from model.inference.quantize import calibrate, quantize
 from model.loading import load_network
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts.baselines import BaselineBiSeNet
+from scripts.benchmark.baseline import BACKBONES, require_baseline
 from utils.benchmark.memory import PeakMemory
 from utils.benchmark.timing import measure, percentiles_ms, ratio
 from utils.files import write_json
@@ -122,12 +122,7 @@ def run(args) -> None:
     precisions = list(dict.fromkeys(args.precisions or ("fp32", choose_precision("auto", device))))
     check_arguments(args, precisions, device)
     torch.manual_seed(0)
-    if args.checkpoint:
-        if args.backbone:
-            raise ValueError("--backbone: --checkpoint brings its own. Give one of the two.")
-        network, _ = load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)
-    else:
-        network = BiSeNet(NUM_CLASSES, args.backbone or "resnet18").eval()
+    network = measured_network(args)
     backbone = network.architecture["backbone"]
     image = torch.randn(args.batch_size, 3, *args.size, device=device)
     baseline = BaselineBiSeNet(NUM_CLASSES, backbone).eval()
@@ -177,6 +172,17 @@ def run(args) -> None:
             **machine,
         }
         write_json(args.json, result)
+
+
+def measured_network(args) -> BiSeNet:
+    """That of --checkpoint, or one with random weights. Raises ValueError without a baseline."""
+    if not args.checkpoint:
+        return BiSeNet(NUM_CLASSES, args.backbone or "resnet18").eval()
+    if args.backbone:
+        raise ValueError("--backbone: --checkpoint brings its own. Give one of the two.")
+    network, _ = load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)
+    require_baseline(network.architecture, str(args.checkpoint))
+    return network
 
 
 def check_arguments(args, precisions: list[str], device: torch.device) -> None:

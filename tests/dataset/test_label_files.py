@@ -291,6 +291,18 @@ def test_a_file_that_is_named_is_meant(tmp_path):
         find_inputs([str(tmp_path)], ())
 
 
+def test_the_only_file_that_is_named_is_an_image(tmp_path):
+    """One of several is a label still: a shell makes many words of labels/*.png."""
+    Image.fromarray(scene(0, (64, 96))[1]).save(tmp_path / "a_gtFine_labelIds.png")
+    Image.fromarray(scene(0, (64, 96))[1]).save(tmp_path / "b.png")
+    named = [str(tmp_path / name) for name in ("a_gtFine_labelIds.png", "b.png")]
+    for word in named:
+        assert len(unlabelled_images([word])) == 1
+    for words in (named, [str(tmp_path)]):
+        with pytest.raises(ValueError, match="No image at"):
+            unlabelled_images(words)
+
+
 def test_folders_above_the_given_one_tell_nothing(tmp_path):
     """Images below somebody's folder annotation are images; the folder that decides is named."""
     for folder in ("annotation/cam1", "images", "gtFine/cam1", "cam2/annotation", "cam2/images"):

@@ -43,10 +43,16 @@ def _trained_like_network(seed: int, num_classes: int, _backbone: object) -> BiS
 
 
 def write_checkpoint(
-    path: Path, name: str = "net", seed: int = 0, num_classes: int = 19, **metadata
+    path: Path,
+    name: str = "net",
+    seed: int = 0,
+    num_classes: int = 19,
+    network: BiSeNet | None = None,
+    **metadata,
 ) -> Path:
+    """``network``: by default that of ``trained_like_network``."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    model = trained_like_network(seed, num_classes)
+    model = network or trained_like_network(seed, num_classes)
     default = {
         "architecture": model.architecture,
         "input": INPUT_CONVENTIONS["imagenet"].as_dict(),

@@ -325,6 +325,14 @@ def test_without_gradio_the_remedy_is_named(monkeypatch):
         entry.main(entry.parse_arguments(["last.pt"]))
 
 
+def test_a_precision_of_exported_files_alone_is_refused(capsys):
+    """They have their own; a checkpoint beside them takes it."""
+    with pytest.raises(SystemExit):
+        entry.parse_arguments(["a.int8.onnx", "b.pt2", "--precision", "bf16"])
+    assert "--precision: without effect" in capsys.readouterr().err
+    assert entry.parse_arguments(["a.onnx", "last.pt", "--precision", "bf16"]).precision == "bf16"
+
+
 @contextlib.contextmanager
 def browser_tab(address: str):
     """The page in headless Chromium, with a camera that shows a moving disc."""

@@ -251,3 +251,13 @@ def test_the_input_is_not_overwritten(tmp_path):
         assert file.read_bytes() == before
     with pytest.raises(OSError, match="it is a folder"):
         run(file, "--output", tmp_path)
+
+
+def test_a_run_is_not_overwritten(tmp_path):
+    """Its last.pt holds a training."""
+    torch.save(reference_network().state_dict(), tmp_path / "x.pth")
+    run_file = write_checkpoint(tmp_path / "run/last.pt")
+    before = run_file.read_bytes()
+    with pytest.raises(FileExistsError, match="exists. Choose another --output"):
+        run(tmp_path / "x.pth", "--input", "unit_rgb", "--output", run_file)
+    assert run_file.read_bytes() == before

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dataset.image_io import read_image
-from model.inference.export import OnnxNetwork, require_onnx
+from model.inference.export import OnnxNetwork, ProgramNetwork, require_onnx
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts import export as entry
 from tests.conftest import scene
@@ -89,6 +89,20 @@ def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):
     found = predicted_train_ids(exported, (64, 96), tmp_path / "onnx")
     assert found.shape == expected.shape == (64, 96)
     assert (found != expected).mean() < 1e-3
+
+
+def test_a_file_carries_what_its_checkpoint_learned_from(tmp_path):
+    """eval.py says of an exported file what it says of the checkpoint."""
+    origin = {
+        "seen_images": ["a"],
+        "labelled_images": ["a"],
+        "unknown_weights": ["x.pth"],
+        "chosen_with_labels": True,
+    }
+    checkpoint = write_checkpoint(tmp_path / "last.pt", **origin)
+    run(checkpoint, "--format", "torch", "--output", tmp_path / "net.pt2")
+    metadata = ProgramNetwork(tmp_path / "net.pt2", CPU).metadata
+    assert {key: metadata.get(key) for key in origin} == origin
 
 
 def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):

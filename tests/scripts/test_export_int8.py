@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -53,11 +52,11 @@ def run(*words) -> None:
 
 
 def test_the_file_lies_beside_the_checkpoint_and_tells_all(int8_file, frames):
-    """Its metadata are those of a float32 file, and what it was calibrated on."""
+    """Its metadata are those of a float32 file, and what it was calibrated on: seen images."""
     metadata = OnnxNetwork(int8_file, CPU).metadata
     assert metadata["precision"] == "int8"
     assert metadata["float32_layers"] == []
-    assert metadata["seen_images"] == []
+    assert metadata["seen_images"] == ["0", "1", "2"]
     assert metadata["classes"][0] == "road"
     assert metadata["calibrated_on"]["given"] == [str(frames)]
     assert metadata["calibrated_on"]["fingerprint"].startswith("3 images, ")
@@ -74,7 +73,7 @@ def test_predict_takes_the_int8_file(int8_file, checkpoint, tmp_path):
 
 def test_too_many_changed_pixels_are_refused(int8_file, checkpoint, frames, tmp_path, monkeypatch):
     """Without labels, more than 3 %: nothing is written."""
-    loss = entry.compare(*[OnnxNetwork(int8_file, CPU)] * 2, entry.calibration_images([frames], 9))
+    loss = entry.compare(*[OnnxNetwork(int8_file, CPU)] * 2, entry.some_images([frames], 9))
     assert loss == Comparison(0, None, 3)
     with pytest.raises(ValueError, match=r"get another class on 3 images, more than 3 %.*Nothing"):
         entry.require_little_loss(loss._replace(changed=0.031), 1.0)
@@ -112,17 +111,26 @@ def test_both_networks_are_scored_on_the_labels(int8_file, cityscapes_root):
 
 
 def test_calibration_images_of_another_size_are_refused(frames, cityscapes_root, tmp_path):
-    """Than those that are scored; and images that the network cannot take."""
-    calibration = entry.calibration_images([str(frames)], 2)
+    """Than those that are scored."""
+    calibration = entry.some_images([str(frames)], 2)
     assert calibration.names == ["0", "2"]  # evenly spaced
     Image.fromarray(scene(0, (48, 72))[0]).save(tmp_path / "small.png")
-    other = entry.calibration_images([str(tmp_path / "small.png")], 2)
+    other = entry.some_images([str(tmp_path / "small.png")], 2)
     with pytest.raises(ValueError, match=r"other sizes \(such as 64x96\) .* \(such as 48x72\)"):
         entry.check_sizes(calibration, other)
     entry.check_sizes(calibration, calibration)
-    Image.fromarray(np.zeros((31, 40, 3), np.uint8)).save(tmp_path / "small.png")
-    with pytest.raises(ValueError, match=r"small.png is 31x40 .*takes 32 pixels or more"):
-        entry.calibration_images([str(tmp_path)], 2)
+
+
+@pytest.mark.usefixtures("narrow_networks")
+def test_small_images_get_a_border_in_calibration(tmp_path, monkeypatch):
+    """As in every prediction; a label map that is the only file named is an image."""
+    monkeypatch.setattr(entry, "MOST_CHANGED", 1.0)
+    monkeypatch.setattr(entry, "choose_float_layers", lambda trial: [])
+    Image.fromarray(scene(0, (16, 24))[1]).save(tmp_path / "a_gtFine_labelIds.png")
+    image = tmp_path / "a_gtFine_labelIds.png"
+    checkpoint, output = write_checkpoint(tmp_path / "last.pt"), tmp_path / "a.int8.onnx"
+    run(checkpoint, "--int8", "--calibrate-on", image, "--check-on", image, "--output", output)
+    assert OnnxNetwork(output, CPU).metadata["calibrated_on"]["sizes"] == [[16, 24]]
 
 
 def test_no_calibration_image_is_an_error(checkpoint, tmp_path):

@@ -145,6 +145,8 @@ class TestBadInput:
         with pytest.raises(FileExistsError, match="exists. Choose another --output"):
             run(checkpoint, "--cityscapes", cityscapes_root, "--output", checkpoint)
         assert checkpoint.read_bytes() == before
+        with pytest.raises(OSError, match="it is a folder"):
+            run(checkpoint, "--cityscapes", cityscapes_root, "--output", checkpoint.parent)
 
     @pytest.mark.parametrize(
         ("arguments", "text"),

@@ -124,6 +124,8 @@ def test_files_of_other_kinds_are_refused(name, honest, tmp_path):
         ("torch.ops.aten.mul.Tensor", "torch.hub.load"),
         ("torch.ops.aten.mul.Tensor", "_operator.methodcaller"),
         ("torch.ops.aten.mul.Tensor", "torch.ops.aten.__class__.__init__.__globals__"),
+        ("torch.ops.aten.mul.Tensor", "torch.ops.aten.from_file.default"),
+        ("torch.ops.aten.mul.Tensor", "torch.ops.aten.save"),
     ],
 )
 def test_other_functions_are_refused(old, new, honest, tmp_path):
@@ -133,6 +135,14 @@ def test_other_functions_are_refused(old, new, honest, tmp_path):
     path = changed(tmp_path / "net.pt2", honest, "models/model.json", content)
     with pytest.raises(ValueError, match="is not loaded: it holds the function"):
         load(path)
+
+
+def test_messages_of_assertions_are_no_file_names():
+    """torch writes them into programs of variable sizes."""
+    for name in ("_assert_scalar", "_assert_scalar.default", "_assert_async.msg", "mul.Tensor"):
+        assert not program_file._takes_text(f"torch.ops.aten.{name}")
+    for name in ("math.sqrt", "torch.sym_max", "_operator.add", "torch.ops.aten.absent.default"):
+        assert not program_file._takes_text(name)
 
 
 @pytest.mark.parametrize(

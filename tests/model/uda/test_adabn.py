@@ -1,13 +1,15 @@
 """AdaBN: running statistics of other images, and nothing else."""
 
 import copy
+from contextlib import nullcontext
 
 import pytest
 import torch
 from torch import nn
 
 from model.batch_norm import with_batch_norm
-from model.uda.adabn import recalibrate
+from model.preprocessing import INPUT_CONVENTIONS
+from model.uda.adabn import recalibrate, recalibrate_on
 from tests.helpers.networks import trained_like_network
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -123,6 +125,17 @@ def test_frozen_statistics_are_recalibrated_too():
     before = {name: value.clone() for name, value in model.named_buffers()}
     model(torch.randn(2, 3, 64, 64))
     assert all(torch.equal(value, before[name]) for name, value in model.named_buffers())
+
+
+def test_images_are_normalized_as_the_network_has_it():
+    """uint8 images give the statistics of what the network sees of them."""
+    images = torch.randint(0, 256, (4, 64, 64, 3), dtype=torch.uint8)
+    for normalize in INPUT_CONVENTIONS.values():
+        model, expected = trained_like_network(), trained_like_network()
+        recalibrate_on(model, normalize, images.split(2), nullcontext)
+        recalibrate(expected, map(normalize, images.split(2)))
+        state = expected.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
 def test_a_failure_changes_nothing():

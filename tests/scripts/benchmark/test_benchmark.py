@@ -13,7 +13,7 @@ from scripts.benchmark import model as benchmark_model
 from scripts.benchmark import train as benchmark_train
 from scripts.benchmark.evaluation import baseline_of
 from tests.helpers.narrow import narrow_backbones
-from tests.helpers.networks import trained_like_network
+from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.benchmark.memory import PeakMemory, available_memory
 from utils.benchmark.timing import measure, percentiles_ms, ratio
 
@@ -68,6 +68,16 @@ def test_model_refuses_sizes_that_the_baseline_cannot_take():
     """Sizes are multiples of 32."""
     with pytest.raises(ValueError, match="multiples of 32"):
         run("model", "--size", 65, 96)
+
+
+@pytest.mark.parametrize("name", ["model", "evaluation"])
+def test_networks_without_a_baseline_are_refused(name, tmp_path):
+    """Other backbones and a wider fusion; deployment measures them."""
+    for options in ({"backbone": "resnet34"}, {"fusion_channels": 64}):
+        network = BiSeNet(19, **options)
+        file = write_checkpoint(tmp_path / "last.pt", network=network)
+        with pytest.raises(ValueError, match=r"baseline .*scripts.benchmark deployment"):
+            run(name, "--checkpoint", file)
 
 
 def test_evaluation(cityscapes_root, tmp_path):

@@ -23,7 +23,9 @@ def onnx_network(monkeypatch):
     """ONNX Runtime is not needed: files hold a precision, and give class 0 everywhere."""
 
     def load(path, device):
-        return SimpleNamespace(precision=path.suffixes[0][1:], require_classes=lambda count: None)
+        name, precision, *_ = path.name.split(".")
+        own = {"require_classes": lambda count: None, "metadata": {"name": name, "step": 7}}
+        return SimpleNamespace(precision=precision, **own)
 
     monkeypatch.setattr(entry, "require_onnx", lambda *packages: None)
     monkeypatch.setattr(entry, "export_onnx", lambda deployed, path, metadata: None)
@@ -45,6 +47,24 @@ def test_every_way_of_this_processor_is_prepared(checkpoint, tmp_path, monkeypat
 def test_a_float_file_given_as_int8_is_refused(checkpoint, tmp_path):
     with pytest.raises(ValueError, match=r"holds a network in fp32. Make an int8 file"):
         entry.prepare_ways(checkpoint, 19, tmp_path / "net.fp32.onnx")
+
+
+@pytest.mark.usefixtures("onnx_network")
+def test_an_int8_file_of_another_network_is_refused(checkpoint, tmp_path):
+    """By its name or step: one table compares ways to deploy one network."""
+    with pytest.raises(ValueError, match=r"exported from other at step 7, .* is net at step 7"):
+        entry.prepare_ways(checkpoint, 19, tmp_path / "other.int8.onnx")
+    with pytest.raises(ValueError, match=r"net at step 7, --checkpoint is net at step 9"):
+        entry.prepare_ways(checkpoint | {"step": 9}, 19, tmp_path / "net.int8.onnx")
+
+
+def test_data_that_cannot_be_scored_end_before_the_timing(tmp_path, monkeypatch):
+    """Which takes minutes."""
+    monkeypatch.setattr(entry, "prepare_ways", lambda *_: pytest.fail("timed"))
+    file = write_checkpoint(tmp_path / "last.pt")
+    words = ["deployment", "--checkpoint", file, "--score-on", tmp_path / "absent"]
+    with pytest.raises(FileNotFoundError, match="absent"):
+        entry.run(parse_arguments([*map(str, words)]))
 
 
 def test_the_table_has_ratios_scores_and_gaps():
