@@ -245,11 +245,11 @@ def read_images(args: Namespace, layout: Layout | None, class_set: ClassSet) -> 
     """
     if layout is None:
         if args.layout is not None:
-            class_set = classes_of_labels(load_layout(args.layout), class_set)
+            class_set = classes_of_labels(load_layout(args.layout), args.gta5, class_set)
         images = labelled_images(args.gta5, args.layout, class_set, args.list)
     else:
         labels = has_labels(layout, args.split)
-        classes = classes_of_labels(layout, class_set)
+        classes = classes_of_labels(layout, args.cityscapes, class_set)
         images = data_images(args.cityscapes, args.split, labels, layout, classes, args.list)
     if images.has_labels:
         check_listing(images)

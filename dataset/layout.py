@@ -103,56 +103,62 @@ def raw_label_format(
     return fitting_format(classes, sampled, root)
 
 
-def classes_of_labels(layout: Layout, class_set: ClassSet) -> ClassSet:
-    """The class set with which labels of ``layout`` are read in a run or table of ``class_set``.
+def classes_of_labels(layout: Layout, root: Path, class_set: ClassSet) -> ClassSet:
+    """The class set with which labels are read in a run or table of ``class_set``.
 
-    Where a user's layout names a class set of the same classes, its values are read: they may be
-    more than those of ``class_set``, which a checkpoint carries from its training. Raises
-    ValueError for a value that is another class there.
+    ``class_set`` with the values that the layout's own class set names besides: a checkpoint
+    carries the values of its training, and a user may have named more of them since. The labels of
+    a prepared root have no such values. Raises ValueError for a value that is another class there.
     """
-    if layout.class_set in builtin_names():
+    if layout.class_set in builtin_names() or (root / PREPARED).is_dir():
         return class_set
     try:
         own = _class_set(layout, None)
-    except (FileNotFoundError, ValueError):  # a prepared root needs no file but the layout
+    except FileNotFoundError:  # the file of the classes is needed for training only
         return class_set
-    if sorted(own.names) != sorted(class_set.names):
+    mine, encoding = _encoding(layout, own), _encoding(layout, class_set)
+    if sorted(own.names) != sorted(class_set.names) or mine is None or encoding is None:
         return class_set
-    own = replace(class_set, name=own.name, encodings=own.encodings)  # in the order of the run
-    chosen = _encoding(layout, own), _encoding(layout, class_set)
-    if None not in chosen:
-        _refuse_other_meaning(
-            layout, LabelFormat(own, chosen[0]), LabelFormat(class_set, chosen[1])
-        )
-    return replace(own, name=class_set.name)
+    _refuse_other_meaning(layout, LabelFormat(own, mine), LabelFormat(class_set, encoding))
+    rules = class_set.encodings[encoding], own.encodings[mine]
+    both = replace(
+        rules[0],
+        classes={
+            name: tuple(dict.fromkeys(v for rule in rules for v in rule.classes.get(name, ())))
+            for name in class_set.names
+        },
+        ignored=REST
+        if REST in (rules[0].ignored, rules[1].ignored)
+        else tuple(dict.fromkeys([*rules[0].ignored, *rules[1].ignored])),
+    )
+    return replace(class_set, encodings=class_set.encodings | {encoding: both})
 
 
 def _refuse_other_meaning(layout: Layout, own: LabelFormat, other: LabelFormat) -> None:
-    """Raises ValueError where a value is a class of ``own`` and another one of ``other``."""
+    """Raises ValueError where both name a value, as different classes, or read pixels differently.
 
-    def name_of(label_format: LabelFormat, value: int) -> str | None:
-        missing = IGNORE_INDEX if label_format.rule.ignored == REST else None
-        values = label_format.class_set.named_values(label_format.encoding)
-        train_id = values.get(value, missing)
-        if train_id is None:
-            return None
-        return "ignored" if train_id == IGNORE_INDEX else label_format.class_set.names[train_id]
-
-    read = own.rule.read
-    differ = None if read == other.rule.read else f"are read as {read!r}, not {other.rule.read!r}"
-    for value in sorted({*own.rule.values(), *other.rule.values()}) if differ is None else ():
-        names = name_of(own, value), name_of(other, value)
-        if None not in names and names[0] != names[1]:
-            differ = f"have {names[0]!r} as {value_text(value, read)}, which is {names[1]!r}"
+    A value that is only among the rest, which is ignored, is not named.
+    """
+    reads = own.rule.read, other.rule.read
+    differ = f"are read as {reads[0]!r}, not {reads[1]!r}" if reads[0] != reads[1] else None
+    values, others = (each.class_set.named_values(each.encoding) for each in (own, other))
+    for value in sorted(values.keys() & others.keys()) if differ is None else ():
+        names = [
+            "ignored" if train_id == IGNORE_INDEX else each.class_set.names[train_id]
+            for each, train_id in ((own, values[value]), (other, others[value]))
+        ]
+        if names[0] != names[1]:
+            differ = f"have {names[0]!r} as {value_text(value, reads[0])}, which is {names[1]!r}"
             break
     if differ is not None:
         raise ValueError(
             f"{layout.file}: by its class set {own.class_set.name} [encodings.{own.encoding}] the"
             f" labels {differ} in the class set of the network or the training data"
             f" ({other.class_set.name} [encodings.{other.encoding}]). If that is the right one,"
-            " name it in the layout. If both are right, of different label files: train with one"
-            " class set that has a section for each (docs/own_data.md), or score with eval.py"
-            " --merge FILE from the network's class set to this one."
+            " name it in the layout; if the file was corrected after the training, train again. If"
+            " both are right, of different label files: train with one class set that has a section"
+            " for each (docs/own_data.md), or score with eval.py --merge FILE from the network's"
+            " class set to this one."
         )
 
 

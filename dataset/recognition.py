@@ -160,7 +160,7 @@ def _unknown_root(root: Path) -> str:
     if journals:
         header = next(read_part(journals[0]), None)
         data = journals[0].name.rsplit("-", 3)[0]
-        command = f" It was prepared with: {header.command_for(root)}" if header else ""
+        command = f" It was prepared with: {header.command}" if header else ""
         return (
             f"{root} is a prepared root of {data}, whose layout is not built in. Name it:"
             f" --source-layout FILE.toml.{command}"

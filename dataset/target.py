@@ -95,7 +95,7 @@ def images_of_split(
     ``layout_with_splits``, ``classes_of_labels`` and ``data_images`` raise.
     """
     found = layout_with_splits(root, layout)
-    classes = None if class_set is None else classes_of_labels(found, class_set)
+    classes = None if class_set is None else classes_of_labels(found, Path(root), class_set)
     return data_images(root, split, labels, found, classes, list_file)
 
 
@@ -128,7 +128,7 @@ def scored_images(
     root = Path(root).expanduser()
     found = target_layout(root) if layout is None else load_layout(layout)
     if found is not None and class_set is not None:
-        class_set = classes_of_labels(found, class_set)
+        class_set = classes_of_labels(found, root, class_set)
     images = data_images(root, "val", layout=found, class_set=class_set)
     check_listing(images)
     return images
@@ -172,7 +172,7 @@ def find_images(pattern: str, alone: bool = False) -> list[Path]:
             " such as 'dashcam/**/*.jpg'."
         )
     files = [folder / path for path in found.files]
-    as_named = alone and is_named_by_itself(pattern, files)
+    as_named = alone and is_single_file(pattern, files)
     images, labels, maps, others = split_files(files, folder, IMAGE_SUFFIXES, as_named)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
@@ -220,7 +220,7 @@ def find_inputs(
                 " quotes."
             )
         files = sorted(folder / path for path in found.files)
-        as_named = is_named_by_itself(pattern, files)
+        as_named = is_single_file(pattern, files)
         results = set() if as_named else _results(files, output, result)
         rest = [path for path in files if path not in results]
         chosen, labels, maps, others = split_files(rest, folder, suffixes, as_named)
@@ -268,7 +268,7 @@ def folder_itself(pattern: str) -> bool:
     return os.path.isdir(os.path.expanduser(pattern))
 
 
-def is_named_by_itself(pattern: str, files: Sequence[Path]) -> bool:
+def is_single_file(pattern: str, files: Sequence[Path]) -> bool:
     """Whether ``files``, which a pattern matches, are one file, meant as it is."""
     return len(files) == 1 and not folder_itself(pattern)
 

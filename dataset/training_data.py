@@ -305,7 +305,7 @@ def validation_data(
         return None
     root = known_root(options.cityscapes, options.target, options.target_layout)
     layout = layout_of_target(options.cityscapes, root, options.target_layout)
-    classes = classes_of_labels(layout, class_set)
+    classes = classes_of_labels(layout, root, class_set)
     images = data_images(root, "val", True, layout, classes, options.val_list)
     images = without(images, options.leave_out)
     if len(layout.splits) == 1:  # its only split is val, too

@@ -459,7 +459,7 @@ def main(args: Namespace) -> None:
         read = [path for path in (args.list, args.class_shares, *(args.scores or ())) if path]
         output_file(args.json, [*paths, *read])
     device = choose_device(args.device)
-    check_memory(*largest_image(listing), device, scales=[view.scale for view in VIEWS])
+    check_memory(*largest_image(listing), device)
     for number, candidate in enumerate(candidates, 1):
         title = f"{candidate.metadata['name']} ({number} of {len(candidates)})"
         measure(candidate, predict_sample(args, candidate, listing, device, title))

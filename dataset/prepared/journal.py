@@ -59,7 +59,8 @@ class Header(NamedTuple):
 
     def command_for(self, root: Path) -> str:
         """The command that completes ``root``, which may have been moved since it was made."""
-        words = shlex.split(self.command)
+        text = re.sub(r" --output=", " --output ", self.command)
+        words = shlex.split(text)
         if "--output" not in words[:-1]:
             return self.command
         words[words.index("--output") + 1] = str(root)

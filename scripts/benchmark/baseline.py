@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from model.loading import full_architecture
+
 BACKBONES = ("resnet18", "resnet101")
 
 
@@ -10,7 +12,7 @@ def require_baseline(architecture: dict[str, Any], name: str) -> None:
 
     Its number of classes is free.
     """
-    fusion_channels = architecture.get("fusion_channels", architecture["num_classes"])
+    fusion_channels = full_architecture({"architecture": architecture})["fusion_channels"]
     if architecture["backbone"] not in BACKBONES or fusion_channels != architecture["num_classes"]:
         raise ValueError(
             f"{name} is {architecture}; the baseline (scripts/baselines.py) has"

@@ -146,7 +146,10 @@ def prepare_ways(
 
 
 def require_same_network(int8: Path, metadata: dict[str, Any], checkpoint: dict[str, Any]) -> None:
-    """Raises ValueError where a file was exported from another checkpoint, by name or step."""
+    """Raises ValueError where a file was exported from another checkpoint, by name or step.
+
+    Seeds of one name are not told apart.
+    """
     keys = [key for key in ("name", "step") if key in metadata]
     found, expected = ([each[key] for key in keys] for each in (metadata, checkpoint))
     if found != expected:

@@ -192,7 +192,7 @@ def main(args: argparse.Namespace) -> None:
     paths = args.compare or [args.model]
     networks = [load_named_network(path, device, precision) for path in paths]
     if args.tile:
-        networks = [network.in_tiles(args.tile) for network in networks]
+        networks = [network.with_tiles(args.tile) for network in networks]
 
     if args.compare:
         require_one_class_set(networks, paths)

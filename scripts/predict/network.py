@@ -38,7 +38,7 @@ class NamedNetwork(NamedTuple):
         """Raises ValueError for an image of ``size`` (height, width) that memory cannot take."""
         check_memory(path, size, self.device, self.tile)
 
-    def in_tiles(self, tile: int) -> "NamedNetwork":
+    def with_tiles(self, tile: int) -> "NamedNetwork":
         """The network that segments larger images in overlapping tiles of ``tile`` pixels."""
         return self._replace(segment=in_tiles(self.segment, tile), tile=tile)
 

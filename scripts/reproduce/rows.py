@@ -193,14 +193,19 @@ def is_finished(commands: list[list[str]], run: Path) -> bool:
 
 
 def is_old_start(row: Row, commands: dict[Row, list[list[str]]], output: Path) -> bool:
-    """Whether an unscored row is gone, and not needed: all rows that began from it are finished.
+    """Whether an unscored row is gone, and not needed: all rows that began from it have weights or
+    scores of their own.
 
     ``commands``: of all rows that were asked for; ``output``: the folder of the seed.
     """
     followers = [other for other in commands if row.folder in other.origins]
-    finished = [is_finished(commands[other], output / other.folder) for other in followers]
+    need_none = [
+        (output / other.folder / "last.pt").exists()
+        or is_finished(commands[other], output / other.folder)
+        for other in followers
+    ]
     is_gone = not (output / row.folder / "last.pt").exists()
-    return not row.scored and is_gone and bool(finished) and all(finished)
+    return not row.scored and is_gone and bool(need_none) and all(need_none)
 
 
 def run_row(
@@ -214,10 +219,10 @@ def run_row(
     """
     train, *evaluation = commands
     last, scores = run / "last.pt", run.with_name(f"{run.name}.json")
-    finished, digests = is_finished(commands, run), digests_of(origins)
+    finished, is_begun = is_finished(commands, run), last.exists()
     require_same_training(train, run)
-    if finished or last.exists():
-        require_same_origins(digests, run)
+    if (finished or is_begun) and (run / ORIGINS).exists():
+        require_same_origins(digests_of(origins), run)
     if finished:
         return
     if not last.exists() and scores.exists():
@@ -226,7 +231,7 @@ def run_row(
             " gone: it cannot be scored again. Give the arguments of before, or delete the .json"
             " file to train the row anew."
         )
-    if digests and not last.exists():
+    if not is_begun and (digests := digests_of(origins)):
         write_json(output_folder(run) / ORIGINS, digests)
     if not (last.exists() and read_checkpoint(last).get("finished")):
         run_command([*train, "--resume"] if last.exists() else train)

@@ -18,7 +18,7 @@ RUN = RunSettings(
     target_batch_size=4,
     crop_size=(128, 256),
     target_view="crops",
-    bn="joint",
+    bn="local",
     pixel_weights="none",
 )
 

@@ -525,8 +525,12 @@ def test_a_deleted_start_is_trained_for_unfinished_rows(tmp_path, monkeypatch):
     reproduce.main(args)
     assert ran == ["source-only", "ada"]
     (seed / "ada.json").unlink()
+    (seed / "ada/last.pt").touch()
+    reproduce.main(args)  # it is only scored again, or goes on
+    assert ran[2:] == ["source-only", "ada"]
+    (seed / "ada/last.pt").unlink()
     reproduce.main(args)
-    assert ran[2:] == ["start", "source-only", "ada"]
+    assert ran[4:] == ["start", "source-only", "ada"]
 
 
 def test_files_of_other_rows_may_move_with_the_comparison():

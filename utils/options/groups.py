@@ -305,7 +305,7 @@ def _add_pixel_weight_arguments(group: argparse._ArgumentGroup) -> None:
         "--pixel-weights",
         choices=("none", "ohem", "class"),
         default="none",
-        help="none; ohem (hard pixels; with --accumulate one more pass); class (rare ones more)",
+        help="none; ohem (hard pixels; slower with --accumulate); class (rare ones more)",
     )
     group.add_argument(
         "--logit-adjustment",

@@ -92,8 +92,14 @@ class Parser(argparse.ArgumentParser):
         return next((action for action in self._actions if action.dest == name), None)
 
     def action_of_setting(self, name: str) -> argparse.Action | None:
-        """The action of a setting in a recipe, spelled as the attribute or as one of its flags."""
-        spelled = self._option_string_actions.get(f"--{name.replace('_', '-')}")
+        """The action of a setting in a recipe, spelled as the attribute or as one of its flags.
+
+        None for the --no- form of a flag, whose value would be the opposite one.
+        """
+        flag = f"--{name.replace('_', '-')}"
+        spelled = self._option_string_actions.get(flag)
+        if isinstance(spelled, argparse.BooleanOptionalAction) and flag.startswith("--no-"):
+            spelled = None
         return self.action_of(name) or spelled
 
     def refuse_unused(self, given: Collection[str], names: Sequence[str], condition: str) -> None:

@@ -105,6 +105,8 @@ def checked_settings(parser: Parser, recipe: str, settings: dict[str, Any]) -> d
                 f"--recipe {recipe}: unknown setting {name!r}. Expected a flag of --help-all,"
                 " without its leading dashes"
             )
+        if action.dest in checked:
+            parser.error(f"--recipe {recipe}: {name} is set twice, under two names. Leave one out")
         action.required = False
         try:
             checked[action.dest] = _converted(action, value)

@@ -209,9 +209,8 @@ def score_line(row: ComparisonRow) -> list[str]:
         costs = _cost_cells(first["discriminator_parameters"], first["discriminator_gmac"])
     costs += _cost_cells(first["model_parameters"], first["model_gmac"])
     scores = [mean_and_deviation(row.values(measure)) for measure in MEASURES]
-    averaged = sorted(
-        {score["averaged"] for score in row.scores}
-    )  # seeds may predict other classes
+    # Seeds may predict other classes.
+    averaged = sorted({score["averaged"] for score in row.scores})
     return [row.name, *scores, ", ".join(map(str, averaged)), str(len(row.scores)), *costs]
 
 

@@ -117,7 +117,7 @@ def print_tables(rows: Sequence[dict[str, Any]], data: ScoredData) -> None:
     print("\nTable I", markdown_table(*table_1(table_rows, classes, data.published)), sep="\n")
     print("\nTable II (MACs at 512x1024 by ptflops)")
     print(markdown_table(*table_2(table_rows, data.published, seeds=False)))
-    without_truth = [names[c] for c in rows[0]["classes"] if not any(rows[0]["matrix"][c])]
+    without_truth = [classes[c] for c in rows[0]["classes"] if not any(rows[0]["matrix"][c])]
     if without_truth:
         print(
             f"NOTE: no pixel of {', '.join(without_truth)} in the labels. Such a class counts with"

