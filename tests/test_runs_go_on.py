@@ -217,7 +217,8 @@ def test_fewer_steps_than_were_made_are_refused(gta5_root, tmp_path):
     flags = ("--train-on", "source", "--gta5", gta5_root, "--schedule-steps", 4)
     folder = run_train(tmp_path, *flags, "--max-steps", 2)
     before = (folder / "settings.toml").read_bytes(), (folder / "config.json").read_bytes()
-    with pytest.raises(ValueError, match="--max-steps 1: .* has made 2 steps"):
+    message = r"1 steps are asked for \(--max-steps or --epochs\); .* has made 2\. Give as many"
+    with pytest.raises(ValueError, match=message):
         run_train(tmp_path, *flags, "--max-steps", 1, "--resume")
     assert before == (
         (folder / "settings.toml").read_bytes(),
