@@ -213,11 +213,12 @@ def _require_8_bits(path: Path, image: Image.Image) -> None:
     if image.format == "PNG" and _is_sixteen_bit_png(path):
         found = "16 bits a channel"
     elif image.mode not in ("RGB", "RGBA", "L", "LA", "P"):
-        found = f"pixel format {image.mode!r}"
+        found = "1 bit a pixel" if image.mode == "1" else f"the pixel format {image.mode}"
     else:
         return
     raise ValueError(
-        f"{path} has {found}; expected 8 bits a channel. Convert it to an 8-bit RGB PNG or JPEG."
+        f"{path} has {found}; expected RGB or grey with 8 bits a channel. Convert it to an 8-bit"
+        " RGB PNG or JPEG."
     )
 
 

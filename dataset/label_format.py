@@ -74,10 +74,20 @@ class LabelFormat:
             if self._lacks_label_ids:
                 self._refuse_unknown(path, label_ids, self.train_id_of[label_ids])
             return label_ids
-        values = label_values(path, self.rule.read)
+        values = self.values(path)
         train_ids = self._lookup[values]
         self._refuse_unknown(path, values, train_ids)
         return train_ids
+
+    @cached_property
+    def white(self) -> int:
+        """The value of white in files of one bit a pixel: 255 if a class has 255 and none has 1."""
+        of_classes = {value for values in self.rule.classes.values() for value in values}
+        return 255 if 255 in of_classes and 1 not in of_classes else 1
+
+    def values(self, path: Path) -> np.ndarray:
+        """(H, W): the values of a file before they become trainIds, see ``label_values``."""
+        return label_values(path, self.rule.read, self.white)
 
     def read_train_ids(self, path: Path) -> np.ndarray:
         """(H, W) uint8 trainIds, 255 for what is ignored; raises what ``read`` raises."""
@@ -138,9 +148,10 @@ class LabelFormat:
         return merged
 
 
-def label_values(path: Path, read: str) -> np.ndarray:
+def label_values(path: Path, read: str, white: int = 1) -> np.ndarray:
     """(H, W) uint8, uint16 or int32: the values of a label file, by a key of READS.
 
+    ``white``: the value of white in a grey file of one bit a pixel.
     Raises FileNotFoundError, or ValueError for a damaged file and another kind of image.
     """
     image = decode_label(path)
@@ -155,8 +166,10 @@ def label_values(path: Path, read: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # transparency of a palette, which says nothing
             rgb = np.asarray(image.convert("RGB")).astype(np.int32)
         return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-    if image.mode in ("P", "L", "1"):
-        return np.asarray(image).astype(np.uint8, copy=False)
+    if image.mode == "1":
+        return np.where(image, np.uint8(white), np.uint8(0))
+    if image.mode in ("P", "L"):
+        return np.asarray(image)
     if image.mode.startswith("I"):  # 16 bits
         return np.asarray(image).astype(np.uint16)
     channels = np.asarray(image)
@@ -207,8 +220,9 @@ CITYSCAPES_LABELS = LabelFormat(load_class_set(DEFAULT), "labelIds")
 def fitting_format(class_set: ClassSet, paths: Sequence[Path], where: str | Path) -> LabelFormat:
     """The encoding of ``class_set`` that names all values of the label files ``paths``.
 
-    Of several, the one that finds the most classes in them. Raises ValueError, with what each
-    encoding lacks, when none fits or several fit equally well.
+    Of several, the one that finds the most classes in them; the first, where all of these find the
+    same classes at every pixel. Raises ValueError, with what each encoding lacks, when none fits or
+    several fit equally well.
     """
     faults, found_classes = {}, {}
     for encoding in class_set.encodings:
@@ -225,8 +239,9 @@ def fitting_format(class_set: ClassSet, paths: Sequence[Path], where: str | Path
             faults[encoding] = f"no class: all pixels of the {len(paths)} labels are ignored"
     most = max(found_classes.values(), default=0)
     names = [encoding for encoding, count in found_classes.items() if count == most]
-    if len(names) == 1:
-        return LabelFormat(class_set, names[0])
+    fitting = [LabelFormat(class_set, encoding) for encoding in names]
+    if len(names) == 1 or (most > 1 and _read_alike(fitting, paths)):
+        return fitting[0]
     if names:
         raise ValueError(
             f"The labels of {where} fit {len(names)} encodings of {class_set.name}:"
@@ -235,4 +250,14 @@ def fitting_format(class_set: ClassSet, paths: Sequence[Path], where: str | Path
     reasons = "; ".join(f"[encodings.{name}]: {text}" for name, text in faults.items())
     raise ValueError(
         f"The labels of {where} fit no encoding of the class set {class_set.name}. {reasons}"
+    )
+
+
+def _read_alike(formats: Sequence[LabelFormat], paths: Sequence[Path]) -> bool:
+    """Whether all formats find the same class at every pixel of the label files."""
+    first, *others = formats
+    return all(
+        np.array_equal(first.read_train_ids(path), other.read_train_ids(path))
+        for path in paths
+        for other in others
     )

@@ -33,7 +33,7 @@ from dataset.describe.suggest import CLASS_SET_FILE, LAYOUT_FILE, suggested_layo
 from dataset.describe.values import evenly
 from dataset.find import is_system_name, printable
 from dataset.image_io import LabelValuesError, read_image
-from dataset.label_format import LabelFormat, label_values
+from dataset.label_format import LabelFormat
 from dataset.labels import IGNORE_INDEX
 from dataset.layout_file import Layout, builtin_layouts, load_layout
 from dataset.listing import Frame, ImageList
@@ -387,7 +387,7 @@ def shown_classes(frame: Frame, labels: Labels) -> np.ndarray:
     try:
         return label_format.read_train_ids(frame.label)
     except LabelValuesError:
-        values = label_values(frame.label, label_format.rule.read)
+        values = label_format.values(frame.label)
         found, inverse = np.unique(values, return_inverse=True)
         classes = np.array([labels.class_of(value) for value in found.tolist()], np.uint8)
         return classes[inverse].reshape(values.shape)

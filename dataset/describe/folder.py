@@ -20,7 +20,7 @@ from dataset.describe.values import (
     natural_read,
 )
 from dataset.image_io import image_size, label_size
-from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, label_values
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import data_images, raw_label_format, refuse_unknown_encoding
 from dataset.layout_file import Layout
@@ -275,11 +275,11 @@ def _read_with(
             values = count_as(label_format, files)
             refuse_label_values(set(values.pixels), files[0].parent, label_format)
             return values, fault
-        if rule.read == natural.read:
+        if rule.read == natural.read and label_format.white == 1:
             return natural, fault
         values = LabelValues(rule.read)
         for path in files:
-            values.add(label_values(path, rule.read), path)
+            values.add(label_format.values(path), path)
     except ValueError as error:
         return natural, fault or str(error)
     return values, fault

@@ -162,6 +162,23 @@ def test_the_encoding_that_fits_is_found(drone, tmp_path):
         LabelFormat(drone, "level3Ids")
 
 
+def test_masks_of_one_bit_and_of_eight_are_read_alike(tmp_path):
+    """White is the foreground in both; where a mask could be of two encodings, it is not lost."""
+    mask = np.array([[False, True, True]])
+    one_bit, eight_bits, ids = (tmp_path / f"{name}.png" for name in ("one", "eight", "ids"))
+    Image.fromarray(mask).save(one_bit)
+    Image.fromarray(np.where(mask, 255, 0).astype(np.uint8)).save(eight_bits)
+    Image.fromarray(mask.astype(np.uint8)).save(ids)
+    binary = load_class_set("binary")
+    for paths in ([one_bit], [eight_bits], [ids], [one_bit, ids]):
+        label_format = fitting_format(binary, paths, tmp_path)
+        assert all(label_format.read_train_ids(path).tolist() == [[0, 1, 1]] for path in paths)
+    for path in (one_bit, eight_bits):
+        assert LabelFormat(binary, "mask").read_train_ids(path).tolist() == [[0, 1, 1]]
+    with pytest.raises(ValueError, match=r"fit 2 encodings of binary: mask, ids\. Say which"):
+        fitting_format(binary, [one_bit, eight_bits], tmp_path)
+
+
 def test_merged_classes_read_every_encoding_of_their_base(tmp_path):
     merged = load_class_set(written(tmp_path, MERGED))
     assert set(merged.encodings) == set(load_class_set("cityscapes19").encodings)
