@@ -1,4 +1,4 @@
-"""scripts/select.py: candidates are ranked without labels, and a clear answer comes out."""
+"""scripts/select: candidates are ranked without labels, and a clear answer comes out."""
 
 import json
 import shutil
@@ -8,11 +8,13 @@ import torch
 from PIL import Image
 
 from dataset.class_set_file import load_class_set
-from scripts import select as entry
+from scripts.select import __main__ as entry
+from scripts.select import candidates, judgement, measuring
 from tests.conftest import scene
 from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.benchmark import memory
 from utils.evaluation.label_free import MEASURES
+from utils.report.curves import Curve
 from utils.training.checkpoint import read_checkpoint, save_checkpoint
 
 COMMON = ["--workers", "0", "--device", "cpu", "--precision", "fp32", "--pixels", "40"]
@@ -106,8 +108,8 @@ def test_an_average_is_of_the_run_of_its_snapshots(tmp_path, cityscapes_root):
         step=20,
         settings={"output": "runs", "averaged": {"steps": [10, 20]}},
     )
-    candidates = entry.find_candidates([one, average])
-    assert entry.runs_of(candidates) == [str(one)] * 3
+    found = candidates.find_candidates([one, average])
+    assert candidates.runs_of(found) == [str(one)] * 3
     result = tmp_path / "select.json"
     run(one, average, "--cityscapes", cityscapes_root, "--images", 2, "--json", result)
     assert all(row["values"]["seeds"] is None for row in rows_of(result).values())
@@ -117,7 +119,7 @@ def test_a_run_folder_gives_its_snapshots_and_last(tmp_path):
     """Not best.pt, and of a step that both hold only last.pt."""
     folder = write_run(tmp_path / "a", (10, 20), last=20)
     write_checkpoint(folder / "best.pt", "best", 9, step=10)
-    files = [path.name for path in entry.checkpoint_files(folder)]
+    files = [path.name for path in candidates.checkpoint_files(folder)]
     assert files == ["step_0000010.pt", "last.pt"]
 
 
@@ -205,7 +207,7 @@ def test_a_default_that_is_given_is_the_same_architecture(tmp_path):
     files = [tmp_path / "step_0000010.pt", tmp_path / "step_0000020.pt"]
     write_checkpoint(files[0], "a", 0)
     write_checkpoint(files[1], "b", 0, architecture=architecture)
-    assert len(entry.find_candidates(files)) == 2
+    assert len(candidates.find_candidates(files)) == 2
 
 
 def test_a_target_without_images_is_refused(tmp_path):
@@ -230,7 +232,7 @@ def test_wrong_class_shares_are_refused(tmp_path, content, message):
     path = tmp_path / "shares.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        entry.read_class_shares(path, ["road", "sky"])
+        measuring.read_class_shares(path, ["road", "sky"])
 
 
 @pytest.mark.parametrize(
@@ -249,16 +251,16 @@ def test_wrong_files_of_scores_are_refused(tmp_path, content, message):
     path = tmp_path / "scores.json"
     path.write_text(content)
     with pytest.raises(ValueError, match=rf"scores\.json:? ?{message}.*eval\.py --json"):
-        entry.read_miou([path])
+        judgement.read_miou([path])
     with pytest.raises(FileNotFoundError, match=r"No file .*absent\.json"):
-        entry.read_miou([tmp_path / "absent.json"])
+        judgement.read_miou([tmp_path / "absent.json"])
 
 
 def test_a_damaged_record_of_a_run_does_not_end_a_ranking(tmp_path):
     folder = write_run(tmp_path / "a", (10,))
     (folder / "config.json").write_text("[")
-    candidate = entry.Candidate(folder / "step_0000010.pt", {})
-    (warning,) = entry.collapse_warnings([candidate])
+    candidate = candidates.Candidate(folder / "step_0000010.pt", {})
+    (warning,) = candidates.collapse_warnings([candidate])
     assert "config.json is no JSON" in warning
 
 
@@ -278,10 +280,10 @@ def test_small_targets_are_ranked_on(tmp_path, capsys):
 
 
 def test_the_agreement_of_the_teacher_is_the_mean_before_a_step():
-    curve = entry.Curve([10, 100, 150, 200, 210], [0.0, 0.1, 0.5, 0.7, 0.9])
-    assert entry.teacher_agreement(curve, 200) == pytest.approx(0.6)
-    assert entry.teacher_agreement(curve, 400) is None
-    assert entry.teacher_agreement(None, 200) is None
+    curve = Curve([10, 100, 150, 200, 210], [0.0, 0.1, 0.5, 0.7, 0.9])
+    assert measuring.teacher_agreement(curve, 200) == pytest.approx(0.6)
+    assert measuring.teacher_agreement(curve, 400) is None
+    assert measuring.teacher_agreement(None, 200) is None
 
 
 def test_the_file_of_values_is_tested_first(cityscapes_root, tmp_path, monkeypatch):

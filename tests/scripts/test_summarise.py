@@ -14,9 +14,9 @@ import eval as evaluation
 from dataset.image_io import read_image
 from dataset.labels import COLORS
 from dataset.listing import ImageList
-from scripts import select
 from scripts import summarise as entry
 from scripts.predict import __main__ as predict
+from scripts.select import __main__ as select
 from tests.conftest import write_cityscapes
 from tests.helpers.networks import write_checkpoint
 from tests.helpers.records import run_record

@@ -1,0 +1,1 @@
+"""Ranks checkpoints without labels of the target: python -m scripts.select."""

@@ -1,0 +1,46 @@
+"""For research: how well the measures rank candidates whose scores are known."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from scripts.select.candidates import Candidate, runs_of
+from utils.evaluation.label_free import MEASURES, judge
+from utils.report.comparison import read_scores
+from utils.report.tables import markdown_table, percent
+
+
+def read_miou(files: Sequence[Path]) -> dict[tuple[str, int], float]:
+    """{(run folder, step): mIoU} of files that eval.py wrote. Raises ValueError for others."""
+    rows = [row for file in files for row in read_scores(file)["rows"]]
+    return {
+        (str(Path(row["checkpoint"]).absolute().parent.resolve()), row["step"]): row["miou"]
+        for row in rows
+        if row["miou"] is not None
+    }
+
+
+def judgement_table(candidates: Sequence[Candidate], miou: dict[tuple[str, int], float]) -> str:
+    """How each measure ranks the scored candidates: within their runs, and all together."""
+    scored = [c for c in candidates if c.key in miou]
+    if len(scored) < 2:
+        raise ValueError("--scores: fewer than two of the candidates have scores in these files.")
+    scores, steps = [miou[c.key] for c in scored], [c.step for c in scored]
+    tables = []
+    for title, groups in (
+        ("within each run", runs_of(scored)),
+        ("all together", ["all"] * len(scored)),
+    ):
+        rows = []
+        for name, entry in MEASURES.items():
+            values = [c.values.get(name) for c in scored]
+            choice = judge(values, scores, steps, groups, entry.higher_is_better)
+            if choice is not None:
+                columns = (choice.chosen, choice.last, choice.mean, choice.best)
+                rows.append(
+                    [entry.title, f"{choice.correlation:.2f}", *map(percent, columns)]
+                    + [str(choice.candidates), str(choice.groups)]
+                )
+        header = [title, "rank correlation", "mIoU chosen", "last", "mean", "best"]
+        if rows:  # none within runs of one scored checkpoint each
+            tables.append(markdown_table([*header, "checkpoints", "groups"], rows))
+    return "\n\n".join(tables)

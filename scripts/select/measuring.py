@@ -1,0 +1,130 @@
+"""The measures of the candidates: predictions of sampled pixels, their values and ranks."""
+
+import math
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from dataset.listing import ImageList
+from dataset.loader import LoaderOptions, evaluation_loader
+from model.inference.predictor import load_predictor
+from model.inference.sampled_pixels import sampled_probabilities
+from model.inference.tta import TTAView
+from scripts.select.candidates import Candidate, runs_of
+from utils.evaluation.label_free import (
+    MEASURES,
+    class_shares,
+    consensus_agreement,
+    infomax,
+    mean_entropy,
+    ranks,
+    share_distance,
+    soft_neighborhood_density,
+    view_agreement,
+)
+from utils.files import json_kind, read_json_object
+from utils.report.curves import Curve, read_curves
+from utils.training.checkpoint import read_checkpoint
+from utils.training.precision import PRECISIONS, choose_precision
+
+VIEWS = (TTAView(1.0), TTAView(1.0, flip=True), TTAView(0.75), TTAView(1.25))
+TEACHER_CURVE, TEACHER_STEPS = "pseudo_label/student_agreement", 100
+"""Scalar of a run, and the steps before a checkpoint over which it is averaged."""
+
+
+def predict_sample(
+    args: Namespace, candidate: Candidate, listing: ImageList, device: torch.device, title: str
+) -> Tensor:
+    """Class probabilities of the sampled pixels in every view: (V, P, C) float32, on the CPU.
+
+    The pixels of an image depend on the seed and on its position in ``listing`` only.
+    """
+    dtype = PRECISIONS[choose_precision(args.precision, device)]
+    checkpoint = read_checkpoint(candidate.path)
+    predictor = load_predictor(checkpoint, checkpoint["architecture"]["num_classes"], device, dtype)
+    found, loading = [], LoaderOptions(args.workers, device.type == "cuda")
+    batches = evaluation_loader(listing, loading)
+    for batch in tqdm(batches, desc=title, unit="image", disable=None, dynamic_ncols=True):
+        rng = np.random.default_rng((args.seed, int(batch.index[0])))
+        points = torch.from_numpy(rng.random((args.pixels, 2)))
+        found.append(sampled_probabilities(predictor, batch.image, points, VIEWS).cpu())
+    return torch.cat(found, 1)
+
+
+def measure(candidate: Candidate, probabilities: Tensor) -> None:
+    """Fills in the measures that need this candidate alone; (V, P, C)."""
+    classes = probabilities.argmax(-1)  # (V, P)
+    candidate.shares = class_shares(classes[0], probabilities.shape[-1])
+    candidate.probabilities = probabilities[0].half()
+    candidate.values = {
+        "entropy": mean_entropy(probabilities[0]),
+        "infomax": infomax(probabilities[0]),
+        "snd": soft_neighborhood_density(probabilities[0]),
+        "views": view_agreement(classes),
+        "last": float(candidate.step),
+    }
+
+
+def measure_together(candidates: Sequence[Candidate], expected: Tensor | None) -> None:
+    """Fills in the measures that compare candidates, and those that their runs have logged."""
+    if expected is None:
+        expected = torch.stack([candidate.shares for candidate in candidates]).median(0).values
+        expected = expected / expected.sum()
+    probabilities = [candidate.probabilities for candidate in candidates]
+    runs = runs_of(candidates)
+    consensus = consensus_agreement(probabilities, runs)
+    curves = {run: read_curves(Path(run)).get(TEACHER_CURVE) for run in dict.fromkeys(runs)}
+    for candidate, run, agrees in zip(candidates, runs, consensus, strict=True):
+        candidate.values |= {
+            "shares": share_distance(candidate.shares, expected),
+            "seeds": agrees,
+            "teacher": teacher_agreement(curves[run], candidate.step),
+        }
+
+
+def teacher_agreement(curve: Curve | None, step: int) -> float | None:
+    """Mean agreement of teacher and student that a run logged shortly before ``step``."""
+    values = [
+        value
+        for at, value in zip(*(curve or ((), ())), strict=True)
+        if step - TEACHER_STEPS < at <= step
+    ]
+    return sum(values) / len(values) if values else None
+
+
+def read_class_shares(path: Path, names: Sequence[str]) -> Tensor:
+    """Expected shares (C,) that add up to 1. Raises ValueError for other classes or no shares."""
+    expected = 'class shares such as {"road": 0.4, "sky": 0.1}'
+    content = read_json_object(path, (), expected)
+    unknown = sorted(set(content) - set(names))
+    if unknown:
+        raise ValueError(
+            f"--class-shares {path}: unknown classes {', '.join(unknown)}. Expected shares of"
+            f" {', '.join(names)}."
+        )
+    for name, share in content.items():
+        is_number = isinstance(share, int | float) and not isinstance(share, bool)
+        if not is_number or not math.isfinite(share):
+            raise ValueError(
+                f"--class-shares {path}: {name} has {json_kind(share)}. Expected numbers:"
+                f" {expected}."
+            )
+    shares = torch.tensor([float(content.get(name, 0)) for name in names])
+    if not shares.sum() > 0 or shares.min() < 0:
+        raise ValueError(
+            f"--class-shares {path}: expected shares of at least 0, not all of them 0."
+        )
+    return shares / shares.sum()
+
+
+def rankings(candidates: Sequence[Candidate]) -> dict[str, list[float | None]]:
+    """{measure: rank of each candidate}."""
+    return {
+        name: ranks([c.values.get(name) for c in candidates], entry.higher_is_better)
+        for name, entry in MEASURES.items()
+    }
