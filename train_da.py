@@ -64,7 +64,7 @@ from utils.options.parser import (
 from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
 from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.distributed import world_size
-from utils.training.loop import MonitorOptions, RunOptions, TrainedNetworks, TrainingRun
+from utils.training.loop import TrainingRun
 from utils.training.metadata import run_metadata
 from utils.training.optim import (
     poly_decay,
@@ -74,6 +74,7 @@ from utils.training.optim import (
     warm_up,
     zero_gradients,
 )
+from utils.training.run_parts import MonitorOptions, RunOptions, TrainedNetworks
 from utils.training.runtime import Runtime, start_runtime
 
 EPILOG = """examples:

@@ -87,7 +87,7 @@ def parse_with_recipe(
 def flag_defaults(parser: Parser, script: str) -> dict[str, dict[str, Any]]:
     """{"flag_defaults": plain defaults of all flags}, those of the paper's recipe where it has any.
 
-    A field of utils.training.loop.RunOptions.
+    A field of utils.training.run_parts.RunOptions.
     """
     parser.set_defaults(**read_recipe("paper", script))
     defaults = {action.dest: action.default for action in parser._actions}

@@ -4,19 +4,15 @@ A TrainingRun never trains a model and never calls a method. The training loop s
 script.
 """
 
-import dataclasses
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.optim import Optimizer
 
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
@@ -24,12 +20,13 @@ from utils.options.parser import RESUME_MAY_CHANGE
 from utils.options.recipe import settings_toml
 from utils.options.remedies import is_out_of_memory
 from utils.report.pictures import side_by_side
-from utils.training.checkpoint import Stateful, TrainingState
+from utils.training.checkpoint import TrainingState
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter, StepTimer, panel_interval
 from utils.training.optim import gradient_norm
 from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
+from utils.training.run_parts import MonitorOptions, RunOptions, StepData, TrainedNetworks
 from utils.training.signals import StopRequest
 from utils.training.snapshots import Snapshots
 
@@ -37,94 +34,6 @@ BETWEEN_STEPS, IN_GRADIENTS, IN_UPDATE = range(3)
 """Where the run is. Between steps its state is whole. While gradients are computed only BatchNorm's
 statistics have changed; during an update, and until the step has ended, nothing can be saved.
 """
-
-
-class StepData(Protocol):
-    """The batches of one domain (dataset.training_data.DomainBatches)."""
-
-    domain: str
-    batch_size: int
-    has_labels: bool
-
-    def __len__(self) -> int: ...
-    def batches(self, steps: range) -> Iterable[Any]: ...
-    def names(self, sample: Any) -> list[str]: ...
-
-
-class BatchCounts(Protocol):
-    """Loss weights that depend on the whole batch (model.losses.segmentation)."""
-
-    def begin_counting(self) -> None: ...
-    def begin_micro_batch(self) -> None: ...
-    def end_counting(self) -> None: ...
-    def forget_counts(self) -> None: ...
-
-
-@dataclasses.dataclass(frozen=True)
-class RunOptions:
-    """Flags of the training scripts: where a run is stored, micro-batches, intervals."""
-
-    output: Path
-    resume: bool
-    accumulate: int
-    log_every: int
-    save_every: int
-    panel_every: int
-    keep_every: int
-    keep_last: int | None
-    validate_every: int
-    flag_defaults: dict[str, Any] = dataclasses.field(default_factory=dict)
-    """Plain default values of the flags, for runs that are older than a flag."""
-
-
-class TrainedNetworks(NamedTuple):
-    """What a run trains, and with what.
-
-    ``networks`` are trained beside ``model``. ``optimizers`` of all of them, the model's first,
-    under "optimizer". ``state``: everything that a checkpoint holds. ``batch_counts``: loss
-    weights that depend on the whole batch, or None.
-    """
-
-    model: nn.Module
-    optimizers: dict[str, Optimizer]
-    state: dict[str, Any]
-    networks: Mapping[str, nn.Module] = MappingProxyType({})
-    batch_counts: BatchCounts | None = None
-
-
-class CollapseMonitor(Stateful, Protocol):
-    """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
-
-    def after_step(self, done: int) -> None: ...
-    def scalars(self) -> dict[str, float]: ...
-    def warnings(self) -> list[str]: ...
-
-
-class MonitorOptions(NamedTuple):
-    """How the progress of a run is shown: pictures, warnings, scores.
-
-    ``predict``: images (N, H, W, 3) uint8 -> class maps (N, H, W) uint8. ``class_names`` and
-    ``colors`` (256, 3) uint8 of the classes. ``warnings(step, values)`` of the logged scalars;
-    ``start_warnings(metadata)`` are known before. ``validation``: labelled batches that are
-    scored, or None. ``collapse_monitor`` warns when a class collapses on the target; with
-    ``stop_on_collapse`` the run is then saved and ends. ``monitors``: others that a resumed run
-    continues, by their names in a checkpoint.
-    """
-
-    predict: Callable[[Tensor], Tensor]
-    class_names: Sequence[str]
-    colors: np.ndarray
-    warnings: Callable[[int, dict[str, float]], list[str]] = lambda _step, _values: []
-    validation: Iterable | None = None
-    start_warnings: Callable[[dict[str, Any]], list[str]] = lambda _metadata: []
-    collapse_monitor: CollapseMonitor | None = None
-    stop_on_collapse: bool = False
-    monitors: Mapping[str, Stateful] = MappingProxyType({})
-
-    def saved(self) -> dict[str, Stateful]:
-        """All monitors that have a state, by their names in a checkpoint."""
-        collapse = self.collapse_monitor
-        return {**self.monitors, **({} if collapse is None else {"collapse_monitor": collapse})}
 
 
 class TrainingRun:
