@@ -33,7 +33,7 @@ class Ensemble:
             probabilities = scores if member.views else scores.softmax(1)
             if len(self.members) == 1:
                 return EnsemblePrediction(probabilities, None)
-            classes.append(probabilities.argmax(1))
+            classes.append(probabilities.argmax(1).to(torch.uint8))
             total = probabilities if total is None else total + probabilities
         mean = total / len(classes)
         agrees = torch.stack(classes) == mean.argmax(1)  # (members, N, H, W)
