@@ -9,7 +9,8 @@ from PIL import Image
 
 from dataset.layout import data_images
 from dataset.layout_file import load_layout
-from scripts import average, describe, make_demo_data, make_pseudo_labels, recalibrate
+from scripts import average, make_demo_data, make_pseudo_labels, recalibrate
+from scripts.describe import __main__ as describe
 from scripts.select import __main__ as select
 from tests.helpers.documentation import ROOT, code_blocks, run_in_bash
 from tests.helpers.networks import write_checkpoint

@@ -13,7 +13,9 @@ from dataset.image_io import read_image
 from dataset.layout import find_pairs
 from dataset.layout_file import load_layout
 from dataset.listing import check_listing
-from scripts import describe, prepare
+from scripts import prepare
+from scripts.describe import __main__ as describe
+from scripts.describe import picture as drawn
 from tests.conftest import write_cityscapes, write_gta5
 
 SIZE = (24, 32)
@@ -101,7 +103,7 @@ def test_a_target_without_labels(tmp_path, capsys):
     text = run(capsys, root, "--picture", tmp_path / "p.png")
     assert "gtFine_trainvaltest.zip" in text
     assert "Images alone are enough for --target" in text
-    assert read_image(tmp_path / "p.png").shape[1] == describe.PICTURE_WIDTH
+    assert read_image(tmp_path / "p.png").shape[1] == drawn.PICTURE_WIDTH
 
 
 def test_a_folder_of_images(tmp_path, capsys):
@@ -204,7 +206,7 @@ def test_values_that_no_class_names(tmp_path, capsys):
     assert "No class names the values 2, on 25 % of the pixels, first in" in text
     assert "masks/000_m.png has values that [encodings.ids] of two does not name: 2" in text
     assert share_of(text, "low") == share_of(text, "high") == share_of(text, "(ignored)") == 25
-    expected = {describe.UNNAMED_COLOR, *load_class_set(tmp_path / "two.toml").colors}
+    expected = {drawn.UNNAMED_COLOR, *load_class_set(tmp_path / "two.toml").colors}
     assert set(map(color_key, expected)) <= color_keys(read_image(picture))
 
 
@@ -213,8 +215,8 @@ def test_the_picture_shows_pairs_in_class_colors(gta5_root, tmp_path, capsys):
     text = run(capsys, gta5_root, "--picture", tmp_path / "p.png")
     assert f"Drew 4 of 6 images into {tmp_path / 'p.png'}" in text
     picture = read_image(tmp_path / "p.png")
-    assert picture.shape[1] > 2 * describe.PICTURE_WIDTH
-    right = color_keys(picture[:, describe.PICTURE_WIDTH + 10 :])
+    assert picture.shape[1] > 2 * drawn.PICTURE_WIDTH
+    right = color_keys(picture[:, drawn.PICTURE_WIDTH + 10 :])
     assert set(map(color_key, load_class_set("cityscapes19").colors)) <= right
 
 
