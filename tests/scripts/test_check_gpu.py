@@ -37,7 +37,7 @@ for name in list(sys.modules):  # what is imported already is imported once more
     if name.split(".")[0] in ("model", "dataset", "utils", "scripts", "train", "train_da", "eval"):
         del sys.modules[name]
 import scripts.check_gpu.__main__, train, train_da, eval
-import scripts.predict.__main__, scripts.export, scripts.prepare
+import scripts.predict.__main__, scripts.export.__main__, scripts.prepare
 try:
     import ptflops
 except ImportError:

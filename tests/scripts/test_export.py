@@ -1,4 +1,4 @@
-"""scripts/export.py: an ONNX file agrees with its checkpoint, or is not written."""
+"""scripts/export: an ONNX file agrees with its checkpoint, or is not written."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,8 @@ import torch
 from dataset.image_io import read_image
 from model.inference.export import OnnxNetwork, ProgramNetwork, require_onnx
 from model.preprocessing import INPUT_CONVENTIONS
-from scripts import export as entry
+from scripts.export import __main__ as entry
+from scripts.export import verification
 from tests.conftest import scene
 from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
@@ -108,7 +109,9 @@ def test_a_file_carries_what_its_checkpoint_learned_from(tmp_path):
 def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):
     """The comparison with the checkpoint comes before the output."""
     other = write_checkpoint(tmp_path / "other.pt", seed=1)
-    monkeypatch.setattr(entry, "export_onnx", lambda _network, path, _: shutil.copy(exported, path))
+    monkeypatch.setattr(
+        verification, "export_onnx", lambda _network, path, _: shutil.copy(exported, path)
+    )
     with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
         run(other, "--output", tmp_path / "net.onnx")
     assert not list(tmp_path.glob("*.onnx"))

@@ -1,4 +1,4 @@
-"""scripts/export.py --int8: a file that loses little, or none."""
+"""scripts/export --int8: a file that loses little, or none."""
 
 from pathlib import Path
 
@@ -8,9 +8,11 @@ from PIL import Image
 
 from dataset.cityscapes import cityscapes
 from dataset.class_set_file import load_class_set
+from dataset.target import scored_images
 from model.inference.export import OnnxNetwork
-from scripts import export as entry
-from scripts.export import Comparison
+from scripts.export import __main__ as entry
+from scripts.export import int8
+from scripts.export.int8 import Comparison
 from tests.conftest import scene
 from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
@@ -73,11 +75,11 @@ def test_predict_takes_the_int8_file(int8_file, checkpoint, tmp_path):
 
 def test_too_many_changed_pixels_are_refused(int8_file, checkpoint, frames, tmp_path, monkeypatch):
     """Without labels, more than 3 %: nothing is written."""
-    loss = entry.compare(*[OnnxNetwork(int8_file, CPU)] * 2, entry.some_images([frames], 9))
+    loss = int8.compare(*[OnnxNetwork(int8_file, CPU)] * 2, entry.some_images([frames], 9))
     assert loss == Comparison(0, None, 3)
     with pytest.raises(ValueError, match=r"get another class on 3 images, more than 3 %.*Nothing"):
-        entry.require_little_loss(loss._replace(changed=0.031), 1.0)
-    assert "3.00 % of the pixels" in entry.require_little_loss(loss._replace(changed=0.03), 1.0)
+        int8.require_little_loss(loss._replace(changed=0.031), 1.0)
+    assert "3.00 % of the pixels" in int8.require_little_loss(loss._replace(changed=0.03), 1.0)
 
     monkeypatch.setattr(entry, "verified_export", lambda *_: "")
     refuse = ValueError("refused")
@@ -93,19 +95,19 @@ def test_too_many_changed_pixels_are_refused(int8_file, checkpoint, frames, tmp_
 
 def test_labels_decide_where_there_are_some():
     """At most --most-lost points of mIoU; the number of changed pixels is only told."""
-    good = entry.require_little_loss(Comparison(0.2, (50.0, 49.2), 250), 1.0)
+    good = int8.require_little_loss(Comparison(0.2, (50.0, 49.2), 250), 1.0)
     assert good.startswith("mIoU 50.00 % in float32, 49.20 % in int8 (-0.80) on 250 labelled")
     for after in (48.9, float("nan")):
         with pytest.raises(ValueError, match=r"points of mIoU .*more than --most-lost 1\."):
-            entry.require_little_loss(Comparison(0.0, (50.0, after), 250), 1.0)
+            int8.require_little_loss(Comparison(0.0, (50.0, after), 250), 1.0)
 
 
 def test_both_networks_are_scored_on_the_labels(int8_file, cityscapes_root):
     """The mIoU is that of eval.py: one confusion matrix over all images."""
-    images = entry.scored_images(cityscapes_root, load_class_set("cityscapes19"))
+    images = scored_images(cityscapes_root, load_class_set("cityscapes19"))
     assert images.names == cityscapes(cityscapes_root, "val").names
     network = OnnxNetwork(int8_file, CPU)
-    found = entry.compare(network, network, images)
+    found = int8.compare(network, network, images)
     assert found.changed == 0
     assert found.miou[0] == found.miou[1] > 0
 
@@ -117,8 +119,8 @@ def test_calibration_images_of_another_size_are_refused(frames, cityscapes_root,
     Image.fromarray(scene(0, (48, 72))[0]).save(tmp_path / "small.png")
     other = entry.some_images([str(tmp_path / "small.png")], 2)
     with pytest.raises(ValueError, match=r"other sizes \(such as 64x96\) .* \(such as 48x72\)"):
-        entry.check_sizes(calibration, other)
-    entry.check_sizes(calibration, calibration)
+        int8.check_sizes(calibration, other)
+    int8.check_sizes(calibration, calibration)
 
 
 @pytest.mark.usefixtures("narrow_networks")

@@ -1,4 +1,4 @@
-"""scripts/export.py --format torch: a program agrees with its checkpoint, or is not written."""
+"""scripts/export --format torch: a program agrees with its checkpoint, or is not written."""
 
 import shutil
 from pathlib import Path
@@ -10,7 +10,8 @@ from PIL import Image
 
 from model.inference.export import ProgramNetwork
 from model.preprocessing import INPUT_CONVENTIONS
-from scripts import export as entry
+from scripts.export import __main__ as entry
+from scripts.export import verification
 from tests.conftest import scene
 from tests.helpers.exported import classes, predicted_train_ids
 from tests.helpers.networks import write_checkpoint
@@ -74,7 +75,7 @@ def test_a_file_that_disagrees_is_not_written(exported, tmp_path, monkeypatch):
     def copy_exported(_network, path, _metadata) -> None:
         shutil.copy(exported, path)
 
-    monkeypatch.setattr(entry, "export_program", copy_exported)
+    monkeypatch.setattr(verification, "export_program", copy_exported)
     with pytest.raises(ValueError, match=r"does not agree with .*Nothing was written"):
         run(other, "--output", tmp_path / "net.pt2")
     assert not list(tmp_path.glob("*.pt2"))
