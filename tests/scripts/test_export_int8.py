@@ -43,8 +43,8 @@ def frames(tmp_path_factory) -> Path:
 def int8_file(checkpoint, frames) -> Path:
     """Of a network with random weights, whose classes change easily."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(entry, "MOST_CHANGED", 1.0)
-        patch.setattr(entry, "choose_float_layers", lambda trial: [])
+        patch.setattr(int8, "MOST_CHANGED", 1.0)
+        patch.setattr(int8, "choose_float_layers", lambda trial: [])
         run(checkpoint, "--int8", "--calibrate-on", frames)
     return checkpoint.parent / "last.int8.onnx"
 
@@ -126,8 +126,8 @@ def test_calibration_images_of_another_size_are_refused(frames, cityscapes_root,
 @pytest.mark.usefixtures("narrow_networks")
 def test_small_images_get_a_border_in_calibration(tmp_path, monkeypatch):
     """As in every prediction; a label map that is the only file named is an image."""
-    monkeypatch.setattr(entry, "MOST_CHANGED", 1.0)
-    monkeypatch.setattr(entry, "choose_float_layers", lambda trial: [])
+    monkeypatch.setattr(int8, "MOST_CHANGED", 1.0)
+    monkeypatch.setattr(int8, "choose_float_layers", lambda trial: [])
     Image.fromarray(scene(0, (16, 24))[1]).save(tmp_path / "a_gtFine_labelIds.png")
     image = tmp_path / "a_gtFine_labelIds.png"
     checkpoint, output = write_checkpoint(tmp_path / "last.pt"), tmp_path / "a.int8.onnx"
