@@ -19,7 +19,8 @@ from dataset.label_format import CITYSCAPES_LABELS, prediction_format, stored_va
 from dataset.labels import CLASS_SUBSETS, IGNORE_INDEX, class_subset
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
-from dataset.listing import ImageList, check_listing, largest_image
+from dataset.listing import ImageList, largest_image
+from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.merge import ClassMerge, load_merge
 from dataset.source import labelled_images

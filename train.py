@@ -13,7 +13,8 @@ from torch.utils.data import DataLoader
 
 from dataset.class_set_file import load_class_set
 from dataset.layout import data_images
-from dataset.listing import ImageList, check_listing
+from dataset.listing import ImageList
+from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
 from dataset.training_data import (

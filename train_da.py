@@ -18,7 +18,8 @@ from dataset.class_set import ClassSet
 from dataset.class_set_file import load_class_set
 from dataset.label_format import prediction_format
 from dataset.labels import IGNORE_INDEX
-from dataset.listing import ImageList, check_listing
+from dataset.listing import ImageList
+from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
 from dataset.style.photometric import RANDOM_CHANGES

@@ -16,7 +16,8 @@ from dataset.label_files import folders_of_labels, is_label_file, label_folder
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
-from dataset.listing import ImageList, check_listing
+from dataset.listing import ImageList
+from dataset.listing_check import check_listing
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.recognition import first_pairs, recognized_layouts, several_data_sets
 

@@ -18,7 +18,8 @@ from dataset.class_set import ClassSet
 from dataset.image_io import image_size
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
-from dataset.listing import ImageList, check_listing, select_by_list
+from dataset.listing import ImageList, select_by_list
+from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size

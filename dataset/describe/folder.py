@@ -24,7 +24,8 @@ from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import data_images, raw_label_format, refuse_unknown_encoding
 from dataset.layout_file import Layout
-from dataset.listing import DataFiles, ImageList, refuse_label_values
+from dataset.listing import DataFiles, ImageList
+from dataset.listing_check import refuse_label_values
 from dataset.prepared.journal import FOLDER as PREPARED
 from dataset.prepared.journal import find_parts
 

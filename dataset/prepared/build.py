@@ -24,7 +24,8 @@ from dataset.find import printable
 from dataset.image_io import image_size, is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import looks_like_train_ids
-from dataset.listing import DataFiles, has_class, refuse_label_values
+from dataset.listing import DataFiles
+from dataset.listing_check import has_class, refuse_label_values
 from dataset.name_list import NameFinder, say_repeated
 from dataset.prepared.check import Pair, Problem, prepare_pair, write_error
 from dataset.prepared.journal import (

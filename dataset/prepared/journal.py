@@ -25,7 +25,8 @@ from dataset.class_set_file import class_set_of
 from dataset.find import printable
 from dataset.image_io import is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
-from dataset.listing import ImageList, PreparedStatistics, mask_of
+from dataset.listing import ImageList, PreparedStatistics
+from dataset.listing_check import mask_of
 
 FOLDER = "prepared"
 FORMAT = 1

@@ -18,7 +18,7 @@ from dataset.labels import (
     TRAIN_ID_OF,
     looks_like_idd_ids,
 )
-from dataset.listing import check_listing
+from dataset.listing_check import check_listing
 from dataset.prepared.build import PrepareJob, check
 from dataset.target import label_path
 from tests.conftest import scene, write_cityscapes, write_gta5

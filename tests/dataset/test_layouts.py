@@ -12,7 +12,7 @@ from dataset.class_set_file import builtin_names, class_set_of, load_class_set
 from dataset.image_io import read_image
 from dataset.layout import classes_of_labels, data_images, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout
-from dataset.listing import check_listing
+from dataset.listing_check import check_listing
 from dataset.path_pattern import PathPattern
 from dataset.prepared.build import PrepareJob, check, prepare
 from dataset.recognition import detect

@@ -10,7 +10,8 @@ from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
 from dataset.image_io import image_size, read_image, read_label
 from dataset.labels import COLORS, LABEL_ID_OF, TRAIN_ID_OF
-from dataset.listing import check_listing, select_by_list
+from dataset.listing import select_by_list
+from dataset.listing_check import check_listing
 from dataset.name_list import read_name_list
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset

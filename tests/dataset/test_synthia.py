@@ -11,7 +11,7 @@ from PIL import Image
 
 from dataset.image_io import LabelValuesError, is_synthia_label, read_image, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF_SYNTHIA, LABEL_IDS, TRAIN_ID_OF
-from dataset.listing import check_listing
+from dataset.listing_check import check_listing
 from dataset.segmentation import SegmentationDataset
 from dataset.source import labelled_images
 from dataset.style.lab import LabTransfer

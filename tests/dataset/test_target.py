@@ -10,7 +10,8 @@ from PIL import Image
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
 from dataset.image_io import read_image
-from dataset.listing import ImageList, check_listing, select_by_list
+from dataset.listing import ImageList, select_by_list
+from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset

@@ -12,7 +12,7 @@ from dataset.class_set_file import load_class_set
 from dataset.image_io import read_image
 from dataset.layout import find_pairs
 from dataset.layout_file import load_layout
-from dataset.listing import check_listing
+from dataset.listing_check import check_listing
 from scripts import prepare
 from scripts.describe import __main__ as describe
 from scripts.describe import picture as drawn

@@ -16,7 +16,7 @@ from dataset.class_set_file import load_class_set
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import read_image, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
-from dataset.listing import check_listing
+from dataset.listing_check import check_listing
 from dataset.target import label_path, label_record, unlabelled_images, with_labels
 from model.inference.predictor import Predictor
 from model.loading import load_network

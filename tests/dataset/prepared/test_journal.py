@@ -17,7 +17,8 @@ from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
 from dataset.image_io import read_image, read_label
 from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
-from dataset.listing import check_listing, mask_of, select_by_list, values_of
+from dataset.listing import select_by_list
+from dataset.listing_check import check_listing, mask_of, values_of
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.sampling import ShuffledIndex
