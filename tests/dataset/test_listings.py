@@ -272,7 +272,9 @@ class TestBadInput:
 
     def test_sixteen_bit_images(self, tmp_path):
         Image.fromarray(np.zeros((4, 4), np.uint16)).save(tmp_path / "deep.png")
-        with pytest.raises(ValueError, match="deep.png has 16 bits a channel; expected RGB or grey"):
+        with pytest.raises(
+            ValueError, match="deep.png has 16 bits a channel; expected RGB or grey"
+        ):
             read_image(tmp_path / "deep.png")
         with pytest.raises(ValueError, match="deep.png has pixel format 'I;16'; expected labelIds"):
             read_label(tmp_path / "deep.png")
