@@ -15,7 +15,8 @@ import numpy as np
 
 from dataset.class_set import READS, REST, UNKNOWN, ClassSet, Encoding, value_text
 from dataset.class_set_file import DEFAULT, load_class_set
-from dataset.image_io import LabelValuesError, decode_label, is_synthia_label, map_array, read_label
+from dataset.image_io import map_array
+from dataset.label_io import LabelValuesError, decode_label, is_synthia_label, read_label
 from dataset.labels import IGNORE_INDEX, LABEL_ID_OF, LABEL_IDS
 
 _SHOWN = 6

@@ -9,8 +9,8 @@ from pathlib import Path
 from dataset.class_set import REST, ClassSet, value_text
 from dataset.class_set_file import builtin_names, load_class_set
 from dataset.data_files import find_data_files
-from dataset.image_io import is_synthia_label
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
+from dataset.label_io import is_synthia_label
 from dataset.labels import IGNORE_INDEX
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList, select_by_list

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from dataset.class_set import UNKNOWN
-from dataset.image_io import image_size, label_size
+from dataset.image_io import image_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.label_io import label_size
 from dataset.labels import (
     IGNORE_INDEX,
     LAST_LABEL_ID,

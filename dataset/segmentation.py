@@ -94,8 +94,8 @@ class SegmentationDataset(Dataset):
 
     ``order(position)`` gives the index of the image and ``geometry`` the crop; ``styles`` are
     applied in turn. ``rng_stream`` gives data sets of one ``seed`` (source and target) different
-    random numbers. Indexing raises what dataset.image_io raises, and ValueError when an image and
-    its label differ in size.
+    random numbers. Indexing raises what dataset.image_io and dataset.label_io raise, and ValueError
+    when an image and its label differ in size.
     """
 
     def __init__(

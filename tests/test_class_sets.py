@@ -11,8 +11,8 @@ from PIL import Image
 import eval as eval_script
 from dataset.class_set_file import class_set_of, load_class_set
 from dataset.gta5 import gta5_tree
-from dataset.image_io import LabelValuesError
 from dataset.label_format import fitting_format
+from dataset.label_io import LabelValuesError
 from dataset.listing_check import check_listing, has_class
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.source import labelled_images

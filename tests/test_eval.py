@@ -8,7 +8,8 @@ from PIL import Image
 
 import eval as evaluation_script
 from dataset.cityscapes import cityscapes
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
 from model.bisenet import BiSeNet
 from model.discriminator import build_discriminator

@@ -11,7 +11,8 @@ from cityscapesscripts.evaluation import evalPixelLevelSemanticLabeling as offic
 
 import eval as entry
 from dataset.cityscapes import cityscapes
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import CLASS_NAMES, TRAIN_ID_OF
 from model.inference.predictor import load_predictor
 from model.loading import load_network

@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 import train
 from dataset.cityscapes import cityscapes
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import TRAIN_ID_OF
 from dataset.loader import LoaderOptions, evaluation_loader
 from model.bisenet import BiSeNet

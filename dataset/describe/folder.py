@@ -19,8 +19,9 @@ from dataset.describe.values import (
     evenly,
     natural_read,
 )
-from dataset.image_io import image_size, label_size
+from dataset.image_io import image_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.label_io import label_size
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import data_images, raw_label_format, refuse_unknown_encoding
 from dataset.layout_file import Layout

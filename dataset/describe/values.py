@@ -9,8 +9,8 @@ from typing import TypeVar
 import numpy as np
 
 from dataset.class_set import ClassSet, value_text
-from dataset.image_io import decode_label, is_synthia_label, read_label
 from dataset.label_format import LabelFormat, label_values
+from dataset.label_io import decode_label, is_synthia_label, read_label
 from dataset.labels import IGNORE_INDEX
 
 Item = TypeVar("Item")

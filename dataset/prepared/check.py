@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dataset.image_io import LabelValuesError, read_image
+from dataset.image_io import read_image
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.label_io import LabelValuesError
 from dataset.labels import IGNORE_INDEX, looks_like_train_ids
 from dataset.prepared.journal import NPY_HEADER_BYTES, PreparedImage, file_signature, synchronize
 from dataset.style.lab import lab_statistics

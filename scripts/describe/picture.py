@@ -9,8 +9,9 @@ from dataset.class_set import UNKNOWN
 from dataset.describe.folder import Labels
 from dataset.describe.values import evenly
 from dataset.find import printable
-from dataset.image_io import LabelValuesError, read_image
+from dataset.image_io import read_image
 from dataset.label_format import LabelFormat
+from dataset.label_io import LabelValuesError
 from dataset.listing import Frame, ImageList
 from utils.report.pictures import image_grid, with_legend
 

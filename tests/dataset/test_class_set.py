@@ -17,7 +17,6 @@ from dataset.class_set_file import (
     load_class_set,
     recorded_class_set,
 )
-from dataset.image_io import LabelValuesError
 from dataset.label_format import (
     CITYSCAPES_LABELS,
     LabelFormat,
@@ -25,6 +24,7 @@ from dataset.label_format import (
     prediction_format,
     stored_value_of,
 )
+from dataset.label_io import LabelValuesError
 from dataset.layout import data_images
 from tests.helpers.trees import write_tree
 

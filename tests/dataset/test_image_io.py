@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps, PngImagePlugin
 
-from dataset.image_io import image_size, read_image, read_label
+from dataset.image_io import image_size, read_image
+from dataset.label_io import read_label
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 

@@ -10,7 +10,7 @@ from PIL import Image
 import eval as eval_script
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5, gta5_tree
-from dataset.image_io import label_size, read_label
+from dataset.label_io import label_size, read_label
 from dataset.labels import (
     COLORS,
     LABEL_COLORS,

@@ -8,7 +8,8 @@ from PIL import Image
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5
-from dataset.image_io import image_size, read_image, read_label
+from dataset.image_io import image_size, read_image
+from dataset.label_io import read_label
 from dataset.labels import COLORS, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing import select_by_list
 from dataset.listing_check import check_listing

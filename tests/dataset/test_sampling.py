@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from dataset.gta5 import gta5
-from dataset.image_io import read_label
 from dataset.label_format import LabelFormat
+from dataset.label_io import read_label
 from dataset.labels import TRAIN_ID_OF
 from dataset.listing import PreparedStatistics
 from dataset.sampling import RareClassIndex, class_pixels

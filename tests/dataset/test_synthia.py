@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dataset.image_io import LabelValuesError, is_synthia_label, read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import LabelValuesError, is_synthia_label, read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF_SYNTHIA, LABEL_IDS, TRAIN_ID_OF
 from dataset.listing_check import check_listing
 from dataset.segmentation import SegmentationDataset

@@ -6,7 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import TRAIN_ID_OF
 from dataset.transforms import AxisCrop, RandomScaleCropFlip, WholeImage, resize_area
 

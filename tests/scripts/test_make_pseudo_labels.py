@@ -14,7 +14,8 @@ from PIL import Image
 from dataset.cityscapes import cityscapes
 from dataset.class_set_file import load_class_set
 from dataset.demo.scene import CAMERA, street
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing_check import check_listing
 from dataset.target import label_path, label_record, unlabelled_images, with_labels

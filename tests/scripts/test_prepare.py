@@ -14,7 +14,8 @@ from PIL import Image
 
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import TRAIN_ID_OF
 from scripts.prepare import main, parse_arguments
 from tests.conftest import scene, write_cityscapes, write_gta5

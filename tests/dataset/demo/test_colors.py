@@ -16,7 +16,8 @@ import eval as evaluation
 import train
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import CLASS_NAMES, IGNORE_INDEX, NUM_CLASSES, TRAIN_ID_OF
 from scripts import make_demo_data
 from utils.evaluation.metrics import confusion_matrix, scores

@@ -15,7 +15,8 @@ from PIL import Image
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
 from dataset.listing import select_by_list
 from dataset.listing_check import check_listing, mask_of, values_of

@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from dataset.gta5 import gta5
-from dataset.image_io import read_image, read_label
+from dataset.image_io import read_image
+from dataset.label_io import read_label
 from dataset.labels import TRAIN_ID_OF
 from dataset.style.lab import (
     ChannelStatistics,

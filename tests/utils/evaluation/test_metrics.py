@@ -9,7 +9,7 @@ from cityscapesscripts.helpers.labels import labels as official_labels
 from cityscapesscripts.helpers.labels import trainId2label
 
 from dataset.cityscapes import cityscapes
-from dataset.image_io import read_label
+from dataset.label_io import read_label
 from dataset.labels import LABEL_ID_OF, TRAIN_ID_OF, class_subset
 from tests.conftest import scene
 from utils.evaluation.metrics import confusion_matrix, scores
