@@ -21,8 +21,8 @@ from dataset.class_set_file import recorded_class_set
 from dataset.listing import ImageList, largest_image
 from dataset.target import scored_images, target_images
 from model.inference.export import INT8_SUFFIX, require_onnx
-from scripts.export.int8 import check_sizes, quantize_export
-from scripts.export.verification import verified_export
+from scripts.export.int8 import Int8Options, check_sizes, quantize_export
+from scripts.export.verification import ExportForm, verified_export
 from utils.benchmark.memory import check_memory
 from utils.files import output_file, write_file
 from utils.options.parser import (
@@ -197,10 +197,12 @@ def main(args) -> None:
             check_memory(*largest_image(scored), CPU)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"unverified{SUFFIXES[args.format]}"
-        result = verified_export(args, path, checkpoint, class_set, checked)
+        form = ExportForm(args.format, not args.without_normalization, not args.without_argmax)
+        result = verified_export(form, path, checkpoint, class_set, checked)
         if args.int8:
             float_file, path = path, Path(folder) / f"unverified{INT8_SUFFIX}"
-            loss = quantize_export(float_file, path, calibration, scored, args)
+            options = Int8Options(args.calibrate_on, args.symmetric, args.most_lost)
+            loss = quantize_export(float_file, path, calibration, scored, options)
             result = f"float32 {result}.\n{loss}"
         write_file(args.output, path.read_bytes())
     print(f"{args.output}: {args.output.stat().st_size / 1e6:.1f} MB, {result}.")

@@ -100,8 +100,20 @@ def require_little_loss(comparison: Comparison, most_lost: float) -> str:
     )
 
 
+class Int8Options(NamedTuple):
+    """``calibrate_on``: the images to calibrate on, as given; the rest: see --help."""
+
+    calibrate_on: list[str]
+    symmetric: bool
+    most_lost: float
+
+
 def quantize_export(
-    float_file: Path, int8_file: Path, calibration: ImageList, scored: ImageList | None, args
+    float_file: Path,
+    int8_file: Path,
+    calibration: ImageList,
+    scored: ImageList | None,
+    options: Int8Options,
 ) -> str:
     """Writes ``int8_file`` from ``float_file``; returns what was lost, in words.
 
@@ -112,14 +124,14 @@ def quantize_export(
     ranges = calibrate(float_file, inputs)
     few = calibration.subset(range(0, len(calibration), -(-len(calibration) // TRIAL_IMAGES)))
     trial_images = [np.asarray(read_image(frame.image)) for frame in few]
-    trial = QuantizationTrial(float_file, ranges, trial_images, args.symmetric)
+    trial = QuantizationTrial(float_file, ranges, trial_images, options.symmetric)
     kept = choose_float_layers(trial)
-    quantize(float_file, int8_file, ranges, args.symmetric, kept)
+    quantize(float_file, int8_file, ranges, options.symmetric, kept)
 
     layers = convolution_layers(float_file)
     float_layers = [layers[node] for node in kept]
     calibrated_on = {
-        "given": args.calibrate_on,
+        "given": options.calibrate_on,
         "fingerprint": calibration.fingerprint(),
         "sizes": sorted({image_size(frame.image) for frame in calibration}),
     }
@@ -128,7 +140,7 @@ def quantize_export(
     recorded |= inherited(calibration.identities, OnnxNetwork(float_file, CPU).metadata)
     update_onnx_metadata(int8_file, recorded)
     networks = [OnnxNetwork(path, CPU) for path in (float_file, int8_file)]
-    loss = require_little_loss(compare(*networks, scored or calibration), args.most_lost)
+    loss = require_little_loss(compare(*networks, scored or calibration), options.most_lost)
     return (
         f"{len(layers) - len(kept)} of {len(layers)} convolutions are in int8"
         f" (float32: {', '.join(float_layers) or 'none'}, and the attention and the head).\n{loss}"

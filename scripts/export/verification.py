@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -81,8 +81,20 @@ def export(
     return ProgramNetwork(path, CPU)
 
 
+class ExportForm(NamedTuple):
+    """``file_format``: "onnx" or "torch". The rest: see DeployedNetwork."""
+
+    file_format: str
+    normalize_inside: bool
+    argmax_inside: bool
+
+
 def verified_export(
-    args, path: Path, checkpoint: dict[str, Any], class_set: ClassSet, checked: ImageList | None
+    form: ExportForm,
+    path: Path,
+    checkpoint: dict[str, Any],
+    class_set: ClassSet,
+    checked: ImageList | None,
 ) -> str:
     """Exports the checkpoint to ``path`` and compares the two; returns the result in words.
 
@@ -90,9 +102,8 @@ def verified_export(
     by more than rounding.
     """
     model, normalization = load_network(checkpoint, len(class_set))
-    deployed = DeployedNetwork(
-        model, normalization, not args.without_normalization, not args.without_argmax
-    ).eval()
+    deployed = DeployedNetwork(model, normalization, form.normalize_inside, form.argmax_inside)
+    deployed.eval()
     metadata = {key: checkpoint[key] for key in RECORDED if key in checkpoint}
     metadata |= inherited([], checkpoint)
     metadata |= {
@@ -102,13 +113,13 @@ def verified_export(
         "input": normalization.as_dict(),
     }
     tolerance, unit = PIXELS_TOLERANCE, "of the pixels"
-    if args.without_argmax:
+    if not form.argmax_inside:
         tolerance, unit = LOGITS_TOLERANCE, "of the standard deviation of the logits"
-    exported, images = export(deployed, path, args.format, metadata), comparison_images(checked)
-    difference = disagreement(deployed, exported, images)
+    exported = export(deployed, path, form.file_format, metadata)
+    difference = disagreement(deployed, exported, comparison_images(checked))
     if not difference <= tolerance:  # also for NaN
         raise ValueError(
-            f"The exported network does not agree with {args.checkpoint}: it differs by"
+            f"The exported network does not agree with {checkpoint['name']}: it differs by"
             f" {difference:.2g} {unit}, more than rounding ({tolerance}). Nothing was written."
             " Are the weights finite, and do the versions of torch and onnxruntime fit"
             " (requirements-export.txt)?"

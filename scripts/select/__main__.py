@@ -26,6 +26,7 @@ from scripts.select.candidates import (
 )
 from scripts.select.judgement import judgement_table, read_miou
 from scripts.select.measuring import (
+    Sampling,
     measure,
     measure_together,
     predict_sample,
@@ -50,7 +51,7 @@ from utils.options.parser import (
 )
 from utils.report.label_free import measure_lines
 from utils.report.tables import markdown_table
-from utils.training.precision import choose_device
+from utils.training.precision import PRECISIONS, choose_device, choose_precision
 
 EPILOG = """examples:
   the snapshots of one run (train_da.py --keep-every STEPS):
@@ -197,9 +198,11 @@ def main(args: Namespace) -> None:
         output_file(args.json, [*paths, *read])
     device = choose_device(args.device)
     check_memory(*largest_image(listing), device)
+    dtype = PRECISIONS[choose_precision(args.precision, device)]
+    sampling = Sampling(args.pixels, args.seed, dtype, args.workers)
     for number, candidate in enumerate(candidates, 1):
         title = f"{candidate.metadata['name']} ({number} of {len(candidates)})"
-        measure(candidate, predict_sample(args, candidate, listing, device, title))
+        measure(candidate, predict_sample(candidate, listing, sampling, device, title))
     measure_together(candidates, expected)
 
     found = rankings(candidates)

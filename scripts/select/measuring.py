@@ -1,9 +1,9 @@
 """The measures of the candidates: predictions of sampled pixels, their values and ranks."""
 
 import math
-from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -30,28 +30,36 @@ from utils.evaluation.label_free import (
 from utils.files import json_kind, read_json_object
 from utils.report.curves import Curve, read_curves
 from utils.training.checkpoint import read_checkpoint
-from utils.training.precision import PRECISIONS, choose_precision
 
 VIEWS = (TTAView(1.0), TTAView(1.0, flip=True), TTAView(0.75), TTAView(1.25))
 TEACHER_CURVE, TEACHER_STEPS = "pseudo_label/student_agreement", 100
 """Scalar of a run, and the steps before a checkpoint over which it is averaged."""
 
 
+class Sampling(NamedTuple):
+    """``pixels`` of each image, drawn by ``seed``; ``dtype`` of the weights; loader ``workers``."""
+
+    pixels: int
+    seed: int
+    dtype: torch.dtype
+    workers: int
+
+
 def predict_sample(
-    args: Namespace, candidate: Candidate, listing: ImageList, device: torch.device, title: str
+    candidate: Candidate, listing: ImageList, sampling: Sampling, device: torch.device, title: str
 ) -> Tensor:
     """Class probabilities of the sampled pixels in every view: (V, P, C) float32, on the CPU.
 
     The pixels of an image depend on the seed and on its position in ``listing`` only.
     """
-    dtype = PRECISIONS[choose_precision(args.precision, device)]
     checkpoint = read_checkpoint(candidate.path)
-    predictor = load_predictor(checkpoint, checkpoint["architecture"]["num_classes"], device, dtype)
-    found, loading = [], LoaderOptions(args.workers, device.type == "cuda")
+    num_classes = checkpoint["architecture"]["num_classes"]
+    predictor = load_predictor(checkpoint, num_classes, device, sampling.dtype)
+    found, loading = [], LoaderOptions(sampling.workers, device.type == "cuda")
     batches = evaluation_loader(listing, loading)
     for batch in tqdm(batches, desc=title, unit="image", disable=None, dynamic_ncols=True):
-        rng = np.random.default_rng((args.seed, int(batch.index[0])))
-        points = torch.from_numpy(rng.random((args.pixels, 2)))
+        rng = np.random.default_rng((sampling.seed, int(batch.index[0])))
+        points = torch.from_numpy(rng.random((sampling.pixels, 2)))
         found.append(sampled_probabilities(predictor, batch.image, points, VIEWS).cpu())
     return torch.cat(found, 1)
 
