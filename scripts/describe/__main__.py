@@ -47,6 +47,7 @@ EPILOG = """examples:
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = new_parser(__doc__, EPILOG)
+    parser.prog = "python -m scripts.describe"
     parser.add_argument("root", type=Path, metavar="ROOT", help="the folder to describe")
     parser.add_argument(
         "--layout",

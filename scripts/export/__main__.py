@@ -51,6 +51,7 @@ CHECKED_IMAGES = 32
 
 def parse_arguments(argv: list[str] | None = None):
     parser = new_parser(__doc__, EPILOG)
+    parser.prog = "python -m scripts.export"
     parser.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="last.pt of a run")
     parser.add_argument(
         "--output",

@@ -80,6 +80,7 @@ MAX_PICTURES = 8
 
 def parse_arguments(argv: list[str] | None = None) -> Namespace:
     parser = new_parser(__doc__, EPILOG)
+    parser.prog = "python -m scripts.select"
     parser.add_argument(
         "candidates",
         type=Path,
