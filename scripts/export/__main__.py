@@ -15,14 +15,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dataset.class_set_file import recorded_class_set
 from dataset.listing import ImageList, largest_image
 from dataset.target import scored_images, target_images
 from model.inference.export import INT8_SUFFIX, require_onnx
 from scripts.export.int8 import Int8Options, check_sizes, quantize_export
-from scripts.export.verification import ExportForm, verified_export
+from scripts.export.verification import CPU, ExportForm, verified_export
 from utils.benchmark.memory import check_memory
 from utils.files import output_file, write_file
 from utils.options.parser import (
@@ -33,7 +32,6 @@ from utils.options.parser import (
 )
 from utils.training.checkpoint import read_checkpoint
 
-CPU = torch.device("cpu")
 EPILOG = """examples:
   python -m scripts.export checkpoints/ada/last.pt --output ada.onnx \\
       --check-on $CITYSCAPES/leftImg8bit/val/frankfurt/*000294*.png
@@ -199,7 +197,7 @@ def main(args) -> None:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / f"unverified{SUFFIXES[args.format]}"
         form = ExportForm(args.format, not args.without_normalization, not args.without_argmax)
-        result = verified_export(form, path, checkpoint, class_set, checked)
+        result = verified_export(form, path, args.checkpoint, checkpoint, class_set, checked)
         if args.int8:
             float_file, path = path, Path(folder) / f"unverified{INT8_SUFFIX}"
             options = Int8Options(args.calibrate_on, args.symmetric, args.most_lost)

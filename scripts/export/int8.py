@@ -20,10 +20,10 @@ from model.inference.quantize import (
 )
 from model.inference.tiling import with_border
 from model.inference.tta import MIN_SIZE
+from scripts.export.verification import CPU
 from utils.evaluation.metrics import confusion_matrix, scores
 from utils.training.checkpoint import inherited
 
-CPU = torch.device("cpu")
 MOST_CHANGED = 0.03
 """Largest fraction of pixels with another class in int8, where no labels tell the loss."""
 TRIAL_IMAGES = 8

@@ -92,14 +92,15 @@ class ExportForm(NamedTuple):
 def verified_export(
     form: ExportForm,
     path: Path,
+    file: Path,
     checkpoint: dict[str, Any],
     class_set: ClassSet,
     checked: ImageList | None,
 ) -> str:
     """Exports the checkpoint to ``path`` and compares the two; returns the result in words.
 
-    ``checked``: images to compare them on; None: generated ones. Raises ValueError if they differ
-    by more than rounding.
+    ``file``: where the checkpoint lies, for the error. ``checked``: images to compare them on;
+    None: generated ones. Raises ValueError if they differ by more than rounding.
     """
     model, normalization = load_network(checkpoint, len(class_set))
     deployed = DeployedNetwork(model, normalization, form.normalize_inside, form.argmax_inside)
@@ -119,7 +120,7 @@ def verified_export(
     difference = disagreement(deployed, exported, comparison_images(checked))
     if not difference <= tolerance:  # also for NaN
         raise ValueError(
-            f"The exported network does not agree with {checkpoint['name']}: it differs by"
+            f"The exported network does not agree with {file}: it differs by"
             f" {difference:.2g} {unit}, more than rounding ({tolerance}). Nothing was written."
             " Are the weights finite, and do the versions of torch and onnxruntime fit"
             " (requirements-export.txt)?"
