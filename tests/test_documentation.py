@@ -51,7 +51,7 @@ OTHER_FLAGS = {"--fp16", "--id-type", "--logdir", "--no-deps", "--nodes", "--sig
 OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 """Sections of the pages about flags that do not exist any more."""
 
-PACKAGES = ("app", "benchmark", "describe", "export", "predict", "reproduce", "select")
+PACKAGES = ("app", "benchmark", "describe", "export", "predict", "reproduce", "select", "summarise")
 SCRIPTS = [
     *(ROOT / name for name in ("train.py", "train_da.py", "eval.py")),
     *sorted((ROOT / "scripts").glob("*.py")),

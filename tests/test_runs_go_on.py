@@ -15,8 +15,9 @@ import train
 import train_da
 from dataset.labels import CLASS_NAMES
 from model.build import NetworkOptions, build_network
-from scripts import prepare, recalibrate, summarise
+from scripts import prepare, recalibrate
 from scripts.predict import __main__ as predict
+from scripts.summarise import __main__ as summarise
 from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import SMALL, run_train, start, words
 from tests.helpers.networks import write_checkpoint

@@ -1,4 +1,4 @@
-"""scripts/summarise.py: tables and report out of run folders, with and without the data."""
+"""scripts/summarise/: tables and report out of run folders, with and without the data."""
 
 import json
 import re
@@ -14,9 +14,10 @@ import eval as evaluation
 from dataset.image_io import read_image
 from dataset.labels import COLORS
 from dataset.listing import ImageList
-from scripts import summarise as entry
 from scripts.predict import __main__ as predict
 from scripts.select import __main__ as select
+from scripts.summarise import __main__ as entry
+from scripts.summarise import pictures
 from tests.conftest import write_cityscapes
 from tests.helpers.networks import write_checkpoint
 from tests.helpers.records import run_record
@@ -58,8 +59,8 @@ def test_images_of_equal_last_names_have_pictures_each(tmp_path):
     """0001 of two drives are told apart by the drive, whichever of them are shown."""
     names = ["drive1/0001", "drive1/0002", "drive2/0001"]
     images = ImageList(tmp_path, names, [f"{name}.png" for name in names])
-    assert entry.picture_names(images, [0, 1, 2]) == ["drive1_0001", "0002", "drive2_0001"]
-    assert entry.picture_names(images, [2]) == ["drive2_0001"]
+    assert pictures.picture_names(images, [0, 1, 2]) == ["drive1_0001", "0002", "drive2_0001"]
+    assert pictures.picture_names(images, [2]) == ["drive2_0001"]
 
 
 @pytest.fixture
@@ -192,7 +193,7 @@ def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch
     run(folder)
     drawn = []
     monkeypatch.setattr(
-        entry,
+        pictures,
         "load_predictor",
         lambda checkpoint, *rest: drawn.append(checkpoint["name"]) or load(checkpoint, *rest),
     )
@@ -203,7 +204,7 @@ def test_a_later_checkpoint_is_drawn_anew_and_others_are_not(folder, monkeypatch
     assert drawn == ["ada"]
 
 
-load = entry.load_predictor
+load = pictures.load_predictor
 
 
 def test_a_folder_without_its_note_and_rows_not_named_in_it(folder):

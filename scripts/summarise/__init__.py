@@ -1,0 +1,1 @@
+"""Makes the tables and the report of a comparison: python -m scripts.summarise."""
