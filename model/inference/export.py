@@ -209,6 +209,10 @@ class ExportedNetwork(ABC):
             output = output.argmax(1).astype(np.uint8)
         return output[:, :height, :width]
 
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        """Predicts the class map of one image: (H, W, 3) uint8 RGB -> (H, W) uint8 trainIds."""
+        return self(image[None])[0]
+
 
 class OnnxNetwork(ExportedNetwork):
     """ONNX file, run by ONNX Runtime.

@@ -5,6 +5,7 @@ from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +92,11 @@ class Predictor:
         logits, size = self._logits(images)
         height, width = images.shape[1:3]
         return upsampled_classes(logits, size)[:, :height, :width]
+
+    def segment(self, image: np.ndarray) -> np.ndarray:
+        """Predicts the class map of one image: (H, W, 3) uint8 RGB -> (H, W) uint8 trainIds."""
+        # A copy, since torch warns of arrays that are read-only.
+        return self(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
 
 
 def load_predictor(

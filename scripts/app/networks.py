@@ -54,16 +54,9 @@ def load_network_file(path: Path, device: torch.device, precision: str) -> Netwo
         exported = EXPORTED_NETWORKS[path.suffix](path, device)
         class_set = recorded_class_set(exported.metadata)
         exported.require_classes(len(class_set))
-
-        def predict(image: np.ndarray) -> np.ndarray:
-            return exported(image[None])[0]
-
-        return Network(f"{exported.name}, {exported.precision}", predict, device, class_set)
+        name = f"{exported.name}, {exported.precision}"
+        return Network(name, exported.segment, device, class_set)
     checkpoint = read_checkpoint(path)
     class_set = recorded_class_set(checkpoint)
     predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
-
-    return Network(checkpoint["name"], predict, device, class_set)
+    return Network(checkpoint["name"], predictor.segment, device, class_set)

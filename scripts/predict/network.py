@@ -49,17 +49,11 @@ def load_named_network(path: Path, device: torch.device, precision: str) -> Name
         exported = EXPORTED_NETWORKS[path.suffix](path, device)
         class_set = recorded_class_set(exported.metadata)
         exported.require_classes(len(class_set))
-        return NamedNetwork(
-            exported.name, lambda image: exported(image[None])[0], class_set, device
-        )
+        return NamedNetwork(exported.name, exported.segment, class_set, device)
     checkpoint = read_checkpoint(path)
     class_set = recorded_class_set(checkpoint)
     predictor = load_predictor(checkpoint, len(class_set), device, PRECISIONS[precision])
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        return predictor(torch.from_numpy(np.array(image))[None])[0].cpu().numpy()
-
-    return NamedNetwork(checkpoint["name"], predict, class_set, device)
+    return NamedNetwork(checkpoint["name"], predictor.segment, class_set, device)
 
 
 def require_one_class_set(networks: list[NamedNetwork], paths: list[Path]) -> None:

@@ -78,8 +78,8 @@ def draw_pictures(
         content, dtype = read_checkpoint(checkpoint), PRECISIONS[precision]
         predictor = load_predictor(content, len(listing.class_set), device, dtype)
         for frame, file in zip(frames, files, strict=True):
-            image = torch.from_numpy(np.array(read_image(frame.image)))[None]
-            write_file(file, encode_label_map(predictor(image)[0].cpu().numpy(), colors))
+            prediction = predictor.segment(read_image(frame.image))
+            write_file(file, encode_label_map(prediction, colors))
 
 
 def is_current(file: Path, source: Path) -> bool:
@@ -112,7 +112,7 @@ def draw_without_labels(
 ) -> list[ImageRow]:
     """Predictions of ``shown_candidates`` on ``count`` images at most that still exist."""
     files = [Path(file) for file in selection["pictures"] if Path(file).is_file()][:count]
-    images = {file: np.array(read_image(file)) for file in files}
+    images = {file: read_image(file) for file in files}
     class_set = recorded_class_set(selection)
     rows = [
         ImageRow(name, [Picture("image", encode_image(images[file]))])
@@ -124,6 +124,6 @@ def draw_without_labels(
         content, dtype = read_checkpoint(checkpoint), PRECISIONS[precision]
         predictor = load_predictor(content, len(class_set), device, dtype)
         for row, file in zip(rows, files, strict=True):
-            prediction = predictor(torch.from_numpy(images[file])[None])[0].cpu().numpy()
+            prediction = predictor.segment(images[file])
             row.pictures.append(Picture(name, encode_label_map(prediction, class_set.color_table)))
     return rows
