@@ -172,6 +172,11 @@ class TrainingRun:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
         metadata, processes, folder = self.metadata, self.processes, self.folder
         settings, warnings = metadata["settings"], self.monitor.start_warnings(metadata)
+        if settings.get("warmup", 0) >= self.max_steps:
+            warnings.append(
+                f"NOTE: --warmup {settings['warmup']} leaves none of the {self.max_steps} steps at"
+                " its end: the learning rate does not reach --lr."
+            )
         folder.record(
             settings=settings,
             seed=settings["seed"],
@@ -189,8 +194,7 @@ class TrainingRun:
         if processes.world_size > 1:
             computes += f", {processes.world_size} processes"
         counts = " and ".join(f"{len(domain)} {domain.domain}" for domain in self.data)
-        if len(self.data) == 1:
-            counts = str(len(self.data[0]))
+        counts = counts.removesuffix(" train")  # the one domain of train.py
         folder.print(
             f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
             f" {computes}, into {folder.folder}",
