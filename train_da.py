@@ -63,7 +63,12 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
-from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
+from utils.options.recipe import (
+    add_recipe_argument,
+    flag_defaults,
+    given_settings,
+    parse_with_recipe,
+)
 from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.distributed import world_size
 from utils.training.loop import TrainingRun
@@ -212,6 +217,8 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
     checks.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     checks.require_validation(parser, args.val_list, args.validate_every)
     checks.require_snapshots(parser, args.keep_every, args.keep_last)
+    if "method" not in given:  # one of the command line need not fit the options of a recipe
+        given = given | given_settings(parser, "train_da", args.recipe)
     options = method_options(parser, METHODS, vars(args), given)
     if args.target_view == "whole" and options.target_needs().ignored_rows is not None:
         parser.error(
