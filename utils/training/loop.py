@@ -93,8 +93,10 @@ class TrainingRun:
             self.folder.writes,
         )
         if self.options.resume:
-            defaults = self.options.flag_defaults
+            defaults, initial = self.options.flag_defaults, self.metadata["settings"].get("init")
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+            if note := self.state.unread_init(initial):
+                self.folder.print(note)
         else:
             self.state.require_left_out()
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
