@@ -396,13 +396,24 @@ def provenance(
 
 
 def start_warnings(
-    args: argparse.Namespace, collapse: CollapseMonitor, target: ImageList, metadata: dict
+    args: argparse.Namespace,
+    collapse: CollapseMonitor,
+    target: ImageList,
+    scored: ImageList | None,
+    metadata: dict,
 ) -> list[str]:
     """What makes the run no unsupervised adaptation that can be scored on val; unused settings.
 
     ``metadata``: that of the run, with what a resumed one had.
     """
     warnings = [OVERLAP_WARNING] if adapts_on_scored_images(args) else []
+    known = seen_images(metadata["seen_images"], scored.identities) if scored else 0
+    if known and not warnings:
+        warnings.append(
+            f"WARNING: {known} of the {len(scored)} images that --validate-every scores are learned"
+            " from, by this run or by a network that it begins with (images of these names). Its"
+            " scores are not comparable with those of runs that never saw these images."
+        )
     if unused := unused_settings(args):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         warnings.append(f"NOTE: {flags}: without effect, because the source is not learned from.")
@@ -430,13 +441,14 @@ def monitor_options(
     target: ImageList,
 ) -> MonitorOptions:
     """How the progress of the run is shown, and what ends it early."""
+    scored = None if validation is None else validation.dataset.listing
     return MonitorOptions(
         predict=predict,
         class_names=class_set.names,
         colors=class_set.color_table,
         warnings=method.warnings,
         validation=validation,
-        start_warnings=partial(start_warnings, args, method.collapse_monitor, target),
+        start_warnings=partial(start_warnings, args, method.collapse_monitor, target, scored),
         collapse_monitor=method.collapse_monitor,
         stop_on_collapse=args.stop_on_collapse,
         monitors=method.monitors,

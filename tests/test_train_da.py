@@ -216,6 +216,14 @@ def test_only_the_scored_val_is_transductive(tmp_path):
         assert train_da.adapts_on_scored_images(args) is expected
 
 
+def test_scored_images_under_other_names_are_noticed(gta5_root, cityscapes_root, tmp_path, capsys):
+    """The folder of val as plain images: what is scored is what is adapted to."""
+    target = ["--target", cityscapes_root / "leftImg8bit/val", "--cityscapes", cityscapes_root]
+    scored = ["--validate-every", 1, "--max-steps", 1, "--panel-every", 0]
+    run_train_da(tmp_path, "--gta5", gta5_root, *target, *scored)
+    assert "images that --validate-every scores are learned from" in capsys.readouterr().out
+
+
 def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_root, tmp_path):
     last = read_checkpoint(
         run(tmp_path, gta5_root, unlabelled_root, "--method", "self-training", "--max-steps", 2)
