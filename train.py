@@ -175,7 +175,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
     if args.target_list and not needs_style:
         parser.error(
             "--target-list names the images whose colors --lab or --fda take over; give one of"
-            " these, or leave it out"
+            " these, or leave it out (images to train on: --list)"
         )
 
 

@@ -10,6 +10,7 @@ import argparse
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -46,7 +47,7 @@ from model.build import NetworkOptions, build_network
 from model.inference.predictor import Predictor
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import LossOptions, build_step_context, to_device
-from model.uda.base import Method, MethodSetting, RunSettings, find_methods
+from model.uda.base import Method, MethodOptions, MethodSetting, RunSettings, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
 from utils.evaluation.comparability import seen_images
 from utils.options import checks, groups
@@ -62,7 +63,12 @@ from utils.options.parser import (
     positive_int,
     user_errors_without_traceback,
 )
-from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
+from utils.options.recipe import (
+    add_recipe_argument,
+    flag_defaults,
+    given_settings,
+    parse_with_recipe,
+)
 from utils.training.checkpoint import inherited, read_checkpoint
 from utils.training.distributed import world_size
 from utils.training.loop import TrainingRun
@@ -96,6 +102,9 @@ OVERLAP_WARNING = (
     " that never saw these images."
 )
 METHODS = find_methods()
+SOURCE_FLAGS = ("lab", "lab_class_balanced", "fda", "jitter", "blur")
+SOURCE_FLAGS += ("rare_class_sampling", "cat_max_ratio", "pixel_weights", "logit_adjustment")
+"""Flags that concern the labelled source alone."""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -208,6 +217,8 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
     checks.require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
     checks.require_validation(parser, args.val_list, args.validate_every)
     checks.require_snapshots(parser, args.keep_every, args.keep_last)
+    if "method" not in given:  # one of the command line need not fit the options of a recipe
+        given = given | given_settings(parser, "train_da", args.recipe)
     options = method_options(parser, METHODS, vars(args), given)
     if args.target_view == "whole" and options.target_needs().ignored_rows is not None:
         parser.error(
@@ -233,12 +244,28 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
     checks.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
 
 
+def chosen_options(args: argparse.Namespace) -> MethodOptions:
+    """The options of the method of --method."""
+    return from_arguments(METHODS[args.method].Options, vars(args))
+
+
+def unused_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """{name: default} of the settings that nothing reads, because the source is not learned from.
+
+    The commands of a comparison may share them, so they are named and not refused.
+    """
+    if chosen_options(args).learns_source:
+        return {}
+    defaults = flag_defaults(argument_parser(), "train_da")["flag_defaults"]
+    return {name: defaults[name] for name in SOURCE_FLAGS if getattr(args, name) != defaults[name]}
+
+
 def build_data(
     args: argparse.Namespace, batch_options: BatchOptions
 ) -> tuple[DomainBatches, DomainBatches, DataLoader | None]:
     """A labelled source, perhaps in the target's colors; a target without labels; scored images."""
-    needs = from_arguments(METHODS[args.method].Options, vars(args)).target_needs()
-    crop, style = from_arguments(CropOptions, vars(args)), from_arguments(StyleOptions, vars(args))
+    needs, values = chosen_options(args).target_needs(), vars(args) | unused_settings(args)
+    crop, style = from_arguments(CropOptions, values), from_arguments(StyleOptions, values)
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     source_images = labelled_images(args.gta5, args.source_layout, class_set, args.source_list)
@@ -299,7 +326,7 @@ def build_method(
     setting = MethodSetting(
         context=build_step_context(
             runtime,
-            from_arguments(LossOptions, vars(args)),
+            from_arguments(LossOptions, vars(args) | unused_settings(args)),
             source.class_pixels,
             args.accumulate,
         ),
@@ -313,7 +340,7 @@ def build_method(
         class_names=source.class_set.names,
     )
     method = METHODS[args.method]
-    return method(model, from_arguments(method.Options, vars(args)), setting)
+    return method(model, chosen_options(args), setting)
 
 
 def checkpoint_metadata(
@@ -368,12 +395,34 @@ def provenance(
     return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 
-def start_warnings(args: argparse.Namespace, target: ImageList, metadata: dict) -> list[str]:
-    """What makes the run no unsupervised adaptation that can be scored on val.
+def start_warnings(
+    args: argparse.Namespace,
+    collapse: CollapseMonitor,
+    target: ImageList,
+    scored: ImageList | None,
+    metadata: dict,
+) -> list[str]:
+    """What makes the run no unsupervised adaptation that can be scored on val; unused settings.
 
     ``metadata``: that of the run, with what a resumed one had.
     """
     warnings = [OVERLAP_WARNING] if adapts_on_scored_images(args) else []
+    known = seen_images(metadata["seen_images"], scored.identities) if scored else 0
+    if known and not warnings:
+        warnings.append(
+            f"WARNING: {known} of the {len(scored)} images that --validate-every scores are learned"
+            " from, by this run or by a network that it begins with (images of these names). Its"
+            " scores are not comparable with those of runs that never saw these images."
+        )
+    if unused := unused_settings(args):
+        flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        warnings.append(f"NOTE: {flags}: without effect, because the source is not learned from.")
+    if args.stop_on_collapse and collapse.earliest_warning >= args.max_steps:
+        warnings.append(
+            f"NOTE: --stop-on-collapse: without effect in {args.max_steps} steps, because a"
+            f" collapse is noticed after {collapse.earliest_warning} at the earliest. Give a"
+            " smaller --collapse-window."
+        )
     if known := seen_images(metadata.get("labelled_images", []), target.identities):
         warnings.append(
             "WARNING: a network that this run begins with or learns from (--init, --teachers,"
@@ -392,13 +441,14 @@ def monitor_options(
     target: ImageList,
 ) -> MonitorOptions:
     """How the progress of the run is shown, and what ends it early."""
+    scored = None if validation is None else validation.dataset.listing
     return MonitorOptions(
         predict=predict,
         class_names=class_set.names,
         colors=class_set.color_table,
         warnings=method.warnings,
         validation=validation,
-        start_warnings=partial(start_warnings, args, target),
+        start_warnings=partial(start_warnings, args, method.collapse_monitor, target, scored),
         collapse_monitor=method.collapse_monitor,
         stop_on_collapse=args.stop_on_collapse,
         monitors=method.monitors,
@@ -414,6 +464,8 @@ def adapt(args: argparse.Namespace) -> None:
     batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
     source_data, target_data, validation = build_data(args, batch_options)
     images = source_data.images, target_data.images, validation and validation.dataset.listing
+
+    data = [source_data, target_data] if chosen_options(args).learns_source else [target_data]
 
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
@@ -447,13 +499,14 @@ def adapt(args: argparse.Namespace) -> None:
         monitor=monitor,
     )
     with run:
-        for step, source, target in run.steps(args.max_steps, source_data, target_data):
+        for step, *samples in run.steps(args.max_steps, *data):
             factor = poly_decay(step, args.schedule_steps) * warm_up(step, args.warmup)
             set_learning_rate(optimizers.values(), factor)
             zero_gradients(optimizers.values())
 
             # Gradients of every loss, in micro-batches that add up to the whole batch.
-            for source_batch, target_batch in run.micro_batches(source, target):
+            for *source_batch, target_batch in run.micro_batches(*samples):
+                (source_batch,) = source_batch or [None]
                 run.record(step, method.step(source_batch, target_batch))
             run.sum_gradients()
 

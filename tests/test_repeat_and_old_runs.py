@@ -29,13 +29,20 @@ def test_settings_toml_repeats_a_run(gta5_root, cityscapes_root, tmp_path, scrip
     assert again == settings.read_text().replace("the run run", "the run again")
 
 
-def test_a_resumed_run_keeps_where_it_began(gta5_root, cityscapes_root, tmp_path):
-    """Resumed without its --init, settings.toml and the checkpoint still name it."""
+def test_a_resumed_run_keeps_where_it_began(gta5_root, cityscapes_root, tmp_path, capsys):
+    """Resumed without its --init, settings.toml and the checkpoint still name it; another one is
+    said to have no effect.
+    """
     initial = write_checkpoint(tmp_path / "initial.pt", seed=3)
     common = words("train", gta5_root, cityscapes_root, tmp_path, "--schedule-steps", 4)
     start("train", *common, "--init", initial, "--max-steps", 1)
     start("train", *common, "--max-steps", 2, "--resume")
     assert read_checkpoint(tmp_path / "run/last.pt")["settings"]["init"] == str(initial)
+    start("train", *common, "--max-steps", 2, "--resume", "--init", initial)
+    assert "NOTE" not in capsys.readouterr().out
+    start("train", *common, "--max-steps", 2, "--resume", "--init", "other.pt")
+    expected = f"NOTE: --init other.pt: without effect with --resume; this run began from {initial}"
+    assert expected in capsys.readouterr().out
     settings = tmp_path / "run/settings.toml"
     start("train", "--recipe", settings, "--output", tmp_path, "--name", "again")
     assert same_state(tmp_path / "run/last.pt", tmp_path / "again/last.pt")

@@ -182,6 +182,15 @@ def test_a_refused_resume_says_which_flags_matter(tmp_path, name, hint):
     assert not [other for other in others if other in str(refused.value)]
 
 
+def test_a_run_of_the_other_script_is_not_resumed(tmp_path):
+    """The error says which one made it, and not the settings in which the two scripts differ."""
+    before, now = state({"lr": 1}), state({"lr": 2})
+    before.metadata["script"], now.metadata["script"] = "train", "train_da"
+    before.save(tmp_path / "last.pt", 1)
+    with pytest.raises(ValueError, match=r"is of train\.py, and this is train_da\.py.*--init"):
+        now.resume(tmp_path / "last.pt", frozenset())
+
+
 @pytest.mark.parametrize(
     ("now", "words", "accepted"),
     [

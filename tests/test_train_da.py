@@ -157,6 +157,42 @@ def test_distillation_resumes_without_its_teachers_file(gta5_root, unlabelled_ro
     )
 
 
+def test_a_source_that_is_not_learned_from_is_not_read(
+    gta5_root, unlabelled_root, tmp_path, capsys, monkeypatch
+):
+    """Flags that concern it alone change nothing, and the start names those that were given."""
+    teacher = write_checkpoint(tmp_path / "teacher.pt", seed=1)
+    flags = ["--method", "distil", "--teachers", teacher, "--lambda-source", 0, "--max-steps", 1]
+    data = (gta5_root, unlabelled_root)
+    plain = run(tmp_path / "plain", *data, *flags) / "last.pt"
+    assert "NOTE" not in capsys.readouterr().out
+    monkeypatch.setattr(train_da.DomainBatches, "class_pixels", None)
+    flags += ["--lab", "--lab-class-balanced", "--jitter", "--blur", 0.5, "--rare-class-sampling"]
+    flags += ["--cat-max-ratio", 0.75, "--pixel-weights", "class", "--logit-adjustment", 0.5]
+    given = run(tmp_path / "given", *data, *flags) / "last.pt"
+    assert same_state(plain, given)
+    out = capsys.readouterr().out
+    assert "run: 5 target images, " in out
+    assert (
+        "NOTE: --lab, --lab-class-balanced, --jitter, --blur, --rare-class-sampling,"
+        " --cat-max-ratio, --pixel-weights, --logit-adjustment: without effect" in out
+    )
+
+
+def test_settings_that_a_short_run_never_reaches_are_named(
+    gta5_root, unlabelled_root, tmp_path, capsys
+):
+    """The end of the warm-up, and the first step at which a collapse can be noticed."""
+    flags = ["--max-steps", 2, "--stop-on-collapse", "--warmup", 2, "--collapse-window"]
+    run(tmp_path / "long", gta5_root, unlabelled_root, *flags, 5)
+    out = capsys.readouterr().out
+    assert "NOTE: --warmup 2 leaves none of the 2 steps" in out
+    assert "NOTE: --stop-on-collapse: without effect in 2 steps, because" in out
+    assert "after 10 at the earliest" in out
+    run(tmp_path / "short", gta5_root, unlabelled_root, *flags, 1, "--max-steps", 5)
+    assert "NOTE" not in capsys.readouterr().out
+
+
 def test_other_teachers_end_a_resume_with_a_message(gta5_root, unlabelled_root, tmp_path):
     """Their names are compared: more of them, or another, is refused; the checkpoint stays."""
     teachers = [write_checkpoint(tmp_path / f"{n}.pt", f"net{n}", seed=n) for n in (1, 2)]
@@ -178,6 +214,14 @@ def test_only_the_scored_val_is_transductive(tmp_path):
         roots = ["--target", str(tmp_path / target), "--cityscapes", str(tmp_path / "a")]
         args = train_da.parse_arguments([*flags, *roots])
         assert train_da.adapts_on_scored_images(args) is expected
+
+
+def test_scored_images_under_other_names_are_noticed(gta5_root, cityscapes_root, tmp_path, capsys):
+    """The folder of val as plain images: what is scored is what is adapted to."""
+    target = ["--target", cityscapes_root / "leftImg8bit/val", "--cityscapes", cityscapes_root]
+    scored = ["--validate-every", 1, "--max-steps", 1, "--panel-every", 0]
+    run_train_da(tmp_path, "--gta5", gta5_root, *target, *scored)
+    assert "images that --validate-every scores are learned from" in capsys.readouterr().out
 
 
 def test_the_teacher_is_what_a_run_with_one_hands_over(gta5_root, unlabelled_root, tmp_path):

@@ -91,6 +91,11 @@ class MethodOptions:
         """What the method needs of the target's samples."""
         return TargetNeeds()
 
+    @property
+    def learns_source(self) -> bool:
+        """Whether the source is learned from; if not, none of its images is read."""
+        return True
+
 
 class MethodSetting(NamedTuple):
     """What a run gives to its method.
@@ -143,6 +148,7 @@ class Method(ABC):
     def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
         """Adds the gradients of all losses of a micro-batch, to the model and to ``networks``.
 
+        ``source`` is None for options that do not learn from it (``learns_source``).
         Returns detached scalars by their TensorBoard names; steps no optimizer. Gradients and
         scalars of micro-batches add up to those of the whole batch. Adds its predictions on the
         target to ``monitor_target`` or ``monitor_target_logits``, so that a collapse is noticed.

@@ -46,6 +46,11 @@ class CollapseMonitor:
         self._reference_end = 0
         self._warned: list[str] = []
 
+    @property
+    def earliest_warning(self) -> int:
+        """Number of steps before which no collapse can be noticed: two windows are compared."""
+        return self.earliest_reference_end + self.window
+
     @torch.no_grad()
     def add(self, label: Tensor, probability: Tensor, valid: Tensor | None = None) -> None:
         """Notes predictions of target pixels, of any resolution, of a micro-batch.

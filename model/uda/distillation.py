@@ -53,6 +53,10 @@ class DistillationOptions(TeacherOptions):
             smallest_scale=min(self.teacher_scales),
         )
 
+    @property
+    def learns_source(self) -> bool:
+        return self.lambda_source > 0
+
 
 class Distillation(Method):
     """Supervised on the source; on the target, cross-entropy with the teachers' probabilities."""
@@ -73,7 +77,7 @@ class Distillation(Method):
         ]
         self.views, self.augment = options.views(), options.augmentation(setting)
 
-    def step(self, source: Batch, target: Batch) -> dict[str, Tensor]:
+    def step(self, source: Batch | None, target: Batch) -> dict[str, Tensor]:
         losses = {}
 
         # 1. Segmentation loss on the source: the mean over its labelled pixels.

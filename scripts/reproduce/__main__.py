@@ -11,7 +11,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from scripts.reproduce.preset import describe_presets, preset_argument
+from scripts.reproduce.preset import added_flags, describe_presets, preset_argument
 from scripts.reproduce.rows import (
     flags_of,
     is_old_start,
@@ -74,6 +74,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             "--leave-out after -- would go to all rows, and not every row has the image. Give it to"
             " the row's own command, which is printed above its output, with --resume, and let"
             " it end; then run this again without it"
+        )
+    if added := added_flags(args.training):
+        parser.error(
+            f"{added[0]} after -- would be that of all rows and seeds. Give --seeds or --output"
+            " before --; names and --resume are added where they belong"
         )
     if args.steps and args.preset.steps is None:
         parser.error(

@@ -32,6 +32,8 @@ ROOTS = {"gta5", "cityscapes"}
 """Filled into all commands: the data sets."""
 PLACEHOLDERS = ROOTS | {"steps", "twice_steps", "output"}
 """Filled into training commands: also steps of a row and twice as many, the seed's folder."""
+ADDED_FLAGS = ("--seed", "--output", "--name", "--resume")
+"""Added to all training commands, which must not give them themselves."""
 TRAINING_SCRIPTS = ("train.py", "train_da.py")
 KINDS = {str: "a text", bool: "true or false", int | None: "a whole number"}
 """Types of fields, in words."""
@@ -121,7 +123,9 @@ def _require_types(kind: type, fields: dict[str, Any], path: Path) -> None:
 
 
 def _require_commands(preset: Preset, path: Path) -> None:
-    """Raises ValueError for commands that no shell could read, or of another script."""
+    """Raises ValueError for commands that no shell could read, or of another script, or with flags
+    that are added to all.
+    """
     texts = {f"the row {row.name!r}": f"{row.command} {preset.common}" for row in preset.rows}
     for where, text in (texts | {"evaluation": preset.evaluation}).items():
         try:
@@ -133,6 +137,16 @@ def _require_commands(preset: Preset, path: Path) -> None:
                 f"{path}: {where} has the command {text.strip()!r}. Expected"
                 f" {' or '.join(TRAINING_SCRIPTS)}, then flags."
             )
+        if where in texts and (added := added_flags(words)):
+            raise ValueError(
+                f"{path}: {where} gives {added[0]}, which scripts.reproduce adds itself (--seeds,"
+                " --output). Remove it."
+            )
+
+
+def added_flags(words: Sequence[str]) -> list[str]:
+    """Those of the ADDED_FLAGS that a command line gives, perhaps as --flag=value."""
+    return [flag for word in words if (flag := word.split("=")[0]) in ADDED_FLAGS]
 
 
 def _require_folders(rows: Sequence[Row], path: Path) -> None:

@@ -275,6 +275,14 @@ def test_an_image_is_left_out_of_a_row_only(capsys):
     assert "row's own command" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("flag", [("--seed", 3), ("--name=x",), ("--output", "p"), ("--resume",)])
+def test_what_differs_by_row_is_not_given_to_all(flag, capsys):
+    """A --seed after -- would make equal runs of all seeds, with a standard deviation of 0."""
+    with pytest.raises(SystemExit):
+        arguments("g", "c", "o", "--", *flag)
+    assert "after -- would be that of all rows and seeds" in capsys.readouterr().err
+
+
 ROWS = """
 description = ""
 rows = [{{ name = "{}", command = "train.py {}" }}, {{ name = "{}", command = "train.py {}" }}]
@@ -314,6 +322,7 @@ rows = [{{ name = "{}", command = "train.py {}" }}, {{ name = "{}", command = "t
         (ROWS.format("a/b", "", "c", ""), "without / and"),
         (ROWS.format("A + b", "", "a-b", ""), "'A \\+ b' and 'a-b' have the same folder"),
         (ROWS.format("a", "--init {output}/b/last.pt", "b", ""), "move that row up"),
+        (ROWS.format("a", "--seed=3", "b", ""), "gives --seed, which scripts.reproduce adds"),
     ],
 )
 def test_a_faulty_preset_is_refused(tmp_path, text, message):

@@ -67,6 +67,11 @@ def read_recipe(name: str, script: str) -> dict[str, Any]:
     return content[script]
 
 
+def given_settings(parser: Parser, script: str, recipe: str) -> set[str]:
+    """Names of the flags that a recipe sets, whatever spelling it has for them."""
+    return {parser.action_of_setting(name).dest for name in read_recipe(recipe, script)}
+
+
 def parse_with_recipe(
     parser: Parser, script: str, argv: Sequence[str] | None
 ) -> argparse.Namespace:
@@ -99,6 +104,11 @@ def checked_settings(parser: Parser, recipe: str, settings: dict[str, Any]) -> d
     """Settings of a recipe with the types of their flags; ends with a message for a wrong one."""
     checked = {}
     for name, value in settings.items():
+        if name == "recipe":
+            parser.error(
+                f"--recipe {recipe}: recipe = {value!r} is not read, because a recipe cannot extend"
+                " another. Copy the settings of that one into the file"
+            )
         action = parser.action_of_setting(name)
         if action is None:
             parser.error(

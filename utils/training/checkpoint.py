@@ -225,8 +225,8 @@ class TrainingState:
                 f"After step {step}, {len(broken)} tensors hold values that are not finite, the"
                 f" first {broken[0]}, though the losses were finite. Nothing is saved from them."
                 f" Last steps:\n{self.meter.recent_steps()}\n"
-                "Lower --lr, or try --precision fp32; the last checkpoint is from before and can be"
-                " continued."
+                "Lower --lr, or try --precision fp32; a checkpoint that was saved before is intact"
+                " and can be continued."
             )
 
     def save(self, path: Path, step: int, **more: Any) -> None:
@@ -255,7 +255,13 @@ class TrainingState:
         the weights come from is carried on: ``seen_images``, ``labelled_images``,
         ``unknown_weights``, ``chosen_with_labels``.
         """
-        checkpoint = read_checkpoint(path)
+        checkpoint, script = read_checkpoint(path), self.metadata.get("script")
+        if checkpoint.get("script", script) != script:
+            raise ValueError(
+                f"{path} is of {checkpoint['script']}.py, and this is {script}.py: it cannot go on."
+                " To begin another run with its network, give --init and this file, another --name,"
+                " and no --resume."
+            )
         changed = self._changes(checkpoint, may_change, defaults or {})
         if changed:
             text = "; ".join(changed)
@@ -293,6 +299,14 @@ class TrainingState:
         before = checkpoint["settings"]
         kept = {key: before[key] for key in READ_AT_THE_START if key in before}
         self.metadata["settings"] = self.metadata["settings"] | kept
+
+    def unread_init(self, asked: str | None) -> str | None:
+        """A note for an --init that was ``asked`` for and that a resumed run did not begin from."""
+        kept = self.metadata["settings"].get("init")
+        if asked in (None, kept):
+            return None
+        origin = f"from {kept}" if kept else "without --init"
+        return f"NOTE: --init {asked}: without effect with --resume; this run began {origin}."
 
     def require_left_out(self) -> None:
         """Raises ValueError where a word of --leave-out names no image of a new run."""

@@ -93,8 +93,10 @@ class TrainingRun:
             self.folder.writes,
         )
         if self.options.resume:
-            defaults = self.options.flag_defaults
+            defaults, initial = self.options.flag_defaults, self.metadata["settings"].get("init")
             self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+            if note := self.state.unread_init(initial):
+                self.folder.print(note)
         else:
             self.state.require_left_out()
         networks = [part for part in trained.state.values() if isinstance(part, nn.Module)]
@@ -172,6 +174,11 @@ class TrainingRun:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
         metadata, processes, folder = self.metadata, self.processes, self.folder
         settings, warnings = metadata["settings"], self.monitor.start_warnings(metadata)
+        if settings.get("warmup", 0) >= self.max_steps:
+            warnings.append(
+                f"NOTE: --warmup {settings['warmup']} leaves none of the {self.max_steps} steps at"
+                " its end: the learning rate does not reach --lr."
+            )
         folder.record(
             settings=settings,
             seed=settings["seed"],
@@ -189,8 +196,7 @@ class TrainingRun:
         if processes.world_size > 1:
             computes += f", {processes.world_size} processes"
         counts = " and ".join(f"{len(domain)} {domain.domain}" for domain in self.data)
-        if len(self.data) == 1:
-            counts = str(len(self.data[0]))
+        counts = counts.removesuffix(" train")  # the one domain of train.py
         folder.print(
             f"{metadata['name']}: {counts} images, steps {self.first_step} to {self.max_steps},"
             f" {computes}, into {folder.folder}",

@@ -102,7 +102,7 @@ class LossMeter:
                 " was saved since then. Steps since the last look at the"
                 f" losses:\n{self.recent_steps()}\n"
                 "Look at these images, lower --lr, or try --precision"
-                " fp32; the last checkpoint is from before and can be continued."
+                " fp32; a checkpoint that was saved before is intact and can be continued."
             )
         return dict(zip(names, table.t(), strict=True))
 

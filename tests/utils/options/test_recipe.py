@@ -64,6 +64,7 @@ def test_flags_win_over_a_recipe_file(tmp_path):
         ("[train_da]\ntarget_scales = [0.001]", "expected at least 1/64"),
         ("[train_da]\nno_rare_class_sampling = true", "unknown setting 'no_rare_class_sampling'"),
         ("[train_da]\nmax_steps = 1\nmax-steps = 2", "max-steps is set twice"),
+        ("[train_da]\nrecipe = 'strong'", "recipe = 'strong' is not read"),
     ],
 )
 def test_a_wrong_recipe_is_refused(tmp_path, capsys, content, message):
@@ -109,6 +110,16 @@ def test_settings_are_spelled_like_any_spelling_of_their_flags(tmp_path):
     file.write_text('[train_da]\nsource = "x"\ntarget-images = ["y"]\nmax-steps = 7\nlr = 0.5\n')
     args = train_da.parse_arguments(["--recipe", str(file)])
     assert (str(args.gta5), args.target, args.max_steps, args.lr) == ("x", ["y"], 7, 0.5)
+
+
+def test_options_of_another_method_are_refused_in_a_recipe(tmp_path, capsys):
+    """Unless the command line chooses the method: then the recipe is for several."""
+    file = tmp_path / "mine.toml"
+    file.write_text('[train_da]\ngta5 = "x"\ncityscapes = "y"\nema = 0.9\n')
+    train_da.parse_arguments(["--recipe", str(file), "--method", "minent"])
+    with pytest.raises(SystemExit):
+        train_da.parse_arguments(["--recipe", str(file)])
+    assert "--ema: of --method self-training" in capsys.readouterr().err
 
 
 def test_required_flags_may_come_from_a_recipe(tmp_path):
