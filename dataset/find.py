@@ -6,6 +6,7 @@ behind are passed over. What is passed over is counted, so that it can be said.
 
 import os
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ _SYSTEM_NAMES = {
     *("#recycle", "#snapshot", "__pycache__"),
 }
 """Names, in lower case, of files and folders that operating systems and storage leave behind."""
+_SPLIT_FOLDERS = {"train", "training", "val", "valid", "validation", "test", "testing"}
 _MAGIC = re.compile(r"[*?\[]")
 
 
@@ -232,6 +234,22 @@ def find_files(
     if say:
         left_out.say(Path(root) / folder)
     return dict(sorted(found))
+
+
+def say_joined_splits(paths: Iterable[str], place: object, remedy: str) -> None:
+    """Prints when ``paths`` lie in folders of several splits, train/ and val/; in one process only.
+
+    ``place``: the folder that the paths are below. ``remedy``: what to do, a sentence.
+    """
+    by_depth: dict[int, set[str]] = defaultdict(set)
+    for path in paths:
+        for depth, part in enumerate(path.split("/")[:-1]):
+            if part in _SPLIT_FOLDERS:
+                by_depth[depth].add(part)
+    folders = next((sorted(names) for names in by_depth.values() if len(names) > 1), None)
+    if folders and os.environ.get("RANK", "0") == "0":
+        joined = ", ".join(f"{name}/" for name in folders)
+        print(f"NOTE: {printable(place)}: images of {joined} are used together. {remedy}")
 
 
 def refuse_twins(

@@ -14,8 +14,7 @@ from dataset.label_io import is_synthia_label
 from dataset.labels import IGNORE_INDEX
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList, select_by_list
-from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import StoredLabels, prepared_listing, stored_labels
+from dataset.prepared.journal import StoredLabels, is_prepared, prepared_listing, stored_labels
 from dataset.recognition import detect
 
 _SAMPLED_LABELS = 20
@@ -41,7 +40,7 @@ def data_images(
     root = Path(root)
     layout = detect(root) if layout is None else layout
     split, files = layout.split(split)
-    if (root / PREPARED).is_dir():
+    if is_prepared(root):
         label_format = CITYSCAPES_LABELS
         if labels:
             label_format = _prepared_format(layout, root, split, class_set)
@@ -110,7 +109,7 @@ def classes_of_labels(layout: Layout, root: Path, class_set: ClassSet) -> ClassS
     carries the values of its training, and a user may have named more of them since. The labels of
     a prepared root have no such values. Raises ValueError for a value that is another class there.
     """
-    if layout.class_set in builtin_names() or (root / PREPARED).is_dir():
+    if layout.class_set in builtin_names() or is_prepared(root):
         return class_set
     try:
         own = _class_set(layout, None)

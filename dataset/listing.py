@@ -254,8 +254,8 @@ def require_pairs(
         raise FileNotFoundError(
             f"None of the {len(images)} images under {image_folder} has a label under"
             f" {label_folder}: an image and its label need the same path below these folders. Found"
-            f" {next(iter(images.values()))} and {next(iter(labels.values()))}: move the files, or"
-            " give a root where they fit together."
+            f" {next(iter(images.values()))} and {next(iter(labels.values()))}: rename or"
+            " move them, or describe their names in a layout, which scripts.describe suggests."
         )
     image_files, label_files = (images, image_folder, "image"), (labels, label_folder, "label")
     for (files, folder, kind), (partners, partner_folder, partner_kind) in (

@@ -12,7 +12,7 @@ from dataset.layout_file import Layout, all_layouts
 from dataset.listing import matched_keys
 from dataset.path_pattern import PathPattern, first_files
 from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts, read_part
+from dataset.prepared.journal import find_parts, is_prepared, read_part
 
 
 class Nearness(NamedTuple):
@@ -52,7 +52,7 @@ def recognized_layouts(root: Path) -> list[Layout]:
 
     Where the folders fit several layouts, the first files in these decide.
     """
-    if (root / PREPARED).is_dir():
+    if is_prepared(root):
         return prepared_layouts(root)
     candidates = [
         layout

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from dataset.class_set import ClassSet
-from dataset.find import LeftOut, find_files, match, printable
+from dataset.find import LeftOut, find_files, match, printable, say_joined_splits
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file, label_folder
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
@@ -18,7 +18,7 @@ from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList
 from dataset.listing_check import check_listing
-from dataset.prepared.journal import FOLDER as PREPARED
+from dataset.prepared.journal import is_prepared
 from dataset.recognition import first_pairs, recognized_layouts, several_data_sets
 
 _ENDING = "_leftImg8bit"
@@ -70,7 +70,7 @@ def target_layout(root: str | Path) -> Layout | None:
     if not root.is_dir():
         return None
     found = recognized_layouts(root)
-    if not (root / PREPARED).is_dir():
+    if not is_prepared(root):
         found = [
             layout
             for layout in found
@@ -157,6 +157,9 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
                 f" {name!r}. Remove or rename one of them."
             )
         files[name] = relative.as_posix()
+    if alone:
+        remedy = "To use one of them alone, give this folder, or the data set's own root."
+        say_joined_splits(files.values(), patterns[0], remedy)
     return ImageList(root, list(files), list(files.values()))
 
 

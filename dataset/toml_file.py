@@ -13,9 +13,14 @@ def read_toml(word: str | Path, folder: Path, kind: str) -> tuple[Path, dict[str
     """
     path = toml_path(word, folder, kind)
     try:
-        return path, tomllib.loads(path.read_text(encoding="utf-8-sig"))
+        content = path.read_bytes()  # PowerShell writes UTF-16, Notepad a mark before UTF-8
+        is_utf16 = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+        text = content.decode("utf-16" if is_utf16 else "utf-8-sig")
+        return path, tomllib.loads(text)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no TOML file ({error}). Correct it; see {folder}.") from error
+        raise ValueError(
+            f"{path} is no TOML file ({error}). Correct it, and save it as UTF-8; see {folder}."
+        ) from error
 
 
 def toml_path(word: str | Path, folder: Path, kind: str) -> Path:

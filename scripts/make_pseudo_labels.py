@@ -288,11 +288,17 @@ def write_labels(
 ) -> int:
     """Second pass: writes a label PNG for each image without one; returns their number.
 
-    ``thresholds``: (C,) int64, the lowest bin that is kept of each class.
+    A label older than its image counts as none: frames of a video that are cut anew have the names
+    of the earlier ones. ``thresholds``: (C,) int64, the lowest bin that is kept of each class.
     """
     label_format = labeller.label_format
     paths = {name: output / label_path(name, split, label_format) for name in listing.names}
-    missing = [index for index, path in enumerate(paths.values()) if not path.exists()]
+    written = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths.values()]
+    changed = [frame.image.stat().st_mtime_ns for frame in listing]
+    missing = [index for index, time in enumerate(written) if time < changed[index]]
+    stale = sum(written[index] > 0 for index in missing)
+    if stale:
+        print(f"NOTE: {stale} images are newer than their labels, which are made again.")
     if not missing:
         return 0
     thresholds = thresholds.to(labeller.device)

@@ -32,7 +32,7 @@ from dataset.prepared.build import (
     write_report,
 )
 from dataset.prepared.check import KINDS, Problem
-from dataset.prepared.journal import FOLDER
+from dataset.prepared.journal import FOLDER, is_prepared
 from dataset.recognition import detect
 from utils.locks import FileLock
 from utils.options.parser import (
@@ -208,7 +208,7 @@ def layouts(args: argparse.Namespace) -> list[tuple[str, DataFiles, list[Problem
     """
     labels = not args.without_labels
     root = args.gta5 or args.cityscapes or args.synthia or args.source
-    if (root / FOLDER).is_dir():
+    if is_prepared(root):
         raise ValueError(f"{root} is a prepared root already; expected the raw one with its PNGs.")
     layout = args_layout(args)
     class_set = None if args.class_set is None else load_class_set(args.class_set)

@@ -27,8 +27,7 @@ from dataset.layout import data_images, raw_label_format, refuse_unknown_encodin
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList
 from dataset.listing_check import refuse_label_values
-from dataset.prepared.journal import FOLDER as PREPARED
-from dataset.prepared.journal import find_parts
+from dataset.prepared.journal import find_parts, is_prepared
 
 _FIT_FILES = 20
 """Labels that are read to see which encodings fit."""
@@ -59,7 +58,7 @@ def split_files(
 
     Raises ValueError for files that cannot be paired, and for a prepared root of other classes.
     """
-    if (Path(root) / PREPARED).is_dir():
+    if is_prepared(root):
         return _prepared_files(layout, Path(root), split, class_set)
     fault, twins = "", []
     try:

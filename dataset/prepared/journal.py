@@ -114,6 +114,14 @@ def part_path(root: Path, data: str, shard: tuple[int, int]) -> Path:
     return root / FOLDER / f"{data}-{shard[0]}-of-{shard[1]}.jsonl"
 
 
+def is_prepared(root: Path) -> bool:
+    """Whether ``root`` is a prepared root: its folder "prepared" holds journals, or their locks.
+
+    A raw root may hold a prepared one, or any other folder, by this name.
+    """
+    return any((Path(root) / FOLDER).glob("*-of-*.*"))
+
+
 def find_parts(root: Path, data: str) -> dict[tuple[int, int], Path]:
     """{(I, N): journal}, sorted."""
     found = {}
@@ -130,7 +138,8 @@ def read_part(path: Path) -> Iterator[Header | PreparedImage | int]:
     A last line without newline was cut by a kill and is ignored. Raises ValueError for any other
     content that is no journal.
     """
-    with open(path, encoding="utf-8") as file:
+    # What is no UTF-8 is no journal either: it must reach the message below.
+    with open(path, encoding="utf-8", errors="replace") as file:
         for number, line in enumerate(file):
             if not line.endswith("\n"):
                 return
@@ -235,7 +244,7 @@ def prepared_listing(
     incomplete or stale (a source file has changed), FileNotFoundError when ``data``, its labels, or
     one of its files is missing.
     """
-    if not (root / FOLDER).is_dir():
+    if not is_prepared(root):
         return None
     names, images, label_files = [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")
@@ -358,8 +367,10 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
     _require_upright(header, root, sideways)
     if stale:
         raise ValueError(
-            f"{root} is stale: {len(stale)} files under {source} have changed since they were"
-            f" prepared, the first {stale[0]}. Bring it up to date with: {header.command_for(root)}"
+            f"{root} is stale: {len(stale)} files under {source} have another size or time of"
+            f" change than when they were prepared, the first {stale[0]}: they were changed, or"
+            " copied anew. Prepare these again, the others are kept:"
+            f" {header.command_for(root)}"
         )
 
 

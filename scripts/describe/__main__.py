@@ -22,7 +22,7 @@ from dataset.describe.folder import (
 )
 from dataset.find import printable
 from dataset.listing import ImageList
-from dataset.prepared.journal import FOLDER as PREPARED
+from dataset.prepared.journal import is_prepared
 from scripts.describe.layouts import Found, find_layout, near_layouts
 from scripts.describe.picture import PICTURES, picture_of, picture_rows
 from scripts.describe.text import (
@@ -89,7 +89,7 @@ def describe(
 
     ``given``: see ``suggestion_text``.
     """
-    near = [] if (root / PREPARED).is_dir() else near_layouts(root, found)
+    near = [] if is_prepared(root) else near_layouts(root, found)
     layout = found.layout
     splits = [split_files(layout, root, name, class_set) for name in layout.splits]
     listings = [split.pairs or split.images for split in splits]
@@ -118,7 +118,7 @@ def labels_of(
     samples: int,
 ) -> Labels:
     """What the labels of all splits hold."""
-    if (root / PREPARED).is_dir():
+    if is_prepared(root):
         return describe_prepared_labels(labelled[0], samples)
     paths = [pairs[index].label for pairs in labelled for index in range(len(pairs))]
     if class_set is None and found.guess is None:

@@ -9,6 +9,7 @@ from dataset.describe.suggest import suggested_layout
 from dataset.find import is_system_name
 from dataset.layout_file import Layout, builtin_layouts, load_layout
 from dataset.prepared.journal import FOLDER as PREPARED
+from dataset.prepared.journal import is_prepared
 from dataset.recognition import Nearness, detect, nearness
 
 MOST_FOLDERS = 100
@@ -38,18 +39,35 @@ def find_layout(root: Path, word: str | None) -> Found:
     try:
         layout = detect(root)
     except FileNotFoundError:
-        if (root / PREPARED).is_dir():
+        if is_prepared(root):
             raise
         guess = guess_layout(root)
         guess.notes.extend(data_sets_inside(root))
         return Found(layout_of(guess), "guessed from names and contents of the files", guess)
     except ValueError as error:
         raise ValueError(f"{error} Or name one of them here: --layout NAME.") from error
-    if (root / PREPARED).is_dir():
+    if is_prepared(root):
         return Found(layout, f"a root prepared by scripts.prepare ({PREPARED}/)")
+    guess = guess_of_pairs(root, layout)
+    if guess is not None:
+        return Found(layout_of(guess), "guessed from names and contents of the files", guess)
     patterns = (p for split in layout.splits.values() for p in (*split.images, *split.labels))
     folders = sorted({p.folder for p in patterns if p.folder and (root / p.folder).is_dir()})
     return Found(layout, f"recognized by {', '.join(f'{folder}/' for folder in folders)}")
+
+
+def guess_of_pairs(root: Path, layout: Layout) -> Guess | None:
+    """The guess for a tree that has folders of ``layout`` with common names, but no pair of it.
+
+    Such are images/ with masks/, or labels/ whose files are called otherwise. None: no such tree.
+    """
+    if not layout.by_name_alone or nearness(layout, root).pairs:
+        return None
+    try:
+        guess = guess_layout(root)
+    except ValueError:  # no images, or only label maps
+        return None
+    return guess if guess.has_labels else None
 
 
 def data_sets_inside(root: Path) -> list[str]:

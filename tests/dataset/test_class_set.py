@@ -306,6 +306,15 @@ def test_one_ignored_class_needs_no_list(tmp_path):
     assert LabelFormat(merged, "labelIds").train_id_of[23] == 255
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_files_of_windows_are_read(encoding, tmp_path):
+    """Notepad writes a mark before UTF-8, PowerShell UTF-16; both end lines with CR LF."""
+    file = written(tmp_path, MERGED)
+    classes = load_class_set(file)
+    file.write_bytes(MERGED.replace("\n", "\r\n").encode(encoding))
+    assert load_class_set(file) == classes
+
+
 def test_files_that_are_no_class_set(tmp_path):
     with pytest.raises(ValueError, match=r"is no TOML file"):
         load_class_set(written(tmp_path, "classes = ["))

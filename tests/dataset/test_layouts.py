@@ -169,6 +169,27 @@ def test_other_places_of_the_same_files(tmp_path):
     assert labelled_images(root).names == names
 
 
+def test_splits_that_are_used_together_are_said(tmp_path, capsys):
+    """Own images in images/train and images/val: a tree of one split, such as GTA5, takes both."""
+    for path in ("train/1", "val/2"):
+        for folder in ("images", "labels"):
+            write_label(tmp_path / f"{folder}/{path}.png", "gta5")
+    assert len(labelled_images(tmp_path)) == 2
+    together = "images of train/, val/ are used together. "
+    assert f"{together}GTA5 has one split" in capsys.readouterr().out
+    assert len(target_images([str(tmp_path / "images/train")])) == 1
+    assert together not in capsys.readouterr().out
+
+
+def test_a_target_one_level_too_high_is_said(tmp_path, capsys):
+    """Images of val are never used unnoticed."""
+    write_tree(tmp_path / "data/cityscapes", "cityscapes")
+    target_images([str(tmp_path / "data/cityscapes")])
+    assert "used together" not in capsys.readouterr().out
+    target_images([str(tmp_path / "data")])
+    assert re.search("images of .*train/, val/ are used together", capsys.readouterr().out)
+
+
 def test_several_images_have_one_label(tmp_path):
     """Fog densities share the label of the clear image; one that lacks is an error."""
     root = write_tree(tmp_path, "cityscapes-foggy")

@@ -10,7 +10,7 @@ from PIL import Image
 from dataset.class_set import color_key
 from dataset.class_set_file import load_class_set
 from dataset.image_io import read_image
-from dataset.layout import find_pairs
+from dataset.layout import data_images, find_pairs
 from dataset.layout_file import load_layout
 from dataset.listing_check import check_listing
 from scripts import prepare
@@ -82,6 +82,17 @@ def test_a_known_data_set(gta5_root, capsys):
     labels = [np.asarray(Image.open(path)) for path in sorted(gta5_root.glob("labels/*"))]
     assert share_of(text, "road") == pytest.approx(100 * np.mean(np.stack(labels) == 7), abs=1e-3)
     assert "to start from" not in text
+
+
+@pytest.mark.parametrize("mask", ["masks/#.png", "labels/#_mask.png"])
+def test_common_folders_without_a_pair_are_guessed(mask, tmp_path, capsys):
+    """images/ alone does not make it GTA5, whose labels this tree has not."""
+    write_pairs(tmp_path, IDS, mask=mask)
+    (tmp_path / "photos").rename(tmp_path / "images")
+    text = run(capsys, tmp_path)
+    assert f"train: images/{{key}}.jpg with {mask.replace('#', '{key}')} (5)" in text
+    with pytest.raises(FileNotFoundError, match="scripts.describe suggests"):
+        data_images(tmp_path, "train")
 
 
 def test_splits_and_missing_labels(tmp_path, capsys):

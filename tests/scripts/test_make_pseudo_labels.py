@@ -1,6 +1,7 @@
 """scripts/make_pseudo_labels.py: selected pixels, unopened labels, interruption, bad input."""
 
 import json
+import os
 import re
 import shutil
 import sys
@@ -155,6 +156,22 @@ def test_an_interrupted_run_continues(cityscapes_root, checkpoint, tmp_path, mon
     assert files(tmp_path / "halted") == files(tmp_path / "straight")
     assert record(tmp_path / "halted")["classes"] == record(tmp_path / "straight")["classes"]
     assert record(tmp_path / "halted")["complete"]
+
+
+def test_labels_of_images_that_were_replaced_are_made_again(
+    cityscapes_root, checkpoint, tmp_path, capsys
+):
+    """Frames that are cut anew have the names of the earlier ones."""
+    arguments = [checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo"]
+    make(*arguments)
+    labels = sorted((tmp_path / "pseudo").rglob("*.png"))
+    image = next((cityscapes_root / "leftImg8bit/train").rglob("*.png"))
+    now = labels[0].stat().st_mtime_ns + 10**9
+    os.utime(image, ns=(now, now))
+    make(*arguments)
+    printed = capsys.readouterr().out
+    assert "1 images are newer than their labels" in printed
+    assert f"1 labels written now, {len(labels) - 1} existed already" in printed
 
 
 def test_the_record_holds_settings_and_warnings(cityscapes_root, checkpoint, tmp_path, capsys):

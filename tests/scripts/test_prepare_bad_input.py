@@ -16,6 +16,7 @@ from PIL import Image
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
 from dataset.labels import TRAIN_ID_OF
+from dataset.recognition import detect
 from scripts.prepare import main, parse_arguments
 from tests.conftest import scene, write_gta5
 from tests.scripts.test_prepare import arrays, command, prepare
@@ -41,6 +42,17 @@ def test_files_of_one_name_are_a_finding_among_others(gta5_root, capsys):
     assert "two of one name: 1\n  images/00002.jpg and images/00002.png: it is unclear" in printed
     with pytest.raises(ValueError, match="files twice"):
         main(parse_arguments([*arguments, "--output", str(gta5_root.parent / "new")]))
+
+
+def test_a_prepared_root_within_the_raw_one(gta5_root, capsys):
+    """Both stay what they are, also when the inner one has the name of the journals' folder."""
+    inner = gta5_root / "prepared"
+    for made in (6, 0):
+        prepare("--gta5", gta5_root, "--output", inner, "--workers", 1)
+        assert f"{made} images of gta5 prepared now" in capsys.readouterr().out
+    for root, suffix in ((gta5_root, ".png"), (inner, ".npy")):
+        assert detect(root).name == "gta5"
+        assert gta5(root)[0].image.suffix == suffix
 
 
 def test_train_ids_throughout(cityscapes_root, tmp_path):

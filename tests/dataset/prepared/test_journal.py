@@ -226,13 +226,14 @@ def test_value_masks():
 
 class TestBadInput:
     def test_stale(self, gta5_root, gta5_prepared):
+        """The message says what is known: not that the content is another one."""
         path = gta5_root / "labels/00003.png"
         os.utime(path, ns=(0, path.stat().st_mtime_ns + 1_000_000))
         with pytest.raises(
             ValueError,
             match=(
-                r"is stale: 1 files .* the first labels/00003.png. Bring it up to date with: the"
-                r" command"
+                r"is stale: 1 files .* have another size or time of change .*, the first"
+                r" labels/00003.png: they were changed, or copied anew. .* kept: the command"
             ),
         ):
             gta5(gta5_prepared)
@@ -297,8 +298,9 @@ class TestBadInput:
     def test_a_damaged_journal(self, gta5_prepared):
         journal = gta5_prepared / "prepared/gta5-1-of-1.jsonl"
         lines = journal.read_text().splitlines(keepends=True)
-        for damage in ("no json\n", '{"a": 1}\n'):
-            journal.write_text("".join([*lines[:2], damage, *lines[3:]]))
+        for damage in ("no json\n", '{"a": 1}\n', "\udc93\n"):  # the last: no UTF-8
+            content = "".join([*lines[:2], damage, *lines[3:]])
+            journal.write_text(content, encoding="utf-8", errors="surrogateescape")
             with pytest.raises(
                 ValueError, match=r"gta5-1-of-1.jsonl, line 3, is not what scripts.prepare writes"
             ):
