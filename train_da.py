@@ -102,8 +102,10 @@ OVERLAP_WARNING = (
     " that never saw these images."
 )
 METHODS = find_methods()
-SOURCE_FLAGS = ("lab", "lab_class_balanced", "fda", "jitter", "blur")
-SOURCE_FLAGS += ("rare_class_sampling", "cat_max_ratio", "pixel_weights", "logit_adjustment")
+SOURCE_FLAGS = (
+    *("lab", "lab_class_balanced", "fda", "jitter", "blur", "rare_class_sampling", "cat_max_ratio"),
+    *("pixel_weights", "logit_adjustment"),
+)
 """Flags that concern the labelled source alone."""
 
 
@@ -397,7 +399,6 @@ def provenance(
 
 def start_warnings(
     args: argparse.Namespace,
-    collapse: CollapseMonitor,
     target: ImageList,
     scored: ImageList | None,
     metadata: dict,
@@ -406,9 +407,10 @@ def start_warnings(
 
     ``metadata``: that of the run, with what a resumed one had.
     """
-    warnings = [OVERLAP_WARNING] if adapts_on_scored_images(args) else []
-    known = seen_images(metadata["seen_images"], scored.identities) if scored else 0
-    if known and not warnings:
+    warnings = []
+    if adapts_on_scored_images(args):
+        warnings.append(OVERLAP_WARNING)
+    elif scored and (known := seen_images(metadata["seen_images"], scored.identities)):
         warnings.append(
             f"WARNING: {known} of the {len(scored)} images that --validate-every scores are learned"
             " from, by this run or by a network that it begins with (images of these names). Its"
@@ -417,12 +419,6 @@ def start_warnings(
     if unused := unused_settings(args):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         warnings.append(f"NOTE: {flags}: without effect, because the source is not learned from.")
-    if args.stop_on_collapse and collapse.earliest_warning >= args.max_steps:
-        warnings.append(
-            f"NOTE: --stop-on-collapse: without effect in {args.max_steps} steps, because a"
-            f" collapse is noticed after {collapse.earliest_warning} at the earliest. Give a"
-            " smaller --collapse-window."
-        )
     if known := seen_images(metadata.get("labelled_images", []), target.identities):
         warnings.append(
             "WARNING: a network that this run begins with or learns from (--init, --teachers,"
@@ -448,7 +444,7 @@ def monitor_options(
         colors=class_set.color_table,
         warnings=method.warnings,
         validation=validation,
-        start_warnings=partial(start_warnings, args, method.collapse_monitor, target, scored),
+        start_warnings=partial(start_warnings, args, target, scored),
         collapse_monitor=method.collapse_monitor,
         stop_on_collapse=args.stop_on_collapse,
         monitors=method.monitors,
@@ -464,8 +460,6 @@ def adapt(args: argparse.Namespace) -> None:
     batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
     source_data, target_data, validation = build_data(args, batch_options)
     images = source_data.images, target_data.images, validation and validation.dataset.listing
-
-    data = [source_data, target_data] if chosen_options(args).learns_source else [target_data]
 
     # The network, and the method with the networks and optimizers that belong to it.
     initial = read_checkpoint(args.init) if args.init and not args.resume else None
@@ -499,14 +493,14 @@ def adapt(args: argparse.Namespace) -> None:
         monitor=monitor,
     )
     with run:
-        for step, *samples in run.steps(args.max_steps, *data):
+        learned_source = source_data if method.options.learns_source else None
+        for step, source, target in run.steps(args.max_steps, learned_source, target_data):
             factor = poly_decay(step, args.schedule_steps) * warm_up(step, args.warmup)
             set_learning_rate(optimizers.values(), factor)
             zero_gradients(optimizers.values())
 
             # Gradients of every loss, in micro-batches that add up to the whole batch.
-            for *source_batch, target_batch in run.micro_batches(*samples):
-                (source_batch,) = source_batch or [None]
+            for source_batch, target_batch in run.micro_batches(source, target):
                 run.record(step, method.step(source_batch, target_batch))
             run.sum_gradients()
 

@@ -54,7 +54,7 @@ OLD_FLAGS = ("## Old words in the records", "## LAB copies")
 PACKAGES = ("app", "benchmark", "describe", "export", "predict", "reproduce", "select", "summarise")
 SCRIPTS = [
     *(ROOT / name for name in ("train.py", "train_da.py", "eval.py")),
-    *sorted((ROOT / "scripts").glob("*.py")),
+    *(path for path in sorted((ROOT / "scripts").glob("*.py")) if path.stem not in PACKAGES),
     *(ROOT / f"scripts/{name}/__main__.py" for name in PACKAGES),
 ]
 ALL_BLOCKS = [block for page in PAGES for block in code_blocks(page)]

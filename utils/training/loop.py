@@ -6,7 +6,7 @@ script.
 
 import shlex
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -108,9 +108,10 @@ class TrainingRun:
             by_dtype[buffer.dtype].append(buffer)
         self._buffers_before = [(group, [b.clone() for b in group]) for group in by_dtype.values()]
 
-    def steps(self, max_steps: int, *data: StepData) -> Iterator[tuple]:
+    def steps(self, max_steps: int, *data: StepData | None) -> Iterator[tuple]:
         """(step, sample of each domain) from the first step of this start to ``max_steps``.
 
+        A domain that is None is not read: None stands for its samples and micro-batches.
         Ends early, the run saved, when a stop signal came.
         """
         if self.first_step > max_steps:
@@ -118,7 +119,8 @@ class TrainingRun:
                 f"{max_steps} steps are asked for (--max-steps or --epochs); the run in"
                 f" {self.folder.folder} has made {self.first_step}. Give as many or more."
             )
-        self.max_steps, self.data = max_steps, data
+        self.max_steps, self._is_read = max_steps, [domain is not None for domain in data]
+        self.data = data = [domain for domain in data if domain is not None]
         self._announce()
         every = self.options.panel_every
         self._panel_every = every and panel_interval(every, max_steps, pictures=len(data))
@@ -134,7 +136,7 @@ class TrainingRun:
             for buffers, before in self._buffers_before:
                 torch._foreach_copy_(before, buffers)
             self._phase = IN_GRADIENTS
-            yield step, *samples
+            yield step, *self._with_unread(samples)
             if self._stopping and self.done < max_steps:
                 self.folder.print(
                     f"Stopped by {self._stop_reason} after step {self.done}, saved to"
@@ -174,11 +176,7 @@ class TrainingRun:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
         metadata, processes, folder = self.metadata, self.processes, self.folder
         settings, warnings = metadata["settings"], self.monitor.start_warnings(metadata)
-        if settings.get("warmup", 0) >= self.max_steps:
-            warnings.append(
-                f"NOTE: --warmup {settings['warmup']} leaves none of the {self.max_steps} steps at"
-                " its end: the learning rate does not reach --lr."
-            )
+        warnings += self.monitor.unreached(self.max_steps, settings.get("warmup", 0))
         folder.record(
             settings=settings,
             seed=settings["seed"],
@@ -207,14 +205,15 @@ class TrainingRun:
     def micro_batches(self, *samples: Any) -> Iterator[tuple]:
         """Splits the samples of one step, and moves the micro-batches to the device.
 
-        The labelled pixels of the first domain, the source, are counted first, over the whole batch
+        The labelled pixels of the first domain that is read are counted first, over the whole batch
         and all processes. Losses are divided by their number, so that the gradients of
         micro-batches add up to those of the whole batch. With loss weights that depend on the whole
         batch (OHEM) all micro-batches come twice: the first time their losses are not recorded, and
         their gradients are dropped.
         """
-        valid_pixels = self.processes.all_reduce_sum(samples[0].count_valid_pixels())
-        splits = (sample.split(self.options.accumulate) for sample in samples)
+        read = [sample for sample in samples if sample is not None]
+        valid_pixels = self.processes.all_reduce_sum(read[0].count_valid_pixels())
+        splits = (sample.split(self.options.accumulate) for sample in read)
         micro_batches = list(zip(*splits, strict=True))
         counts = self.trained.batch_counts
         if counts is not None and len(micro_batches) > 1:
@@ -244,7 +243,12 @@ class TrainingRun:
     def _on_device(self, micro_batch: tuple, valid_pixels: int) -> tuple:
         """A micro-batch on the device; ``valid_pixels`` are those of the first domain."""
         counts = (valid_pixels, *[None] * (len(micro_batch) - 1))
-        return tuple(map(self.to_device, micro_batch, counts))
+        return self._with_unread(map(self.to_device, micro_batch, counts))
+
+    def _with_unread(self, values: Iterable[Any]) -> tuple:
+        """``values`` of the domains that are read, with None in the places of the others."""
+        found = iter(values)
+        return tuple(next(found) if is_read else None for is_read in self._is_read)
 
     def _names_of(self, micro_batch: tuple) -> list[str]:
         """The names of the images of a micro-batch."""

@@ -69,6 +69,8 @@ class TrainedNetworks(NamedTuple):
 class CollapseMonitor(Stateful, Protocol):
     """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
 
+    earliest_warning: int
+
     def after_step(self, done: int) -> None: ...
     def scalars(self) -> dict[str, float]: ...
     def warnings(self) -> list[str]: ...
@@ -94,6 +96,22 @@ class MonitorOptions(NamedTuple):
     collapse_monitor: CollapseMonitor | None = None
     stop_on_collapse: bool = False
     monitors: Mapping[str, Stateful] = MappingProxyType({})
+
+    def unreached(self, max_steps: int, warmup: int) -> list[str]:
+        """Notes on what a run of ``max_steps`` steps is too short for."""
+        notes = []
+        if warmup >= max_steps:
+            notes.append(
+                f"NOTE: --warmup {warmup} leaves none of the {max_steps} steps at its end: the"
+                " learning rate does not reach --lr."
+            )
+        earliest = self.collapse_monitor.earliest_warning if self.stop_on_collapse else 0
+        if earliest >= max_steps:
+            notes.append(
+                f"NOTE: --stop-on-collapse: without effect in {max_steps} steps, because a collapse"
+                f" is noticed after {earliest} at the earliest. Give a smaller --collapse-window."
+            )
+        return notes
 
     def saved(self) -> dict[str, Stateful]:
         """All monitors that have a state, by their names in a checkpoint."""
