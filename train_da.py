@@ -22,9 +22,9 @@ from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
 from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions
+from dataset.pseudo_labels import with_labels
 from dataset.source import labelled_images
 from dataset.style.photometric import RANDOM_CHANGES
-from dataset.target import with_labels
 from dataset.training_data import (
     BatchOptions,
     CropOptions,

@@ -21,10 +21,11 @@ from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList, select_by_list
 from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
+from dataset.pseudo_labels import label_record
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
 from dataset.style.photometric import build_style_transforms
-from dataset.target import label_record, target_images, target_layout
+from dataset.target import target_images, target_layout
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 
 _class_pixels = functools.lru_cache(maxsize=1)(class_pixels)

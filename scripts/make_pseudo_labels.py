@@ -31,7 +31,7 @@ from dataset.label_format import LabelFormat, prediction_format, stored_value_of
 from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList, largest_image
 from dataset.loader import LoaderOptions, evaluation_loader
-from dataset.target import label_path
+from dataset.pseudo_labels import label_path
 from dataset.training_data import known_root, read_target
 from model.inference.ensemble import Ensemble
 from model.inference.predictor import Predictor, load_predictor

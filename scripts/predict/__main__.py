@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from dataset.target import find_inputs
+from dataset.unlabelled import find_inputs
 from model.inference.export import EXPORTED_NETWORKS
 from model.inference.tiling import MARGIN, STRIDE
 from scripts.predict.comparison import compare

@@ -12,7 +12,7 @@ from dataset.gta5 import gta5
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.listing_check import check_listing
 from dataset.synthia import synthia_tree
-from dataset.target import find_images, find_inputs, unlabelled_images
+from dataset.unlabelled import find_images, find_inputs, unlabelled_images
 from tests.conftest import write_cityscapes, write_gta5
 
 

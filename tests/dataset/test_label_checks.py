@@ -20,7 +20,7 @@ from dataset.labels import (
 )
 from dataset.listing_check import check_listing
 from dataset.prepared.build import PrepareJob, check
-from dataset.target import label_path
+from dataset.pseudo_labels import label_path
 from tests.conftest import scene, write_cityscapes, write_gta5
 from tests.helpers.cli import run_train, run_train_da
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from dataset.labels import COLORS, TRAIN_ID_OF
 from dataset.source import labelled_images
-from dataset.target import find_inputs, unlabelled_images
+from dataset.unlabelled import find_inputs, unlabelled_images
 from tests.conftest import scene
 
 A, B = "GOPR0122_frame_000161", "GOPR0122_frame_000162"

@@ -17,7 +17,8 @@ from dataset.path_pattern import PathPattern
 from dataset.prepared.build import PrepareJob, check, prepare
 from dataset.recognition import detect
 from dataset.source import labelled_images
-from dataset.target import scored_images, target_images, unlabelled_images
+from dataset.target import scored_images, target_images
+from dataset.unlabelled import unlabelled_images
 from tests.helpers.trees import BESIDE, SIZE, TREES, write_label, write_tree
 from utils.evaluation.comparability import seen_images
 

@@ -15,9 +15,10 @@ from dataset.listing import select_by_list
 from dataset.listing_check import check_listing
 from dataset.name_list import read_name_list
 from dataset.prepared.build import PrepareJob, prepare
+from dataset.pseudo_labels import label_path, with_labels
 from dataset.segmentation import SegmentationDataset
-from dataset.target import label_path, unlabelled_images, with_labels
 from dataset.transforms import WholeImage
+from dataset.unlabelled import unlabelled_images
 from tests.conftest import scene, write_cityscapes
 
 

@@ -16,8 +16,8 @@ from dataset.segmentation import (
     largest_class_ratio,
 )
 from dataset.style.lab import LabTransfer
-from dataset.target import unlabelled_images
 from dataset.transforms import RandomScaleCropFlip, resize_area
+from dataset.unlabelled import unlabelled_images
 from tests.conftest import scene
 
 CROP = RandomScaleCropFlip((0.5, 0.75, 1.0, 1.5), (48, 64))

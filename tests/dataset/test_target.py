@@ -16,15 +16,10 @@ from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.prepared.build import PrepareJob, prepare
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
-from dataset.target import (
-    layout_with_splits,
-    scored_images,
-    target_images,
-    target_layout,
-    unlabelled_images,
-)
+from dataset.target import layout_with_splits, scored_images, target_images, target_layout
 from dataset.training_data import without
 from dataset.transforms import RandomScaleCropFlip
+from dataset.unlabelled import unlabelled_images
 from tests.conftest import scene
 from tests.helpers.trees import write_tree
 from utils.training.checkpoint import is_named

@@ -19,7 +19,8 @@ from dataset.image_io import read_image
 from dataset.label_io import read_label
 from dataset.labels import CLASS_NAMES, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing_check import check_listing
-from dataset.target import label_path, label_record, unlabelled_images, with_labels
+from dataset.pseudo_labels import label_path, label_record, with_labels
+from dataset.unlabelled import unlabelled_images
 from model.inference.predictor import Predictor
 from model.loading import load_network
 from scripts import make_pseudo_labels as entry
