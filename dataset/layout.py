@@ -14,7 +14,8 @@ from dataset.label_io import is_synthia_label
 from dataset.labels import IGNORE_INDEX
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, ImageList, select_by_list
-from dataset.prepared.journal import StoredLabels, is_prepared, prepared_listing, stored_labels
+from dataset.prepared.journal import StoredLabels, is_prepared, stored_labels
+from dataset.prepared.listing import prepared_listing
 from dataset.recognition import detect
 
 _SAMPLED_LABELS = 20

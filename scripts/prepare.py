@@ -23,15 +23,9 @@ from dataset.layout import find_pairs
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import DataFiles
 from dataset.name_list import read_name_list
-from dataset.prepared.build import (
-    PrepareJob,
-    PrepareReport,
-    check,
-    gigabytes,
-    prepare,
-    write_report,
-)
+from dataset.prepared.build import check, gigabytes, prepare, write_report
 from dataset.prepared.check import KINDS, Problem
+from dataset.prepared.job import PrepareJob, PrepareReport
 from dataset.prepared.journal import FOLDER, is_prepared
 from dataset.recognition import detect
 from utils.locks import FileLock

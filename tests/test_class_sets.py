@@ -14,7 +14,8 @@ from dataset.gta5 import gta5_tree
 from dataset.label_format import fitting_format
 from dataset.label_io import LabelValuesError
 from dataset.listing_check import check_listing, has_class
-from dataset.prepared.build import PrepareJob, prepare
+from dataset.prepared.build import prepare
+from dataset.prepared.job import PrepareJob
 from dataset.source import labelled_images
 from scripts import make_pseudo_labels
 from scripts.predict import __main__ as predict

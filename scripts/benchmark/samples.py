@@ -21,7 +21,8 @@ import numpy as np
 from dataset.cityscapes import cityscapes, cityscapes_tree
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import DataFiles, ImageList
-from dataset.prepared.build import PrepareJob, prepare
+from dataset.prepared.build import prepare
+from dataset.prepared.job import PrepareJob
 from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabStatistics, LabTransfer
 from dataset.transforms import RandomScaleCropFlip

@@ -19,7 +19,8 @@ from dataset.labels import (
     looks_like_idd_ids,
 )
 from dataset.listing_check import check_listing
-from dataset.prepared.build import PrepareJob, check
+from dataset.prepared.build import check
+from dataset.prepared.job import PrepareJob
 from dataset.pseudo_labels import label_path
 from tests.conftest import scene, write_cityscapes, write_gta5
 from tests.helpers.cli import run_train, run_train_da

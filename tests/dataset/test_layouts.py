@@ -14,7 +14,8 @@ from dataset.layout import classes_of_labels, data_images, find_pairs
 from dataset.layout_file import all_layouts, builtin_layouts, load_layout
 from dataset.listing_check import check_listing
 from dataset.path_pattern import PathPattern
-from dataset.prepared.build import PrepareJob, check, prepare
+from dataset.prepared.build import check, prepare
+from dataset.prepared.job import PrepareJob
 from dataset.recognition import detect
 from dataset.source import labelled_images
 from dataset.target import scored_images, target_images

@@ -14,7 +14,8 @@ from dataset.labels import COLORS, LABEL_ID_OF, TRAIN_ID_OF
 from dataset.listing import select_by_list
 from dataset.listing_check import check_listing
 from dataset.name_list import read_name_list
-from dataset.prepared.build import PrepareJob, prepare
+from dataset.prepared.build import prepare
+from dataset.prepared.job import PrepareJob
 from dataset.pseudo_labels import label_path, with_labels
 from dataset.segmentation import SegmentationDataset
 from dataset.transforms import WholeImage

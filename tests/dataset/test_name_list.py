@@ -9,7 +9,7 @@ from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import ImageList, select_by_list
 from dataset.name_list import read_name_list
-from dataset.prepared.build import PrepareJob, match_pairs
+from dataset.prepared.job import PrepareJob, match_pairs
 from dataset.prepared.journal import FOLDER
 from scripts.prepare import main, parse_arguments
 from tests.conftest import write_gta5

@@ -13,7 +13,8 @@ from dataset.image_io import read_image
 from dataset.listing import ImageList, select_by_list
 from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions, evaluation_loader
-from dataset.prepared.build import PrepareJob, prepare
+from dataset.prepared.build import prepare
+from dataset.prepared.job import PrepareJob
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
 from dataset.target import layout_with_splits, scored_images, target_images, target_layout

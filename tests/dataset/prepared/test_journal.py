@@ -21,7 +21,8 @@ from dataset.labels import NUM_CLASSES, TRAIN_ID_OF
 from dataset.listing import select_by_list
 from dataset.listing_check import check_listing, mask_of, values_of
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
-from dataset.prepared.build import PrepareJob, prepare
+from dataset.prepared.build import prepare
+from dataset.prepared.job import PrepareJob
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import SampleOptions, SegmentationDataset
 from dataset.style.lab import LabStatistics, LabTransfer, lab_statistics
