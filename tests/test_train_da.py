@@ -497,7 +497,7 @@ class TestBadInput:
 
     def test_resume_of_a_supervised_run(self, gta5_root, cityscapes_root, tmp_path):
         run_train(tmp_path, "--train-on", "gta5", "--gta5", gta5_root, "--max-steps", 1)
-        with pytest.raises(ValueError, match="--resume with settings that change"):
+        with pytest.raises(ValueError, match="is of train.py, and this is train_da.py"):
             run(tmp_path, gta5_root, cityscapes_root, "--max-steps", 1, "--resume")
 
     def test_a_target_that_vanished(self, gta5_root, cityscapes_root, tmp_path):
