@@ -102,11 +102,18 @@ OVERLAP_WARNING = (
     " that never saw these images."
 )
 METHODS = find_methods()
-SOURCE_FLAGS = (
-    *("lab", "lab_class_balanced", "fda", "jitter", "blur", "rare_class_sampling", "cat_max_ratio"),
-    *("pixel_weights", "logit_adjustment"),
-)
-"""Flags that concern the labelled source alone."""
+SOURCE_FLAGS = {
+    "lab": 0.0,
+    "lab_class_balanced": False,
+    "fda": 0.0,
+    "jitter": 0.0,
+    "blur": 0.0,
+    "rare_class_sampling": False,
+    "cat_max_ratio": 1.0,
+    "pixel_weights": "none",
+    "logit_adjustment": 0.0,
+}
+"""Flags that concern the labelled source alone, with the values that do nothing."""
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -252,14 +259,13 @@ def chosen_options(args: argparse.Namespace) -> MethodOptions:
 
 
 def unused_settings(args: argparse.Namespace) -> dict[str, Any]:
-    """{name: default} of the settings that nothing reads, because the source is not learned from.
+    """{name: value that does nothing} of the settings given, if the source is not learned from.
 
     The commands of a comparison may share them, so they are named and not refused.
     """
     if chosen_options(args).learns_source:
         return {}
-    defaults = flag_defaults(argument_parser(), "train_da")["flag_defaults"]
-    return {name: defaults[name] for name in SOURCE_FLAGS if getattr(args, name) != defaults[name]}
+    return {name: off for name, off in SOURCE_FLAGS.items() if getattr(args, name) != off}
 
 
 def build_data(
@@ -403,7 +409,7 @@ def start_warnings(
     scored: ImageList | None,
     metadata: dict,
 ) -> list[str]:
-    """What makes the run no unsupervised adaptation that can be scored on val; unused settings.
+    """What makes the run no unsupervised adaptation, or its scores no fair ones; unused settings.
 
     ``metadata``: that of the run, with what a resumed one had.
     """

@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-from dataset.find import say_joined_splits
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.layout_file import Layout
 from dataset.listing import DataFiles, endings_of, matched_keys
@@ -57,12 +56,6 @@ def find_data_files(
         image_paths, label_paths = matched_keys(image_paths, label_paths)
     if layout.more_labels:
         label_paths = {key: path for key, path in label_paths.items() if key in image_paths}
-    if len(layout.splits) == 1:
-        remedy = (
-            f"{layout.title} has one split. To keep some for scores, name the others in a list, or"
-            " every split in a layout of your own (docs/data.md)."
-        )
-        say_joined_splits(image_paths, root, remedy)
     label_folder = label_pattern.folder if label_pattern else ""
     for kind, paths, pattern in (
         ("images", image_paths, image_pattern),

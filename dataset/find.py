@@ -236,20 +236,25 @@ def find_files(
     return dict(sorted(found))
 
 
-def say_joined_splits(paths: Iterable[str], place: object, remedy: str) -> None:
-    """Prints when ``paths`` lie in folders of several splits, train/ and val/; in one process only.
+def say_joined_splits(paths: Iterable[str], place: object) -> None:
+    """Prints when images that are used lie in folders of several splits, train/ and val/.
 
-    ``place``: the folder that the paths are below. ``remedy``: what to do, a sentence.
+    ``paths`` of the images below ``place``, perhaps without suffix. Of several processes the first
+    one prints.
     """
     by_depth: dict[int, set[str]] = defaultdict(set)
     for path in paths:
         for depth, part in enumerate(path.split("/")[:-1]):
-            if part in _SPLIT_FOLDERS:
+            if part.lower() in _SPLIT_FOLDERS:
                 by_depth[depth].add(part)
     folders = next((sorted(names) for names in by_depth.values() if len(names) > 1), None)
     if folders and os.environ.get("RANK", "0") == "0":
         joined = ", ".join(f"{name}/" for name in folders)
-        print(f"NOTE: {printable(place)}: images of {joined} are used together. {remedy}")
+        print(
+            f"NOTE: {printable(place)}: images of {joined} are used together. To use some of them"
+            " alone, give their folder or a list of their names, or name the splits in a layout"
+            " (docs/data.md)."
+        )
 
 
 def refuse_twins(

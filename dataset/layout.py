@@ -9,6 +9,7 @@ from pathlib import Path
 from dataset.class_set import REST, ClassSet, value_text
 from dataset.class_set_file import builtin_names, load_class_set
 from dataset.data_files import find_data_files
+from dataset.find import say_joined_splits
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, fitting_format
 from dataset.label_io import is_synthia_label
 from dataset.labels import IGNORE_INDEX
@@ -51,6 +52,8 @@ def data_images(
     else:
         images = find_pairs(layout, root, split, labels, class_set).listing(labels, list_file)
     images.data_set = layout.images_of or layout.data_name(split)
+    if labels:
+        say_joined_splits(images.names, root)
     return images
 
 

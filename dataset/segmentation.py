@@ -53,8 +53,8 @@ class Sample(NamedTuple):
     affine_theta: Tensor | None = None
 
     def count_valid_pixels(self) -> int:
-        """Number of labelled pixels; 0 without labels."""
-        return 0 if self.label is None else int((self.label != IGNORE_INDEX).sum())
+        """Number of labelled pixels."""
+        return int((self.label != IGNORE_INDEX).sum())
 
     def split(self, count: int) -> Iterator["Sample"]:
         """Splits a batch into ``count`` micro-batches of equal size, as views.

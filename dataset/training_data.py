@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader
 
 from dataset.cityscapes import cityscapes
 from dataset.class_set import ClassSet
+from dataset.find import say_joined_splits
 from dataset.image_io import image_size
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
@@ -102,6 +103,8 @@ def read_target(
     else:
         images = cityscapes(cityscapes_flag, split, labels=False)
     images = without(select_by_list(images, list_file), leave_out)
+    if target and len(target) == 1:  # who names several folders knows it
+        say_joined_splits(images.names, target[0])
     check_listing(images)
     return images
 

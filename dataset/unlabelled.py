@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.find import LeftOut, match, say_joined_splits
+from dataset.find import LeftOut, match
 from dataset.image_io import IMAGE_SUFFIXES
 from dataset.label_files import folders_of_labels, is_label_file, label_folder
 from dataset.listing import ImageList
@@ -40,9 +40,6 @@ def unlabelled_images(patterns: Sequence[str]) -> ImageList:
                 f" {name!r}. Remove or rename one of them."
             )
         files[name] = relative.as_posix()
-    if alone:
-        remedy = "To use one of them alone, give this folder, or the data set's own root."
-        say_joined_splits(files.values(), patterns[0], remedy)
     return ImageList(root, list(files), list(files.values()))
 
 

@@ -16,6 +16,7 @@ if not __package__:  # started by its path: nothing of the project can be import
     )
 
 import hashlib
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,6 +65,8 @@ EPILOG = """examples:
   python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES \\
       --output pseudo --keep 1 --tta multiscale
 """
+NEVER = -math.inf
+"""Time of change of a label that is not there."""
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -293,12 +296,15 @@ def write_labels(
     """
     label_format = labeller.label_format
     paths = {name: output / label_path(name, split, label_format) for name in listing.names}
-    written = [path.stat().st_mtime_ns if path.exists() else 0 for path in paths.values()]
+    written = [path.stat().st_mtime_ns if path.exists() else NEVER for path in paths.values()]
     changed = [frame.image.stat().st_mtime_ns for frame in listing]
     missing = [index for index, time in enumerate(written) if time < changed[index]]
-    stale = sum(written[index] > 0 for index in missing)
+    stale = sum(written[index] > NEVER for index in missing)
     if stale:
-        print(f"NOTE: {stale} images are newer than their labels, which are made again.")
+        print(
+            f"NOTE: {stale} images are newer than their labels, which are made again with the"
+            " thresholds measured before. To measure them anew, choose another --output."
+        )
     if not missing:
         return 0
     thresholds = thresholds.to(labeller.device)

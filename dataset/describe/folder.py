@@ -19,6 +19,7 @@ from dataset.describe.values import (
     evenly,
     natural_read,
 )
+from dataset.find import say_joined_splits
 from dataset.image_io import image_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.label_io import label_size
@@ -70,6 +71,7 @@ def split_files(
             tree = find_data_files(layout, root, split, False, twins)
         except FileNotFoundError as error:
             return SplitFiles(split, fault=str(error))
+    say_joined_splits(tree.images, root)
     keys = [key for key in tree.images if key in tree.labels]
     alone = (
         [path for key, path in tree.images.items() if key not in tree.labels],

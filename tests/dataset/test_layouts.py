@@ -19,6 +19,7 @@ from dataset.prepared.job import PrepareJob
 from dataset.recognition import detect
 from dataset.source import labelled_images
 from dataset.target import scored_images, target_images
+from dataset.training_data import read_target
 from dataset.unlabelled import unlabelled_images
 from tests.helpers.trees import BESIDE, SIZE, TREES, write_label, write_tree
 from utils.evaluation.comparability import seen_images
@@ -176,19 +177,27 @@ def test_splits_that_are_used_together_are_said(tmp_path, capsys):
     for path in ("train/1", "val/2"):
         for folder in ("images", "labels"):
             write_label(tmp_path / f"{folder}/{path}.png", "gta5")
-    assert len(labelled_images(tmp_path)) == 2
-    together = "images of train/, val/ are used together. "
-    assert f"{together}GTA5 has one split" in capsys.readouterr().out
-    assert len(target_images([str(tmp_path / "images/train")])) == 1
-    assert together not in capsys.readouterr().out
+    together, names = "images of train/, val/ are used together. ", tmp_path / "names.txt"
+    names.write_text("train/1\n")
+    images = str(tmp_path / "images")
+    for read, is_said in (
+        (lambda: labelled_images(tmp_path), True),
+        (lambda: labelled_images(tmp_path, list_file=names), False),
+        (lambda: read_target(None, [images], "train", None), True),
+        (lambda: read_target(None, [images], "train", names), False),
+        (lambda: read_target(None, [f"{images}/train"], "train", None), False),
+        (lambda: read_target(None, [f"{images}/train", f"{images}/val"], "train", None), False),
+    ):
+        assert len(read()) > 0
+        assert (together in capsys.readouterr().out) is is_said
 
 
 def test_a_target_one_level_too_high_is_said(tmp_path, capsys):
     """Images of val are never used unnoticed."""
     write_tree(tmp_path / "data/cityscapes", "cityscapes")
-    target_images([str(tmp_path / "data/cityscapes")])
+    read_target(None, [str(tmp_path / "data/cityscapes")], "train", None)
     assert "used together" not in capsys.readouterr().out
-    target_images([str(tmp_path / "data")])
+    read_target(None, [str(tmp_path / "data")], "train", None)
     assert re.search("images of .*train/, val/ are used together", capsys.readouterr().out)
 
 

@@ -175,6 +175,14 @@ def test_labels_of_images_that_were_replaced_are_made_again(
     assert f"1 labels written now, {len(labels) - 1} existed already" in printed
 
 
+def test_images_without_a_time_of_change_are_labelled(cityscapes_root, checkpoint, tmp_path):
+    """Archives that are made reproducibly, and some network storage, say 1970 for every file."""
+    for image in (cityscapes_root / "leftImg8bit/train").rglob("*.png"):
+        os.utime(image, ns=(0, 0))
+    make(checkpoint, "--cityscapes", cityscapes_root, "--output", tmp_path / "pseudo")
+    assert len(sorted((tmp_path / "pseudo").rglob("*.png"))) == 5
+
+
 def test_the_record_holds_settings_and_warnings(cityscapes_root, checkpoint, tmp_path, capsys):
     """All that the labels depend on, and the warnings that are printed."""
     words = ["--cityscapes", cityscapes_root, "--split", "val", "--output", tmp_path / "pseudo"]

@@ -51,7 +51,7 @@ class TrainingRun:
         processes: ProcessGroup,
         trained: TrainedNetworks,
         metadata: dict[str, Any],
-        to_device: Callable[[Any, int], Any],
+        to_device: Callable[[Any, int | None], Any],
         monitor: MonitorOptions,
     ):
         self.options, self.processes, self.trained = options, processes, trained
@@ -205,14 +205,16 @@ class TrainingRun:
     def micro_batches(self, *samples: Any) -> Iterator[tuple]:
         """Splits the samples of one step, and moves the micro-batches to the device.
 
-        The labelled pixels of the first domain that is read are counted first, over the whole batch
+        The labelled pixels of the first domain, the source, are counted first, over the whole batch
         and all processes. Losses are divided by their number, so that the gradients of
         micro-batches add up to those of the whole batch. With loss weights that depend on the whole
         batch (OHEM) all micro-batches come twice: the first time their losses are not recorded, and
         their gradients are dropped.
         """
         read = [sample for sample in samples if sample is not None]
-        valid_pixels = self.processes.all_reduce_sum(read[0].count_valid_pixels())
+        valid_pixels = None
+        if samples[0] is not None:
+            valid_pixels = self.processes.all_reduce_sum(samples[0].count_valid_pixels())
         splits = (sample.split(self.options.accumulate) for sample in read)
         micro_batches = list(zip(*splits, strict=True))
         counts = self.trained.batch_counts
@@ -240,8 +242,8 @@ class TrainingRun:
         for optimizer in self.trained.optimizers.values():
             optimizer.zero_grad()
 
-    def _on_device(self, micro_batch: tuple, valid_pixels: int) -> tuple:
-        """A micro-batch on the device; ``valid_pixels`` are those of the first domain."""
+    def _on_device(self, micro_batch: tuple, valid_pixels: int | None) -> tuple:
+        """A micro-batch on the device; ``valid_pixels`` are those of the source, if it is read."""
         counts = (valid_pixels, *[None] * (len(micro_batch) - 1))
         return self._with_unread(map(self.to_device, micro_batch, counts))
 
