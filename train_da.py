@@ -49,7 +49,7 @@ from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import LossOptions, build_step_context, to_device
 from model.uda.base import Method, MethodOptions, MethodSetting, RunSettings, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
-from utils.evaluation.comparability import seen_images
+from utils.evaluation.comparability import adaptation_warnings
 from utils.options import checks, groups
 from utils.options.parser import (
     Parser,
@@ -96,11 +96,6 @@ EPILOG = """examples:
     --target-list dataset/splits/cityscapes_train_500.txt
 """
 
-OVERLAP_WARNING = (
-    "WARNING: --target-split val adapts on the images of the target's val, which are also the"
-    " scored ones (transductive). Scores of this run on val are not comparable with those of runs"
-    " that never saw these images."
-)
 METHODS = find_methods()
 SOURCE_FLAGS = {
     "lab": 0.0,
@@ -409,28 +404,19 @@ def start_warnings(
     scored: ImageList | None,
     metadata: dict,
 ) -> list[str]:
-    """What makes the run no unsupervised adaptation, or its scores no fair ones; unused settings.
+    """What makes its scores no fair ones, or it no unsupervised adaptation; unused settings.
 
     ``metadata``: that of the run, with what a resumed one had.
     """
-    warnings = []
-    if adapts_on_scored_images(args):
-        warnings.append(OVERLAP_WARNING)
-    elif scored and (known := seen_images(metadata["seen_images"], scored.identities)):
-        warnings.append(
-            f"WARNING: {known} of the {len(scored)} images that --validate-every scores are learned"
-            " from, by this run or by a network that it begins with (images of these names). Its"
-            " scores are not comparable with those of runs that never saw these images."
-        )
+    warnings = adaptation_warnings(
+        metadata,
+        target.identities,
+        scored.identities if scored else (),
+        is_transductive=adapts_on_scored_images(args),
+    )
     if unused := unused_settings(args):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
         warnings.append(f"NOTE: {flags}: without effect, because the source is not learned from.")
-    if known := seen_images(metadata.get("labelled_images", []), target.identities):
-        warnings.append(
-            "WARNING: a network that this run begins with or learns from (--init, --teachers,"
-            f" --pseudo-labels) was trained on the true labels of {known} of the target's images:"
-            " this is not unsupervised adaptation."
-        )
     return warnings
 
 

@@ -1,4 +1,4 @@
-"""Reasons why the scores of a checkpoint must not be compared with others as they are."""
+"""Reasons why the scores of a network must not be compared with others as they are."""
 
 import re
 from collections.abc import Sequence
@@ -63,5 +63,36 @@ def score_warnings(
         warnings.append(
             f"{name} ({tta}) was scored with test-time augmentation: compare it only with scores"
             " that were, too."
+        )
+    return warnings
+
+
+def adaptation_warnings(
+    metadata: dict[str, Any], target: Sequence[str], scored: Sequence[str], is_transductive: bool
+) -> list[str]:
+    """Warnings to print and record when an adaptation starts.
+
+    ``metadata``: that of the run, with what it begins with or learns from. ``target``: the images
+    that it adapts on; ``scored``: those that --validate-every scores, both with their data set.
+    ``is_transductive``: whether it adapts on the split that is scored.
+    """
+    warnings = []
+    if is_transductive:
+        warnings.append(
+            "WARNING: --target-split val adapts on the images of the target's val, which are also"
+            " the scored ones (transductive). Scores of this run on val are not comparable with"
+            " those of runs that never saw these images."
+        )
+    elif seen := seen_images(metadata["seen_images"], scored):
+        warnings.append(
+            f"WARNING: {seen} of the {len(scored)} images that --validate-every scores are learned"
+            " from, by this run or by a network that it begins with (images of these names). Its"
+            " scores are not comparable with those of runs that never saw these images."
+        )
+    if labelled := seen_images(metadata.get("labelled_images", []), target):
+        warnings.append(
+            "WARNING: a network that this run begins with or learns from (--init, --teachers,"
+            f" --pseudo-labels) was trained on the true labels of {labelled} of the target's"
+            " images: this is not unsupervised adaptation."
         )
     return warnings
