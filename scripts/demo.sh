@@ -14,8 +14,9 @@ run() {
     "$@" &
     child=$!
     trap 'stopped=1; kill -TERM "$child" 2>/dev/null || true' INT TERM HUP
-    while kill -0 "$child" 2>/dev/null; do
+    while :; do  # a signal ends wait, not the command
         wait "$child" && status=0 || status=$?
+        kill -0 "$child" 2>/dev/null || break
     done
     trap - INT TERM HUP
     if [ -n "${stopped:-}" ]; then
