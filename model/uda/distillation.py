@@ -45,6 +45,13 @@ class DistillationOptions(TeacherOptions):
                 "--method distil needs --teachers FILE..., the last.pt of one or more adapted"
                 " networks"
             )
+        files = [path.resolve() for path in self.teachers]
+        repeated = [str(path) for path in self.teachers if files.count(path.resolve()) > 1]
+        if repeated:
+            raise ValueError(
+                f"--teachers names one checkpoint {len(repeated)} times ({', '.join(repeated)}): it"
+                " would count more than the others. Give each checkpoint once"
+            )
 
     def target_needs(self) -> TargetNeeds:
         return TargetNeeds(

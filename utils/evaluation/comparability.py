@@ -12,26 +12,36 @@ _KIND_OF_IMAGE = re.compile(r"_leftImg8bit.*")
 def seen_images(recorded: Sequence[str], scored: Sequence[str]) -> int:
     """How many of the ``scored`` images are among the ``recorded`` ones.
 
-    Images are "DATA_SET::NAME", or names of an unknown data set, which may be of any. Names are
-    compared without their folders: images that were named one by one lack them. An image of
-    Cityscapes with fog or rain counts as the image itself.
+    Images are "DATA_SET::FOLDERS/NAME". The data set may be unknown, and then it may be any one;
+    folders are compared where both images have them and are of one data set: images that were named
+    one by one lack them, and copies may lie in others. An image of Cityscapes with fog or rain
+    counts as the image itself.
     """
-    data_sets: dict[str, set[str]] = {}
+    known: dict[str, set[tuple[str, tuple[str, ...]]]] = {}
     for image in recorded:
-        data_set, name = _identity(image)
-        data_sets.setdefault(name, set()).add(data_set)
-    found = 0
-    for image in scored:
-        data_set, name = _identity(image)
-        known = data_sets.get(name, set())
-        found += bool(known) and (not data_set or data_set in known or "" in known)
-    return found
+        name, origin = _identity(image)
+        known.setdefault(name, set()).add(origin)
+    scored_identities = map(_identity, scored)
+    return sum(
+        any(_may_be_equal(origin, other) for other in known.get(name, ()))
+        for name, origin in scored_identities
+    )
 
 
-def _identity(image: str) -> tuple[str, str]:
-    """(data set or "", name of the scene without folders)."""
+def _identity(image: str) -> tuple[str, tuple[str, tuple[str, ...]]]:
+    """Name of the scene without folders, and its origin: (data set or "", folders from within)."""
     data_set, _, name = image.rpartition("::")
-    return data_set, _KIND_OF_IMAGE.sub("", Path(name).name)
+    *folders, file = Path(name).parts
+    return _KIND_OF_IMAGE.sub("", file), (data_set, tuple(reversed(folders)))
+
+
+def _may_be_equal(one: tuple[str, tuple[str, ...]], other: tuple[str, tuple[str, ...]]) -> bool:
+    """Whether images of one name can be the same, by their origins."""
+    (data_set, folders), (other_data_set, other_folders) = one, other
+    if not data_set or not other_data_set:
+        return True
+    both = zip(folders, other_folders, strict=False)  # as many as both have
+    return data_set == other_data_set and all(a == b for a, b in both)
 
 
 def score_warnings(

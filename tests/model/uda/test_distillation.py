@@ -125,9 +125,12 @@ def test_teachers_stay_as_they_are_and_are_saved(batches):
 
 
 def test_teachers_of_another_kind_are_refused():
-    """None at all, another input, other classes."""
+    """None at all, one that would count twice, another input, other classes."""
     with pytest.raises(ValueError, match="needs --teachers FILE"):
         DistillationOptions().check(RUN)
+    same = Path("a/last.pt"), Path("b/last.pt"), Path("b/../a/last.pt")
+    with pytest.raises(ValueError, match="names one checkpoint 2 times"):
+        DistillationOptions(teachers=same).check(RUN)
     with pytest.raises(ValueError, match="trained with another --input"):
         distil(BiSeNet(), [trained_like_network(1)], input_name="unit_rgb")
     with pytest.raises(ValueError, match="has 5 classes; 19"):

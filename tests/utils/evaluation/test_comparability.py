@@ -32,3 +32,20 @@ def test_fog_and_rain_of_a_scene_are_the_scene(changed):
     weather = clear.replace("leftImg8bit", changed)
     assert seen_images([clear], [weather]) == seen_images([weather], [clear]) == 1
     assert seen_images([other], [weather]) == 0
+
+
+@pytest.mark.parametrize(
+    ("recorded", "scored", "expected"),
+    [
+        ("drives::one/0001", "drives::two/0001", 0),
+        ("drives::one/0001", "drives::one/0001", 1),
+        ("drives::one/0001", "drives::0001", 1),  # named one by one
+        ("drives::day/one/0001", "drives::one/0001", 1),
+        ("one/0001", "drives::two/0001", 1),  # a copy in another folder cannot be excluded
+        ("one/0001", "two/0001", 1),
+        ("other::one/0001", "drives::one/0001", 0),
+    ],
+)
+def test_folders_tell_images_of_one_data_set_apart(recorded, scored, expected):
+    assert seen_images([recorded], [scored]) == expected
+    assert seen_images([scored], [recorded]) == expected
