@@ -17,18 +17,15 @@ from dataset.listing import ImageList
 from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions
 from dataset.source import labelled_images
+from dataset.target_flags import TargetFlags
 from dataset.training_data import (
     BatchOptions,
     CropOptions,
     DomainBatches,
     StyleOptions,
     ValidationOptions,
-    known_root,
     labelled_data,
-    layout_of_target,
-    read_target,
     validation_data,
-    without,
 )
 from model.backbone import weights_origin
 from model.bisenet import BiSeNet
@@ -155,7 +152,7 @@ def check_arguments(parser, args: argparse.Namespace) -> None:
         parser, [args.batch_size], args.crop_size, args.accumulate, world_size(), args.bn
     )
     needs_style = bool(args.lab or args.fda)
-    root = scored_root(args)
+    root = target_flags(args).scored_root
     if args.train_on == "source" and args.gta5 is None:
         parser.error("--train-on source needs --gta5 ROOT (or --source ROOT)")
     if args.train_on == "target" and root is None:
@@ -193,16 +190,21 @@ def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> 
     checks.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
 
 
+def target_flags(args: argparse.Namespace) -> TargetFlags:
+    """The flags that name the target."""
+    return from_arguments(TargetFlags, vars(args))
+
+
 def read_labelled(args: argparse.Namespace) -> ImageList:
     """The labelled images to train on, the first of which are checked."""
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     if args.train_on == "source":
         images = labelled_images(args.gta5, args.source_layout, class_set, args.list)
     else:
-        root = scored_root(args)
-        layout = layout_of_target(args.cityscapes, root, args.target_layout)
-        images = data_images(root, "train", True, layout, class_set, args.list)
-    images = without(images, args.leave_out)
+        target = target_flags(args)
+        layout = target.scored_layout
+        images = data_images(target.scored_root, "train", True, layout, class_set, args.list)
+    images = images.without(args.leave_out)
     check_listing(images)
     return images
 
@@ -216,14 +218,7 @@ def build_data(
     images = read_labelled(args)
     style_target = None
     if style.needs_target:
-        style_target = read_target(
-            args.cityscapes,
-            args.target,
-            "train",
-            args.target_list,
-            args.leave_out,
-            args.target_layout,
-        )
+        style_target = target_flags(args).images("train", args.target_list, args.leave_out)
     dataset = labelled_data(images, style_target, crop, style, padding)
     options = from_arguments(ValidationOptions, vars(args))
     validation = validation_data(options, batch_options, images.class_set, [images])
@@ -333,12 +328,7 @@ def train(args: argparse.Namespace) -> None:
 
             update([optimizer], runtime.scaler)
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(scored_root(args), None if args.cityscapes else args.target_layout)
-
-
-def scored_root(args: argparse.Namespace) -> Path | None:
-    """The target's root, whose val is scored; None for images without splits."""
-    return known_root(args.cityscapes, args.target, args.target_layout)
+        run.finish(target_flags(args).scored_root, target_flags(args).scored_layout_name)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from dataset.loader import LoaderOptions
 from dataset.pseudo_labels import with_labels
 from dataset.source import labelled_images
 from dataset.style.photometric import RANDOM_CHANGES
+from dataset.target_flags import TargetFlags
 from dataset.training_data import (
     BatchOptions,
     CropOptions,
@@ -32,14 +33,11 @@ from dataset.training_data import (
     StyleOptions,
     TargetOptions,
     ValidationOptions,
-    known_root,
     label_hashes,
     label_provenance,
     labelled_data,
-    read_target,
     target_data,
     validation_data,
-    without,
 )
 from model.backbone import weights_origin
 from model.bisenet import BiSeNet
@@ -208,7 +206,7 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
             parser.error("--target and --cityscapes both name the target; give one of them")
     elif not args.target and not args.cityscapes:
         parser.error("a target is needed: --cityscapes ROOT, or --target ROOT|PATTERN")
-    if args.validate_every and scored_root(args) is None:
+    if args.validate_every and target_flags(args).scored_root is None:
         parser.error(
             "--validate-every needs a root with labels: --cityscapes ROOT, or --target ROOT of a"
             " known data set (--target-layout)"
@@ -242,10 +240,15 @@ def check_arguments(parser, args: argparse.Namespace, given: set[str]) -> None:
 
 def refuse_unused(parser: Parser, args: argparse.Namespace, given: set[str]) -> None:
     """Ends with a message for flags that the user gave and that nothing would read."""
-    if adapted_root(args) is None and args.method != "pseudo-labels":
+    if target_flags(args).images_root is None and args.method != "pseudo-labels":
         parser.refuse_unused(given, ["target_split"], "with --target images, which have no splits")
     checks.refuse_unused_weights(parser, args.init, args.backbone_weights, given)
     checks.refuse_unused_adjustment(parser, args.logit_adjustment, args.pixel_weights, given)
+
+
+def target_flags(args: argparse.Namespace) -> TargetFlags:
+    """The flags that name the target."""
+    return from_arguments(TargetFlags, vars(args))
 
 
 def chosen_options(args: argparse.Namespace) -> MethodOptions:
@@ -272,16 +275,9 @@ def build_data(
     padding = INPUT_CONVENTIONS[args.input].padding(args.padding)
     class_set = None if args.class_set is None else load_class_set(args.class_set)
     source_images = labelled_images(args.gta5, args.source_layout, class_set, args.source_list)
-    source_images = without(source_images, args.leave_out)
+    source_images = source_images.without(args.leave_out)
     class_set = source_images.class_set
-    target_images = read_target(
-        args.cityscapes,
-        args.target,
-        args.target_split,
-        args.target_list,
-        args.leave_out,
-        args.target_layout,
-    )
+    target_images = target_flags(args).images(args.target_split, args.target_list, args.leave_out)
     if needs.label_root is not None:
         target_images = with_labels(
             target_images, needs.label_root, args.target_split, prediction_format(class_set)
@@ -408,11 +404,12 @@ def start_warnings(
 
     ``metadata``: that of the run, with what a resumed one had.
     """
+    flags = target_flags(args)
     warnings = adaptation_warnings(
         metadata,
         target.identities,
         scored.identities if scored else (),
-        is_transductive=adapts_on_scored_images(args),
+        is_transductive=args.target_split == "val" and flags.scores_its_images,
     )
     if unused := unused_settings(args):
         flags = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
@@ -499,23 +496,7 @@ def adapt(args: argparse.Namespace) -> None:
             update(optimizers.values(), runtime.scaler)
             method.after_step(step)  # the teacher follows, thresholds move
             run.after_step(step + 1)  # log, pictures, validate, save, keep, stop
-        run.finish(scored_root(args), None if args.cityscapes else args.target_layout)
-
-
-def scored_root(args: argparse.Namespace) -> Path | None:
-    """The target's root, whose val is scored; None for images without splits."""
-    return known_root(args.cityscapes, args.target, args.target_layout)
-
-
-def adapted_root(args: argparse.Namespace) -> Path | None:
-    """The root that is adapted to; None for images without splits. --target wins."""
-    return known_root(None if args.target else args.cityscapes, args.target, args.target_layout)
-
-
-def adapts_on_scored_images(args: argparse.Namespace) -> bool:
-    """Whether the target is the split that is scored."""
-    root = adapted_root(args)
-    return args.target_split == "val" and root is not None and root == scored_root(args)
+        run.finish(target_flags(args).scored_root, target_flags(args).scored_layout_name)
 
 
 if __name__ == "__main__":

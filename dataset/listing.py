@@ -18,7 +18,7 @@ from dataset.class_set import ClassSet
 from dataset.find import LeftOut, walk
 from dataset.image_io import image_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
-from dataset.name_list import NameFinder, read_name_list, say_repeated
+from dataset.name_list import NameFinder, named, read_name_list, say_repeated
 
 
 def _as_bytes(paths: Sequence[str]) -> np.ndarray:
@@ -146,6 +146,24 @@ class ImageList:
             )
         say_repeated(selection.repeated, origin)
         return self.subset(selection.indices)
+
+    def without(self, words: Sequence[str] | None) -> "ImageList":
+        """The images that ``words`` (--leave-out) do not name; its ``left_out`` has the others.
+
+        Words are names, or paths of files (``name_list.named``). Raises ValueError if none is left.
+        """
+        names = self.names
+        left_out = named(words or (), names)
+        if not left_out:
+            return self
+        if len(left_out) == len(names):
+            raise ValueError(
+                f"--leave-out names all {len(names)} images under {self.root}. Name damaged ones"
+                " only."
+            )
+        left = self.subset(index for index in range(len(names)) if index not in left_out)
+        left.left_out = sorted(names[index] for index in left_out)
+        return left
 
     def subset(self, indices: Iterable[int]) -> "ImageList":
         """The images at ``indices``, in that order."""

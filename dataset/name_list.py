@@ -96,6 +96,23 @@ def _decode(content: bytes, path: Path) -> str:
         ) from error
 
 
+def named(words: Sequence[str], names: Sequence[str]) -> set[int]:
+    """Indices of the ``names`` that ``words`` name: names, or paths of files.
+
+    Folders that a word and a name both have are equal: drive1/0001.png is not drive2/0001.
+    """
+    words_of = defaultdict(list)  # by the last part of a path
+    for word in words:
+        for path in (Path(word), Path(word).with_suffix("")):
+            words_of[path.name].append(path.parts)
+
+    def is_named(name: str) -> bool:
+        own = Path(name).parts
+        return any(word[-len(own) :] == own[-len(word) :] for word in words_of.get(own[-1], ()))
+
+    return {index for index, name in enumerate(names) if is_named(name)}
+
+
 class Selection(NamedTuple):
     """What a list chooses. ``indices``: of images, in the order of the list, each once.
 

@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -13,100 +12,23 @@ from typing import Any, NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader
 
-from dataset.cityscapes import cityscapes
 from dataset.class_set import ClassSet
-from dataset.find import say_joined_splits
 from dataset.image_io import image_size
 from dataset.layout import classes_of_labels, data_images
-from dataset.layout_file import Layout, load_layout
-from dataset.listing import ImageList, select_by_list
+from dataset.layout_file import Layout
+from dataset.listing import ImageList
 from dataset.listing_check import check_listing
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.pseudo_labels import label_record
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
 from dataset.segmentation import Sample, SampleOptions, SegmentationDataset, common_size
 from dataset.style.photometric import build_style_transforms
-from dataset.target import target_images, target_layout
+from dataset.target_flags import TargetFlags
 from dataset.transforms import RandomScaleCropFlip, WholeImage
 
 _class_pixels = functools.lru_cache(maxsize=1)(class_pixels)
 SOURCE_STREAM, TARGET_STREAM = 0, 1
 """Random numbers of the two domains are independent, though a run has one seed."""
-
-
-def known_root(
-    cityscapes_flag: Path | None, target: Sequence[str] | None, layout: str | None = None
-) -> Path | None:
-    """The root of a known data set that --cityscapes or --target names; None for other images.
-
-    ``layout``: --target-layout, by which any folder is known.
-    """
-    if cityscapes_flag is not None:
-        return cityscapes_flag
-    root = Path(target[0]).expanduser() if target is not None and len(target) == 1 else None
-    is_known = root is not None and (layout is not None or target_layout(root) is not None)
-    return root if is_known else None
-
-
-def layout_of_target(cityscapes_flag: Path | None, root: Path, layout: str | None) -> Layout:
-    """The layout of ``known_root``; raises what ``load_layout`` raises."""
-    if cityscapes_flag is not None:
-        return load_layout("cityscapes")
-    return target_layout(root) if layout is None else load_layout(layout)
-
-
-def without(images: ImageList, words: Sequence[str] | None) -> ImageList:
-    """The images that ``words`` do not name: names, or paths of files; ``left_out`` of the result
-    has the others. Folders that a word and a name both have are equal: drive1/0001.png is not
-    drive2/0001. Raises ValueError if none is left.
-    """
-    if not words:
-        return images
-    words_of = defaultdict(list)  # by the last part of a path
-    for word in words:
-        for path in (Path(word), Path(word).with_suffix("")):
-            words_of[path.name].append(path.parts)
-
-    def is_named(name: str) -> bool:
-        own = Path(name).parts
-        return any(word[-len(own) :] == own[-len(word) :] for word in words_of.get(own[-1], ()))
-
-    names = images.names
-    kept = [index for index, name in enumerate(names) if not is_named(name)]
-    if not kept:
-        raise ValueError(
-            f"--leave-out names all {len(names)} images under {images.root}. Name damaged ones"
-            " only."
-        )
-    if len(kept) == len(names):
-        return images
-    left = images.subset(kept)
-    left.left_out = sorted(set(names) - set(left.names))
-    return left
-
-
-def read_target(
-    cityscapes_flag: Path | None,
-    target: Sequence[str] | None,
-    split: str,
-    list_file: Path | None,
-    leave_out: Sequence[str] | None = None,
-    layout: str | None = None,
-) -> ImageList:
-    """The target's images, without labels, of --cityscapes or --target; raises what these raise.
-
-    The header of every image is read: a damaged one must not stop a run in the middle.
-    ``leave_out``: see ``without``. ``layout``: --target-layout; default: the root is recognized.
-    """
-    if target:
-        images = target_images(target, split, layout)
-    else:
-        images = cityscapes(cityscapes_flag, split, labels=False)
-    images = without(select_by_list(images, list_file), leave_out)
-    if target and len(target) == 1:  # who names several folders knows it
-        say_joined_splits(images.names, target[0])
-    check_listing(images)
-    return images
 
 
 def label_hashes(images: ImageList) -> dict[str, str]:
@@ -283,13 +205,10 @@ def _require_context(size: tuple[int, int], smallest_scale: float) -> None:
         )
 
 
-@dataclass(frozen=True)
-class ValidationOptions:
+@dataclass(frozen=True, kw_only=True)
+class ValidationOptions(TargetFlags):
     """Flags: which labelled images, of split val, are scored during a run; 0 steps: none."""
 
-    cityscapes: Path | None
-    target: tuple[str, ...] | None
-    target_layout: str | None
     val_list: Path | None
     leave_out: tuple[str, ...] | None
     validate_every: int
@@ -308,11 +227,10 @@ def validation_data(
     """
     if not options.validate_every:
         return None
-    root = known_root(options.cityscapes, options.target, options.target_layout)
-    layout = layout_of_target(options.cityscapes, root, options.target_layout)
+    root, layout = options.scored_root, options.scored_layout
     classes = classes_of_labels(layout, root, class_set)
     images = data_images(root, "val", True, layout, classes, options.val_list)
-    images = without(images, options.leave_out)
+    images = images.without(options.leave_out)
     if len(layout.splits) == 1:  # its only split is val, too
         for others in trained:
             _refuse_trained(images, others, layout)

@@ -24,7 +24,7 @@ from dataset.recalibration import (
     recalibration_images,
     statistics_text,
 )
-from dataset.training_data import known_root, read_target
+from dataset.target_flags import TargetFlags
 from model.averaging import average_states
 from model.loading import load_network
 from model.uda.adabn import recalibrate_on
@@ -94,7 +94,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     if not args.target and not args.cityscapes:
         condition = "without --target or --cityscapes: statistics are then averaged"
         parser.refuse_unused(given, STATISTICS_FLAGS, condition)
-    elif known_root(args.cityscapes, args.target, args.target_layout) is None:
+    elif from_arguments(TargetFlags, vars(args)).scored_root is None:
         parser.refuse_unused(given, ["split"], NO_SPLITS)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
@@ -183,9 +183,7 @@ def main(args: Namespace) -> None:
     precision = choose_precision(args.precision, device)
     options = from_arguments(StatisticsOptions, vars(args))
     if args.target or args.cityscapes:
-        listing = read_target(
-            args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
-        )
+        listing = from_arguments(TargetFlags, vars(args)).images(args.split, args.list)
         used = recalibration_images(listing, options)
     output_file(args.output)
 

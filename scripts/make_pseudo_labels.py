@@ -33,7 +33,7 @@ from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList, largest_image
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.pseudo_labels import label_path
-from dataset.training_data import known_root, read_target
+from dataset.target_flags import TargetFlags
 from model.inference.ensemble import Ensemble
 from model.inference.predictor import Predictor, load_predictor
 from model.inference.tta import TTA_PRESETS
@@ -47,7 +47,12 @@ from utils.options.groups import (
     add_unlabelled_arguments,
     add_workers_argument,
 )
-from utils.options.parser import new_parser, probability, user_errors_without_traceback
+from utils.options.parser import (
+    from_arguments,
+    new_parser,
+    probability,
+    user_errors_without_traceback,
+)
 from utils.report.tables import markdown_table, percent
 from utils.training.checkpoint import inherited, labelled_images, read_checkpoint
 from utils.training.environment import environment
@@ -102,10 +107,7 @@ def parse_arguments(argv: list[str] | None = None):
             "--keep 0 and --min-confidence 1 would label nothing; expected a --keep above 0 and a"
             " --min-confidence below 1"
         )
-    if (
-        args.split != "train"
-        and known_root(args.cityscapes, args.target, args.target_layout) is None
-    ):
+    if args.split != "train" and from_arguments(TargetFlags, vars(args)).scored_root is None:
         parser.error(
             "--split is of a known data set, or of --target-layout; plain images are labelled as"
             " split train"
@@ -330,10 +332,8 @@ def class_table(classes: dict[str, dict[str, Any]]) -> str:
 
 def target_listing(args) -> ImageList:
     """Images to label; raises ValueError if the labels would be written among the ground truth."""
-    listing = read_target(
-        args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
-    )
-    root = known_root(args.cityscapes, args.target, args.target_layout)
+    target = from_arguments(TargetFlags, vars(args))
+    listing, root = target.images(args.split, args.list), target.scored_root
     if root is not None and args.output.resolve() == root.resolve():
         raise ValueError(
             f"--output {args.output} is the root of the data set: these labels would pass for its"

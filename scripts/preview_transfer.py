@@ -16,11 +16,12 @@ from dataset.image_io import read_image
 from dataset.listing import ImageList
 from dataset.source import labelled_images
 from dataset.style.lab import channel_statistics, lab_statistics, lab_transfer, rgb_transfer
-from dataset.training_data import known_root, read_target
+from dataset.target_flags import TargetFlags
 from utils.files import output_file, write_png
 from utils.options.checks import require_layouts, require_suffix
 from utils.options.groups import NO_SPLITS, add_source_argument, add_unlabelled_arguments
 from utils.options.parser import (
+    from_arguments,
     new_parser,
     non_negative_int,
     positive_int,
@@ -60,7 +61,7 @@ def parse_arguments(argv: list[str] | None = None):
     args = parser.parse_args(argv)
     require_suffix(parser, "--output", args.output, ".png")
     require_layouts(parser, args.target, args.target_layout, args.gta5, args.source_layout)
-    if known_root(args.cityscapes, args.target, args.target_layout) is None:
+    if from_arguments(TargetFlags, vars(args)).scored_root is None:
         parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     return args
 
@@ -100,9 +101,7 @@ def inputs_of(args, targets: ImageList) -> list[Path]:
 
 def main(args) -> None:
     sources = labelled_images(args.gta5, args.source_layout)
-    targets = read_target(
-        args.cityscapes, args.target, args.split, list_file=None, layout=args.target_layout
-    )
+    targets = from_arguments(TargetFlags, vars(args)).images(args.split)
     output_file(args.output, inputs_of(args, targets))
     rng = np.random.default_rng(args.seed)
     chosen = rng.choice(len(sources), min(args.rows, len(sources)), replace=False)

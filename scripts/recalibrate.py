@@ -23,7 +23,7 @@ from dataset.recalibration import (
     recalibration_images,
     statistics_text,
 )
-from dataset.training_data import known_root, read_target
+from dataset.target_flags import TargetFlags
 from model.loading import load_network
 from model.uda.adabn import recalibrate_on
 from utils.files import output_file, require_absent
@@ -77,7 +77,7 @@ def parse_arguments(argv: list[str] | None = None):
     add_workers_argument(parser)
     args = parser.parse_args(argv)
     require_layouts(parser, args.target, args.target_layout)
-    if known_root(args.cityscapes, args.target, args.target_layout) is None:
+    if from_arguments(TargetFlags, vars(args)).scored_root is None:
         parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     require_statistics_sizes(parser, args.batch_size, args.crop_size)
     return args
@@ -111,9 +111,7 @@ def main(args) -> None:
     checkpoint = read_checkpoint(args.checkpoint)
     model, normalize = load_network(checkpoint, len(recorded_class_set(checkpoint)))
     options = from_arguments(StatisticsOptions, vars(args))
-    listing = read_target(
-        args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
-    )
+    listing = from_arguments(TargetFlags, vars(args)).images(args.split, args.list)
     used = recalibration_images(listing, options)
     output_file(output)
 

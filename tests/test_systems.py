@@ -16,12 +16,12 @@ import pytest
 
 from dataset.gta5 import gta5
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
+from dataset.target_flags import TargetFlags
 from dataset.training_data import (
     CropOptions,
     StyleOptions,
     TargetOptions,
     labelled_data,
-    read_target,
     target_data,
 )
 from tests.helpers.cli import SMALL, run_train
@@ -300,7 +300,7 @@ def test_all_data_of_workers_pickles(gta5_root, cityscapes_root):
     lab = StyleOptions(lab=1.0, lab_class_balanced=True, fda=0.0, jitter=1.0, blur=1.0)
     fda = StyleOptions(lab=0.0, lab_class_balanced=False, fda=1.0, jitter=0.0, blur=0.0)
     source = gta5(gta5_root)
-    target = read_target(cityscapes_root, None, "train", None)
+    target = TargetFlags(cityscapes=cityscapes_root).images("train")
     sets = [
         labelled_data(source, target, crop, lab, (0, 0, 0)),
         labelled_data(source, target, crop, fda, (0, 0, 0)),

@@ -17,7 +17,7 @@ import numpy as np
 
 from dataset.class_set_file import recorded_class_set
 from dataset.listing import ImageList, largest_image
-from dataset.training_data import known_root, read_target
+from dataset.target_flags import TargetFlags
 from scripts.select.candidates import (
     Candidate,
     class_names,
@@ -44,6 +44,7 @@ from utils.options.groups import (
     add_workers_argument,
 )
 from utils.options.parser import (
+    from_arguments,
     new_parser,
     non_negative_int,
     positive_int,
@@ -128,16 +129,14 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
     add_workers_argument(parser)
     args = parser.parse_args(argv)
     require_layouts(parser, args.target, args.target_layout)
-    if known_root(args.cityscapes, args.target, args.target_layout) is None:
+    if from_arguments(TargetFlags, vars(args)).scored_root is None:
         parser.refuse_unused(parser.given(argv), ["split"], NO_SPLITS)
     return args
 
 
 def sample_images(args: Namespace) -> ImageList:
     """Evenly spaced target images, without labels."""
-    listing = read_target(
-        args.cityscapes, args.target, args.split, args.list, layout=args.target_layout
-    )
+    listing = from_arguments(TargetFlags, vars(args)).images(args.split, args.list)
     count = min(args.images, len(listing))
     return listing.subset(np.linspace(0, len(listing) - 1, count).round().astype(int).tolist())
 

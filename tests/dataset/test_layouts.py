@@ -19,7 +19,7 @@ from dataset.prepared.job import PrepareJob
 from dataset.recognition import detect
 from dataset.source import labelled_images
 from dataset.target import scored_images, target_images
-from dataset.training_data import read_target
+from dataset.target_flags import TargetFlags
 from dataset.unlabelled import unlabelled_images
 from tests.helpers.trees import BESIDE, SIZE, TREES, write_label, write_tree
 from utils.evaluation.comparability import seen_images
@@ -180,13 +180,17 @@ def test_splits_that_are_used_together_are_said(tmp_path, capsys):
     together, names = "images of train/, val/ are used together. ", tmp_path / "names.txt"
     names.write_text("train/1\n")
     images = str(tmp_path / "images")
+
+    def target(*words, list_file=None):
+        return TargetFlags(target=words).images("train", list_file)
+
     for read, is_said in (
         (lambda: labelled_images(tmp_path), True),
         (lambda: labelled_images(tmp_path, list_file=names), False),
-        (lambda: read_target(None, [images], "train", None), True),
-        (lambda: read_target(None, [images], "train", names), False),
-        (lambda: read_target(None, [f"{images}/train"], "train", None), False),
-        (lambda: read_target(None, [f"{images}/train", f"{images}/val"], "train", None), False),
+        (lambda: target(images), True),
+        (lambda: target(images, list_file=names), False),
+        (lambda: target(f"{images}/train"), False),
+        (lambda: target(f"{images}/train", f"{images}/val"), False),
     ):
         assert len(read()) > 0
         assert (together in capsys.readouterr().out) is is_said
@@ -195,9 +199,9 @@ def test_splits_that_are_used_together_are_said(tmp_path, capsys):
 def test_a_target_one_level_too_high_is_said(tmp_path, capsys):
     """Images of val are never used unnoticed."""
     write_tree(tmp_path / "data/cityscapes", "cityscapes")
-    read_target(None, [str(tmp_path / "data/cityscapes")], "train", None)
+    TargetFlags(target=(str(tmp_path / "data/cityscapes"),)).images("train")
     assert "used together" not in capsys.readouterr().out
-    read_target(None, [str(tmp_path / "data")], "train", None)
+    TargetFlags(target=(str(tmp_path / "data"),)).images("train")
     assert re.search("images of .*train/, val/ are used together", capsys.readouterr().out)
 
 

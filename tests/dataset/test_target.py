@@ -18,7 +18,6 @@ from dataset.prepared.job import PrepareJob
 from dataset.segmentation import SegmentationDataset
 from dataset.style.lab import LabTransfer, lab_statistics
 from dataset.target import layout_with_splits, scored_images, target_images, target_layout
-from dataset.training_data import without
 from dataset.transforms import RandomScaleCropFlip
 from dataset.unlabelled import unlabelled_images
 from tests.conftest import scene
@@ -111,7 +110,7 @@ def test_a_word_with_a_folder_names_one_image(tmp_path, word, left):
     """Equal names in other folders stay; data and checkpoints agree on who is named."""
     names = ["drive1/0001", "drive1/0002", "drive2/0001"]
     images = ImageList(tmp_path, names, [f"{name}.png" for name in names])
-    assert list(without(images, [word]).left_out) == left
+    assert list(images.without([word]).left_out) == left
     assert [name for name in names if is_named(name, [word])] == left
 
 
