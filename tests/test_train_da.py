@@ -143,6 +143,7 @@ def test_distillation_resumes_without_its_teachers_file(gta5_root, unlabelled_ro
     """2 + resume + 2 = 4 bit for bit; what the teacher has seen, the network has seen."""
     teacher = write_checkpoint(tmp_path / "teacher.pt", seed=1, seen_images=["elsewhere"])
     flags = ["--method", "distil", "--teachers", teacher, "--schedule-steps", 9]
+    flags += ["--soft-label-weights", "class"]
     data = (gta5_root, unlabelled_root)
     run(tmp_path / "straight", *data, *flags, "--max-steps", 4)
     run(tmp_path / "resumed", *data, *flags, "--max-steps", 2)

@@ -177,6 +177,7 @@ def run_pair(method, roots, output, *more) -> None:
         flags += ["--pseudo-threshold", 0]
     if method == "distil":
         flags += ["--teachers", write_checkpoint(output.parent / "teacher.pt", seed=1)]
+        flags += ["--soft-label-weights", "class"]
     arguments = words("train_da", *roots, output, *flags, *more)
     done = run_together("train_da.py", *arguments, processes=2)
     assert done.returncode == 0, done.stderr

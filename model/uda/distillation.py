@@ -5,7 +5,7 @@ a stronger network and distil it; here the teachers are any checkpoints, and the
 probabilities are learned as they are: soft labels say where the teachers are unsure or disagree.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,12 @@ from model.loading import load_network, same_classes
 from model.training_step import Batch
 from model.uda.base import Method, MethodSetting, RunSettings, TargetNeeds, option
 from model.uda.teacher_options import TeacherOptions
+
+SOFT_LABEL_WEIGHTS = ("none", "class")
+LOGIT_ADJUSTMENT = 0.5
+"""Fraction of the log class weights that the loss adds to the logits, as in the recipe strong."""
+MIN_SHARE = 1e-4
+"""Smaller shares of a class count as this one: the target may not have the class at all."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,11 @@ class DistillationOptions(TeacherOptions):
         "loss weight of the labelled source; 0: learn from the teachers alone",
         type="non_negative_float",
         metavar="W",
+    )
+    soft_label_weights: str = option(
+        "none",
+        "none; class (rare classes of the teachers more, as --pixel-weights class those of labels)",
+        choices=SOFT_LABEL_WEIGHTS,
     )
 
     def check(self, run: RunSettings) -> None:
@@ -83,6 +94,10 @@ class Distillation(Method):
             for checkpoint in checkpoints
         ]
         self.views, self.augment = options.views(), options.augmentation(setting)
+        self.class_weights = None
+        if options.soft_label_weights == "class":
+            self.class_weights = SoftClassWeights(setting.num_classes, setting.all_reduce_sum)
+            self.class_weights.to(device)
 
     def step(self, source: Batch | None, target: Batch) -> dict[str, Tensor]:
         losses = {}
@@ -101,7 +116,8 @@ class Distillation(Method):
         # 3. Cross-entropy with the probabilities: the mean over ALL pixels of the target.
         with self.context.autocast():
             output = self.model.low_resolution(image)
-        loss = soft_cross_entropy(output, probabilities, valid) * self.context.batch_fraction
+        learned, offset = self._weighted(probabilities, valid)
+        loss = soft_cross_entropy(output, learned, valid, offset) * self.context.batch_fraction
         self.context.scaler.scale(loss).backward()
         self.monitor_target_logits(output.logits, valid)
         confidence = mean_confidence(probabilities, valid) * self.context.batch_fraction
@@ -117,9 +133,60 @@ class Distillation(Method):
             total = total + mean_probabilities(teacher, seen, self.views, autocast, region)
         return total / len(self.teachers)
 
+    def _weighted(self, probabilities: Tensor, valid: Tensor) -> tuple[Tensor, Tensor | None]:
+        """The probabilities that are learned, and what the loss adds to the logits (C,)."""
+        if self.class_weights is None:
+            return probabilities, None
+        self.class_weights.add(probabilities, valid)
+        weights = self.class_weights.weights()
+        return probabilities * weights[:, None, None], LOGIT_ADJUSTMENT * weights.log()
+
+    def after_step(self, step: int) -> None:
+        if self.class_weights is not None:
+            self.class_weights.after_step()
+
     def state(self) -> dict[str, Any]:
         """With the teachers: a resumed run learns from these, whatever their files hold now."""
-        return super().state() | {"teachers": self.teachers}
+        state = super().state() | {"teachers": self.teachers}
+        if self.class_weights is not None:
+            state |= {"class_weights": self.class_weights}
+        return state
+
+
+class SoftClassWeights(nn.Module):
+    """Class weights proportional to 1 / sqrt(class share), with a mean over all pixels of 1.
+
+    Like ``ClassWeights``, but labels are probabilities, and a share is the mean probability of a
+    class on the target in all steps until now. ``all_reduce_sum``: sums a tensor over the processes
+    of the run.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        all_reduce_sum: Callable[[Tensor], Tensor] = lambda sums: sums,
+    ):
+        super().__init__()
+        self._all_reduce_sum = all_reduce_sum
+        # Per class: the sum of its probabilities, in all steps before and in the current one.
+        zeros = torch.zeros(num_classes, dtype=torch.float64)
+        self.register_buffer("sums", zeros)
+        self.register_buffer("_step", zeros.clone(), persistent=False)
+
+    def add(self, probabilities: Tensor, valid: Tensor) -> None:
+        """Notes a micro-batch: (N, C, H, W), where ``valid`` (N, H, W) bool."""
+        self._step += (probabilities * valid[:, None]).sum((0, 2, 3))
+
+    def weights(self) -> Tensor:
+        """Weights (C,) float32; in the first step 1."""
+        shares = (self.sums / self.sums.sum()).nan_to_num(1.0).clamp(min=MIN_SHARE)
+        weights = shares.rsqrt()
+        return (weights / (weights * shares).sum() * shares.sum()).float()
+
+    def after_step(self) -> None:
+        """Updates the shares. Within a step they are the same for all micro-batches."""
+        self.sums += self._all_reduce_sum(self._step)
+        self._step.zero_()
 
 
 def read_teacher(path: Path, setting: MethodSetting) -> dict[str, Any]:
@@ -162,16 +229,25 @@ def mean_confidence(probabilities: Tensor, valid: Tensor) -> Tensor:
     return (highest / valid.sum((1, 2)).clamp(min=1)).mean()
 
 
-def soft_cross_entropy(output: SegmentationOutput, probabilities: Tensor, valid: Tensor) -> Tensor:
+def soft_cross_entropy(
+    output: SegmentationOutput,
+    probabilities: Tensor,
+    valid: Tensor,
+    logit_offset: Tensor | None = None,
+) -> Tensor:
     """-sum_c q_c log p_c, averaged over all pixels and summed over the outputs (as Eq. 1). Scalar.
 
-    ``probabilities`` q (N, C, H, W); logits of the outputs are resized to (H, W). Pixels that are
-    not ``valid`` (N, H, W) add 0, and count in the mean.
+    ``probabilities`` q (N, C, H, W), perhaps times class weights; logits of the outputs are resized
+    to (H, W). Pixels that are not ``valid`` (N, H, W) add 0, and count in the mean.
+    ``logit_offset`` (C,): added to the logits in the loss alone.
     """
     size = probabilities.shape[-2:]
 
     def output_loss(logits: Tensor) -> Tensor:
-        full = resize(at_least_float32(logits), size)
+        full = at_least_float32(logits)
+        if logit_offset is not None:
+            full = full + logit_offset[:, None, None]
+        full = resize(full, size)
         per_pixel = -(probabilities * full.log_softmax(1)).sum(1)  # (N, H, W)
         return (per_pixel * valid).mean()
 

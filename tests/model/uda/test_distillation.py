@@ -9,12 +9,12 @@ import torch
 from dataset.style.photometric import RANDOM_CHANGES
 from model.bisenet import BiSeNet
 from model.inference.tta import TTAView, mean_probabilities
-from model.losses.segmentation import segmentation_loss
+from model.losses.segmentation import ClassWeights, segmentation_loss
 from model.preprocessing import INPUT_CONVENTIONS
 from model.training_step import StepContext
 from model.uda.base import MethodSetting, find_methods
 from model.uda.collapse_monitor import CollapseMonitor
-from model.uda.distillation import DistillationOptions, soft_cross_entropy
+from model.uda.distillation import DistillationOptions, SoftClassWeights, soft_cross_entropy
 from tests.helpers.methods import PLAIN, RUN, as_checkpoint, gradients, make_batch
 from tests.helpers.networks import trained_like_network
 from utils.training.checkpoint import read_checkpoint
@@ -71,6 +71,58 @@ def test_the_loss_is_lowest_at_the_teachers_mean(batches):
     output = type("Output", (), {"logits": logits, "aux": ()})
     soft_cross_entropy(output, found, torch.ones(2, 64, 64)).backward()
     assert logits.grad.abs().max() < 1e-8
+
+
+def test_soft_labels_are_weighted_by_the_shares_of_their_classes():
+    """Weights of ClassWeights, from the steps before; the network learns q_c sqrt(w_c)."""
+    torch.manual_seed(0)
+    weights = SoftClassWeights(3)
+    assert weights.weights().tolist() == [1, 1, 1]
+    share = torch.tensor([0.7, 0.2, 0.1])
+    for _ in range(2):  # micro-batches
+        probabilities = share[None, :, None, None].repeat(2, 1, 4, 4)
+        probabilities[1, :, :, 2:] = 1 / 3  # padding
+        valid = torch.ones(2, 4, 4, dtype=torch.bool)
+        valid[1, :, 2:] = False
+        weights.add(probabilities, valid)
+        assert weights.weights().tolist() == [1, 1, 1]
+    weights.after_step()
+    found = weights.weights()
+    expected = ClassWeights(share, torch.device("cpu"))
+    torch.testing.assert_close(found, expected.table[:3])
+    torch.testing.assert_close((found * share).sum(), torch.tensor(1.0))
+
+    learned = share * found.sqrt()
+    logits = learned.log()[None, :, None, None].requires_grad_()
+    output = type("Output", (), {"logits": logits, "aux": ()})
+    weighted = (share * found)[None, :, None, None]
+    soft_cross_entropy(output, weighted, torch.ones(1, 1, 1), 0.5 * found.log()).backward()
+    assert logits.grad.abs().max() < 1e-7
+
+
+def test_a_class_that_the_target_lacks_gets_a_bounded_weight():
+    weights = SoftClassWeights(2)
+    weights.add(torch.tensor([1.0, 1e-12])[None, :, None, None], torch.ones(1, 1, 1).bool())
+    weights.after_step()
+    assert 90 < weights.weights()[1] / weights.weights()[0] < 110
+
+
+def test_weights_of_soft_labels_reach_the_gradient(batches):
+    """From the second step on; in the first one they are 1."""
+    found = {}
+    for kind in ("none", "class"):
+        torch.manual_seed(1)
+        model = BiSeNet().train()
+        method = distil(model, [trained_like_network(1)], soft_label_weights=kind)
+        found[kind] = []
+        for step in range(2):
+            model.zero_grad()
+            method.step(*batches)
+            method.after_step(step)
+            found[kind].append(gradients(model))
+    torch.testing.assert_close(found["none"][0], found["class"][0])
+    change = (found["none"][1] - found["class"][1]).norm() / found["none"][1].norm()
+    assert change > 0.01
 
 
 def test_source_and_target_losses_add_up(batches):
