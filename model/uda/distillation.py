@@ -2,7 +2,8 @@
 
 Light networks are poor teachers of themselves. DUDA (Kang et al., WACV 2026) and CLDA (2024) adapt
 a stronger network and distil it; here the teachers are any checkpoints, and their mean
-probabilities are learned as they are: soft labels say where the teachers are unsure or disagree.
+probabilities are learned: soft labels say where the teachers are unsure or disagree. Rare classes
+may weigh more, or a network from random weights learns none of them in a short run.
 """
 
 from collections.abc import Callable, Iterator
