@@ -7,7 +7,8 @@ import pytest
 from PIL import Image
 
 from dataset.data_files import find_data_files
-from dataset.describe.guess import guess_layout, is_label_map
+from dataset.describe.groups import is_label_map
+from dataset.describe.guess import guess_layout
 from dataset.describe.suggest import suggested_layout
 from dataset.layout_file import load_layout
 
