@@ -43,7 +43,7 @@ from utils.options.parser import (
     user_errors_without_traceback,
 )
 from utils.options.recipe import add_recipe_argument, flag_defaults, parse_with_recipe
-from utils.training.checkpoint import inherited, read_checkpoint
+from utils.training.checkpoint import read_checkpoint
 from utils.training.distributed import world_size
 from utils.training.loop import TrainingRun
 from utils.training.metadata import run_metadata
@@ -55,6 +55,7 @@ from utils.training.optim import (
     warm_up,
     zero_gradients,
 )
+from utils.training.provenance import inherited
 from utils.training.run_parts import MonitorOptions, RunOptions, TrainedNetworks
 from utils.training.runtime import start_runtime
 

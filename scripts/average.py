@@ -43,16 +43,11 @@ from utils.options.parser import (
     new_parser,
     user_errors_without_traceback,
 )
-from utils.training.checkpoint import (
-    differences,
-    equal_image_lists,
-    inherited,
-    metadata_of_network,
-    read_checkpoint,
-    save_checkpoint,
-)
+from utils.training.checkpoint import metadata_of_network, read_checkpoint, save_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import autocast_for, choose_device, choose_precision
+from utils.training.provenance import inherited
+from utils.training.resume_changes import differences, equal_image_lists
 
 EPILOG = """examples:
   python -m scripts.average checkpoints/strong/step_00{30,35,40}000.pt --output average.pt

@@ -54,9 +54,10 @@ from utils.options.parser import (
     user_errors_without_traceback,
 )
 from utils.report.tables import markdown_table, percent
-from utils.training.checkpoint import inherited, labelled_images, read_checkpoint
+from utils.training.checkpoint import read_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import PRECISIONS, choose_device, choose_precision
+from utils.training.provenance import inherited, labelled_images
 
 EPILOG = """examples:
   python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --cityscapes $CITYSCAPES \\

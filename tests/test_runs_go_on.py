@@ -25,18 +25,15 @@ from utils.evaluation.comparability import score_warnings
 from utils.options.parser import RESUME_MAY_CHANGE
 from utils.report.curves import read_curves
 from utils.training import metadata
-from utils.training.checkpoint import (
-    TrainingState,
-    differences,
-    inherited,
-    read_checkpoint,
-    removed_alone,
-)
+from utils.training.checkpoint import read_checkpoint
 from utils.training.distributed import ProcessGroup
 from utils.training.metadata import run_metadata
 from utils.training.meters import LossMeter
 from utils.training.precision import choose_device, choose_precision
+from utils.training.provenance import inherited
+from utils.training.resume_changes import differences, removed_alone
 from utils.training.run_folder import RunFolder
+from utils.training.training_state import TrainingState
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
 

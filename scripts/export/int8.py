@@ -22,7 +22,7 @@ from model.inference.tiling import with_border
 from model.inference.tta import MIN_SIZE
 from scripts.export.verification import CPU
 from utils.evaluation.metrics import confusion_matrix, scores
-from utils.training.checkpoint import inherited
+from utils.training.provenance import inherited
 
 MOST_CHANGED = 0.03
 """Largest fraction of pixels with another class in int8, where no labels tell the loss."""

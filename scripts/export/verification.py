@@ -21,7 +21,7 @@ from model.inference.export import (
 )
 from model.inference.tiling import with_border
 from model.loading import load_network
-from utils.training.checkpoint import inherited
+from utils.training.provenance import inherited
 
 CPU = torch.device("cpu")
 LOGITS_TOLERANCE = 1e-3

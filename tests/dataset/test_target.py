@@ -22,7 +22,7 @@ from dataset.transforms import RandomScaleCropFlip
 from dataset.unlabelled import unlabelled_images
 from tests.conftest import scene
 from tests.helpers.trees import write_tree
-from utils.training.checkpoint import is_named
+from utils.training.resume_changes import is_named
 
 
 def write_images(root: Path, *names: str, size: tuple[int, int] = (48, 96)) -> Path:

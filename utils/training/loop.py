@@ -20,7 +20,6 @@ from utils.options.parser import RESUME_MAY_CHANGE
 from utils.options.recipe import settings_toml
 from utils.options.remedies import is_out_of_memory
 from utils.report.pictures import side_by_side
-from utils.training.checkpoint import TrainingState
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter, StepTimer, panel_interval
 from utils.training.optim import gradient_norm
@@ -29,6 +28,7 @@ from utils.training.run_folder import RunFolder
 from utils.training.run_parts import MonitorOptions, RunOptions, StepData, TrainedNetworks
 from utils.training.signals import StopRequest
 from utils.training.snapshots import Snapshots
+from utils.training.training_state import TrainingState
 
 BETWEEN_STEPS, IN_GRADIENTS, IN_UPDATE = range(3)
 """Where the run is. Between steps its state is whole. While gradients are computed only BatchNorm's

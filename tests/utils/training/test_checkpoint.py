@@ -1,15 +1,11 @@
 import pytest
 import torch
 
-from utils.training.checkpoint import (
-    TrainingState,
-    differences,
-    plain,
-    read_checkpoint,
-    save_checkpoint,
-)
+from utils.training.checkpoint import plain, read_checkpoint, save_checkpoint
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter
+from utils.training.resume_changes import differences
+from utils.training.training_state import TrainingState
 
 
 def meter():

@@ -6,7 +6,7 @@ from utils.training.distributed import ProcessGroup
 # What each of two processes does and finds.
 TWO = """
 import torch
-from utils.training.checkpoint import TrainingState
+from utils.training.training_state import TrainingState
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter
 
