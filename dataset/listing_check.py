@@ -21,13 +21,17 @@ from dataset.labels import (
 from dataset.listing import ImageList
 
 
+class NoLabelledPixelError(ValueError):
+    """Labels that ignore every pixel: there is nothing to learn, and nothing to score."""
+
+
 def check_listing(listing: ImageList, samples: int = 16) -> None:
     """Checks a listing before a run, so that no fault stops it in the middle.
 
     Reads the header of every file, and ``samples`` evenly spaced labels: pairs have equal sizes,
     labels hold values of their encoding, and some class. Every pair of a prepared root was checked
     already: only its stored values are read, unless its labels are of another root. Raises
-    ValueError or FileNotFoundError.
+    ValueError or FileNotFoundError; of ValueErrors NoLabelledPixelError for labels without class.
     """
     if not listing.has_labels:
         if listing.statistics is None:
@@ -138,7 +142,7 @@ def refuse_label_values(
     """
     if not label_format.holds_label_ids:
         if values and not has_class(values, label_format):
-            raise ValueError(
+            raise NoLabelledPixelError(
                 f"The labels under {root} hold no class: all their pixels are ignored by"
                 f" [encodings.{label_format.encoding}] of {label_format.class_set.name}. Correct"
                 " this encoding, or choose another class set."
@@ -160,9 +164,12 @@ def refuse_label_values(
             " *_gtFine_labelIds.png."
         )
     if values and not has_class(values, label_format):
-        mask = " They look like masks of one class: save its labelId, such as 7 for road."
-        raise ValueError(
+        text = (
             f"The labels under {root} hold no class, only the values {sorted(values)}, which are"
             " all ignored: there is nothing to learn or to score. Expected labelIds such as 7"
-            f" (road); see dataset/labels.py.{mask if values & {IGNORE_INDEX} else ''}"
+            " (road); see dataset/labels.py."
         )
+        if IGNORE_INDEX in values:
+            mask = " They look like masks of one class: save its labelId, such as 7 for road."
+            raise ValueError(text + mask)
+        raise NoLabelledPixelError(text)

@@ -20,7 +20,8 @@ from typing import Any
 import numpy as np
 
 from dataset.class_set import ClassSet
-from dataset.class_set_file import as_names, beside, check_merge, load_class_set
+from dataset.class_set_file import beside, load_class_set
+from dataset.merge_rules import as_names, check_merge
 from dataset.toml_file import read_toml
 
 MERGES = Path(__file__).with_name("merges")

@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import math
+import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from dataset.image_io import image_size
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout
 from dataset.listing import ImageList
-from dataset.listing_check import check_listing
+from dataset.listing_check import NoLabelledPixelError, check_listing
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.pseudo_labels import label_record
 from dataset.sampling import CyclicIndex, RareClassIndex, ShuffledIndex, class_pixels
@@ -222,6 +223,7 @@ def validation_data(
 ) -> DataLoader | None:
     """Batches of the scored images, checked like those that are trained on; None without any.
 
+    Labels without any class end no training, which they do not change: they are warned of.
     ``trained``: the images of the run. Raises ValueError where a data set of one split has no other
     images to score, and what ``classes_of_labels``, ``data_images`` and ``check_listing`` raise.
     """
@@ -234,7 +236,11 @@ def validation_data(
     if len(layout.splits) == 1:  # its only split is val, too
         for others in trained:
             _refuse_trained(images, others, layout)
-    check_listing(images)
+    try:
+        check_listing(images)
+    except NoLabelledPixelError as error:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"WARNING: {error} The scores of --validate-every will be undefined (nan).")
     return evaluation_loader(images, batches.loader, batches.shard)
 
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from dataset.class_set import ClassSet
-from dataset.class_set_file import MOST, class_set_of
+from dataset.class_set_entries import MOST
+from dataset.class_set_file import class_set_of
 from dataset.describe.values import LabelValues
 
 CLASS_SET_FILE, LAYOUT_FILE = "classes.toml", "layout.toml"

@@ -13,13 +13,8 @@ from pathlib import Path
 
 from dataset.class_set import ClassSet
 from dataset.class_set_file import load_class_set
-from dataset.describe.folder import (
-    Labels,
-    describe_labels,
-    describe_prepared_labels,
-    measure_sizes,
-    split_files,
-)
+from dataset.describe.labels import Labels, describe_labels, describe_prepared_labels
+from dataset.describe.splits import measure_sizes, split_files
 from dataset.find import printable
 from dataset.listing import ImageList
 from dataset.prepared.journal import is_prepared

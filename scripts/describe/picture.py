@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from dataset.class_set import UNKNOWN
-from dataset.describe.folder import Labels
+from dataset.describe.labels import Labels
 from dataset.describe.values import evenly
 from dataset.find import printable
 from dataset.image_io import read_image

@@ -4,7 +4,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from dataset.describe.folder import Labels, Sizes, SplitFiles
+from dataset.describe.labels import Labels
+from dataset.describe.splits import Sizes, SplitFiles
 from dataset.describe.suggest import CLASS_SET_FILE, LAYOUT_FILE, suggested_layout
 from dataset.labels import IGNORE_INDEX
 from dataset.layout_file import builtin_layouts

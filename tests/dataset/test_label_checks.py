@@ -57,8 +57,14 @@ def labels_of(door: str, gta5_root: Path, cityscapes_root: Path, pseudo: Path) -
 
 @pytest.mark.parametrize("kind", CHANGES)
 @pytest.mark.parametrize("door", ["source", "pseudo-labels", "validation", "scoring", "prepare"])
-def test_labels_that_teach_nothing_are_refused(gta5_root, cityscapes_root, tmp_path, door, kind):
-    """Before the first step, with the values that were found and a remedy."""
+def test_labels_that_teach_nothing_are_refused(
+    gta5_root, cityscapes_root, tmp_path, capsys, door, kind
+):
+    """Before the first step, with the values that were found and a remedy.
+
+    Scored labels without any class are warned of: they change nothing in a training, and best.pt,
+    which would claim a score, is not written.
+    """
     change, words = CHANGES[kind]
     pseudo = tmp_path / "pseudo"
     change_labels(labels_of(door, gta5_root, cityscapes_root, pseudo), change)
@@ -78,6 +84,11 @@ def test_labels_that_teach_nothing_are_refused(gta5_root, cityscapes_root, tmp_p
         expected = f"{words}|holds trainIds" if kind in ("BDD100K", "trainIds") else words
         assert all(re.search(expected, problem.text) for problem in doors[door]().problems)
         assert doors[door]().problems
+        return
+    if door == "validation" and kind in ("void", "no class"):
+        doors[door]()
+        assert re.search(f"WARNING: .*{words}", capsys.readouterr().out)
+        assert not (tmp_path / "run/best.pt").exists()
         return
     with pytest.raises(ValueError, match=words):
         doors[door]()
