@@ -24,7 +24,7 @@ from scripts.select.candidates import (
     collapse_warnings,
     find_candidates,
 )
-from scripts.select.judgement import judgement_table, read_miou
+from scripts.select.judgement import judgement_table, read_miou, require_scored
 from scripts.select.measuring import (
     Sampling,
     measure,
@@ -196,6 +196,8 @@ def main(args: Namespace) -> None:
         paths = [candidate.path for candidate in candidates]
         read = [path for path in (args.list, args.class_shares, *(args.scores or ())) if path]
         output_file(args.json, [*paths, *read])
+    if scores is not None:
+        require_scored(candidates, scores)
     device = choose_device(args.device)
     check_memory(*largest_image(listing), device)
     dtype = PRECISIONS[choose_precision(args.precision, device)]
