@@ -166,6 +166,17 @@ def test_a_file_beside_a_run_has_scores_of_its_own(cityscapes_root, tmp_path, mo
         run(moved, "--cityscapes", cityscapes_root, "--images", 1, "--scores", scores)
 
 
+@pytest.mark.parametrize("measure", ["teacher", "seeds"])
+def test_a_measure_that_no_candidate_has_is_refused(
+    cityscapes_root, tmp_path, monkeypatch, measure
+):
+    """Before the first prediction: snapshots of one run, which had no teacher."""
+    monkeypatch.setattr(entry, "predict_sample", lambda *given: pytest.fail("it was predicted"))
+    folder = write_run(tmp_path / "a", (10, 20))
+    with pytest.raises(ValueError, match=f"--by {measure}: .* Choose another measure"):
+        run(folder, "--cityscapes", cityscapes_root, "--images", 1, "--by", measure)
+
+
 def test_expected_class_shares_may_be_given(cityscapes_root, tmp_path):
     """A candidate that predicts nothing but the expected class comes first by shares."""
     folder = write_run(tmp_path / "a", (10, 20, 30))
