@@ -158,8 +158,9 @@ def write_comparison(args: argparse.Namespace) -> None:
     ]
     if moved:
         print(
-            f"NOTE: {args.output} was begun with data in other folders, before -> now: {'; '.join(moved)}."
-            " Finished rows are kept: if the images are not the same, give another --output."
+            f"NOTE: {args.output} was begun with data in other folders, before -> now:"
+            f" {'; '.join(moved)}. Finished rows are kept: if the images are not the same, give"
+            " another --output."
         )
     write_json(path, content)
 
