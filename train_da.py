@@ -97,6 +97,7 @@ EPILOG = """examples:
 
 METHODS = find_methods()
 SOURCE_FLAGS = {
+    "source_list": None,
     "lab": 0.0,
     "lab_class_balanced": False,
     "fda": 0.0,
@@ -387,7 +388,8 @@ def provenance(
 ) -> dict:
     """The images that the network has seen, itself or through what it begins and learns from."""
     origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
-    found = inherited(target.identities + source.identities, origin, *method.origins)
+    learned = source.identities if method.options.learns_source else []
+    found = inherited([*target.identities, *learned], origin, *method.origins)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found

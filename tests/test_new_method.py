@@ -59,15 +59,23 @@ class Toy(Method):
 
 
 @pytest.fixture
-def toy(tmp_path, monkeypatch):
-    """The file in a folder that belongs to model.uda for the time of a test."""
+def install(tmp_path, monkeypatch):
+    """Writes the text of a method into a folder that belongs to model.uda during a test."""
     (tmp_path / "methods").mkdir()
-    (tmp_path / "methods/toy_method.py").write_text(TOY)
     monkeypatch.setattr(uda, "__path__", [*uda.__path__, str(tmp_path / "methods")])
-    monkeypatch.setattr(train_da, "METHODS", find_methods())
-    yield
-    train_da.METHODS.pop("toy")
-    del sys.modules["model.uda.toy_method"]
+
+    def write(text: str) -> None:
+        (tmp_path / "methods/toy_method.py").write_text(text)
+        monkeypatch.setattr(train_da, "METHODS", find_methods())
+
+    yield write
+    sys.modules.pop("model.uda.toy_method", None)
+
+
+@pytest.fixture
+def toy(install):
+    """The toy method."""
+    install(TOY)
 
 
 def adapt(gta5, cityscapes, output, *flags):
@@ -116,3 +124,65 @@ def test_methods_that_share_a_flag_declare_it_alike(toy, line):
     other.__doc__ = "Another one."
     with pytest.raises(TypeError, match="declares ema as .*they are one flag"):
         add_method_arguments(new_parser("", ""), train_da.METHODS | {"toy": other})
+
+
+def test_untyped_options_are_numbers_where_they_say_so(install, tmp_path, capsys):
+    """On the command line, and in a recipe: a run is repeated with what it had. % is shown."""
+    options = [
+        'toy_steps: int = option(2, "the first 50 % of the steps")',
+        'toy_scale: float | None = option(None, "a scale")',
+        'toy_factor: float = option(1, "a factor")',
+        'toy_sizes: tuple = option((1, 2), "sizes", nargs="+")',
+        'toy_text: str = option("3", "a text")',
+    ]
+    switch = '    toy_switch: bool = option(False, "a switch")'
+    install(TOY.replace(switch, "\n    ".join([switch, *options])))
+    given = ["--toy-steps", "7", "--toy-scale", "2", "--toy-factor", "0.5", "--toy-sizes", "3"]
+    words = ["--gta5", "x", "--cityscapes", "y", "--method", "toy"]
+    found = train_da.chosen_options(train_da.parse_arguments([*words, *given]))
+    assert (found.toy_steps, found.toy_scale, found.toy_factor) == (7, 2.0, 0.5)
+    assert found.toy_sizes == (3,)
+    (tmp_path / "recipe.toml").write_text("[train_da]\ntoy_steps = 2\ntoy_text = '3'\n")
+    recipe = ["--recipe", str(tmp_path / "recipe.toml")]
+    found = train_da.chosen_options(train_da.parse_arguments([*words, *recipe]))
+    assert (found.toy_steps, found.toy_scale, found.toy_text) == (2, None, "3")
+    with pytest.raises(SystemExit):
+        train_da.parse_arguments([*words, "--help-all"])
+    assert "the first 50 % of the steps (default: 2)" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("line", ['    name = "minent"', ""])
+def test_two_methods_of_one_name_are_refused(install, line):
+    """Otherwise a copied file would train the method that it was copied from."""
+    text = TOY.replace('    name = "toy"', line).replace("class Toy(Method)", "class Toy(MinEnt)")
+    with pytest.raises(TypeError, match="MinEnt and model.uda.toy_method.Toy are both called"):
+        install(
+            text.replace("import torch\n", "import torch\nfrom model.uda.minent import MinEnt\n")
+        )
+
+
+def test_a_method_needs_a_name_and_a_step_alone(install, gta5_root, cityscapes_root, tmp_path):
+    """No docstring, no options."""
+    text = TOY.replace('    """A method for a test."""', "").replace("    Options = ToyOptions", "")
+    install(
+        text.replace("self.options.toy_weight", "1").replace("self.options.toy_switch", "False")
+    )
+    adapt(gta5_root, cityscapes_root, tmp_path, "--max-steps", 1)
+    assert read_checkpoint(tmp_path / "run/last.pt")["finished"]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('self.networks["ema"] = torch.nn.Conv2d(1, 1, 1)', "networks .toy, ema.*optimizer for"),
+        ("self.state = lambda: {}", "lacks toy, toy_optimizer, which a resumed run"),
+    ],
+)
+def test_what_a_method_trains_is_stepped_and_saved(
+    install, line, message, gta5_root, cityscapes_root, tmp_path
+):
+    """Before the first step."""
+    install(TOY.replace("    def step", f"        {line}\n\n    def step"))
+    with pytest.raises(ValueError, match=message):
+        adapt(gta5_root, cityscapes_root, tmp_path, "--max-steps", 1)
+    assert not (tmp_path / "run/last.pt").exists()

@@ -161,13 +161,19 @@ def test_distillation_resumes_without_its_teachers_file(gta5_root, unlabelled_ro
 def test_a_source_that_is_not_learned_from_is_not_read(
     gta5_root, unlabelled_root, tmp_path, capsys, monkeypatch
 ):
-    """Flags that concern it alone change nothing, and the start names those that were given."""
+    """Flags that concern it alone change nothing, and the start names those that were given.
+
+    Its images are not among those that the network has seen.
+    """
     teacher = write_checkpoint(tmp_path / "teacher.pt", seed=1)
     flags = ["--method", "distil", "--teachers", teacher, "--lambda-source", 0, "--max-steps", 1]
     data = (gta5_root, unlabelled_root)
     plain = run(tmp_path / "plain", *data, *flags) / "last.pt"
     assert "NOTE" not in capsys.readouterr().out
+    assert not any(name.startswith("gta5::") for name in read_checkpoint(plain)["seen_images"])
+    (tmp_path / "list.txt").write_text("00001\n00002\n")
     monkeypatch.setattr(train_da.DomainBatches, "class_pixels", None)
+    flags += ["--source-list", tmp_path / "list.txt"]
     flags += ["--lab", "--lab-class-balanced", "--jitter", "--blur", 0.5, "--rare-class-sampling"]
     flags += ["--cat-max-ratio", 0.75, "--pixel-weights", "class", "--logit-adjustment", 0.5]
     given = run(tmp_path / "given", *data, *flags) / "last.pt"
@@ -175,7 +181,7 @@ def test_a_source_that_is_not_learned_from_is_not_read(
     out = capsys.readouterr().out
     assert "run: 5 target images, " in out
     assert (
-        "NOTE: --lab, --lab-class-balanced, --jitter, --blur, --rare-class-sampling,"
+        "NOTE: --source-list, --lab, --lab-class-balanced, --jitter, --blur, --rare-class-sampling,"
         " --cat-max-ratio, --pixel-weights, --logit-adjustment: without effect" in out
     )
 

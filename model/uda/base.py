@@ -7,6 +7,7 @@ or serve scripts (adabn: recalibrate and average; class_balanced_threshold: make
 """
 
 import importlib
+import inspect
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -28,9 +29,10 @@ from model.uda.collapse_monitor import CollapseMonitor
 def option(default: Any, text: str, **argparse_settings: Any) -> Any:
     """A field of a method's options that is also a flag, with its default and its help text.
 
-    ``type`` names a type of utils.options.parser, such as "positive_float"; ``choices``, ``nargs``
-    and ``metavar`` are those of argparse. A bool is a flag with a --no- form. ``essential=True``:
-    --help shows it, and not only --help-all.
+    ``type`` names a type of utils.options.parser, such as "positive_float", which checks values;
+    without it values are numbers where the annotation or the default says so. ``choices``,
+    ``nargs`` and ``metavar`` are those of argparse. A bool is a flag with a --no- form.
+    ``essential=True``: --help shows it, and not only --help-all.
     """
     settings = {"help": text, **argparse_settings}
     return field(default=default, metadata=settings)
@@ -188,12 +190,21 @@ class Method(ABC):
 
 
 def find_methods() -> dict[str, type[Method]]:
-    """{name: class} of every method in this folder, the paper's first."""
-    for module in pkgutil.iter_modules(uda.__path__):
-        importlib.import_module(f"{uda.__name__}.{module.name}")
-    found, waiting = {}, [Method]
-    while waiting:
-        subclasses = waiting.pop().__subclasses__()
-        waiting += subclasses
-        found |= {method.name: method for method in subclasses}
+    """{name: class} of every method in this folder, the paper's first.
+
+    Raises TypeError where two have one name: only one of them could be chosen.
+    """
+    found: dict[str, type[Method]] = {}
+    for info in pkgutil.iter_modules(uda.__path__):
+        module = importlib.import_module(f"{uda.__name__}.{info.name}")
+        for method in vars(module).values():
+            is_own = isinstance(method, type) and method.__module__ == module.__name__
+            if not is_own or not issubclass(method, Method) or inspect.isabstract(method):
+                continue
+            other = found.setdefault(method.name, method)
+            if other is not method:
+                raise TypeError(
+                    f"{other.__module__}.{other.__name__} and {module.__name__}.{method.__name__}"
+                    f' are both called {method.name!r}. Give one of them another name = "..."'
+                )
     return dict(sorted(found.items(), key=lambda item: (item[0] != "adversarial", item[0])))

@@ -11,12 +11,15 @@ import argparse
 import shlex
 from pathlib import Path
 
-from scripts.reproduce.preset import added_flags, describe_presets, preset_argument
+from scripts.reproduce.preset import Row, added_flags, describe_presets, preset_argument
 from scripts.reproduce.rows import (
     flags_of,
     is_old_start,
     needed_rows,
     quoted_values,
+    read_record,
+    require_known_origins,
+    require_same_training,
     row_commands,
     run_command,
     run_row,
@@ -129,7 +132,10 @@ def add_comparison_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def write_comparison(args: argparse.Namespace) -> None:
-    """Writes comparison.json: what scripts.summarise cannot read from the run folders."""
+    """Writes comparison.json: what scripts.summarise cannot read from the run folders.
+
+    Notes on the screen where it was begun with other data.
+    """
     preset = args.preset
     roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
     scoring = flags_of(shlex.split(preset.evaluation.format(**quoted_values(roots))))
@@ -139,36 +145,66 @@ def write_comparison(args: argparse.Namespace) -> None:
         "published": preset.published,
         "rows": {row.folder: row.name for row in preset.rows if row.scored},
         "single_seed": [row.name for row in preset.rows if row.single_seed],
-        "cityscapes": str(args.cityscapes),
-        "gta5": str(args.gta5),
+        **{name: str(root) for name, root in roots.items()},
         "list": list_file,
         "layout": layout,
     }
-    write_json(output_folder(args.output) / "comparison.json", content)
+    path = output_folder(args.output) / "comparison.json"
+    before = read_record(path) or {}
+    moved = [
+        f"{before[name]} -> {content[name]}"
+        for name in roots
+        if name in before and before[name] != content[name]
+    ]
+    if moved:
+        print(
+            f"NOTE: {args.output} was begun with data in other folders, before -> now:"
+            f" {'; '.join(moved)}. Finished rows are kept: if the images are not the same, give"
+            " another --output."
+        )
+    write_json(path, content)
 
 
-def main(args: argparse.Namespace) -> None:
-    preset = args.preset
+def planned_commands(args: argparse.Namespace) -> dict[Path, dict[Row, list[list[str]]]]:
+    """{folder of a seed: {row: its commands}}.
+
+    Raises FileExistsError for rows that were trained by other commands, FileNotFoundError for rows
+    that begin from nothing: before any training.
+    """
+    preset, plan = args.preset, {}
     steps = args.steps or preset.steps or 0
     rows = needed_rows(preset, args.rows)
-    roots = {"gta5": args.gta5, "cityscapes": args.cityscapes}
-    if not args.dry_run:
-        write_comparison(args)
+    values = {"gta5": args.gta5, "cityscapes": args.cityscapes}
+    values |= {"steps": steps, "twice_steps": 2 * steps}
     for seed in args.seeds:
         output = args.output / f"seed{seed}"
-        values = {**roots, "steps": steps, "twice_steps": 2 * steps, "output": output}
-        commands = {
-            row: row_commands(preset, row, seed, values, args.classes, args.training)
+        plan[output] = {
+            row: row_commands(
+                preset, row, seed, values | {"output": output}, args.classes, args.training
+            )
             for row in preset.rows
             if row.name in rows and not (row.single_seed and seed != args.seeds[0])
         }
+        for row, commands in plan[output].items():
+            require_known_origins(preset, row, output)
+            if not args.dry_run:
+                require_same_training(commands, output / row.folder)
+    return plan
+
+
+def main(args: argparse.Namespace) -> None:
+    plan = planned_commands(args)
+    if args.dry_run:
+        lines = [line for commands in plan.values() for row in commands.values() for line in row]
+        print(*(f"python {shlex.join(line)}" for line in lines), sep="\n")
+        return
+    write_comparison(args)
+    for output, commands in plan.items():
         for row in commands:
-            if args.dry_run:
-                print(*(f"python {shlex.join(command)}" for command in commands[row]), sep="\n")
-            elif not is_old_start(row, commands, output):
+            if not is_old_start(row, commands, output):
                 origins = [output / folder for folder in row.origins]
                 run_row(commands[row], output / row.folder, args.one_table, origins)
-    if any(args.output.glob("seed*/*.json")) and not args.dry_run:
+    if any(args.output.glob("seed*/*.json")):
         run_command(["-m", "scripts.summarise", str(args.output)], show=False)
 
 

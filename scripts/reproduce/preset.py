@@ -107,6 +107,11 @@ def read_preset(path: Path) -> Preset:
             )
     if preset.steps is None and fields & {"steps", "twice_steps"}:
         raise ValueError(f"{path} uses {{steps}} without a default. Add a line: steps = 1_000")
+    if preset.steps is not None and not fields & {"steps", "twice_steps"}:
+        raise ValueError(
+            f"{path}: steps = {preset.steps}, but no command names {{steps}}. Name it, or remove"
+            " that line."
+        )
     _require_commands(preset, path)
     _require_folders(preset.rows, path)
     return preset
@@ -188,6 +193,9 @@ def _content(word: str | Path, extended_by: tuple[Path, ...]) -> dict[str, Any]:
     if base not in preset_names():
         base = path.parent / Path(base).expanduser()  # relative to the file that names it
     content = _content(base, (*extended_by, path.resolve()))
+    own_names = [row["name"] for row in own.get("rows", [])]
+    if repeated := [name for name in own_names if own_names.count(name) > 1]:
+        raise ValueError(f"{path} has two rows {repeated[0]!r}. Rename or remove one of them.")
     rows = {row["name"]: row for row in [*content["rows"], *own.get("rows", [])]}
     joined = {
         "parts": content.get("parts", {}) | own.get("parts", {}),

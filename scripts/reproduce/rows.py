@@ -1,9 +1,11 @@
 """The commands of a row: made from a preset, compared with those of before, run."""
 
+import difflib
 import hashlib
 import json
 import shlex
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,18 +15,21 @@ import torch
 from scripts.reproduce.preset import Preset, Row
 from utils.child import run_child
 from utils.files import output_folder, write_json
+from utils.options.parser import user_path
 from utils.options.renamed import new_arguments
 from utils.training.checkpoint import read_checkpoint
 
 COMPUTE = ("--device", "--precision", "--workers")
 MAY_DIFFER = frozenset(
-    ("--gta5", "--source", "--cityscapes", "--target", "--output", "--init", "--json", "--resume")
+    ("--gta5", "--source", "--cityscapes", "--target", "--output", "--json", "--resume")
     + ("--device", "--workers", "--log-every", "--save-every", "--panel-every", "--leave-out")
     + ("--keep-every", "--keep-last", "--stop-on-collapse", "--collapse-window")
 )
 """Flags that do not say what is trained: where data and results lie, where it is computed."""
 ORIGINS = "origins.json"
-"""In a run folder: the weights of the rows that it began from, {folder: digest}."""
+"""In a run folder: {folder or file: digest} of what it began from: weights of other rows, and the
+recipes, class sets and lists that its command names.
+"""
 
 
 def row_commands(
@@ -95,8 +100,15 @@ def _in_any_folder(words: list[str]) -> list[str]:
     return [word.replace(f"{output[0]}/", "{output}/") if output else word for word in words]
 
 
-def require_same_training(train: list[str], run: Path) -> None:
-    """Raises FileExistsError where ``run`` was started by another command than ``train``."""
+def require_same_training(commands: list[list[str]], run: Path) -> None:
+    """Raises FileExistsError where ``run`` was trained by another command than ``commands`` have.
+
+    Not where a row that is scored has neither a checkpoint nor scores: it begins anew.
+    """
+    train, *evaluation = commands
+    kept = (run / "last.pt", run.with_name(f"{run.name}.json"))
+    if evaluation and not any(file.exists() for file in kept):
+        return
     entries = read_record(run / "config.json")
     if not entries or "argv" not in entries[0]:
         return
@@ -125,10 +137,39 @@ def digests_of(origins: Sequence[Path]) -> dict[str, str]:
     return {name: weights_digest(file) for name, file in files.items() if file.exists()}
 
 
+def file_digests(train: list[str]) -> dict[str, str]:
+    """{file: digest} of the TOML files and lists that a command names, whatever their comments."""
+    words = [word for values in flags_of(train).values() for word in values]
+    files = {word: user_path(word) for word in words if word.endswith((".toml", ".txt"))}
+    texts = {
+        word: path.read_text("utf-8", "replace") for word, path in files.items() if path.is_file()
+    }
+    return {
+        word: hashlib.sha256(repr(_settings(word, text)).encode()).hexdigest()
+        for word, text in texts.items()
+    }
+
+
+def _settings(name: str, text: str) -> Any:
+    """What a file says: the content of a TOML file, the words of a list."""
+    try:
+        return tomllib.loads(text) if name.endswith(".toml") else text.split()
+    except tomllib.TOMLDecodeError:  # the training says it
+        return text
+
+
 def require_same_origins(origins: dict[str, str], run: Path) -> None:
-    """Raises FileExistsError where ``run`` began from other weights than those of ``origins``."""
+    """Raises FileExistsError where ``run`` began from other weights or settings than ``origins``.
+
+    ``origins``: of ``digests_of`` and ``file_digests``.
+    """
     before = read_record(run / ORIGINS) or {}
     changed = [name for name in origins if before.get(name, origins[name]) != origins[name]]
+    if changed and changed[0].endswith((".toml", ".txt")):
+        raise FileExistsError(
+            f"{run} was trained when {changed[0]} had another content. Delete this folder and the"
+            " .json file beside it to train the row anew, or put the old content back."
+        )
     if changed:
         raise FileExistsError(
             f"{run} began from other weights than those of {run.with_name(changed[0])}, which was"
@@ -179,8 +220,9 @@ def run_command(command: list[str], show: bool = True, quiet: bool = False) -> N
             " training goes on where it saved."
         )
     if code:
+        script = command[1] if command[0] == "-m" else command[0]
         raise ChildProcessError(
-            f"{command[0]} ended with {code}; see above. Fix its cause and run this again: finished"
+            f"{script} ended with {code}; see above. Fix its cause and run this again: finished"
             " rows are kept."
         )
 
@@ -220,9 +262,9 @@ def run_row(
     train, *evaluation = commands
     last, scores = run / "last.pt", run.with_name(f"{run.name}.json")
     finished, is_begun = is_finished(commands, run), last.exists()
-    require_same_training(train, run)
+    require_same_training(commands, run)
     if (finished or is_begun) and (run / ORIGINS).exists():
-        require_same_origins(digests_of(origins), run)
+        require_same_origins(digests_of(origins) | file_digests(train), run)
     if finished:
         return
     if not last.exists() and scores.exists():
@@ -231,7 +273,7 @@ def run_row(
             " gone: it cannot be scored again. Give the arguments of before, or delete the .json"
             " file to train the row anew."
         )
-    if not is_begun and (digests := digests_of(origins)):
+    if not is_begun and (digests := digests_of(origins) | file_digests(train)):
         write_json(output_folder(run) / ORIGINS, digests)
     if not (last.exists() and read_checkpoint(last).get("finished")):
         run_command([*train, "--resume"] if last.exists() else train)
@@ -240,6 +282,19 @@ def run_row(
     for command in evaluation:
         if not is_scored(command, scores):
             run_command(command, quiet=quiet)
+
+
+def require_known_origins(preset: Preset, row: Row, output: Path) -> None:
+    """Raises FileNotFoundError where ``row`` begins from a folder of ``output`` that is no row."""
+    folders = [other.folder for other in preset.rows]
+    for name in row.origins:
+        if name not in folders and not (output / name).exists():
+            near = difflib.get_close_matches(name, folders, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise FileNotFoundError(
+                f"The row {row.name!r} begins from {{output}}/{name}: no row of the preset has this"
+                f" folder, and {output / name} is not there.{hint}"
+            )
 
 
 def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:

@@ -24,7 +24,7 @@ from scripts.select.candidates import (
     collapse_warnings,
     find_candidates,
 )
-from scripts.select.judgement import judgement_table, read_miou
+from scripts.select.judgement import judgement_table, read_miou, require_scored
 from scripts.select.measuring import (
     Sampling,
     measure,
@@ -32,6 +32,7 @@ from scripts.select.measuring import (
     predict_sample,
     rankings,
     read_class_shares,
+    require_measure,
 )
 from utils.benchmark.memory import check_memory
 from utils.evaluation.label_free import MEASURES
@@ -196,6 +197,9 @@ def main(args: Namespace) -> None:
         paths = [candidate.path for candidate in candidates]
         read = [path for path in (args.list, args.class_shares, *(args.scores or ())) if path]
         output_file(args.json, [*paths, *read])
+    require_measure(args.by, candidates)
+    if scores is not None:
+        require_scored(candidates, scores)
     device = choose_device(args.device)
     check_memory(*largest_image(listing), device)
     dtype = PRECISIONS[choose_precision(args.precision, device)]
@@ -207,8 +211,6 @@ def main(args: Namespace) -> None:
 
     found = rankings(candidates)
     chosen = [index for index, rank in enumerate(found[args.by]) if rank is not None]
-    if not chosen:
-        raise ValueError(f"--by {args.by}: no candidate has this measure. Choose another.")
     best = candidates[min(chosen, key=lambda index: found[args.by][index])]
     print(
         f"\n{len(candidates)} checkpoints on {len(listing)} unlabelled images of {listing.root},"

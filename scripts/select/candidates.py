@@ -1,5 +1,6 @@
 """The checkpoints that are ranked: found, compared, and what their runs recorded."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,8 +46,18 @@ class Candidate:
 
     @property
     def key(self) -> tuple[str, int]:
-        """What identifies it in files of scores: its run folder and its step."""
-        return str(self.folder.resolve()), self.step
+        """What identifies it in files of scores."""
+        return score_key(self.path, self.step)
+
+
+def score_key(path: Path, step: int) -> tuple[str, int]:
+    """The run folder of a checkpoint that its run wrote, else the file; and its step.
+
+    last.pt and the snapshot of its step are one network; what scripts write beside them is not.
+    """
+    is_of_run = re.fullmatch(r"(last|best|step_\d+)\.pt", path.name)
+    folder = path.absolute().parent.resolve()
+    return str(folder if is_of_run else folder / path.name), step
 
 
 def checkpoint_files(path: Path) -> list[Path]:

@@ -86,13 +86,32 @@ def measure_together(candidates: Sequence[Candidate], expected: Tensor | None) -
     probabilities = [candidate.probabilities for candidate in candidates]
     runs = runs_of(candidates)
     consensus = consensus_agreement(probabilities, runs)
-    curves = {run: read_curves(Path(run)).get(TEACHER_CURVE) for run in dict.fromkeys(runs)}
-    for candidate, run, agrees in zip(candidates, runs, consensus, strict=True):
+    teachers = teacher_agreements(candidates)
+    for candidate, agrees, teacher in zip(candidates, consensus, teachers, strict=True):
         candidate.values |= {
             "shares": share_distance(candidate.shares, expected),
             "seeds": agrees,
-            "teacher": teacher_agreement(curves[run], candidate.step),
+            "teacher": teacher,
         }
+
+
+def require_measure(name: str, candidates: Sequence[Candidate]) -> None:
+    """Raises ValueError where no candidate can have the measure, before anything is predicted."""
+    if name == "teacher" and not any(value is not None for value in teacher_agreements(candidates)):
+        raise ValueError(
+            "--by teacher: no run of the candidates has logged the agreement of teacher and"
+            " student, which --method self-training does. Choose another measure."
+        )
+    if name == "seeds" and len(set(runs_of(candidates))) == 1:
+        raise ValueError("--by seeds: all candidates are of one run. Choose another measure.")
+
+
+def teacher_agreements(candidates: Sequence[Candidate]) -> list[float | None]:
+    """What the run of each candidate logged, by ``teacher_agreement``."""
+    runs = runs_of(candidates)
+    curves = {run: read_curves(Path(run)).get(TEACHER_CURVE) for run in dict.fromkeys(runs)}
+    pairs = zip(candidates, runs, strict=True)
+    return [teacher_agreement(curves[run], candidate.step) for candidate, run in pairs]
 
 
 def teacher_agreement(curve: Curve | None, step: int) -> float | None:

@@ -2,6 +2,7 @@ import argparse
 import csv
 import json
 import shlex
+import shutil
 import sys
 
 import pytest
@@ -322,6 +323,8 @@ rows = [{{ name = "{}", command = "train.py {}" }}, {{ name = "{}", command = "t
         (ROWS.format("a/b", "", "c", ""), "without / and"),
         (ROWS.format("A + b", "", "a-b", ""), "'A \\+ b' and 'a-b' have the same folder"),
         (ROWS.format("a", "--init {output}/b/last.pt", "b", ""), "move that row up"),
+        (ROWS.format("a", "", "b", "").replace("rows", "steps = 5\nrows"), "no command names"),
+        (ROWS.format("a", "", "a", "").replace("rows", 'base = "demo"\nrows'), "two rows 'a'"),
         (ROWS.format("a", "--seed=3", "b", ""), "gives --seed, which scripts.reproduce adds"),
     ],
 )
@@ -549,6 +552,99 @@ def test_files_of_other_rows_may_move_with_the_comparison():
     assert not rows.changed_flags(moved, before)
     other = [word.replace("strong", "oracle") for word in moved]
     assert rows.changed_flags(other, before)
+
+
+def plain(tmp_path, command, rows=""):
+    """A preset of one's own with the row "a" of this command, and its file."""
+    path = tmp_path / "own.toml"
+    start = '[[rows]]\nname = "start"\nscored = false\ncommand = "train.py --lr 1"\n'
+    path.write_text(f'description = ""\n{start}[[rows]]\nname = "a"\ncommand = "{command}"\n{rows}')
+    return path
+
+
+@pytest.mark.parametrize(
+    ("before", "now"),
+    [
+        ("", "--init {output}/start/last.pt"),
+        ("--init {output}/start/last.pt", ""),
+        ("--init {output}/start/last.pt", "--init {output}/other/last.pt"),
+    ],
+)
+def test_another_start_is_another_row(tmp_path, monkeypatch, before, now):
+    """Refused before anything is trained, and before the record of the comparison is replaced."""
+    (tmp_path / "out/seed0/other").mkdir(parents=True)
+
+    def compare(command, *more):
+        preset = plain(tmp_path, command)
+        reproduce.main(arguments("g", "c", tmp_path / "out", "--preset", preset, *more))
+
+    def write(words, **_):
+        run = tmp_path / "out/seed0" / words[words.index("--name") + 1]
+        saved(run, 1.0)
+        (run / "config.json").write_text(json.dumps([{"argv": words}]))
+
+    monkeypatch.setattr(rows, "run_command", write)
+    monkeypatch.setattr(rows, "is_scored", lambda _command, scores: True)
+    compare(f"train.py {before}")
+    record = (tmp_path / "out/comparison.json").read_bytes()
+    later = '[[rows]]\nname = "b"\ncommand = "train.py"\n'
+    preset = plain(tmp_path, f"train.py {now}", later)
+    with pytest.raises(FileExistsError, match="a was trained by another command.*--init"):
+        reproduce.main(arguments("g", "c", tmp_path / "out", "--preset", preset))
+    assert (tmp_path / "out/comparison.json").read_bytes() == record
+    assert not (tmp_path / "out/seed0/b").exists()
+    shutil.move(tmp_path / "out", tmp_path / "moved")
+    preset = plain(tmp_path, f"train.py {before}")
+    reproduce.main(arguments("g", "c", tmp_path / "moved", "--preset", preset))
+
+
+def test_a_row_that_saved_nothing_begins_anew(tmp_path):
+    """After an error in its first steps its command may be corrected."""
+    commands, run = finished_row(tmp_path)
+    (run / "config.json").write_text(json.dumps([{"argv": ["train.py", "--batch-size", "99"]}]))
+    rows.require_same_training(commands, run)
+    with pytest.raises(FileExistsError, match="another command"):
+        rows.require_same_training(commands[:1], run)  # an old start: other rows hang on it
+
+
+def test_a_start_that_is_no_row_is_named_before_training(tmp_path, monkeypatch):
+    monkeypatch.setattr(rows, "run_command", lambda *_, **__: pytest.fail("trained"))
+    preset = plain(tmp_path, "train.py --init {output}/strat/last.pt")
+    args = arguments("g", "c", tmp_path / "out", "--preset", preset)
+    with pytest.raises(FileNotFoundError, match="'a' begins from .*strat.*Did you mean 'start'"):
+        reproduce.main(args)
+
+
+@pytest.mark.parametrize("name", ["own.toml", "list.txt"])
+def test_a_row_knows_the_files_that_it_was_trained_by(tmp_path, monkeypatch, name):
+    """A recipe or a list that was edited makes another row; comments and moved folders do not."""
+    file, run = tmp_path / name, tmp_path / "a"
+    train, evaluate = ["train.py", "--recipe", str(file)], ["eval.py"]
+
+    def write(words, **_):
+        if words == train:
+            saved(run, 1.0)
+            (run / "config.json").write_text(json.dumps([{"argv": words}]))
+        else:
+            run.with_suffix(".json").write_text("{}")
+
+    monkeypatch.setattr(rows, "run_command", write)
+    file.write_text("lr = 1\n")
+    rows.run_row([train, evaluate], run)
+    file.write_text("lr  = 1\n" + "# why\n" * (file.suffix == ".toml"))
+    rows.run_row([train, evaluate], run)
+    file.write_text("lr = 2\n")
+    with pytest.raises(FileExistsError, match=f"{name} had another content"):
+        rows.run_row([train, evaluate], run)
+
+
+def test_other_data_than_before_are_noted(tmp_path, monkeypatch, capsys):
+    """The roots of a finished comparison may move; other images would not be trained on."""
+    monkeypatch.setattr(reproduce, "run_row", lambda *_: None)
+    preset = plain(tmp_path, "train.py")
+    for source, expected in (("g", False), ("g", False), ("other", True)):
+        reproduce.main(arguments(source, "c", tmp_path / "out", "--preset", preset))
+        assert ("before -> now: g -> other" in capsys.readouterr().out) == expected
 
 
 def test_a_row_may_have_the_shared_arguments_alone():

@@ -148,6 +148,35 @@ def test_scores_judge_the_measures(cityscapes_root, tmp_path, capsys):
         assert cells == ["-0.50", "10.00", "10.00", "30.00", "50.00", "3", "1"]
 
 
+def test_a_file_beside_a_run_has_scores_of_its_own(cityscapes_root, tmp_path, monkeypatch):
+    """Also of the same step; where fewer than two are scored it is said before any prediction."""
+    folder, scores = write_run(tmp_path / "a", (10,), last=20), tmp_path / "scores.json"
+    shutil.copy(folder / "step_0000010.pt", folder / "step_0000010-adabn.pt")
+    files = [folder / name for name in ("step_0000010.pt", "step_0000010-adabn.pt", "last.pt")]
+    rows = [
+        {"checkpoint": str(file), "step": step, "miou": miou}
+        for file, step, miou in zip(files, (10, 10, 20), (0.3, 0.5, 0.4), strict=True)
+    ]
+    scores.write_text(json.dumps({"rows": rows}))
+    found, miou = candidates.find_candidates(files), judgement.read_miou([scores])
+    assert [miou[candidate.key] for candidate in found] == [0.3, 0.5, 0.4]
+    monkeypatch.setattr(entry, "predict_sample", lambda *given: pytest.fail("it was predicted"))
+    moved = folder.rename(tmp_path / "moved")
+    with pytest.raises(ValueError, match="which name .*/a .*the first candidate is .*/moved"):
+        run(moved, "--cityscapes", cityscapes_root, "--images", 1, "--scores", scores)
+
+
+@pytest.mark.parametrize("measure", ["teacher", "seeds"])
+def test_a_measure_that_no_candidate_has_is_refused(
+    cityscapes_root, tmp_path, monkeypatch, measure
+):
+    """Before the first prediction: snapshots of one run, which had no teacher."""
+    monkeypatch.setattr(entry, "predict_sample", lambda *given: pytest.fail("it was predicted"))
+    folder = write_run(tmp_path / "a", (10, 20))
+    with pytest.raises(ValueError, match=f"--by {measure}: .* Choose another measure"):
+        run(folder, "--cityscapes", cityscapes_root, "--images", 1, "--by", measure)
+
+
 def test_expected_class_shares_may_be_given(cityscapes_root, tmp_path):
     """A candidate that predicts nothing but the expected class comes first by shares."""
     folder = write_run(tmp_path / "a", (10, 20, 30))

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import os
+import re
 import sys
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -231,7 +232,8 @@ def add_method_arguments(parser: Parser, methods: dict[str, type]) -> None:
         help="adaptation method; each is one file of model/uda/ (the paper's: adversarial)",
     )
     for name, method in methods.items():
-        group = parser.add_argument_group(f"--method {name}", method.__doc__.splitlines()[0])
+        text = (method.__doc__ or "").partition("\n")[0]
+        group = parser.add_argument_group(f"--method {name}", text)
         for field in dataclasses.fields(method.Options):
             known = declared.setdefault(field.name, field)
             if _declaration(known) != _declaration(field):
@@ -256,11 +258,23 @@ def _declaration(field: dataclasses.Field) -> dict[str, Any]:
 def _add_option(group: argparse._ArgumentGroup, field: dataclasses.Field) -> None:
     settings = {"default": field.default, **field.metadata}
     settings.pop("essential", None)
+    settings["help"] = settings["help"].replace("%", "%%")  # argparse formats it
     if isinstance(field.default, bool):
         settings["action"] = argparse.BooleanOptionalAction
-    if "type" in settings:
+    elif "type" in settings:
         settings["type"] = TYPES[settings["type"]]
+    elif kind := _number_type(field):  # without it words of the command line would stay text
+        settings["type"] = kind
     group.add_argument(f"--{field.name.replace('_', '-')}", **settings)
+
+
+def _number_type(field: dataclasses.Field) -> type | None:
+    """float or int, whichever the annotation or else the default names; None for texts."""
+    found = re.search(r"\b(float|int)\b", str(field.type))
+    if found:
+        return {"float": float, "int": int}[found[0]]
+    first = field.default[0] if isinstance(field.default, tuple) else field.default
+    return type(first) if isinstance(first, int | float) else None
 
 
 def method_options(

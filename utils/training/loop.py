@@ -54,6 +54,7 @@ class TrainingRun:
         to_device: Callable[[Any, int | None], Any],
         monitor: MonitorOptions,
     ):
+        trained.require_saved_pairs()
         self.options, self.processes, self.trained = options, processes, trained
         self.metadata, self.to_device, self.monitor = metadata, to_device, monitor
         self.meter = LossMeter(processes)

@@ -65,6 +65,21 @@ class TrainedNetworks(NamedTuple):
     networks: Mapping[str, nn.Module] = MappingProxyType({})
     batch_counts: BatchCounts | None = None
 
+    def require_saved_pairs(self) -> None:
+        """Raises ValueError where a network has no optimizer, or would be lost on resume."""
+        own = [name for name in self.optimizers if name != "optimizer"]
+        if len(own) != len(self.networks):
+            raise ValueError(
+                f"The method trains the networks [{', '.join(self.networks)}] with the optimizers"
+                f" [{', '.join(own)}]. Expected one optimizer for each network, in the same order;"
+                " a network without one, such as a teacher, belongs to state() alone."
+            )
+        if lost := [name for name in (*self.networks, *own) if name not in self.state]:
+            raise ValueError(
+                f"state() of the method lacks {', '.join(lost)}, which a resumed run would begin"
+                " anew. Return super().state() | {...}."
+            )
+
 
 class CollapseMonitor(Stateful, Protocol):
     """Monitors predictions on the target (model.uda.collapse_monitor.CollapseMonitor)."""
