@@ -248,6 +248,13 @@ class OnnxNetwork(ExportedNetwork):
                 f"{path} cannot be loaded by ONNX Runtime ({reason_of(error)})."
                 f" {_remedy(str(error), onnxruntime.__version__)}"
             ) from error
+        if missing := set(providers) - set(self.session.get_providers()):
+            # ONNX Runtime only logs that it could not load CUDA's libraries, and goes on without.
+            raise ValueError(
+                f"--device cuda: ONNX Runtime {onnxruntime.__version__} could not start its"
+                f" {', '.join(missing)} and would compute on the CPU; what it printed above says"
+                " why. Install the CUDA and cuDNN that it was built for, or use --device cpu."
+            )
         metadata = self.session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
         super().__init__(path, metadata)
         _check_precision(path, self.precision)
@@ -309,7 +316,9 @@ class ProgramNetwork(ExportedNetwork):
         if device.type != "cpu":  # programs are exported on the CPU
             from torch.export.passes import move_to_device_pass
 
-            program = move_to_device_pass(program, device)
+            # With its number: older torch takes "cuda" in a program for another than "cuda:0".
+            number = torch.cuda.current_device() if device.index is None else device.index
+            program = move_to_device_pass(program, torch.device(device.type, number))
         self.program = _module_without_guards(program)
 
     def run(self, image: np.ndarray) -> np.ndarray:

@@ -98,11 +98,22 @@ def run(args) -> None:
         "ratio_evaluation": results[precision]["ratio"],
         "environment": environment(),
         "device": str(device),
+        "baseline_device": "cpu",
         "workers": args.workers,
     }
-    print(results_table(results))
+    print(results_table(results), *device_notes(device), sep="\n")
     if args.json:
         write_json(args.json, summary)
+
+
+def device_notes(device: torch.device) -> list[str]:
+    """What the ratios compare where ours does not compute on the CPU, as the baseline does."""
+    if device.type == "cpu":
+        return []
+    return [
+        f"NOTE: the baseline computes on the CPU and ours on {device}: the ratios compare the two."
+        " Both on one GPU: ./scripts/check_gpu.sh"
+    ]
 
 
 def load_imagenet_network(checkpoint: Path | None) -> tuple[BiSeNet, InputNormalization]:

@@ -141,6 +141,17 @@ def test_files_that_were_not_exported_here_are_refused(tmp_path):
         OnnxNetwork(tmp_path / "absent.onnx", CPU)
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_cuda_that_onnxruntime_cannot_start(exported, monkeypatch):
+    """It would go on without it: --device cuda never computes on the CPU in silence."""
+    providers = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    if providers[0] in pytest.importorskip("onnxruntime").get_available_providers():
+        pytest.skip("this one may start it")
+    monkeypatch.setattr("onnxruntime.get_available_providers", lambda: providers)
+    with pytest.raises(ValueError, match=r"could not start its CUDAExecutionProvider"):
+        OnnxNetwork(exported, torch.device("cuda"))
+
+
 def test_an_output_that_cannot_be_used_is_refused(checkpoint, tmp_path, capsys):
     """An output below a file, or with another suffix."""
     (tmp_path / "file").write_text("")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.export.passes
 from PIL import Image
 
 from model.inference.export import ProgramNetwork
@@ -59,6 +60,21 @@ def test_normalization_and_argmax_outside_the_graph(tmp_path):
     assert part.run(np.zeros((1, 3, 64, 96), np.float32)).shape == (1, 19, 64, 96)
     images = torch.tensor(scene(0, (64, 96))[0])[None]
     assert (part(images.numpy()) != classes(checkpoint, images)).mean() < 1e-3
+
+
+def test_a_program_moves_to_a_numbered_gpu(exported, monkeypatch):
+    """Older torch stops at run time where a program says "cuda" and its input "cuda:0"."""
+    places = []
+
+    def record(program, place):
+        places.append(str(place))
+        return program
+
+    monkeypatch.setattr(torch.export.passes, "move_to_device_pass", record)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    for device in ("cuda", "cuda:0"):
+        ProgramNetwork(exported, torch.device(device))
+    assert places == ["cuda:1", "cuda:0"]
 
 
 def test_predict_takes_the_file_by_its_suffix(checkpoint, exported, tmp_path):

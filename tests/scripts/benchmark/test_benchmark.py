@@ -11,7 +11,7 @@ from scripts.baselines import BaselineBiSeNet
 from scripts.benchmark import __main__ as benchmark
 from scripts.benchmark import model as benchmark_model
 from scripts.benchmark import train as benchmark_train
-from scripts.benchmark.evaluation import baseline_of
+from scripts.benchmark.evaluation import baseline_of, device_notes
 from tests.helpers.narrow import narrow_backbones
 from tests.helpers.networks import trained_like_network, write_checkpoint
 from utils.benchmark.memory import PeakMemory, available_memory
@@ -90,6 +90,13 @@ def test_evaluation(cityscapes_root, tmp_path):
     assert result["fp32"]["miou_percent"] == pytest.approx(miou, abs=0.01)
     assert [result[name]["turns"] for name in ("baseline", "fp32", "bf16")] == [2, 1, 2]
     assert result["images"] == 2
+
+
+def test_a_ratio_of_two_devices_is_said():
+    """The baseline computes on the CPU, wherever ours does."""
+    assert device_notes(torch.device("cpu")) == []
+    (note,) = device_notes(torch.device("cuda"))
+    assert "baseline computes on the CPU and ours on cuda" in note
 
 
 def test_an_unwritable_output_is_refused_first(tmp_path):
