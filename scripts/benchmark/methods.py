@@ -40,6 +40,14 @@ METHODS = {
         "pseudo_weighting": "class",
         "teacher_context": "whole",
     },
+    "taught by MobileNetV2": {
+        "method": "distil",
+        "teachers": (Path("teacher"),),
+        "fusion_channels": 128,
+        "lambda_source": 0.0,
+        "soft_label_weights": "class",
+        "teacher_context": "whole",
+    },
 }
 """{name: the method, what is special to the network and the loss, and options of the method}.
 
@@ -99,6 +107,7 @@ def training_step(
             19,
             normalize,
             random_changes=RANDOM_CHANGES,
+            read_checkpoint=lambda _path: light_teacher(),
         )
         method = find_methods()[name]
         method = method(network, method.Options(**options), setting)
@@ -115,6 +124,17 @@ def training_step(
             method.after_step(1000)
 
     return step
+
+
+def light_teacher() -> dict:
+    """What a checkpoint of a teacher holds."""
+    network = BiSeNet(19, "mobilenet_v2", fusion_channels=128)
+    return {
+        "name": "teacher",
+        "architecture": network.architecture,
+        "input": INPUT_CONVENTIONS["imagenet"].as_dict(),
+        "parts": {"model": network.state_dict()},
+    }
 
 
 def synthetic_batches(
