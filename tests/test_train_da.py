@@ -220,7 +220,7 @@ def test_only_the_scored_val_is_transductive(tmp_path):
     for target, expected in (("a", True), ("b", False)):
         roots = ["--target", str(tmp_path / target), "--cityscapes", str(tmp_path / "a")]
         args = train_da.parse_arguments([*flags, *roots])
-        assert train_da.adapts_on_scored_images(args) is expected
+        assert train_da.target_flags(args).scores_its_images is expected
 
 
 def test_scored_images_under_other_names_are_noticed(gta5_root, cityscapes_root, tmp_path, capsys):

@@ -142,7 +142,9 @@ def file_digests(train: list[str]) -> dict[str, str]:
     words = [word for values in flags_of(train).values() for word in values]
     files = {word: user_path(word) for word in words if word.endswith((".toml", ".txt"))}
     texts = {
-        word: path.read_text("utf-8", "replace") for word, path in files.items() if path.is_file()
+        word: path.read_text(encoding="utf-8", errors="replace")
+        for word, path in files.items()
+        if path.is_file()
     }
     return {
         word: hashlib.sha256(repr(_settings(word, text)).encode()).hexdigest()
