@@ -75,7 +75,7 @@ def test_labels_that_teach_nothing_are_refused(
             tmp_path, *data, "--method", "pseudo-labels", "--pseudo-labels", pseudo
         ),
         "validation": lambda: run_train(
-            tmp_path, "--train-on", "source", *data, "--validate-every", 1
+            tmp_path, "--train-on", "source", *data, "--validate-every", 1, "--max-steps", 1
         ),
         "scoring": lambda: eval_script.check_listing(cityscapes(cityscapes_root, "val")),
         "prepare": lambda: check(PrepareJob(gta5_tree(gta5_root), "gta5")),
