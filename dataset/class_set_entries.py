@@ -1,24 +1,13 @@
 """The entries of a class set file, checked: names, colors and encodings (class_set_file.py)."""
 
 import colorsys
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 from dataset.class_set import READS, REST, Encoding, color_key, value_text
+from dataset.toml_file import refuse_unknown_keys
 
 FEWEST, MOST = 2, 254
-
-
-def refuse_unknown_keys(content: Mapping[str, Any], known: set[str], origin: str) -> None:
-    unknown = sorted(set(content) - known)
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"{origin} has the key {unknown[0]!r}, which nothing reads; expected only"
-            f" {', '.join(sorted(known))}.{hint}"
-        )
 
 
 def class_names(content: Mapping[str, Any], origin: str) -> tuple[str, ...]:

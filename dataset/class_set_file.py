@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 from dataset.class_set import ClassSet
-from dataset.class_set_entries import class_colors, class_names, encoding_of, refuse_unknown_keys
+from dataset.class_set_entries import class_colors, class_names, encoding_of
 from dataset.merge_rules import as_names, check_merge, merged_encodings
-from dataset.toml_file import read_toml
+from dataset.toml_file import read_toml, refuse_unknown_keys
 
 FOLDER = Path(__file__).with_name("class_sets")
 DEFAULT = "cityscapes19"

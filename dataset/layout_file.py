@@ -10,17 +10,16 @@
 Patterns are those of dataset/path_pattern.py.
 """
 
-import difflib
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dataset.class_set_file import DEFAULT
 from dataset.path_pattern import PathPattern
-from dataset.toml_file import read_toml
+from dataset.toml_file import read_toml, refuse_unknown_keys
 
 LAYOUTS = Path(__file__).with_name("layouts")
 _FIRST = ("gta5", "cityscapes", "synthia")
@@ -144,7 +143,7 @@ def load_layout(word: str | Path) -> Layout:
 
 def _layout_of(content: Mapping[str, Any], path: Path) -> Layout:
     """The layout of a file's ``content``. Raises ValueError."""
-    _refuse_unknown(content, _TYPES, str(path))
+    refuse_unknown_keys(content, _TYPES, str(path))
     for key, value in content.items():
         kind = _TYPES[key]
         is_texts = kind is list and isinstance(value, list) and all(type(v) is str for v in value)
@@ -154,7 +153,7 @@ def _layout_of(content: Mapping[str, Any], path: Path) -> Layout:
                 f"{path}: {key} is {value!r}; expected {expected.get(kind, f'a section [{key}]')}."
             )
     messages = content.get("messages", {})
-    _refuse_unknown(messages, _MESSAGE_KEYS, f"{path}, [messages]")
+    refuse_unknown_keys(messages, _MESSAGE_KEYS, f"{path}, [messages]")
     for key, text in messages.items():
         if not isinstance(text, str):
             raise ValueError(f"{path}, [messages]: {key} is {text!r}; expected a text.")
@@ -192,24 +191,13 @@ def _beside(word: str, file: Path) -> str:
     return str(beside) if word.endswith(".toml") and beside.is_file() else word
 
 
-def _refuse_unknown(content: Mapping[str, Any], known: Collection[str], origin: str) -> None:
-    unknown = sorted(set(content) - set(known))
-    if unknown:
-        near = difflib.get_close_matches(unknown[0], known, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise ValueError(
-            f"{origin} has the key {unknown[0]!r}, which nothing reads; expected only"
-            f" {', '.join(sorted(known))}.{hint}"
-        )
-
-
 def _split(section: Any, origin: str) -> Split:
     """One section [splits.NAME]. Raises ValueError."""
     if not isinstance(section, Mapping) or "images" not in section:
         raise ValueError(
             f'{origin}: expected images = "photos/{{key}}.jpg" and labels, found {section!r}.'
         )
-    _refuse_unknown(section, _SPLIT_KEYS, origin)
+    refuse_unknown_keys(section, _SPLIT_KEYS, origin)
     patterns = {}
     for kind in ("images", "labels"):
         given = section.get(kind, [])

@@ -2,6 +2,7 @@
 
 import difflib
 import tomllib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,18 @@ def read_toml(word: str | Path, folder: Path, kind: str) -> tuple[Path, dict[str
         raise ValueError(
             f"{path} is no TOML file ({error}). Correct it, and save it as UTF-8; see {folder}."
         ) from error
+
+
+def refuse_unknown_keys(content: Mapping[str, Any], known: Collection[str], origin: str) -> None:
+    """Raises ValueError for a key of ``content`` that is not ``known``. ``origin``: its file."""
+    unknown = sorted(set(content) - set(known))
+    if unknown:
+        near = difflib.get_close_matches(unknown[0], known, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise ValueError(
+            f"{origin} has the key {unknown[0]!r}, which nothing reads; expected only"
+            f" {', '.join(sorted(known))}.{hint}"
+        )
 
 
 def toml_path(word: str | Path, folder: Path, kind: str) -> Path:
