@@ -282,6 +282,11 @@ class TrainingRun:
         last = done == self.max_steps
         if done % options.log_every == 0 or last:
             self._log(done, is_interval=done % options.log_every == 0)
+        with self.timer.paused():
+            self._draw_score_and_save(done)
+
+    def _draw_score_and_save(self, done: int) -> None:
+        """What is due after ``done`` steps and is no part of a step."""
         if self._panel_every and (done == 1 or done % self._panel_every == 0):
             self._log_pictures(done)
         is_due = self._validates_after(done)
@@ -289,7 +294,9 @@ class TrainingRun:
             self._save(done, validation_due=True)
             self._validate(done)
         keeps_snapshot = self.snapshots.is_due(done)
-        if is_due or keeps_snapshot or done % options.save_every == 0 or last or self._stopping:
+        is_interval = done % self.options.save_every == 0
+        ends = self._stopping or done == self.max_steps
+        if is_due or keeps_snapshot or is_interval or ends:
             self._save(done)
         if keeps_snapshot:  # after last.pt: what is kept is a state that the run can resume from
             self._keep_snapshot(done)

@@ -3,6 +3,7 @@
 import math
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -10,6 +11,12 @@ from torch import Tensor
 from tqdm import tqdm
 
 from utils.training.distributed import ProcessGroup
+
+NOT_FINITE_REMEDY = (
+    "A checkpoint that was saved before is intact. --resume would only repeat its steps: start"
+    " another run, or go on from the checkpoint in one (--init FILE, and another --name), with a"
+    " lower --lr or with --precision fp32."
+)
 
 
 class LossMeter:
@@ -100,9 +107,7 @@ class LossMeter:
             raise FloatingPointError(
                 f"Step {self._steps[row][0]} gave losses that are not finite: {found}. Nothing"
                 " was saved since then. Steps since the last look at the"
-                f" losses:\n{self.recent_steps()}\n"
-                "Look at these images, lower --lr, or try --precision"
-                " fp32; a checkpoint that was saved before is intact and can be continued."
+                f" losses:\n{self.recent_steps()}\nLook at these images. {NOT_FINITE_REMEDY}"
             )
         return dict(zip(names, table.t(), strict=True))
 
@@ -130,9 +135,9 @@ def _tensors(name: str, value: object):
 class StepTimer:
     """Iterates over (step, batch) with a progress bar, and measures waiting and computing.
 
-    ``show``: whether this process shows the bar. Time between a ``read`` and the next step, for
-    saving and validation, is not counted. On a GPU, read the losses first: that waits for the
-    device, which otherwise lags behind the clock.
+    ``show``: whether this process shows the bar. Time that is ``paused``, for saving and
+    validation, is not counted. On a GPU, read the losses first: that waits for the device, which
+    otherwise lags behind the clock.
     """
 
     def __init__(
@@ -150,13 +155,19 @@ class StepTimer:
             self._steps += 1
             yield step, batch
             begin = time.perf_counter()
-            if self._steps == 0:  # read in this step
-                self._start = begin
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leaves the time inside ``with`` out, between two reads or after one."""
+        begin = time.perf_counter()
+        yield
+        self._start += time.perf_counter() - begin
 
     def read(self, done: int) -> dict[str, float]:
         """Means since the last read, in seconds per step and images per second; hours left."""
-        steps, seconds = max(1, self._steps), time.perf_counter() - self._start
-        waited, self._waited, self._steps = self._waited, 0.0, 0
+        now = time.perf_counter()
+        steps, seconds = max(1, self._steps), now - self._start
+        waited, self._waited, self._steps, self._start = self._waited, 0.0, 0, now
         return {
             "time/data_wait_s": waited / steps,
             "time/compute_s": (seconds - waited) / steps,

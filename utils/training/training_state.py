@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from utils.training.checkpoint import Stateful, read_checkpoint, save_checkpoint
-from utils.training.meters import LossMeter, not_finite
+from utils.training.meters import NOT_FINITE_REMEDY, LossMeter, not_finite
 from utils.training.provenance import inherited
 from utils.training.resume_changes import (
     RESUME_HINTS,
@@ -59,8 +59,7 @@ class TrainingState:
                 f"After step {step}, {len(broken)} tensors hold values that are not finite, the"
                 f" first {broken[0]}, though the losses were finite. Nothing is saved from them."
                 f" Last steps:\n{self.meter.recent_steps()}\n"
-                "Lower --lr, or try --precision fp32; a checkpoint that was saved before is intact"
-                " and can be continued."
+                f"{NOT_FINITE_REMEDY}"
             )
 
     def save(self, path: Path, step: int, **more: Any) -> None:
