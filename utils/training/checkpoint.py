@@ -38,11 +38,17 @@ def save_checkpoint(path: Path, parts: dict[str, Stateful], **metadata: Any) -> 
     except (OSError, RuntimeError) as failure:
         # torch reports a full disk as a RuntimeError about positions in the file.
         error = failure.__context__ if is_full(failure.__context__) else failure
-        kept = f"The previous {path.name} is intact. " if path.exists() else ""
-        remedy = "Make room or choose" if may_be_full(error) else "Choose"
+        kept, remedy = "", "choose another --output"
+        if path.exists():  # that of a run: scripts replace no file
+            kept = f"The previous {path.name} is intact. "
+            remedy = (
+                f"move {path.parent} to another place and name that by --output; then continue with"
+                " --resume"
+            )
+        if may_be_full(error):
+            remedy = f"make room, or {remedy}"
         raise OSError(
-            f"Could not write {path} ({error}). {kept}{remedy} another --output, then continue with"
-            " --resume."
+            f"Could not write {path} ({error}). {kept}{remedy[0].upper()}{remedy[1:]}."
         ) from error
 
 

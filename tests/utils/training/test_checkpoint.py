@@ -51,6 +51,12 @@ def test_a_failed_write_keeps_the_previous_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
 
 
+def test_a_failed_first_write_is_not_to_be_resumed(tmp_path):
+    """Nothing is there to go on from, and most scripts that write checkpoints have no --resume."""
+    with pytest.raises(OSError, match=r"Choose another --output\.$"):
+        make(tmp_path / "absent" / "last.pt", step=2)
+
+
 def test_a_full_disk_is_called_so(tmp_path, monkeypatch):
     """Where torch speaks of positions in the file instead."""
 
