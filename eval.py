@@ -27,7 +27,7 @@ from dataset.source import labelled_images
 from dataset.target import layout_with_splits
 from model.inference.cost import table_2_costs
 from model.inference.engines import ENGINES, choose_engine, open_exported
-from model.inference.export import EXPORTED_NETWORKS
+from model.inference.exported_network import EXPORTED_NETWORKS
 from model.inference.merge import MergedPredictor, SavedPrediction
 from model.inference.predictor import load_predictor
 from model.inference.tta import TTA_PRESETS

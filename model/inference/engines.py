@@ -15,12 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from model.fused_upsampling import upsampled_classes
-from model.inference.export import (
+from model.inference.export import DeployedNetwork, export_onnx
+from model.inference.exported_network import (
     EXPORTED_NETWORKS,
-    DeployedNetwork,
     ExportedNetwork,
     OnnxNetwork,
-    export_onnx,
     require_onnx,
 )
 from model.inference.predictor import Predictor

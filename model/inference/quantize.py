@@ -17,12 +17,8 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from model.inference.export import (
-    INT8_SUFFIX,
-    OnnxNetwork,
-    require_onnx,
-    update_onnx_metadata,
-)
+from model.inference.export import update_onnx_metadata
+from model.inference.exported_network import INT8_SUFFIX, OnnxNetwork, require_onnx
 
 OPERATORS = ("Conv", "Relu", "Add", "Mul", "MaxPool", "Concat", "Resize")
 """Operators that are quantized."""

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from model.inference.export import EXPORTED_NETWORKS
+from model.inference.exported_network import EXPORTED_NETWORKS
 from scripts.app.networks import load_networks
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (

@@ -11,7 +11,7 @@ import torch
 
 from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
-from model.inference.export import EXPORTED_NETWORKS
+from model.inference.exported_network import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from utils.files import told_apart
 from utils.training.checkpoint import read_checkpoint

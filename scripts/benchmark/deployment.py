@@ -22,7 +22,8 @@ from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
 from dataset.target import scored_images
-from model.inference.export import DeployedNetwork, OnnxNetwork, export_onnx, require_onnx
+from model.inference.export import DeployedNetwork, export_onnx
+from model.inference.exported_network import OnnxNetwork, require_onnx
 from model.inference.predictor import Predictor, load_predictor
 from model.loading import load_network
 from utils.benchmark.timing import measure, percentiles_ms, ratio

@@ -19,13 +19,8 @@ from tqdm import tqdm
 from dataset.labels import NUM_CLASSES
 from model.bisenet import BiSeNet
 from model.inference.cost import convolution_macs, count_parameters, ptflops_macs
-from model.inference.export import (
-    INT8_SUFFIX,
-    DeployedNetwork,
-    OnnxNetwork,
-    export_onnx,
-    require_onnx,
-)
+from model.inference.export import DeployedNetwork, export_onnx
+from model.inference.exported_network import INT8_SUFFIX, OnnxNetwork, require_onnx
 from model.inference.fold_batch_norm import fold_batch_norms
 from model.inference.quantize import calibrate, quantize
 from model.loading import load_network

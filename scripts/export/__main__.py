@@ -19,7 +19,7 @@ import numpy as np
 from dataset.class_set_file import recorded_class_set
 from dataset.listing import ImageList, largest_image
 from dataset.target import scored_images, target_images
-from model.inference.export import INT8_SUFFIX, require_onnx
+from model.inference.exported_network import INT8_SUFFIX, require_onnx
 from scripts.export.int8 import Int8Options, check_sizes, quantize_export
 from scripts.export.verification import CPU, ExportForm, verified_export
 from utils.benchmark.memory import check_memory

@@ -10,7 +10,8 @@ from tqdm import tqdm
 from dataset.image_io import image_size, read_image
 from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
-from model.inference.export import OnnxNetwork, update_onnx_metadata
+from model.inference.export import update_onnx_metadata
+from model.inference.exported_network import OnnxNetwork
 from model.inference.quantize import (
     QuantizationTrial,
     calibrate,

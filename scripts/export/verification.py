@@ -11,14 +11,8 @@ from dataset.class_set import ClassSet
 from dataset.demo.scene import CAMERA, street
 from dataset.image_io import read_image
 from dataset.listing import ImageList
-from model.inference.export import (
-    DeployedNetwork,
-    ExportedNetwork,
-    OnnxNetwork,
-    ProgramNetwork,
-    export_onnx,
-    export_program,
-)
+from model.inference.export import DeployedNetwork, export_onnx, export_program
+from model.inference.exported_network import ExportedNetwork, OnnxNetwork, ProgramNetwork
 from model.inference.tiling import with_border
 from model.loading import load_network
 from utils.training.provenance import inherited

@@ -15,7 +15,7 @@ from pathlib import Path
 from PIL import Image
 
 from dataset.unlabelled import find_inputs
-from model.inference.export import EXPORTED_NETWORKS
+from model.inference.exported_network import EXPORTED_NETWORKS
 from model.inference.tiling import MARGIN, STRIDE
 from scripts.predict.comparison import compare
 from scripts.predict.drawing import KINDS, Results

@@ -10,7 +10,7 @@ import torch
 from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
 from dataset.label_format import prediction_format
-from model.inference.export import EXPORTED_NETWORKS
+from model.inference.exported_network import EXPORTED_NETWORKS
 from model.inference.predictor import load_predictor
 from model.inference.tiling import in_tiles
 from utils.benchmark.memory import check_memory

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from dataset.image_io import read_image
-from model.inference.export import OnnxNetwork, ProgramNetwork, require_onnx
+from model.inference.exported_network import OnnxNetwork, ProgramNetwork, require_onnx
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts.export import __main__ as entry
 from scripts.export import verification

@@ -9,7 +9,7 @@ from PIL import Image
 from dataset.cityscapes import cityscapes
 from dataset.class_set_file import load_class_set
 from dataset.target import scored_images
-from model.inference.export import OnnxNetwork
+from model.inference.exported_network import OnnxNetwork
 from scripts.export import __main__ as entry
 from scripts.export import int8
 from scripts.export.int8 import Comparison

@@ -9,7 +9,7 @@ import torch
 import torch.export.passes
 from PIL import Image
 
-from model.inference.export import ProgramNetwork
+from model.inference.exported_network import ProgramNetwork
 from model.preprocessing import INPUT_CONVENTIONS
 from scripts.export import __main__ as entry
 from scripts.export import verification

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.inference import export as module
+from model.inference import exported_network as module
 from model.inference import program_file
-from model.inference.export import METADATA_KEY, ProgramNetwork
+from model.inference.exported_network import METADATA_KEY, ProgramNetwork
 
 METADATA = json.dumps(
     {

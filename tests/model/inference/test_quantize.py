@@ -11,7 +11,8 @@ from torch import nn
 
 from model.bisenet import SegmentationOutput
 from model.inference import quantize as module
-from model.inference.export import DeployedNetwork, OnnxNetwork, export_onnx
+from model.inference.export import DeployedNetwork, export_onnx
+from model.inference.exported_network import OnnxNetwork
 from model.preprocessing import INPUT_CONVENTIONS
 
 onnx = pytest.importorskip("onnx", reason="optional: pip install -r requirements-export.txt")
