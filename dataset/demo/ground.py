@@ -6,16 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from dataset.demo.canvas import (
-    LABEL,
-    Camera,
-    Canvas,
-    Thing,
-    as_planes,
-    fractal_noise,
-    hsv,
-    to_picture,
-)
+from dataset.demo.camera import Camera
+from dataset.demo.canvas import LABEL, Canvas, Thing, as_planes, fractal_noise, hsv, to_picture
 from dataset.demo.town import GAME, Side, Town
 
 _ROAD = 4

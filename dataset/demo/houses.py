@@ -8,13 +8,11 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from dataset.demo.camera import NEAR_M, Camera, Place
 from dataset.demo.canvas import (
     LABEL,
-    NEAR_M,
-    Camera,
     Canvas,
     Layer,
-    Place,
     Thing,
     as_planes,
     fractal_noise,

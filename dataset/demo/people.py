@@ -5,9 +5,11 @@ from functools import partial
 
 import numpy as np
 
-from dataset.demo.canvas import LABEL, Camera, Canvas, Layer, Place, Thing, hsv, unit_circle
+from dataset.demo.camera import Camera, Place
+from dataset.demo.canvas import LABEL, Canvas, Layer, Thing, hsv, unit_circle
 from dataset.demo.town import Town
-from dataset.demo.vehicles import Footprint, paintwork
+from dataset.demo.traffic import Footprint
+from dataset.demo.vehicles import paintwork
 
 
 def people(canvas: Canvas, camera: Camera, town: Town) -> list[Thing]:

@@ -6,7 +6,8 @@ from functools import partial
 
 import numpy as np
 
-from dataset.demo.canvas import LABEL, Camera, Canvas, Layer, Place, Thing, hsv
+from dataset.demo.camera import Camera, Place
+from dataset.demo.canvas import LABEL, Canvas, Layer, Thing, hsv
 from dataset.demo.town import GAME, Side, Town
 from dataset.demo.vehicles import Body, draw_body, paintwork
 

@@ -6,7 +6,8 @@ noisy, with narrow streets between tall houses, parked cars and bicycles, behind
 vehicle. They share geometry and classes, but not appearance, layout and class frequencies: a domain
 gap. Every object has a random color, so that no class is recognized by color alone.
 
-town.py plans a street, canvas.py holds the drawing tools, and the other modules draw its parts.
+town.py plans a street, camera.py maps it to pixels, canvas.py holds the drawing tools, and the
+other modules draw its parts.
 """
 
 import math
@@ -20,7 +21,7 @@ from dataset.demo.houses import backdrop, boundaries, houses
 from dataset.demo.people import people, two_wheelers
 from dataset.demo.roadside import furniture, greenery
 from dataset.demo.town import CAMERA, GAME, LOOKS, Look, plan_camera, plan_town
-from dataset.demo.vehicles import traffic
+from dataset.demo.traffic import traffic
 
 __all__ = [
     "CAMERA",

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dataset.demo.canvas import LABEL, Camera, hsv
+from dataset.demo.camera import Camera
+from dataset.demo.canvas import LABEL, hsv
 
 
 @dataclass(frozen=True)
