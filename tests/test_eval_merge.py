@@ -16,7 +16,7 @@ from model.loading import load_network
 from tests.helpers.networks import write_checkpoint
 from tests.helpers.trees import write_camvid
 from utils.evaluation.metrics import confusion_matrix
-from utils.report.comparison import _protocol
+from utils.report.scored_rows import _protocol
 from utils.training.checkpoint import read_checkpoint
 
 MERGE = "cityscapes19-to-camvid11"

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from dataset.class_set_file import recorded_class_set
 from model.loading import full_architecture
-from utils.report.comparison import read_run_records
+from utils.report.scored_rows import read_run_records
 from utils.training.checkpoint import read_checkpoint
 from utils.training.snapshots import snapshot_files
 

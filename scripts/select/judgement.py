@@ -5,7 +5,7 @@ from pathlib import Path
 
 from scripts.select.candidates import Candidate, runs_of, score_key
 from utils.evaluation.label_free import MEASURES, judge
-from utils.report.comparison import read_scores
+from utils.report.scored_rows import read_scores
 from utils.report.tables import markdown_table, percent
 
 

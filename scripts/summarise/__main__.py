@@ -32,7 +32,7 @@ from scripts.summarise.records import missing_scores, read_comparison, read_seed
 from utils.files import output_folder, write_file
 from utils.options.groups import add_device_arguments
 from utils.options.parser import new_parser, non_negative_int, user_errors_without_traceback
-from utils.report.comparison import ComparisonRow, comparison_tables, read_rows
+from utils.report.comparison import comparison_tables
 from utils.report.html import (
     WITHOUT_LABELS,
     ImageRow,
@@ -41,6 +41,7 @@ from utils.report.html import (
     report_page,
 )
 from utils.report.label_free import measure_lines, read_selection
+from utils.report.scored_rows import ComparisonRow, read_rows
 from utils.report.tables import markdown_table
 from utils.training.precision import choose_device, choose_precision
 

@@ -1,20 +1,17 @@
 """Tables I and II of scored runs: means over seeds, costs, and the published rows beside them.
 
-The rows are the JSON files of eval.py. Tables are written as Markdown, CSV and LaTeX.
+Written as Markdown, CSV and LaTeX.
 """
 
 import csv
 import io
-import math
 import shlex
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 from utils.evaluation.published import TABLE_1, TABLE_2
-from utils.files import json_kind, read_json, read_json_object
+from utils.report.scored_rows import ComparisonRow
 from utils.report.tables import markdown_table
 
 MEASURES = {
@@ -25,37 +22,7 @@ MEASURES = {
 }
 """{measure in eval.py's JSON: name in tables}."""
 COSTS = ("discriminator", "discriminator MACs", "deployed model", "deployed MACs")
-SCORED = {"checkpoint": str, "step": int, "miou": float | int | None}
-"""What identifies a scored checkpoint in eval.py's JSON, and its score; None: not defined."""
 NUM_PUBLISHED_CLASSES = 19
-DEFAULT_CLASS_SET = "cityscapes19"
-"""Older files do not name theirs."""
-
-
-@dataclass(frozen=True)
-class ComparisonRow:
-    """A method: its scores for each seed, as eval.py writes them, and the records of its runs.
-
-    A record is the last entry of a run's config.json.
-    """
-
-    name: str
-    scores: tuple[dict, ...]
-    records: tuple[dict, ...] = ()
-
-    def values(self, measure: str) -> list[float]:
-        """A measure in percent, one value for each seed for which it is defined."""
-        return [100 * score[measure] for score in self.scores if not math.isnan(score[measure])]
-
-    def class_values(self, train_id: int) -> list[float]:
-        """The IoU of a class in percent, one value for each seed for which it is defined."""
-        values = (score["iou"][train_id] for score in self.scores)
-        return [100 * value for value in values if not math.isnan(value)]
-
-    @property
-    def classes(self) -> list[int]:
-        """The trainIds that the means are taken over."""
-        return self.scores[0]["classes"]
 
 
 class Table(NamedTuple):
@@ -64,100 +31,11 @@ class Table(NamedTuple):
     header: Sequence[str]
     lines: list[list[str]]
 
-    def without(self, column: int) -> "Table":
-        """The table without a column."""
-        header, *lines = (
-            [*cells[:column], *cells[column + 1 :]] for cells in (self.header, *self.lines)
-        )
+    def without(self, *columns: str) -> "Table":
+        """The table without the columns of these names."""
+        kept = [i for i, name in enumerate(self.header) if name not in columns]
+        header, *lines = ([cells[i] for i in kept] for cells in (self.header, *self.lines))
         return Table(header, lines)
-
-
-def _nan_for_none(value: Any) -> Any:
-    """Undefined numbers of a JSON file, which has no NaN."""
-    if isinstance(value, list):
-        return [_nan_for_none(item) for item in value]
-    return math.nan if value is None else value
-
-
-def read_scores(
-    path: Path, keys: Sequence[str] = (), fields: Mapping[str, Any] = SCORED
-) -> dict[str, Any]:
-    """The content of a file of eval.py --json. Raises ValueError for another, or without ``keys``.
-
-    ``fields``: {name: type} of what each of its "rows" needs.
-    """
-    expected = "a file of scores: eval.py --json writes it"
-    content = read_json_object(path, ("rows", *keys), expected)
-    rows = content["rows"]
-
-    def is_scored(row: Any) -> bool:
-        return isinstance(row, dict) and all(
-            key in row and isinstance(row[key], kind) for key, kind in fields.items()
-        )
-
-    if not isinstance(rows, list) or not rows or not all(map(is_scored, rows)):
-        needed = f", each with {', '.join(fields)}" if fields else ""
-        raise ValueError(
-            f"{path}: its rows are not those of scored checkpoints{needed}. Expected {expected}."
-        )
-    return content
-
-
-def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
-    """Reads ``folder``/seed*/ROW.json and the config.json of the runs.
-
-    ``names``: {folder of a row: its name}, in the order of the result; absent rows are left out.
-    Raises ValueError where rows were scored on different images or over different classes, and for
-    damaged files.
-    """
-    rows, protocols = [], {}
-    for run, name in names.items():
-        scores, records = [], []
-        for file in sorted(folder.glob(f"seed*/{run}.json")):
-            content = read_scores(file, ("images", "split", "classes"), fields={})
-            protocols[file] = _protocol(content)
-            row = {
-                key: value if key == "tta" else _nan_for_none(value)
-                for key, value in content["rows"][0].items()
-            }
-            known = ("images", "split", "class_set", "merge")
-            data = {key: content[key] for key in known if key in content}
-            scores.append(row | data)
-            records.append(read_run_records(file.with_suffix(""))[-1])
-        if scores:
-            rows.append(ComparisonRow(name, tuple(scores), tuple(records)))
-    first = next(iter(protocols), None)
-    for file, protocol in protocols.items():
-        if protocol != protocols[first]:
-            raise ValueError(
-                f"{first} was scored on {protocols[first]}, {file} on {protocol}: their numbers"
-                " cannot stand in one table. Delete the file that is not wanted, and run"
-                " scripts.reproduce again."
-            )
-    return rows
-
-
-def read_run_records(folder: Path) -> list[dict[str, Any]]:
-    """The entries of a run's config.json, one for each start. Raises what read_json raises."""
-    path, expected = folder / "config.json", "the record of a run: a list of objects"
-    records = read_json(path, expected)
-    if not isinstance(records, list) or not records or not isinstance(records[-1], dict):
-        raise ValueError(f"{path} holds {json_kind(records)}. Expected {expected}.")
-    return records
-
-
-def _protocol(content: dict) -> str:
-    tta = content["rows"][0]["tta"]
-    augmented = f", test-time augmentation {tta}" if tta else ""
-    names = content.get("fingerprint", "").split(", ")[-1]  # a hash of the names
-    known = content.get("class_set", {"name": DEFAULT_CLASS_SET})["name"]
-    classes = "" if known == DEFAULT_CLASS_SET else f", class set {known}"
-    classes += f", merge {content['merge']['name']}" if "merge" in content else ""
-    return (
-        f"{content['images']} images of {content['split']}{names and f' (names {names})'},"
-        f" {len(content['classes'])} classes"
-        f" ({', '.join(content['classes'])}){classes}{augmented}"
-    )
 
 
 def mean_and_deviation(values: list[float]) -> str:
@@ -198,7 +76,7 @@ def table_2(rows: list[ComparisonRow], published: bool, seeds: bool = True) -> T
     lines = list(published_score_lines(rows[0].classes).values()) if published else []
     lines += map(score_line, rows)
     table = Table(("%", *MEASURES.values(), "classes", "seeds", *COSTS), lines)
-    return table if seeds else table.without(table.header.index("seeds"))
+    return table if seeds else table.without("seeds")
 
 
 def score_line(row: ComparisonRow) -> list[str]:
@@ -227,13 +105,8 @@ def published_score_lines(classes: Sequence[int]) -> dict[str, list[str]]:
         return {}
     lines = {}
     for row in TABLE_2:
-        measured = {
-            "miou": row.miou,
-            "pixel_accuracy": None,
-            "pixel_accuracy_with_void": row.pixel_accuracy_with_void,
-            "mean_class_accuracy": row.mean_class_accuracy,
-        }
-        values = [measured[measure] for measure in MEASURES]
+        # The paper has no pixel accuracy without void.
+        values = [getattr(row, measure, None) for measure in MEASURES]
         scores = ["-" if value is None else f"{value:.2f}" for value in values]
         costs = [row.discriminator_parameters, row.discriminator_macs, "-", "-"]
         averaged, seeds = str(NUM_PUBLISHED_CLASSES), "-"
@@ -250,12 +123,10 @@ def comparison_tables(
     """
     scores = table_2(rows, published)
     class_tables = [table_1(rows, class_names, published)] if class_names else []
-    cost_columns = len(COSTS)  # too wide for a page of LaTeX
-    narrow = Table(scores.header[:-cost_columns], [line[:-cost_columns] for line in scores.lines])
     return {
         "md": _markdown([scores, *class_tables], rows),
         "csv": _csv(rows, class_names),
-        "tex": "\n".join(map(_latex, [narrow, *class_tables])),
+        "tex": "\n".join(map(_latex, [scores.without(*COSTS), *class_tables])),  # fits a page
     }
 
 

@@ -12,7 +12,8 @@ from utils.evaluation.comparability import score_warnings
 from utils.evaluation.evaluate import Evaluation
 from utils.evaluation.metrics import scores
 from utils.files import told_apart, write_json
-from utils.report.comparison import ComparisonRow, table_1, table_2
+from utils.report.comparison import table_1, table_2
+from utils.report.scored_rows import ComparisonRow
 from utils.report.tables import markdown_table
 
 

@@ -16,7 +16,6 @@ from utils.evaluation.published import TABLE_1
 from utils.report.charts import Bars, Line, bar_chart, line_chart
 from utils.report.comparison import (
     MEASURES,
-    ComparisonRow,
     class_line,
     command_of,
     hardware_of,
@@ -28,6 +27,7 @@ from utils.report.comparison import (
 )
 from utils.report.curves import SeedRange
 from utils.report.label_free import MEASURES_NOTE, measure_lines, share_charts
+from utils.report.scored_rows import ComparisonRow
 
 STYLE_SHEET = Path(__file__).with_name("page.css")
 CONTENT_POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

@@ -9,13 +9,12 @@ import pytest
 from tests.helpers.records import run_record, score_row
 from utils.report import comparison
 from utils.report.comparison import (
-    ComparisonRow,
     Table,
     comparison_tables,
     mean_and_deviation,
-    read_rows,
     table_2,
 )
+from utils.report.scored_rows import ComparisonRow, read_rows
 
 CLASS_NAMES = [f"class {c}" for c in range(19)]
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from tests.helpers.records import run_record, score_row
-from utils.report.comparison import ComparisonRow
 from utils.report.curves import SeedRange
 from utils.report.html import ImageRow, Picture, report_page
+from utils.report.scored_rows import ComparisonRow
 
 CLASSES = [(f"class {c}", f"#{c:02x}0000") for c in range(19)]
 PNG = b"\x89PNG and so on"
