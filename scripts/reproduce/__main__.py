@@ -11,15 +11,13 @@ import argparse
 import shlex
 from pathlib import Path
 
+from scripts.reproduce.earlier_runs import flags_of, read_record, require_same_training
 from scripts.reproduce.preset import Row, added_flags, describe_presets, preset_argument
 from scripts.reproduce.rows import (
-    flags_of,
     is_old_start,
     needed_rows,
     quoted_values,
-    read_record,
     require_known_origins,
-    require_same_training,
     row_commands,
     run_command,
     run_row,

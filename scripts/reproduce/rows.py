@@ -1,35 +1,26 @@
-"""The commands of a row: made from a preset, compared with those of before, run."""
+"""The commands of a row, made from a preset; runs them unless they have run before."""
 
 import difflib
-import hashlib
-import json
 import shlex
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from scripts.reproduce.earlier_runs import (
+    ORIGINS,
+    flags_of,
+    is_scored,
+    origin_digests,
+    require_same_origins,
+    require_same_training,
+)
 from scripts.reproduce.preset import Preset, Row
 from utils.child import run_child
 from utils.files import output_folder, write_json
-from utils.options.parser import user_path
-from utils.options.renamed import new_arguments
 from utils.training.checkpoint import read_checkpoint
 
 COMPUTE = ("--device", "--precision", "--workers")
-MAY_DIFFER = frozenset(
-    ("--gta5", "--source", "--cityscapes", "--target", "--output", "--json", "--resume")
-    + ("--device", "--workers", "--log-every", "--save-every", "--panel-every", "--leave-out")
-    + ("--keep-every", "--keep-last", "--stop-on-collapse", "--collapse-window")
-)
-"""Flags that do not say what is trained: where data and results lie, where it is computed."""
-ORIGINS = "origins.json"
-"""In a run folder: {folder or file: digest} of what it began from: weights of other rows, and the
-recipes, class sets and lists that its command names.
-"""
 
 
 def row_commands(
@@ -65,147 +56,10 @@ def quoted_values(values: dict[str, Any]) -> dict[str, str]:
     return {name: shlex.quote(str(value)) for name, value in values.items()}
 
 
-def flags_of(words: list[str]) -> dict[str, list[str]]:
-    """{flag: its values} of a command line, the last of each; "" has the words before the first."""
-    flags, flag = {"": []}, ""
-    for word in words:
-        if word.startswith("--"):
-            flag, *value = word.split("=", 1)
-            flags[flag] = value
-        else:
-            flags[flag].append(word)
-    return flags
-
-
 def compute_flags(training: list[str]) -> list[str]:
     """Those of the further arguments that say where to compute: scoring has them, too."""
     found = {name: values for name, values in flags_of(training).items() if name in COMPUTE}
     return [word for name, values in found.items() for word in (name, *values)]
-
-
-def changed_flags(now: list[str], before: list[str]) -> list[str]:
-    """Flags of two commands that differ and matter, each as "flag: before -> now"."""
-    new, old = flags_of(_in_any_folder(now)), flags_of(_in_any_folder(before))
-    return [
-        f"{flag or 'script'}: {' '.join(old[flag]) if flag in old else 'left out'} ->"
-        f" {' '.join(new[flag]) if flag in new else 'left out'}"
-        for flag in sorted(new.keys() | old.keys())
-        if flag not in MAY_DIFFER and new.get(flag) != old.get(flag)
-    ]
-
-
-def _in_any_folder(words: list[str]) -> list[str]:
-    """A command without the place of its --output: files of other rows lie in it."""
-    output = flags_of(words).get("--output", [])
-    return [word.replace(f"{output[0]}/", "{output}/") if output else word for word in words]
-
-
-def require_same_training(commands: list[list[str]], run: Path) -> None:
-    """Raises FileExistsError where ``run`` was trained by another command than ``commands`` have.
-
-    Not where a row that is scored has neither a checkpoint nor scores: it begins anew.
-    """
-    train, *evaluation = commands
-    kept = (run / "last.pt", run.with_name(f"{run.name}.json"))
-    if evaluation and not any(file.exists() for file in kept):
-        return
-    entries = read_record(run / "config.json")
-    if not entries or "argv" not in entries[0]:
-        return
-    changed = changed_flags(train, new_arguments(entries[0]["argv"]))
-    if changed:
-        raise FileExistsError(
-            f"{run} was trained by another command, before -> now: {'; '.join(changed)}. Give the"
-            " same arguments, or another --output, or delete this folder and the .json file beside"
-            " it to train the row anew."
-        )
-
-
-def weights_digest(file: Path) -> str:
-    """A hash of the network for inference in a checkpoint, whatever else the file holds."""
-    checkpoint, digest = read_checkpoint(file), hashlib.sha256()
-    weights = checkpoint["parts"][checkpoint.get("inference_network", "model")]
-    for name, tensor in sorted(weights.items()):
-        digest.update(name.encode())
-        digest.update(tensor.contiguous().reshape(-1).view(torch.uint8).numpy())
-    return digest.hexdigest()
-
-
-def digests_of(origins: Sequence[Path]) -> dict[str, str]:
-    """{folder: digest} of the last checkpoints of run folders, of those that are there."""
-    files = {origin.name: origin / "last.pt" for origin in origins}
-    return {name: weights_digest(file) for name, file in files.items() if file.exists()}
-
-
-def file_digests(train: list[str]) -> dict[str, str]:
-    """{file: digest} of the TOML files and lists that a command names, whatever their comments."""
-    words = [word for values in flags_of(train).values() for word in values]
-    files = {word: user_path(word) for word in words if word.endswith((".toml", ".txt"))}
-    texts = {
-        word: path.read_text(encoding="utf-8", errors="replace")
-        for word, path in files.items()
-        if path.is_file()
-    }
-    return {
-        word: hashlib.sha256(repr(_settings(word, text)).encode()).hexdigest()
-        for word, text in texts.items()
-    }
-
-
-def _settings(name: str, text: str) -> Any:
-    """What a file says: the content of a TOML file, the words of a list."""
-    try:
-        return tomllib.loads(text) if name.endswith(".toml") else text.split()
-    except tomllib.TOMLDecodeError:  # the training says it
-        return text
-
-
-def require_same_origins(origins: dict[str, str], run: Path) -> None:
-    """Raises FileExistsError where ``run`` began from other weights or settings than ``origins``.
-
-    ``origins``: of ``digests_of`` and ``file_digests``.
-    """
-    before = read_record(run / ORIGINS) or {}
-    changed = [name for name in origins if before.get(name, origins[name]) != origins[name]]
-    if changed and changed[0].endswith((".toml", ".txt")):
-        raise FileExistsError(
-            f"{run} was trained when {changed[0]} had another content. Delete this folder and the"
-            " .json file beside it to train the row anew, or put the old content back."
-        )
-    if changed:
-        raise FileExistsError(
-            f"{run} began from other weights than those of {run.with_name(changed[0])}, which was"
-            " trained anew. Delete this folder and the .json file beside it to train the row anew,"
-            " or put the old last.pt back."
-        )
-
-
-def is_scored(evaluate: list[str], scores: Path) -> bool:
-    """Whether ``scores`` is there, made by the same command or by an older revision."""
-    if not scores.exists():
-        return False
-    record = read_record(scores)
-    argv = record.get("argv") if isinstance(record, dict) else None
-    if argv is None:
-        return True
-    now, before = (["eval.py", *without_all_classes(words[2:])] for words in (evaluate, argv))
-    return not changed_flags(now, before)
-
-
-def without_all_classes(words: list[str]) -> list[str]:
-    """The words of eval.py without --classes 19, which earlier versions gave for all classes."""
-    if flags_of(words).get("--classes") != ["19"]:
-        return words
-    position = words.index("--classes")
-    return [*words[:position], *words[position + 2 :]]
-
-
-def read_record(path: Path) -> Any:
-    """The content of a JSON file; None where it is absent or damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return None
 
 
 def run_command(command: list[str], show: bool = True, quiet: bool = False) -> None:
@@ -266,19 +120,19 @@ def run_row(
     finished, is_begun = is_finished(commands, run), last.exists()
     require_same_training(commands, run)
     if (finished or is_begun) and (run / ORIGINS).exists():
-        require_same_origins(digests_of(origins) | file_digests(train), run)
+        require_same_origins(origin_digests(origins, train), run)
     if finished:
         return
-    if not last.exists() and scores.exists():
+    if not is_begun and scores.exists():
         raise FileNotFoundError(
             f"{scores} is there, but of another command or without its run folder, and {last} is"
             " gone: it cannot be scored again. Give the arguments of before, or delete the .json"
             " file to train the row anew."
         )
-    if not is_begun and (digests := digests_of(origins) | file_digests(train)):
+    if not is_begun and (digests := origin_digests(origins, train)):
         write_json(output_folder(run) / ORIGINS, digests)
-    if not (last.exists() and read_checkpoint(last).get("finished")):
-        run_command([*train, "--resume"] if last.exists() else train)
+    if not (is_begun and read_checkpoint(last).get("finished")):
+        run_command([*train, "--resume"] if is_begun else train)
         if not read_checkpoint(last).get("finished"):
             raise ChildProcessError(f"{run} was stopped before its end. Run this again to go on.")
     for command in evaluation:
@@ -301,12 +155,8 @@ def require_known_origins(preset: Preset, row: Row, output: Path) -> None:
 
 def needed_rows(preset: Preset, names: list[str] | None) -> set[str]:
     """The rows called ``names`` (None: all), and those whose checkpoints they begin from."""
-    waiting, needed = list(names or [row.name for row in preset.rows]), set()
-    while waiting:
-        name = waiting.pop()
-        needed.add(name)
-        origins = next(row.origins for row in preset.rows if row.name == name)
-        waiting += [
-            row.name for row in preset.rows if row.folder in origins and row.name not in needed
-        ]
+    needed = set(names or [row.name for row in preset.rows])
+    for row in reversed(preset.rows):  # rows begin from earlier ones
+        if row.name in needed:
+            needed |= {other.name for other in preset.rows if other.folder in row.origins}
     return needed

@@ -11,8 +11,8 @@ import torch
 import train
 import train_da
 from scripts.reproduce import __main__ as reproduce
+from scripts.reproduce import earlier_runs, rows
 from scripts.reproduce import preset as presets
-from scripts.reproduce import rows
 from tests.helpers.forked import forked_child
 from utils.training.checkpoint import read_checkpoint, save_checkpoint
 
@@ -385,7 +385,7 @@ def test_a_preset_of_other_classes(tmp_path, evaluation):
     _, evaluate = rows.row_commands(*words, None, [])
     assert evaluate[4:-2] == evaluation.split()
     _, evaluate = rows.row_commands(*words, ["human"], [])
-    assert rows.flags_of(evaluate)["--classes"] == ["human"]
+    assert earlier_runs.flags_of(evaluate)["--classes"] == ["human"]
 
 
 def test_scores_of_earlier_versions_are_kept(tmp_path):
@@ -399,7 +399,7 @@ def test_scores_of_earlier_versions_are_kept(tmp_path):
     ):
         start = ["eval.py", "a.pt", "--cityscapes", "c"]
         scores.write_text(json.dumps({"argv": [*start, *before, "--json", "s"]}))
-        assert rows.is_scored([*start, *now, "--json", "s"], scores) == kept
+        assert earlier_runs.is_scored([*start, *now, "--json", "s"], scores) == kept
 
 
 def test_scores_of_a_row_whose_name_has_a_dot(tmp_path, monkeypatch):
@@ -549,9 +549,9 @@ def test_files_of_other_rows_may_move_with_the_comparison():
     """--teachers below --output is the same file in another place; another row is another."""
     before = ["train_da.py", "--teachers", "a/seed0/strong/last.pt", "--output", "a/seed0"]
     moved = [word.replace("a/seed0", "/data/b/seed0") for word in before]
-    assert not rows.changed_flags(moved, before)
+    assert not earlier_runs.changed_flags(moved, before)
     other = [word.replace("strong", "oracle") for word in moved]
-    assert rows.changed_flags(other, before)
+    assert earlier_runs.changed_flags(other, before)
 
 
 def plain(tmp_path, command, rows=""):
@@ -602,9 +602,9 @@ def test_a_row_that_saved_nothing_begins_anew(tmp_path):
     """After an error in its first steps its command may be corrected."""
     commands, run = finished_row(tmp_path)
     (run / "config.json").write_text(json.dumps([{"argv": ["train.py", "--batch-size", "99"]}]))
-    rows.require_same_training(commands, run)
+    earlier_runs.require_same_training(commands, run)
     with pytest.raises(FileExistsError, match="another command"):
-        rows.require_same_training(commands[:1], run)  # an old start: other rows hang on it
+        earlier_runs.require_same_training(commands[:1], run)  # an old start: other rows hang on it
 
 
 def test_a_start_that_is_no_row_is_named_before_training(tmp_path, monkeypatch):
