@@ -37,12 +37,7 @@ from utils.options.groups import (
     add_unlabelled_arguments,
     add_workers_argument,
 )
-from utils.options.parser import (
-    RESUME_MAY_CHANGE,
-    from_arguments,
-    new_parser,
-    user_errors_without_traceback,
-)
+from utils.options.parser import from_arguments, new_parser, user_errors_without_traceback
 from utils.training.checkpoint import metadata_of_network, read_checkpoint, save_checkpoint
 from utils.training.environment import environment
 from utils.training.precision import autocast_for, choose_device, choose_precision
@@ -125,8 +120,8 @@ def _require_one_run(members: Mapping[Path, dict[str, Any]]) -> None:
     (first_path, first), *others = members.items()
     for path, member in others:
         equal = {*equal_image_lists(member, first), *equal_image_lists(first, member)}
-        may_change = RESUME_MAY_CHANGE | equal
-        different = differences(member["settings"], first["settings"], may_change)
+        settings = {name: value for name, value in first["settings"].items() if name not in equal}
+        different = differences(member["settings"], settings)
         if run_name(member) != run_name(first):
             different.insert(0, f"run: {run_name(first)} -> {run_name(member)}")
         if different or member["architecture"] != first["architecture"]:

@@ -22,7 +22,6 @@ from tests.helpers.checkpoints import same_state
 from tests.helpers.cli import SMALL, run_train, start, words
 from tests.helpers.networks import write_checkpoint
 from utils.evaluation.comparability import score_warnings
-from utils.options.parser import RESUME_MAY_CHANGE
 from utils.report.curves import read_curves
 from utils.training import metadata
 from utils.training.checkpoint import read_checkpoint
@@ -156,10 +155,10 @@ def test_a_flag_that_is_younger_than_a_run_has_its_default(tmp_path):
     state({"lr": 0.1}).save(tmp_path / "last.pt", 1)
     defaults = {"cat_max_ratio": 1.0}
     now = state({"lr": 0.1, "cat_max_ratio": 1.0, "data_fingerprint": "2 images"})
-    now.resume(tmp_path / "last.pt", frozenset(), defaults)
+    now.resume(tmp_path / "last.pt", defaults)
     other = state({"lr": 0.1, "cat_max_ratio": 0.5})
     with pytest.raises(ValueError, match=r"cat_max_ratio: 1.0 -> 0.5"):
-        other.resume(tmp_path / "last.pt", frozenset(), defaults)
+        other.resume(tmp_path / "last.pt", defaults)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +173,7 @@ def test_a_refused_resume_says_which_flags_matter(tmp_path, name, hint):
     """Settings that follow from flags of other names come with these, and with no others."""
     state({name: 1}).save(tmp_path / "last.pt", 1)
     with pytest.raises(ValueError, match=hint) as refused:
-        state({name: 2}).resume(tmp_path / "last.pt", frozenset())
+        state({name: 2}).resume(tmp_path / "last.pt")
     others = {"--accumulate", "--schedule-steps", "--leave-out"} - {hint}
     assert not [other for other in others if other in str(refused.value)]
 
@@ -185,7 +184,7 @@ def test_a_run_of_the_other_script_is_not_resumed(tmp_path):
     before.metadata["script"], now.metadata["script"] = "train", "train_da"
     before.save(tmp_path / "last.pt", 1)
     with pytest.raises(ValueError, match=r"is of train\.py, and this is train_da\.py.*--init"):
-        now.resume(tmp_path / "last.pt", frozenset())
+        now.resume(tmp_path / "last.pt")
 
 
 @pytest.mark.parametrize(
@@ -264,7 +263,7 @@ def test_resuming_keeps_what_batch_norm_sees(monkeypatch, before, now, may):
         return run_metadata("train", "run", given, {})["settings"]
 
     def may_resume(new, old):
-        return not differences(new, old, RESUME_MAY_CHANGE)
+        return not differences(new, old)
 
     new, old = settings_of(*now), settings_of(*before)
     assert may_resume(new, old) == may
@@ -318,7 +317,7 @@ def test_a_deleted_name_stays_known(tmp_path):
     state(settings, **names).save(tmp_path / "last.pt", 1)
     for step in (2, 3):
         again = state(settings, **names | {"left_out": []})
-        again.resume(tmp_path / "last.pt", frozenset())
+        again.resume(tmp_path / "last.pt")
         again.save(tmp_path / "last.pt", step)
 
 

@@ -15,26 +15,6 @@ from utils.options.renamed import RENAMED_FLAGS, RENAMED_VALUES
 
 Options = TypeVar("Options")
 
-RESUME_MAY_CHANGE = frozenset(
-    # Where a run is computed and how it is watched.
-    ("resume", "device", "workers", "name", "output", "max_steps", "epochs")
-    + ("log_every", "save_every", "validate_every", "panel_every")
-    + ("keep_every", "keep_last", "stop_on_collapse", "collapse_window")
-    # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes,
-    # batch_norm_updates.
-    + ("accumulate", "compile")
-    # Data are compared by the names of the images, not by their path.
-    + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")
-    + ("source_layout", "target_layout")
-    # Classes are compared by what the file says.
-    + ("class_set",)
-    # Pseudo-labels by their content; images that --leave-out names may be missing.
-    + ("pseudo_labels", "leave_out")
-    # Read at the start only, or kept in the checkpoint; teachers are compared by their names.
-    + ("init", "backbone_weights", "recipe", "teachers")
-)
-"""Settings that may differ when a run is continued: they do not change what it learns."""
-
 
 class Parser(argparse.ArgumentParser):
     """A parser that keeps line breaks of its texts, shows defaults, and names what was renamed.

@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from utils.evaluation.evaluate import evaluate
 from utils.evaluation.metrics import scores
-from utils.options.parser import RESUME_MAY_CHANGE
 from utils.options.recipe import settings_toml
 from utils.options.remedies import is_out_of_memory
 from utils.report.pictures import side_by_side
@@ -94,8 +93,8 @@ class TrainingRun:
             self.folder.writes,
         )
         if self.options.resume:
-            defaults, initial = self.options.flag_defaults, self.metadata["settings"].get("init")
-            self.state.resume(self.folder.last, RESUME_MAY_CHANGE, defaults)
+            initial = self.metadata["settings"].get("init")
+            self.state.resume(self.folder.last, self.options.flag_defaults)
             if note := self.state.unread_init(initial):
                 self.folder.print(note)
         else:

@@ -5,6 +5,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+RESUME_MAY_CHANGE = frozenset(
+    # Where a run is computed and how it is watched.
+    ("resume", "device", "workers", "name", "output", "max_steps", "epochs")
+    + ("log_every", "save_every", "validate_every", "panel_every")
+    + ("keep_every", "keep_last", "stop_on_collapse", "collapse_window")
+    # Micro-batches matter through BatchNorm alone, which is recorded: batch_norm_group_sizes,
+    # batch_norm_updates.
+    + ("accumulate", "compile")
+    # Data are compared by the names of the images, not by their path.
+    + ("gta5", "cityscapes", "target", "list", "source_list", "target_list", "val_list")
+    + ("source_layout", "target_layout")
+    # Classes are compared by what the file says.
+    + ("class_set",)
+    # Pseudo-labels by their content; images that --leave-out names may be missing.
+    + ("pseudo_labels", "leave_out")
+    # Read at the start only, or kept in the checkpoint; teachers are compared by their names.
+    + ("init", "backbone_weights", "recipe", "teachers")
+)
+"""Settings that may differ when a run is resumed: they do not change what it learns."""
 RESUME_HINTS = (
     (
         "batch_norm_",
@@ -17,9 +36,7 @@ RESUME_HINTS = (
 """What settings that are perhaps no flags depend on, by a part of their names."""
 
 
-def differences(
-    now: dict[str, Any], before: dict[str, Any], may_change: frozenset[str]
-) -> list[str]:
+def differences(now: dict[str, Any], before: dict[str, Any]) -> list[str]:
     """Settings of ``now`` that were others before and matter, each as "name: before -> now".
 
     What ``before`` does not hold is not compared.
@@ -27,7 +44,7 @@ def differences(
     return [
         f"{name}: {before[name]} -> {value}"
         for name, value in sorted(now.items())
-        if name in before and name not in may_change and value != before[name]
+        if name in before and name not in RESUME_MAY_CHANGE and value != before[name]
     ]
 
 

@@ -79,9 +79,7 @@ class TrainingState:
             self.best = {"miou": miou, "step": step}
             self.save(path, step, chosen_with_labels=True)
 
-    def resume(
-        self, path: Path, may_change: frozenset[str], defaults: dict[str, Any] | None = None
-    ) -> None:
+    def resume(self, path: Path, defaults: Mapping[str, Any] = MappingProxyType({})) -> None:
         """Restores every part. Raises ValueError that lists changed settings that matter.
 
         ``defaults``: plain values of flags, for those that are younger than the checkpoint. Where
@@ -95,7 +93,7 @@ class TrainingState:
                 " To begin another run with its network, give --init and this file, another --name,"
                 " and no --resume."
             )
-        changed = self._changes(checkpoint, may_change, defaults or {})
+        changed = self._changes(checkpoint, defaults)
         if changed:
             text = "; ".join(changed)
             hints = "".join(f" {hint}" for name, hint in RESUME_HINTS if name in text)
@@ -149,14 +147,12 @@ class TrainingState:
     def _names(self) -> list[str]:
         return list(chain(*self.metadata.get("data_names", {}).values()))
 
-    def _changes(
-        self, checkpoint: dict[str, Any], may_change: frozenset[str], defaults: dict[str, Any]
-    ) -> list[str]:
+    def _changes(self, checkpoint: dict[str, Any], defaults: Mapping[str, Any]) -> list[str]:
         """The changed settings and data. An image that --leave-out names may be missing."""
-        now, before = self.metadata["settings"], defaults | checkpoint["settings"]
+        now, before = self.metadata["settings"], {**defaults, **checkpoint["settings"]}
         words, before_names = now.get("leave_out") or (), checkpoint.get("data_names", {})
         before |= {key: now[key] for key in equal_image_lists(self.metadata, checkpoint)}
-        changed = differences(now, before, may_change)
+        changed = differences(now, before)
         classes, old_classes = self.metadata.get("class_set"), checkpoint.get("class_set")
         if classes and old_classes and classes != old_classes:
             changed.append(f"classes: {_class_text(old_classes)} -> {_class_text(classes)}")

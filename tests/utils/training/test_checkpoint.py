@@ -106,7 +106,7 @@ def test_code_in_a_checkpoint_is_not_run(tmp_path):
 
 def test_changed_settings_are_listed():
     before, now = {"lr": 0.1, "workers": 2, "seed": 0}, {"lr": 0.2, "workers": 4, "seed": 0}
-    assert differences(now, before, frozenset({"workers"})) == ["lr: 0.1 -> 0.2"]
+    assert differences(now, before) == ["lr: 0.1 -> 0.2"]
 
 
 def test_best_is_the_highest_score_and_marked(tmp_path):
@@ -133,7 +133,7 @@ def test_a_checkpoint_of_another_script_is_refused(tmp_path):
         meter(),
     )
     with pytest.raises(ValueError, match="Another script made it"):
-        other.resume(tmp_path / "last.pt", frozenset())
+        other.resume(tmp_path / "last.pt")
 
 
 class TestNothingIsWrittenFromWhatIsNotFinite:
