@@ -26,12 +26,9 @@ if not __package__:  # started by its path: nothing of the project can be import
 
 import argparse
 import io
-import json
 import math
-import os
 import shlex
 import shutil
-from collections.abc import Iterator
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
@@ -46,11 +43,19 @@ from dataset.demo import aerial
 from dataset.demo.scene import CAMERA, GAME, MIN_SIZE, VERSION, check_size, street
 from dataset.labels import LABEL_COLORS
 from dataset.prepared.workers import in_processes
-from utils.files import UNFINISHED, output_folder, write_file, write_json
-from utils.options.parser import new_parser, user_errors_without_traceback
+from utils.files import UNFINISHED, output_folder, read_json_object, write_file, write_json
+from utils.options.parser import (
+    available_cores,
+    new_parser,
+    non_negative_int,
+    positive_int,
+    user_errors_without_traceback,
+)
 
 SPLITS = {"source": (0, GAME), "train": (1, CAMERA), "val": (2, CAMERA)}
 """{split: (its stream of random numbers, its look)}."""
+COUNTS = {"source": "source_images", "train": "target_train", "val": "target_val"}
+"""{split: the setting with its number of images}."""
 
 CITIES = {"train": ("aldenmoor", "brackwater", "corvenstadt"), "val": ("dunmerell",)}
 RECORD = "demo.json"
@@ -88,16 +93,21 @@ def pairs(output: Path, settings: dict) -> list[Pair]:
 
     ``settings``: see ``settings_of``.
     """
-    source, target = output / "gta5", output / "cityscapes"
-    numbers = [range(settings[key]) for key in ("source_images", "target_train", "target_val")]
-    if settings.get("scene") == AERIAL:
-        splits = zip(SPLITS, numbers, strict=True)
-        return [_aerial_pair(output, split, index) for split, part in splits for index in part]
-    return [
-        *(_source_pair(source, index) for index in numbers[0]),
-        *(_target_pair(target, "train", index) for index in numbers[1]),
-        *(_target_pair(target, "val", index) for index in numbers[2]),
-    ]
+    pair_of = {STREETS: _street_pair, AERIAL: _aerial_pair}[settings.get("scene", STREETS)]
+    numbers = {split: settings[name] for split, name in COUNTS.items()}
+    return [pair_of(output, split, i) for split, count in numbers.items() for i in range(count)]
+
+
+def _street_pair(output: Path, split: str, index: int) -> Pair:
+    if split == "source":
+        root, name = output / "gta5", f"{index + 1:05d}.png"  # GTA5 counts from 1
+        return Pair(split, index, root / "images" / name, root / "labels" / name)
+    root, cities = output / "cityscapes", CITIES[split]
+    city = cities[index % len(cities)]
+    # 19 is the frame of a sequence that Cityscapes annotates.
+    name = f"{split}/{city}/{city}_{index // len(cities):06d}_000019"
+    image = root / "leftImg8bit" / f"{name}_leftImg8bit.png"
+    return Pair(split, index, image, root / "gtFine" / f"{name}_gtFine_labelIds.png")
 
 
 def _aerial_pair(output: Path, split: str, index: int) -> Pair:
@@ -108,25 +118,6 @@ def _aerial_pair(output: Path, split: str, index: int) -> Pair:
     if split == "train":  # a target has no labels
         label = mask = None
     return Pair(split, index, root / "photos" / name, label, mask)
-
-
-def _source_pair(root: Path, index: int) -> Pair:
-    name = f"{index + 1:05d}.png"  # GTA5 counts from 1
-    return Pair("source", index, root / "images" / name, root / "labels" / name)
-
-
-def _target_pair(root: Path, split: str, index: int) -> Pair:
-    cities = CITIES[split]
-    city = cities[index % len(cities)]
-    # 19 is the frame of a sequence that Cityscapes annotates.
-    name = f"{city}_{index // len(cities):06d}_000019"
-    folder = Path(split, city)
-    return Pair(
-        split,
-        index,
-        root / "leftImg8bit" / folder / f"{name}_leftImg8bit.png",
-        root / "gtFine" / folder / f"{name}_gtFine_labelIds.png",
-    )
 
 
 def draw_pair(pair: Pair, size: tuple[int, int], seed: int, scene: str = STREETS) -> None:
@@ -168,26 +159,23 @@ def settings_of(args: argparse.Namespace) -> dict:
 
 
 def check_settings(settings: dict) -> None:
-    """Raises ValueError for a size too small to draw, a count out of range or a negative seed."""
+    """Raises ValueError for a size too small to draw, or a count out of range."""
     check_size(settings["size"])
-    for name in ("source_images", "target_train", "target_val"):
+    for name in COUNTS.values():
         if not 1 <= settings[name] <= MAX_IMAGES:
             flag = "--" + name.replace("_", "-")
             raise ValueError(
                 f"{flag} is {settings[name]}; expected 1 to {MAX_IMAGES}, since the file names have"
                 " five digits. Give a number in that range."
             )
-    if settings["seed"] < 0:
-        raise ValueError(
-            f"--seed is {settings['seed']}; expected 0 or more. Give a non-negative integer."
-        )
 
 
 def check_output(output: Path, settings: dict) -> None:
     """Checks that ``output`` is new, empty, or was begun with the same settings.
 
     Raises NotADirectoryError for a file; FileExistsError for a folder with other content, with
-    other settings, or with pictures that these settings do not draw. Nothing is changed.
+    other settings, or with pictures that these settings do not draw; ValueError for a damaged
+    record. Nothing is changed.
     """
     if output.exists() and not output.is_dir():
         raise NotADirectoryError(
@@ -204,7 +192,9 @@ def check_output(output: Path, settings: dict) -> None:
         )
     if not found:
         return
-    recorded = _read_record(output / RECORD)
+    remedy = "choose another --output, or delete the folder to draw it again"
+    expected = f"the settings of a demo data set; {remedy}"
+    recorded = read_json_object(output / RECORD, (), expected)
     if recorded != settings:
         changed = [
             f"{key} {recorded.get(key)} (now {value})"
@@ -214,38 +204,20 @@ def check_output(output: Path, settings: dict) -> None:
         raise FileExistsError(
             f"{output} holds a demo data set with other settings:"
             f" {', '.join(changed) or 'of another form'}. Expected the same settings, to continue"
-            " it. Give those settings again, choose another --output, or delete the folder to draw"
-            " it again."
+            f" it. Give those settings again, {remedy}."
         )
-    expected = {path for pair in pairs(output, settings) for path in pair.files}
-    scene = settings.get("scene", STREETS)
-    stray = [path for path in _drawn_files(output, scene) if path not in expected]
+    drawn = {path for pair in pairs(output, settings) for path in pair.files}
+    stray = [
+        path
+        for folder in FOLDERS[settings.get("scene", STREETS)]
+        for path in sorted((output / folder).rglob("*"))
+        if path not in drawn and path.is_file() and not path.name.endswith(UNFINISHED)
+    ]
     if stray:
         raise FileExistsError(
             f"{output} holds {len(stray)} pictures that this command does not draw, the first"
             f" {stray[0]}. Expected none, since they would be read as data. Move them elsewhere,"
             " or choose another --output."
-        )
-
-
-def _read_record(path: Path) -> dict:
-    try:
-        recorded = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise FileExistsError(
-            f"{path} is not the JSON that this command writes ({error}). Expected its settings."
-            " Choose another --output, or delete the folder to draw it again."
-        ) from error
-    return recorded if isinstance(recorded, dict) else {}
-
-
-def _drawn_files(output: Path, scene: str) -> Iterator[Path]:
-    """The files in the folders that the data sets read."""
-    for folder in FOLDERS[scene]:
-        yield from (
-            path
-            for path in sorted((output / folder).rglob("*"))
-            if path.is_file() and not path.name.endswith(UNFINISHED)
         )
 
 
@@ -353,12 +325,13 @@ def _parser() -> argparse.ArgumentParser:
         metavar="N",
         help="images in the look of a camera to evaluate on, from other towns",
     )
-    parser.add_argument("--seed", type=int, default=0, metavar="S", help="seed of all streets")
-    cores = min(8, os.cpu_count() or 1)
+    parser.add_argument(
+        "--seed", type=non_negative_int, default=0, metavar="S", help="seed of all streets"
+    )
     parser.add_argument(
         "--workers",
-        type=int,
-        default=cores,
+        type=positive_int,
+        default=min(8, available_cores()),
         metavar="N",
         help="number of drawing processes; default: one per core, at most 8",
     )
@@ -390,12 +363,7 @@ def main(argv: list[str] | None = None) -> None:
     Exits with 2 and a message with the remedy for bad input, with 130 when interrupted.
     """
     parser = _parser()
-    args = parse_arguments(argv)
-    if args.workers < 1:
-        parser.error(
-            f"--workers is {args.workers}; expected 1 or more. Give the number of processor cores"
-            " to use."
-        )
+    args = parser.parse_args(argv)
     settings = settings_of(args)
     try:
         drawn = make_demo_data(args.output, settings, args.workers)

@@ -211,8 +211,8 @@ def test_a_spoilt_record_is_refused(tmp_path, capsys):
         (("--size", "20", "96"), "20x96 pixels (height x width) is too small to draw"),
         (("--target-val", "0"), "--target-val is 0; expected 1 to 99999"),
         (("--source-images", "100000"), "--source-images is 100000"),
-        (("--seed", "-1"), "--seed is -1; expected 0 or more"),
-        (("--workers", "0"), "--workers is 0; expected 1 or more"),
+        (("--seed", "-1"), "--seed: expected at least 0, found -1"),
+        (("--workers", "0"), "--workers: expected at least 1, found 0"),
     ],
 )
 def test_bad_numbers_are_refused(tmp_path, capsys, flags, found):
