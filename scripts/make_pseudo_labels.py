@@ -16,7 +16,6 @@ if not __package__:  # started by its path: nothing of the project can be import
     )
 
 import hashlib
-import math
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -64,15 +63,13 @@ EPILOG = """examples:
       --output pseudo --keep 0.5
   python -m scripts.make_pseudo_labels checkpoints/ada/last.pt --target "dashcam/**/*.jpg" \\
       --output pseudo
-  an ensemble of three seeds
-  python -m scripts.make_pseudo_labels checkpoints/seed{0,1,2}/last.pt --cityscapes $CITYSCAPES \\
-      --output pseudo
-  all pixels, to distill a large network into a small one
-  python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES \\
-      --output pseudo --keep 1 --tta multiscale
+  an ensemble of three seeds:
+    python -m scripts.make_pseudo_labels checkpoints/seed{0,1,2}/last.pt \\
+        --cityscapes $CITYSCAPES --output pseudo
+  all pixels, to distill a large network into a small one:
+    python -m scripts.make_pseudo_labels checkpoints/large/last.pt --cityscapes $CITYSCAPES \\
+        --output pseudo --keep 1 --tta multiscale
 """
-NEVER = -math.inf
-"""Time of change of a label that is not there."""
 
 
 def parse_arguments(argv: list[str] | None = None):
@@ -265,7 +262,8 @@ def measure_thresholds(
     for _, prediction, bins in labeller(listing, "measuring"):
         histogram.add(prediction, bins)
     thresholds = histogram.thresholds(keep, min_confidence)  # (C,), bins
-    if not histogram.kept(thresholds).any():
+    kept_pixels = histogram.kept(thresholds)  # (C,)
+    if not kept_pixels.any():
         raise ValueError(
             f"--min-confidence {min_confidence:g} keeps no pixel of {len(listing)} images: the"
             f" largest confidence is {histogram.largest_confidence():.6f}. Nothing was written."
@@ -275,7 +273,7 @@ def measure_thresholds(
         thresholds.tolist(),
         confidence_of(thresholds).tolist(),
         histogram.counts.sum(1).tolist(),
-        histogram.kept(thresholds).tolist(),
+        kept_pixels.tolist(),
     )
     return {
         name: {
@@ -299,13 +297,15 @@ def write_labels(
     """
     label_format = labeller.label_format
     paths = {name: output / label_path(name, split, label_format) for name in listing.names}
-    written = [path.stat().st_mtime_ns if path.exists() else NEVER for path in paths.values()]
-    changed = [frame.image.stat().st_mtime_ns for frame in listing]
-    missing = [index for index, time in enumerate(written) if time < changed[index]]
-    stale = sum(written[index] > NEVER for index in missing)
+    stale = {
+        path
+        for path, frame in zip(paths.values(), listing, strict=True)
+        if path.exists() and path.stat().st_mtime_ns < frame.image.stat().st_mtime_ns
+    }
+    missing = [i for i, path in enumerate(paths.values()) if path in stale or not path.exists()]
     if stale:
         print(
-            f"NOTE: {stale} images are newer than their labels, which are made again with the"
+            f"NOTE: {len(stale)} images are newer than their labels, which are made again with the"
             " thresholds measured before. To measure them anew, choose another --output."
         )
     if not missing:
