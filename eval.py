@@ -179,12 +179,8 @@ def load_model(
     Raises ValueError where ``merge`` is from other classes than it has.
     """
     if path.suffix in EXPORTED_NETWORKS:
-        flags = {
-            "--tta": args.tta,
-            "--engine": args.engine,
-            "--precision": args.precision,
-            "--merge": args.merge,
-        }
+        names = ("tta", "engine", "precision", "merge")
+        flags = {f"--{name}": getattr(args, name) for name in names}
         network, engine = open_exported(path, device, flags)
         return ScoredModel(path, network.metadata, engine, network.precision, None)
     checkpoint = read_checkpoint(path)
@@ -234,11 +230,6 @@ def refuse_scores(args: Namespace) -> None:
         raise ValueError(f"{without}, which {', '.join(unused)} would need. Leave them out.")
 
 
-def is_scored_split_of_paper(layout: Layout | None, split: str) -> bool:
-    """Whether the images are those of the paper's Tables I and II: val of Cityscapes."""
-    return layout is not None and (layout.name, split) == ("cityscapes", "val")
-
-
 def read_images(args: Namespace, layout: Layout | None, class_set: ClassSet) -> ImageList:
     """The images to score, with labels if the split has any; the first of them are checked.
 
@@ -266,11 +257,11 @@ def check_own_images(images: ImageList, processes: ProcessGroup, tta: str | None
 
 
 class Outputs(NamedTuple):
-    """What is written of one model; None: nothing. ``own_classes``: see SavedPrediction."""
+    """What one model predicts, and what is written of it; None: nothing."""
 
+    predict: SavedPrediction
     files: PredictionFiles | None
     mistakes: MistakePictures | None
-    own_classes: bool
 
 
 def open_outputs(
@@ -281,6 +272,7 @@ def open_outputs(
     saved = recorded_class_set(models[0].metadata) if own_classes else scored
     kind = "labelIds" if prediction_format(saved).holds_label_ids else "trainIds"
     names, folder_names = images.names, [model.folder for model in models]
+    predict = [SavedPrediction(model.predict, own_classes) for model in models]
     files = [
         folder and PredictionFiles(folder, names, kind, stored_value_of(saved))
         for folder in result_folders(args.save_predictions, folder_names)
@@ -289,7 +281,7 @@ def open_outputs(
         folder and MistakePictures(folder, names, scored.names, scored.color_table, IGNORE_INDEX)
         for folder in result_folders(args.pictures, folder_names)
     ]
-    return [Outputs(*both, own_classes) for both in zip(files, mistakes, strict=True)]
+    return list(map(Outputs, predict, files, mistakes))
 
 
 def evaluation_batches(
@@ -312,9 +304,8 @@ def evaluate_model(
     model: ScoredModel, images: ImageList, outputs: Outputs, processes: ProcessGroup, workers: int
 ) -> Evaluation:
     """The pixel counts of all processes. Writes the ``outputs``."""
-    files, mistakes, own_classes = outputs
+    predict, files, mistakes = outputs
     batches = evaluation_batches(model, images, processes, workers)
-    predict = SavedPrediction(model.predict, own_classes)
     num_classes = len(images.class_set)
     evaluation = score_batches(
         predict, batches, num_classes, IGNORE_INDEX, processes, files, mistakes
@@ -329,8 +320,7 @@ def save_without_scores(
 ) -> None:
     """Saves the predictions of a split without public labels."""
     batches = evaluation_batches(model, images, processes, workers)
-    predict = SavedPrediction(model.predict, outputs.own_classes)
-    count = save_batches(predict, batches, outputs.files, processes)
+    count = save_batches(outputs.predict, batches, outputs.files, processes)
     if processes.is_first:
         print(
             f"{model.name}: {count} predictions in {outputs.files.folder}; zip this folder for the"
@@ -367,14 +357,15 @@ def main(args: Namespace) -> None:
             costs = table_2_costs(model.metadata)
             rows.append(model.row(evaluation, classes, images.identities, costs))
         if processes.is_first:
+            split = "train" if layout is None else args.split
+            is_papers = layout is not None and (layout.name, split) == ("cityscapes", "val")
             data = ScoredData(
-                f"{images.root}" + ("" if args.gta5 else f", split {args.split}"),
-                "train" if args.gta5 else args.split,
+                f"{images.root}" + ("" if layout is None else f", split {split}"),
+                split,
                 images.names,
                 images.fingerprint(),
                 class_set.as_dict(),
-                published=class_set == CITYSCAPES_LABELS.class_set
-                and is_scored_split_of_paper(layout, args.split),
+                published=is_papers and class_set == CITYSCAPES_LABELS.class_set,
                 merge=merge and merge.as_dict(),
             )
             print_tables(rows, data)
