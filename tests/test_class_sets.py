@@ -194,7 +194,7 @@ def test_labelids_that_the_class_set_does_not_name(gta5_root, tmp_path):
         check_listing(raw)
     with pytest.raises(ValueError, match="fit no encoding of the class set two"):
         fitting_format(two, [raw[0].label], gta5_root)
-    prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), tmp_path / "p", "", log=lambda text: None)
+    prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), tmp_path / "p", "")
     prepared = labelled_images(tmp_path / "p", class_set=two)
     assert not has_class([11], prepared.label_format)
     with pytest.raises(ValueError, match="does not name: 8, 11, .*Add them to a class"):

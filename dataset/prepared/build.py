@@ -68,7 +68,6 @@ def prepare(
     output: Path,
     command: str,
     lock: Callable[[Path], AbstractContextManager] = nullcontext,
-    log: Callable[[str], None] = print,
 ) -> PrepareReport:
     """Prepares every image that is not prepared yet or has changed, and completes the journal.
 
@@ -87,7 +86,7 @@ def prepare(
         header = job.header(root, command)
         done, is_new = reuse_valid(job, output, journal, header, report)
         todo = [pair for pair in pairs if pair.name not in done]
-        _require_space(job, todo, output, log)
+        _require_space(job, todo, output)
         if not todo and not is_new:
             _new_journal(journal).unlink()
             return report
@@ -267,10 +266,8 @@ def _append(file: TextIO, line: dict) -> None:
         raise write_error(Path(file.name), error) from error
 
 
-def _require_space(
-    job: PrepareJob, pairs: list[Pair], output: Path, log: Callable[[str], None]
-) -> None:
-    """Logs the disk space that ``pairs`` need. Raises OSError when less is free."""
+def _require_space(job: PrepareJob, pairs: list[Pair], output: Path) -> None:
+    """Prints the disk space that ``pairs`` need. Raises OSError when less is free."""
     files, bytes_per_pixel = (2, 3 + 1) if job.labels else (1, 3)
 
     def size(pair: Pair) -> int:
@@ -284,7 +281,7 @@ def _require_space(
     with ThreadPoolExecutor(16) as pool:
         needed = sum(pool.map(size, pairs))
     free = shutil.disk_usage(output).free
-    log(
+    print(
         f"{len(pairs)} images of {job.data} to prepare into {output}: {gigabytes(needed)} needed,"
         f" {gigabytes(free)} free."
     )

@@ -110,7 +110,7 @@ def test_prepared_roots_give_the_same(root, name, tmp_path):
     job = PrepareJob(tree, layout.data_name(split))
     report = check(job)
     assert (report.good, report.problems) == (2, [])
-    prepare(job, tmp_path / "p", "", log=lambda text: None)
+    prepare(job, tmp_path / "p", "")
     raw, prepared = data_images(root, split, layout=layout), data_images(tmp_path / "p", split)
     assert prepared.names == raw.names
     assert prepared.statistics.classes.shape == (2, len(raw.class_set) + 1)
@@ -140,7 +140,7 @@ def test_a_target_in_prepared_form(tmp_path):
     """The prepared split of a known data set is a target; the other splits are named as missing."""
     root, layout = write_tree(tmp_path / "raw", "acdc"), load_layout("acdc")
     tree = find_pairs(layout, root, "val", labels=False)
-    prepare(PrepareJob(tree, "acdc-val", labels=False), tmp_path / "p", "", log=lambda text: None)
+    prepare(PrepareJob(tree, "acdc-val", labels=False), tmp_path / "p", "")
     assert len(target_images([str(tmp_path / "p")], "val")) == 2
     with pytest.raises(FileNotFoundError, match="holds acdc-val, but not acdc-train"):
         target_images([str(tmp_path / "p")])
@@ -340,7 +340,7 @@ def test_a_file_of_ten_lines(own, tmp_path):
     layout = load_layout(file)
     assert data_images(root, "val", layout=layout).names == ["a/2"]
     job = PrepareJob(find_pairs(layout, root, "train"), layout.data_name("train"))
-    prepare(job, tmp_path / "p", "prepare it", log=lambda text: None)
+    prepare(job, tmp_path / "p", "prepare it")
     assert labelled_images(tmp_path / "p", file).names == images.names
     with pytest.raises(FileNotFoundError, match="of drone-train, whose .*It was .*: prepare it"):
         labelled_images(tmp_path / "p")
@@ -364,7 +364,7 @@ def test_an_encoding_that_the_class_set_lacks(own, tmp_path):
     file.write_text(OWN.replace('"ids"', '"real"'))
     layout = load_layout(file)
     job = PrepareJob(find_pairs(layout, root, "train"), layout.data_name("train"))
-    prepare(job, tmp_path / "p", "prepare it", log=lambda text: None)
+    prepare(job, tmp_path / "p", "prepare it")
     file.write_text(OWN.replace('"ids"', '"reel"'))
     message = r"drone.toml: encoding is 'reel'.*mine has sim, real \(nearest: 'real'\)"
     for data, class_set in (
@@ -523,7 +523,7 @@ class TestDoubtfulFiles:
         assert raw.names == names
         assert [raw[index].label.name for index in range(2)] == ["1.png", "1.png"]
         job = PrepareJob(find_pairs(layout, root, "train"), "drone-train")
-        prepare(job, tmp_path / "p", "", log=lambda text: None)
+        prepare(job, tmp_path / "p", "")
         prepared = labelled_images(tmp_path / "p", file)
         assert read_image(prepared[0].image).shape == (*SIZE, 3)
         assert (prepared.label_format.read_train_ids(prepared[0].label) == 1).all()

@@ -163,10 +163,7 @@ class TestLabelsOfAnotherRoot:
     def test_images_of_a_prepared_root(self, cityscapes_root, other, tmp_path, labels):
         tree = cityscapes_tree(cityscapes_root, "train")
         prepare(
-            PrepareJob(tree, "cityscapes-train", labels=labels),
-            tmp_path / "prepared",
-            "command",
-            log=lambda text: None,
+            PrepareJob(tree, "cityscapes-train", labels=labels), tmp_path / "prepared", "command"
         )
         listing = with_labels(cityscapes(tmp_path / "prepared", "train", labels=False), other)
         assert listing[0].image.suffix == ".npy"
@@ -188,7 +185,6 @@ class TestLabelsOfAnotherRoot:
             PrepareJob(cityscapes_tree(cityscapes_root, "train"), "cityscapes-train"),
             tmp_path / "prepared",
             "command",
-            log=lambda text: None,
         )
         for root in (cityscapes_root, tmp_path / "prepared"):
             with pytest.raises(ValueError, match=r"1 of 5 pairs .*\(64, 128\).*\(64, 120\)"):

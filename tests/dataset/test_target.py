@@ -153,7 +153,7 @@ def test_scored_images_of_any_layout(cityscapes_root, gta5_root, tmp_path):
 def test_a_cityscapes_root_is_read_by_split(cityscapes_root, dashcam, tmp_path):
     """``--target`` takes a raw or prepared Cityscapes root, or patterns of images; no labels."""
     tree = cityscapes_tree(cityscapes_root, "val")
-    prepare(PrepareJob(tree, "cityscapes-val"), tmp_path / "p", "", log=lambda text: None)
+    prepare(PrepareJob(tree, "cityscapes-val"), tmp_path / "p", "")
     shutil.rmtree(cityscapes_root / "gtFine")
     expected = cityscapes(cityscapes_root, "val", labels=False).names
     for root in (cityscapes_root, tmp_path / "p"):

@@ -31,9 +31,7 @@ from tests.conftest import write_gta5
 
 
 def prepared(tree, data: str, output: Path, **options) -> Path:
-    report = prepare(
-        PrepareJob(tree, data, **options), output, "the command", log=lambda text: None
-    )
+    report = prepare(PrepareJob(tree, data, **options), output, "the command")
     assert not report.problems
     return output
 
@@ -243,7 +241,7 @@ class TestBadInput:
         """The recorded command with the root's place of now, not that of then."""
         old, now = tmp_path / "p", tmp_path / "moved here"
         command = f"python -m scripts.prepare --gta5 {gta5_root} --output {old}"
-        prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), old, command, log=lambda text: None)
+        prepare(PrepareJob(gta5_tree(gta5_root), "gta5"), old, command)
         old.rename(now)
         (now / "images/00002.npy").unlink()
         with pytest.raises(FileNotFoundError, match=f"with: .* --output '{now}'$"):
@@ -389,7 +387,7 @@ def test_images_prepared_before_orientation_are_found(gta5_root, tmp_path, capsy
         gta5(root)
     (root / "images/00003.npy").write_bytes((root / "images/00002.npy").read_bytes())
     job = PrepareJob(gta5_tree(gta5_root), "gta5")
-    assert prepare(job, root, "the command", log=lambda text: None).made == 1
+    assert prepare(job, root, "the command").made == 1
     assert len(gta5(root)) == 6
     upright = read_image(turned.with_suffix(".jpg"))
     np.testing.assert_array_equal(np.load(root / "images/00003.npy"), upright)
@@ -407,5 +405,5 @@ def test_sound_roots_of_an_earlier_version_stay(gta5_root, tmp_path):
     journal.write_text(new.replace(', "upright": true', ""), encoding="utf-8")
     assert len(gta5(root)) == 6
     job = PrepareJob(gta5_tree(gta5_root), "gta5")
-    assert prepare(job, root, "the command", log=lambda text: None).made == 0
+    assert prepare(job, root, "the command").made == 0
     assert sorted(journal.read_text(encoding="utf-8")) == sorted(new)
