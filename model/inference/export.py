@@ -47,11 +47,11 @@ class DeployedNetwork(nn.Module):
         logits = self.network(x).logits  # (N, num_classes, H, W)
         return logits.argmax(1).to(torch.uint8) if self.argmax_inside else logits
 
-    def example(self, size: tuple[int, int] = (128, 160), batch: int = 2) -> Tensor:
-        """Random input of the expected dtype and layout; ``size`` is (height, width)."""
+    def example(self) -> Tensor:
+        """Random input of the expected dtype and layout: two images of 128x160."""
         if self.normalize_inside:
-            return torch.randint(0, 256, (batch, *size, 3), dtype=torch.uint8)
-        return torch.randn(batch, 3, *size)
+            return torch.randint(0, 256, (2, 128, 160, 3), dtype=torch.uint8)
+        return torch.randn(2, 3, 128, 160)
 
 
 def export_onnx(deployed: DeployedNetwork, path: Path, metadata: dict[str, Any]) -> None:
