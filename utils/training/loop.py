@@ -5,13 +5,11 @@ script.
 """
 
 import shlex
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from utils.evaluation.evaluate import evaluate
@@ -25,6 +23,7 @@ from utils.training.optim import gradient_norm
 from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
 from utils.training.run_parts import MonitorOptions, RunOptions, StepData, TrainedNetworks
+from utils.training.saved_buffers import SavedBuffers
 from utils.training.signals import StopRequest
 from utils.training.snapshots import Snapshots
 from utils.training.training_state import TrainingState
@@ -103,10 +102,7 @@ class TrainingRun:
         processes.broadcast(*networks)
         self.first_step = self.done = self._saved = self.state.step
         self._buffers = [buffer for network in networks for buffer in network.buffers()]
-        by_dtype = defaultdict(list)  # those of one dtype are copied at once
-        for buffer in self._buffers:
-            by_dtype[buffer.dtype].append(buffer)
-        self._buffers_before = [(group, [b.clone() for b in group]) for group in by_dtype.values()]
+        self._buffers_before = SavedBuffers(self._buffers)
 
     def steps(self, max_steps: int, *data: StepData | None) -> Iterator[tuple]:
         """(step, sample of each domain) from the first step of this start to ``max_steps``.
@@ -133,8 +129,7 @@ class TrainingRun:
             self._keep_snapshot(self.first_step)
         for step, samples in self.timer:
             self._samples = samples
-            for buffers, before in self._buffers_before:
-                torch._foreach_copy_(before, buffers)
+            self._buffers_before.save()
             self._phase = IN_GRADIENTS
             yield step, *self._with_unread(samples)
             if self._stopping and self.done < max_steps:
@@ -166,11 +161,6 @@ class TrainingRun:
             words = ["python", "eval.py", self.folder.last, "--target", root or "ROOT"]
             words += ["--layout", layout] if layout else []
             self.folder.print(f"Done. Score it with: {shlex.join(map(str, words))}")
-
-    def _put_buffers_back(self) -> None:
-        """Gives the networks the BatchNorm statistics from before this step."""
-        for buffers, before in self._buffers_before:
-            torch._foreach_copy_(buffers, before)
 
     def _announce(self) -> None:
         """Writes config.json and settings.toml, opens TensorBoard, prints what begins."""
@@ -238,7 +228,7 @@ class TrainingRun:
             yield self._on_device(micro_batch, valid_pixels)
         counts.end_counting()
         self._counting = False
-        self._put_buffers_back()
+        self._buffers_before.put_back()
         for optimizer in self.trained.optimizers.values():
             optimizer.zero_grad()
 
@@ -312,18 +302,16 @@ class TrainingRun:
     def _save(self, done: int, validation_due: bool = False) -> None:
         self.folder.flush_events()
         finished = done == self.max_steps and not validation_due
-        state = {"finished": finished, "validation_due": validation_due}
-        self.state.save(self.folder.last, done, **state)
+        self.state.save(self.folder.last, done, finished=finished, validation_due=validation_due)
         self._saved = done
 
     def _log(self, done: int, is_interval: bool) -> None:
         # At the end of a run the interval may be open: a longer run averages over all of it.
         trained, losses = self.trained, self.meter.read()
-        rates = [optimizer.param_groups[0]["lr"] for optimizer in trained.optimizers.values()]
-        values = {"learning_rate": rates[0]}
-        values |= {
-            f"learning_rate/{name}": rate
-            for name, rate in zip(trained.networks, rates[1:], strict=True)
+        names = ["learning_rate", *(f"learning_rate/{name}" for name in trained.networks)]
+        values = {
+            name: optimizer.param_groups[0]["lr"]
+            for name, optimizer in zip(names, trained.optimizers.values(), strict=True)
         }
         values |= {
             f"gradient_norm/{name}": gradient_norm(network).item()
@@ -387,7 +375,7 @@ class TrainingRun:
         if self.done <= self._saved:
             return ""
         if self._phase == IN_GRADIENTS:
-            self._put_buffers_back()
+            self._buffers_before.put_back()
         try:
             self.meter.keep_whole_steps(self.done)
             if self.processes.world_size > 1:
