@@ -166,10 +166,14 @@ def confusion_picture(
     count, font, small = len(names), ImageFont.load_default(17), ImageFont.load_default(14)
     left = round(max(font.getlength(name) for name in names)) + 20
     top = left + 54
-    picture = Image.new("RGB", (left + count * cell + 20, top + count * cell + 20), WHITE)
-    draw = ImageDraw.Draw(picture)
-    draw.text((12, 10), title, INK, ImageFont.load_default(21))
+    large = ImageFont.load_default(21)
     explanation = "rows: ground truth, columns: prediction; percent of the row's pixels"
+    texts = max(large.getlength(title), small.getlength(explanation))
+    # Of few classes, the matrix is narrower than the texts above it.
+    width = max(left + count * cell, 12 + round(texts)) + 20
+    picture = Image.new("RGB", (width, top + count * cell + 20), WHITE)
+    draw = ImageDraw.Draw(picture)
+    draw.text((12, 10), title, INK, large)
     draw.text((12, 38), explanation, MUTED, small)
     for row, name in enumerate(names):
         y = top + row * cell

@@ -1,5 +1,6 @@
 import numpy as np
 
+from utils.report.pictures import confusion_picture
 from utils.report.worst_images import ImageScore, draw_images, worst_images
 
 COLORS = np.arange(256 * 3, dtype=np.uint8).reshape(256, 3)
@@ -27,3 +28,13 @@ def test_ignored_pixels_are_no_mistakes():
     wrong = (column == COLORS[1]).all(2)
     gray = (column == int(90 * 0.3 + 170)).all(2)
     assert wrong.sum() == gray.sum() == 512 * 128
+
+
+def test_a_matrix_of_two_classes_has_room_for_its_title():
+    """The title ends within the picture, whatever the number of classes is."""
+    short, long = (
+        confusion_picture(np.eye(2), ["a", "b"], title) for title in ("a", "a network " * 9)
+    )
+    for picture in (short, long):
+        assert (picture[:, -20:] == 255).all()
+    assert long.shape[1] > short.shape[1] > 400
