@@ -118,9 +118,9 @@ def run(args) -> None:
     check_arguments(args, precisions, device)
     torch.manual_seed(0)
     network = measured_network(args)
-    backbone = network.architecture["backbone"]
+    backbone, num_classes = (network.architecture[key] for key in ("backbone", "num_classes"))
     image = torch.randn(args.batch_size, 3, *args.size, device=device)
-    baseline = BaselineBiSeNet(NUM_CLASSES, backbone).eval()
+    baseline = BaselineBiSeNet(num_classes, backbone).eval()
     cost = measure_cost(network, baseline, tuple(args.size))
 
     with tempfile.TemporaryDirectory() as folder, torch.no_grad():
@@ -175,7 +175,7 @@ def measured_network(args) -> BiSeNet:
         return BiSeNet(NUM_CLASSES, args.backbone or "resnet18").eval()
     if args.backbone:
         raise ValueError("--backbone: --checkpoint brings its own. Give one of the two.")
-    network, _ = load_network(read_checkpoint(args.checkpoint), NUM_CLASSES)
+    network, _ = load_network(read_checkpoint(args.checkpoint))
     require_baseline(network.architecture, str(args.checkpoint))
     return network
 
@@ -257,7 +257,7 @@ def _prepare_onnx(
     normalization = INPUT_CONVENTIONS["imagenet"]
     metadata = {
         "name": "benchmark",
-        "num_classes": NUM_CLASSES,
+        "num_classes": network.architecture["num_classes"],
         "input": normalization.as_dict(),
     }
     deployed = DeployedNetwork(network, normalization, normalize_inside=False, argmax_inside=False)

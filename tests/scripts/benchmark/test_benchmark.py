@@ -39,6 +39,17 @@ def test_model(tmp_path, capsys):
     assert "| folded fp32" in capsys.readouterr().out
 
 
+def test_model_measures_any_number_of_classes(tmp_path):
+    """The baseline has as many classes as the checkpoint."""
+    file = write_checkpoint(tmp_path / "last.pt", network=BiSeNet(3))
+    words = ["--size", 64, 64, "--backends", "eager", "--precisions", "fp32"]
+    run("model", "--checkpoint", file, *words, "--repeats", 1, "--json", tmp_path / "x.json")
+    result = json.loads((tmp_path / "x.json").read_text())
+    assert result["sides"].keys() == {"baseline eager fp32", "eager fp32"}
+    published = "convolution_gmac_closed_form_published_order"
+    assert result["convolution_gmac_closed_form"] == pytest.approx(result[published], rel=0.01)
+
+
 @pytest.mark.parametrize("name", benchmark.SUBCOMMANDS)
 def test_results_have_a_folder_before_the_measuring(name, tmp_path, monkeypatch):
     """A new one is made; one that cannot be made ends the command at its start."""
