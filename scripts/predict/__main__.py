@@ -26,7 +26,7 @@ from scripts.predict.network import (
     require_label_ids,
     require_one_class_set,
 )
-from scripts.predict.videos import predict_camera, predict_video, video_kinds
+from scripts.predict.videos import predict_camera, predict_video, say_left_out
 from utils.files import output_folder, output_names, told_apart
 from utils.options.groups import add_device_arguments
 from utils.options.parser import (
@@ -181,8 +181,9 @@ def main(args: argparse.Namespace) -> None:
         images, videos = find_inputs(args.inputs, VIDEO_SUFFIXES, args.output, RESULT)
     if args.compare and not images:
         raise ValueError("--compare draws images; found videos only. Segment a video with --model.")
-    if videos and not args.compare:
-        video_kinds(str(videos[0]), args.save)  # raises before any work is done
+    if (videos or args.camera is not None) and not args.compare:
+        source = str(videos[0]) if videos else f"Camera {args.camera}"
+        say_left_out(source, args.save)  # raises before any work is done
     if args.labels is not None and not args.labels.is_dir():
         raise FileNotFoundError(
             f"No folder {args.labels}. --labels expects the folder that holds the ground truth,"

@@ -70,9 +70,20 @@ def video_kinds(source: str, kinds: list[str]) -> list[str]:
     if not possible:
         raise ValueError(
             f"{source} is a video, whose compression would spoil {' and '.join(kinds)}. Choose"
-            " --save overlay or color."
+            " --save overlay or color, or give images alone."
         )
     return possible
+
+
+def say_left_out(source: str, kinds: list[str]) -> None:
+    """Prints which kinds of --save a video does not get; raises what ``video_kinds`` raises."""
+    possible = video_kinds(source, kinds)
+    left_out = [kind for kind in kinds if kind not in possible]
+    if left_out:
+        print(
+            f"NOTE: a video gets no {' and '.join(left_out)}, which its compression would spoil."
+            " For these cut it into images: ffmpeg -i VIDEO frames/%06d.png"
+        )
 
 
 def predict_video(

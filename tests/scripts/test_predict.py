@@ -273,6 +273,14 @@ def test_label_maps_of_videos_are_refused_first(frames, tmp_path):
         predict(tmp_path / "never-read.pt", tmp_path / "out", frames, "--save", "trainIds")
 
 
+def test_label_maps_that_a_video_does_not_get_are_said(checkpoint, tmp_path, capsys):
+    """Not left out in silence, beside kinds of --save that are possible."""
+    video = write_video(tmp_path / "drive.mp4")
+    predict(checkpoint, tmp_path / "out", video, "--save", "trainIds", "color")
+    assert "NOTE: a video gets no trainIds, which its" in capsys.readouterr().out
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["drive_color.mp4"]
+
+
 # Output that cannot be written, also for root, to whom permissions do not apply
 
 
