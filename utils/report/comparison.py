@@ -8,6 +8,7 @@ import io
 import shlex
 import statistics
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from utils.evaluation.published import TABLE_1, TABLE_2
@@ -133,9 +134,10 @@ def comparison_tables(
 def protocol_text(rows: list[ComparisonRow]) -> str:
     """States how the rows were scored: images, checkpoint, resolution, precision."""
     first = rows[0].scores[0]
-    parts = ["Last checkpoint"]
-    if "images" in first:
-        parts = [f"{first['images']} images of {first['split']}, last checkpoint"]
+    files = {Path(score.get("checkpoint", "last.pt")).name for row in rows for score in row.scores}
+    checkpoint = "last checkpoint" if files == {"last.pt"} else ", ".join(sorted(files))
+    parts = [f"{first['images']} images of {first['split']}"] if "images" in first else []
+    parts.append(checkpoint)
     precisions = {
         score["precision"] for row in rows for score in row.scores if "precision" in score
     }

@@ -12,6 +12,7 @@ from utils.report.comparison import (
     Table,
     comparison_tables,
     mean_and_deviation,
+    protocol_text,
     table_2,
 )
 from utils.report.scored_rows import ComparisonRow, read_rows
@@ -109,3 +110,10 @@ def test_undefined_scores_are_left_out(tmp_path):
         (found,) = read_rows(tmp_path, {name: name})
         assert found.class_values(0) == found.values("mean_class_accuracy") == []
         assert len(found.class_values(1)) == len(found.values("miou")) == 1
+
+
+def test_the_scored_checkpoint_is_named():
+    """A best.pt, which was chosen with labels, does not pass for the last checkpoint."""
+    for file, text in (("last.pt", "last checkpoint"), ("best.pt", "best.pt")):
+        score = score_row(0.5) | {"checkpoint": f"runs/ours/{file}"}
+        assert protocol_text([ComparisonRow("ours", (score,))]).startswith(f"{text}, full")
