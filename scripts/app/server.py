@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import tempfile
@@ -120,4 +121,7 @@ def serve(networks: dict, port: int, video_seconds: float) -> None:
             flush=True,
         )
         config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=3)
-        uvicorn.Server(config).run(sockets=[server])
+        program = uvicorn.Server(config)
+        # Pages that are open in browsers are cut off at the end, each with a traceback.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: not program.should_exit)
+        program.run(sockets=[server])

@@ -5,9 +5,13 @@ import contextlib
 import html
 import http.client
 import io
+import os
 import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -307,6 +311,26 @@ def test_a_port_in_use_is_passed_over(capsys):
             patch.setattr(server_module, "PORTS_TRIED", 1)
             with pytest.raises(OSError, match=rf"The ports {port} to {port} are in use"):
                 server_module.free_socket(port)
+
+
+def test_ctrl_c_ends_without_a_traceback():
+    """None of the server: a browser may have the page open, whose connection is cut off."""
+    program = "from scripts.app.server import serve; serve({}, 7860, 20)"
+    process = subprocess.Popen(
+        [sys.executable, "-c", program],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    line = next(text for text in process.stdout if text.startswith("Open "))
+    port = int(re.search(r"http://127.0.0.1:(\d+)", line)[1])
+    browser = http.client.HTTPConnection("127.0.0.1", port)
+    browser.request("GET", "/gradio_api/heartbeat/a-visitor")  # answered while the page is open
+    assert browser.getresponse().status == 200
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert "ERROR:" not in errors  # of the server: its log
 
 
 def test_networks_of_equal_names_are_told_apart(monkeypatch):
