@@ -67,6 +67,15 @@ def test_wrong_files_are_refused(tmp_path):
         BiSeNet(19, "resnet18", str(tmp_path / "part.pth"))
 
 
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    """They would train to nothing; the message of a loss that is not finite blames --lr."""
+    state = torchvision.models.resnet18(weights=None).state_dict()
+    state["layer1.0.bn1.running_var"][3] = float("nan")
+    torch.save(state, tmp_path / "resnet18.pth")
+    with pytest.raises(ValueError, match=r"resnet18\.pth.*not finite.*layer1\.0\.bn1\.running_var"):
+        BiSeNet(19, "resnet18", str(tmp_path / "resnet18.pth"))
+
+
 def test_unknown_backbone_is_refused():
     """The error lists the backbones."""
     with pytest.raises(ValueError, match="resnet18, resnet34, resnet50, resnet101, mobilenet_v2"):

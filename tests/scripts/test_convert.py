@@ -211,6 +211,7 @@ def test_files_that_cannot_be_converted_are_refused(tmp_path):
     refused(incomplete, "tensors missing")
     refused(state | {"extra.weight": torch.zeros(1)}, r"1 unknown tensors \['extra.weight'\]")
     refused(state | {"conv.bias": torch.zeros(7)}, "1 of another shape")
+    refused(state | {"conv.bias": torch.full((19,), float("nan"))}, "not finite, in 1 tensors")
     refused(reference_network(11).state_dict(), "has 11 classes; 19")
     message = "neither a BiSeNet of the reference implementation nor one of resnet18"
     refused({"encoder.weight": torch.zeros(2)}, message)
