@@ -14,6 +14,7 @@ from pathlib import Path
 from scripts.reproduce.earlier_runs import flags_of, read_record, require_same_training
 from scripts.reproduce.preset import Row, added_flags, describe_presets, preset_argument
 from scripts.reproduce.rows import (
+    has_seeds,
     is_old_start,
     needed_rows,
     quoted_values,
@@ -163,6 +164,31 @@ def write_comparison(args: argparse.Namespace) -> None:
     write_json(path, content)
 
 
+def seeds_of_row(row: Row, args: argparse.Namespace) -> list[int]:
+    """Those of --seeds that a row is trained with: all; of a row with a single seed the one that it
+    has, perhaps from an earlier start with other seeds, else the first.
+    """
+    if not row.single_seed:
+        return args.seeds
+    has = has_seeds(args.output, row.folder)
+    return [seed for seed in args.seeds if f"seed{seed}" in has] if has else args.seeds[:1]
+
+
+def note_other_seeds(args: argparse.Namespace) -> None:
+    """Notes on the screen which rows with a single seed are left out: another seed has them."""
+    rows = needed_rows(args.preset, args.rows)
+    left_out = [
+        f"{row.name} ({', '.join(has_seeds(args.output, row.folder))})"
+        for row in args.preset.rows
+        if row.name in rows and not seeds_of_row(row, args)
+    ]
+    if left_out:
+        print(
+            f"NOTE: trained with a single seed, which another start had: {', '.join(left_out)}."
+            " Left out."
+        )
+
+
 def planned_commands(args: argparse.Namespace) -> dict[Path, dict[Row, list[list[str]]]]:
     """{folder of a seed: {row: its commands}}.
 
@@ -181,7 +207,7 @@ def planned_commands(args: argparse.Namespace) -> dict[Path, dict[Row, list[list
                 preset, row, seed, values | {"output": output}, args.classes, args.training
             )
             for row in preset.rows
-            if row.name in rows and not (row.single_seed and seed != args.seeds[0])
+            if row.name in rows and seed in seeds_of_row(row, args)
         }
         for row, commands in plan[output].items():
             require_known_origins(preset, row, output)
@@ -197,6 +223,7 @@ def main(args: argparse.Namespace) -> None:
         print(*(f"python {shlex.join(line)}" for line in lines), sep="\n")
         return
     write_comparison(args)
+    note_other_seeds(args)
     for output, commands in plan.items():
         for row in commands:
             if not is_old_start(row, commands, output):

@@ -90,6 +90,15 @@ def is_finished(commands: list[list[str]], run: Path) -> bool:
     return bool(evaluation) and is_done and (run / "config.json").exists()
 
 
+def has_seeds(output: Path, folder: str) -> list[str]:
+    """Names of the seeds' folders in ``output`` in which a row has a checkpoint or scores."""
+    return sorted(
+        seed.name
+        for seed in output.glob("seed*")
+        if (seed / folder / "last.pt").exists() or (seed / f"{folder}.json").exists()
+    )
+
+
 def is_old_start(row: Row, commands: dict[Row, list[list[str]]], output: Path) -> bool:
     """Whether an unscored row is gone, and not needed: all rows that began from it have weights or
     scores of their own.

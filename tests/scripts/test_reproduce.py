@@ -647,6 +647,26 @@ def test_other_data_than_before_are_noted(tmp_path, monkeypatch, capsys):
         assert ("before -> now: g -> other" in capsys.readouterr().out) == expected
 
 
+def test_a_single_seed_is_kept_by_a_later_start(tmp_path, monkeypatch, capsys):
+    """A row with a single seed is not trained again for the seeds of a later start."""
+    trained, output = [], tmp_path / "out"
+    monkeypatch.setattr(reproduce, "run_row", lambda _, run, *__: trained.append(run))
+    preset = plain(tmp_path, "train.py", "single_seed = true\n")
+
+    def start(*seeds):
+        trained.clear()
+        reproduce.main(arguments("g", "c", output, "--preset", preset, "--seeds", *seeds))
+        return [run.parent.name for run in trained if run.name == "a"]
+
+    assert start(1, 2) == ["seed1"]
+    (output / "seed1" / "a").mkdir(parents=True)
+    save_checkpoint(output / "seed1" / "a" / "last.pt", {})
+    assert start(0, 1) == ["seed1"]  # goes on, or is finished
+    capsys.readouterr()
+    assert start(0, 2) == []
+    assert "which another start had: a (seed1)" in capsys.readouterr().out
+
+
 def test_a_row_may_have_the_shared_arguments_alone():
     """A command that is only the script."""
     preset = presets.Preset("p", "", (presets.Row("a", "train.py"),), common="--lr 1")
