@@ -154,17 +154,24 @@ def _image_folders(layout: Layout) -> tuple[str, ...]:
     return tuple(p.folder for split in layout.splits.values() for p in split.images if p.folder)
 
 
+def unknown_prepared_root(root: Path) -> str | None:
+    """What to say about a prepared root whose layout is not built in; None: it has no journal."""
+    journal = min((root / PREPARED).glob("*-of-*.jsonl"), default=None)
+    if journal is None:
+        return None
+    header = next(read_part(journal), None)
+    command = f" It was prepared with: {header.command}" if header else ""
+    return (
+        f"{root} is a prepared root of {journal.name.rsplit('-', 3)[0]}, whose layout is not built"
+        " in. Name it: --source-layout FILE.toml of a source, --target-layout of a target, --layout"
+        f" of scripts that have this flag.{command}"
+    )
+
+
 def _unknown_root(root: Path) -> str:
     """What to say about a root of no known data set."""
-    journals = sorted((root / PREPARED).glob("*-of-*.jsonl"))
-    if journals:
-        header = next(read_part(journals[0]), None)
-        data = journals[0].name.rsplit("-", 3)[0]
-        command = f" It was prepared with: {header.command}" if header else ""
-        return (
-            f"{root} is a prepared root of {data}, whose layout is not built in. Name it:"
-            f" --source-layout FILE.toml.{command}"
-        )
+    if prepared := unknown_prepared_root(root):
+        return prepared
     looked_for = [layout for layout in all_layouts() if not layout.only_by_name]
     first = "; ".join(layout.described() for layout in looked_for[:3])
     near = "".join(f"\n  {nearness(layout, root).text()}" for layout in looked_for)

@@ -11,7 +11,12 @@ from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList
 from dataset.listing_check import check_listing
 from dataset.prepared.journal import is_prepared
-from dataset.recognition import first_pairs, recognized_layouts, several_data_sets
+from dataset.recognition import (
+    first_pairs,
+    recognized_layouts,
+    several_data_sets,
+    unknown_prepared_root,
+)
 from dataset.unlabelled import unlabelled_images
 
 
@@ -50,12 +55,15 @@ def target_layout(root: str | Path) -> Layout | None:
     """The layout of the root of a known data set that has splits; None for other images.
 
     A raw root must hold images that the layout's patterns match; leftImg8bit/ alone is enough for
-    Cityscapes. Raises ValueError for a root of several data sets.
+    Cityscapes. Raises ValueError for a root of several data sets, FileNotFoundError for a prepared
+    one of a layout that is not built in.
     """
     root = Path(root)
     if not root.is_dir():
         return None
     found = recognized_layouts(root)
+    if not found and (unknown := unknown_prepared_root(root)):
+        raise FileNotFoundError(unknown)
     if not is_prepared(root):
         found = [
             layout

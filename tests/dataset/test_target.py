@@ -191,6 +191,16 @@ class TestBadInput:
         assert layout_with_splits(root, "gta5").name == "gta5"  # named: meant as it is
         assert layout_with_splits(tmp_path / "absent").name == "cityscapes"
 
+    def test_a_prepared_root_of_an_own_layout_needs_it(self, tmp_path):
+        """It is neither taken for Cityscapes nor searched for image files."""
+        journal = tmp_path / "prepared" / "own-val-1-of-1.jsonl"
+        journal.parent.mkdir()
+        journal.touch()
+        with pytest.raises(FileNotFoundError, match=r"of own-val, .*--target-layout.*--layout"):
+            layout_with_splits(tmp_path)
+        with pytest.raises(FileNotFoundError, match=r"whose layout is not built in"):
+            target_images([str(tmp_path)])
+
     def test_nothing_there(self, dashcam):
         for pattern in ("absent", "absent.jpg", "*.jpeg"):
             with pytest.raises(FileNotFoundError, match="Nothing at .*'dashcam/\\*\\*/\\*.jpg'"):
