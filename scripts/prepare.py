@@ -211,6 +211,12 @@ def layouts(args: argparse.Namespace) -> list[tuple[str, DataFiles, list[Problem
         raise ValueError(ONE_SPLIT)
     if args.source:
         print(f"{printable(root)}: {layout.title}, {' and '.join(map(layout.split_text, splits))}")
+    unlabelled = [name for name in DEFAULT_SPLITS if name in layout.splits and name not in splits]
+    if unlabelled and not args.splits:
+        print(
+            f"NOTE: {unlabelled[0]} is left out: the layout names no labels for it. As a target it"
+            f" needs none: add --splits {unlabelled[0]} --without-labels."
+        )
     found = []
     for split in splits:
         twins: list[tuple[str, str]] = []

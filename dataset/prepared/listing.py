@@ -90,7 +90,8 @@ def _complete_records(root: Path, data: str) -> Iterator[PreparedImage]:
         present = sorted({path.name.rsplit("-", 3)[0] for path in journals})
         raise FileNotFoundError(
             f"{root} is a prepared root that holds {', '.join(present) or 'nothing yet'}, but not"
-            f" {data}. Prepare it too, with the same --output."
+            f" {data}. Prepare it too, with the same --output; a split without labels needs"
+            " --splits and --without-labels."
         )
     totals = {total for _, total in parts}
     if len(totals) > 1:

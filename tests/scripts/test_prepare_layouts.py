@@ -38,8 +38,12 @@ def test_splits_that_have_labels(tmp_path, capsys):
     text = capsys.readouterr().out
     assert "dark-zurich-val under" in text
     assert "dark-zurich-train" not in text
+    assert "NOTE: train is left out" in text
+    assert "add --splits train --without-labels" in text
     prepare("--source", root, "--without-labels", "--check")
-    assert "dark-zurich-train under" in capsys.readouterr().out
+    text = capsys.readouterr().out
+    assert "dark-zurich-train under" in text
+    assert "NOTE" not in text
     prepare("--source", root, "--without-labels", "--check", "--splits", "train_day")
     assert "dark-zurich-train_day under" in capsys.readouterr().out
     with pytest.raises(ValueError, match="no split 'extra'; expected one of train, train_twilight"):
