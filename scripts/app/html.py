@@ -27,6 +27,14 @@ STYLE = """
   border-radius: .2rem; border: 1px solid #8886 }
 .absent { opacity: .6; margin-top: .6rem }
 """
+FOLLOW = """
+for (const other of this.closest('.networks').querySelectorAll('video')) {
+  if (other === this) continue;
+  if (Math.abs(other.currentTime - this.currentTime) > 0.1) other.currentTime = this.currentTime;
+  if (other.paused !== this.paused) this.paused ? other.pause() : other.play();
+}
+"""
+"""Run in the browser by a video that is started, stopped or moved: the others show its moment."""
 
 
 def data_uri(content: bytes, kind: str) -> str:
@@ -97,14 +105,16 @@ def _shares(predictions: Sequence[Prediction]) -> str:
 
 
 def show_videos(videos: Sequence[SegmentedVideo], stem: str) -> str:
-    """The overlays of each network as a video, side by side."""
+    """The overlays of each network as a video, side by side, all at the same moment."""
     figures = []
+    together = " ".join(f'{event}="{FOLLOW}"' for event in ("onplay", "onpause", "onseeking"))
     for video in videos:
         name, source = html.escape(video.name), data_uri(video.content, "video/mp4")
         download = html.escape(f"{stem}_{video.name}_overlay.mp4", quote=True)
         figures.append(
-            f'<figure><video src="{source}" controls autoplay loop muted></video><figcaption>'
-            f"<b>{name}</b> <span class=time>{_time(float(np.median(video.seconds)))}</span>"
+            f'<figure><video src="{source}" controls autoplay loop muted {together}></video>'
+            f"<figcaption><b>{name}</b>"
+            f" <span class=time>{_time(float(np.median(video.seconds)))}</span>"
             f' <a href="{source}" download="{download}">video (MP4)</a></figcaption></figure>'
         )
     return f'<div class="networks">{"".join(figures)}</div>'

@@ -26,6 +26,10 @@ SET_STRENGTH = """
 }
 """
 """Changes the overlays in the browser: nothing is computed again."""
+CAMERA = gr.WebcamOptions(
+    mirror=False, constraints={"video": {"width": {"ideal": 1024}, "height": {"ideal": 576}}}
+)
+"""As predict sees a camera: not mirrored. About as large as the images that networks learn from."""
 KEPT_S = 60
 """Seconds for which an upload is kept at least."""
 UNUSED_S = 900
@@ -60,7 +64,8 @@ class Page:
                 image = load_image(path, chosen)
                 yield show_image(image, segment_image(image, chosen), path.stem)
         except (ValueError, OSError) as error:  # the visitor knows the file's name, not its folder
-            raise gr.Error(str(error).replace(str(path), path.name), duration=None) from error
+            message = str(error).replace(str(path), path.name)
+            raise gr.Error(message, duration=None, print_exception=False) from error
 
     def segment_camera(self, frame: np.ndarray | None, names: list[str]) -> str:
         """The HTML of a camera picture (H, W, 3) uint8 RGB."""
@@ -129,7 +134,9 @@ def build(page: Page) -> gr.Blocks:
                 with gr.Tab("File"):
                     file = gr.File(label="an image, or a short video", height=140)
                 with gr.Tab("Camera"):
-                    camera = gr.Image(sources=["webcam"], streaming=True, show_label=False)
+                    camera = gr.Image(
+                        sources=["webcam"], streaming=True, show_label=False, webcam_options=CAMERA
+                    )
             with gr.Column(scale=1):
                 chosen = gr.CheckboxGroup(names, value=names, label="networks")
                 strength = gr.Slider(0, 1, STRENGTH, step=0.05, label="strength of the overlay")

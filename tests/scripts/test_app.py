@@ -153,8 +153,8 @@ def refused(visitor: Client, path: Path, *names: str) -> str:
     return str(error.value)
 
 
-def test_wrong_files_are_refused_as_by_predict(visitor, image, tmp_path, monkeypatch):
-    """With its messages, in which the file has the visitor's name."""
+def test_wrong_files_are_refused_as_by_predict(visitor, image, tmp_path, monkeypatch, capsys):
+    """With its messages, in which the file has the visitor's name, and without a traceback."""
     (tmp_path / "notes.txt").write_text("")
     assert refused(visitor, tmp_path / "notes.txt").startswith("No image and no video in notes.txt")
     (tmp_path / "cut.png").write_bytes(image.read_bytes()[:100])
@@ -163,6 +163,7 @@ def test_wrong_files_are_refused_as_by_predict(visitor, image, tmp_path, monkeyp
     assert "cut.mp4 cannot be decoded as a video" in refused(visitor, tmp_path / "cut.mp4")
     monkeypatch.setattr(memory, "available_memory", lambda device: 1_000_000)
     assert "street.png is 64x96 (height x width); segmenting it takes" in refused(visitor, image)
+    assert "Traceback" not in capsys.readouterr().err
 
 
 def test_a_video_that_is_too_long_is_refused(visitor, tmp_path):
@@ -395,13 +396,18 @@ def test_an_image_in_a_browser(page, image):
 
 @pytest.mark.slow
 def test_a_video_in_a_browser(page, tmp_path):
-    """The browser can play what the page answers, one video for each network."""
+    """The browser can play what the page answers: a video for each network, at the same moment."""
     with browser_tab(page) as tab:
         tab.set_input_files("input[type=file]", str(write_video(tmp_path / "drive.mp4", 6)))
         tab.wait_for_selector("figure:nth-child(2) video", timeout=60_000)
         playable = "[...document.querySelectorAll('video')].every(v => v.duration > 0.5)"
         tab.wait_for_function(playable, timeout=60_000)
         assert tab.locator("figure video").count() == 2
+        apart = "const [a, b] = document.querySelectorAll('video'); "
+        tab.wait_for_function(f"() => {{ {apart} return a.currentTime > 0 && !b.paused }}")
+        tab.evaluate(f"() => {{ {apart} b.pause(); b.currentTime = 0.5 }}")
+        moment = "a.paused && Math.abs(a.currentTime - 0.5) < 0.01"
+        tab.wait_for_function(f"() => {{ {apart} return {moment} }}")  # one moves the other
 
 
 @pytest.mark.slow
