@@ -56,13 +56,13 @@ class Labels:
         return UNKNOWN if self.shown is None else class_of(self.shown, value)
 
     def per_class(self) -> tuple[np.ndarray, np.ndarray]:
-        """(256,) pixels of each trainId; (256,) most labels that hold one of its values."""
-        pixels, files = np.zeros(256, np.int64), np.zeros(256, np.int64)
+        """(256,) pixels of each trainId; (256,) number of labels that hold it."""
+        pixels, files = np.zeros(256, np.int64), [set() for _ in range(256)]
         for value, count in self.values.pixels.items():
             train_id = self.class_of(value)
             pixels[train_id] += count
-            files[train_id] = max(files[train_id], self.values.files[value])
-        return pixels, files
+            files[train_id] |= self.values.files[value]
+        return pixels, np.array(list(map(len, files)))
 
     def unnamed(self) -> list[int]:
         """Values that no class names, the most frequent first."""

@@ -101,7 +101,7 @@ def _colors(kept: Sequence[int], values: LabelValues) -> list[tuple[int, int, in
 
 def _found(value: int, values: LabelValues) -> str:
     share = f"{100 * values.share(value):.3g} % of the pixels"
-    return f"{share}, in {values.files[value]} of {values.count} labels"
+    return f"{share}, in {len(values.files[value])} of {values.count} labels"
 
 
 def _value(value: int, values: LabelValues) -> str:

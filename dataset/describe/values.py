@@ -22,14 +22,15 @@ _MOST_FIRST_CHANNEL, _MANY_COLORS = 64, 256
 class LabelValues:
     """The values of several label files, read in one way.
 
-    ``read``: a key of READS. ``pixels``, ``files``: {value: pixels; label files that hold it}.
-    ``first``: {value: the first of these}. ``palette``: {index: RGB}, where all files have one.
+    ``read``: a key of READS. ``pixels``, ``files``: {value: pixels; numbers of the label files that
+    hold it}. ``first``: {value: the first of these}. ``palette``: {index: RGB}, where all files
+    have one.
     """
 
     read: str
     count: int = 0
     pixels: Counter[int] = field(default_factory=Counter)
-    files: Counter[int] = field(default_factory=Counter)
+    files: dict[int, set[int]] = field(default_factory=dict)
     first: dict[int, Path] = field(default_factory=dict)
     palette: dict[int, tuple[int, int, int]] = field(default_factory=dict)
 
@@ -43,7 +44,7 @@ class LabelValues:
             counts = all_counts[found]
         for value, count in zip(found.tolist(), counts.tolist(), strict=True):
             self.pixels[value] += count
-            self.files[value] += 1
+            self.files.setdefault(value, set()).add(self.count)
             self.first.setdefault(value, path)
         self.count += 1
 

@@ -140,7 +140,7 @@ def values_text(labels: Labels) -> list[str]:
         [
             _value_names([value], labels),
             f"{100 * values.share(value):.3f}",
-            str(values.files[value]),
+            str(len(values.files[value])),
         ]
         for value in order[:MOST_VALUES]
     ]

@@ -221,6 +221,26 @@ def test_values_that_no_class_names(tmp_path, capsys):
     assert set(map(color_key, expected)) <= color_keys(read_image(picture))
 
 
+def test_a_label_counts_once_for_a_class_of_several_values(tmp_path, capsys):
+    """A class is in all labels that hold any of its values, not in those of one value alone."""
+    root = write_pairs(tmp_path / "data", np.zeros(SIZE, np.uint8), count=6)
+    for number in (1, 2, 3):  # one label holds 0 and 1, one 2 alone, one 1 alone, three 0 alone
+        label = np.full(SIZE, number % 2 or 2, np.uint8)
+        label[:12] = 0 if number == 1 else label[:12]
+        Image.fromarray(label).save(root / f"masks/{number:03}_m.png")
+    (tmp_path / "two.toml").write_text(
+        'classes = ["ground", "rest"]\n[encodings.ids]\nread = "index"\n'
+        "classes = {ground = [0, 1], rest = 2}\n"
+    )
+    (tmp_path / "layout.toml").write_text(
+        'class_set = "two.toml"\n[splits.train]\nimages = "photos/{key}.jpg"\n'
+        'labels = "masks/{key}_m.png"\n'
+    )
+    text = run(capsys, root, "--layout", tmp_path / "layout.toml")
+    assert re.search(r"^\| ground +\| +[\d.]+ \| +5 \|", text, re.MULTILINE)
+    assert re.search(r"^\| rest +\| +[\d.]+ \| +1 \|", text, re.MULTILINE)
+
+
 def test_the_picture_shows_pairs_in_class_colors(gta5_root, tmp_path, capsys):
     """Four rows, each an image beside its label in the colors of the classes."""
     text = run(capsys, gta5_root, "--picture", tmp_path / "p.png")
