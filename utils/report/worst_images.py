@@ -92,12 +92,14 @@ def draw_images(
     """
     rows, titles = [], []
     for miou, _, name, image, truth, prediction in images:
-        wrong = (prediction != truth) & (truth != ignore_index)
+        labelled = truth != ignore_index
+        wrong = (prediction != truth) & labelled
         mistakes = _pale(image)
         mistakes[wrong] = colors[prediction[wrong]]
         rows.append([image, colors[prediction], colors[truth], mistakes])
+        share = 100 * wrong.sum() / labelled.sum()
         titles.append(
-            f"{name}: mean IoU {100 * miou:.2f} %, {100 * wrong.mean():.2f} % of the pixels wrong"
+            f"{name}: mean IoU {100 * miou:.2f} %, {share:.2f} % of labelled pixels wrong"
         )
     heads = ["image", "prediction", "ground truth", "mistakes"]
     return with_legend(image_grid(rows, heads, titles), class_names, colors)

@@ -1,5 +1,6 @@
 import numpy as np
 
+from utils.report import worst_images as module
 from utils.report.pictures import confusion_picture
 from utils.report.worst_images import ImageScore, draw_images, worst_images
 
@@ -28,6 +29,15 @@ def test_ignored_pixels_are_no_mistakes():
     wrong = (column == COLORS[1]).all(2)
     gray = (column == int(90 * 0.3 + 170)).all(2)
     assert wrong.sum() == gray.sum() == 512 * 128
+
+
+def test_the_share_of_mistakes_is_of_the_labelled_pixels(monkeypatch):
+    """Half of the image is ignored, and all of the rest is wrong: 100 %, not 50."""
+    titles = []
+    grid = module.image_grid
+    monkeypatch.setattr(module, "image_grid", lambda *args: titles.extend(args[2]) or grid(*args))
+    draw_images([image_score(0.1, 0)], ["a", "b"], COLORS, ignore_index=255)
+    assert titles == ["image 0: mean IoU 10.00 %, 100.00 % of labelled pixels wrong"]
 
 
 def test_a_matrix_of_two_classes_has_room_for_its_title():
