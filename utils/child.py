@@ -13,7 +13,7 @@ def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | N
     ``quiet``: what it prints is not shown, but for errors.
 
     However long it takes: a training saves before it ends. A terminal sends Ctrl-C to the child,
-    too, which leaves at once at the second. So the child gets SIGTERM, or what came.
+    too, which leaves at once at a second one. So the child gets SIGTERM, or what came.
     """
     child, received = None, []
 
