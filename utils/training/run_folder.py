@@ -167,7 +167,10 @@ class RunFolder:
 
     def close(self) -> None:
         if self._writer is not None:
-            self._writer.close()
+            try:
+                self._writer.close()
+            except OSError as error:  # a full disk: the run has more to say than this
+                self.print(f"WARNING: TensorBoard's file in {self.folder} lacks points: {error}")
         if self._lock is not None:
             self._lock.close()
 

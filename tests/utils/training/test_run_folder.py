@@ -1,12 +1,15 @@
+import errno
 import json
 import os
 import signal
 import time
+from contextlib import suppress
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.metadata import EXPERIMENT_TAG, SESSION_START_INFO_TAG
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tests.helpers.forked import run_forked
 from utils.training.run_folder import HPARAM_COLUMNS, RunFolder
@@ -93,6 +96,25 @@ def test_hparams_have_the_columns_of_both_scripts(
         "backbone": "resnet18",
         "scales": "[0.5, 1.0]",
     }
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_full_disk_met_by_tensorboard_hides_no_other_error(tmp_path, monkeypatch, capsys):
+    """Its thread fails, and all that uses the file after that; the folder closes all the same."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run = RunFolder(tmp_path / "a", resume=False)
+    run.open_events(0)
+    monkeypatch.setattr(RecordWriter, "write", full)
+    with suppress(OSError):
+        run.log_by_class(1, {"share": 0.5})
+    with pytest.raises(OSError, match="No space left"):
+        run.flush_events()
+    run.close()
+    assert f"TensorBoard's file in {tmp_path / 'a'} lacks points" in capsys.readouterr().out
+    RunFolder(tmp_path / "a", resume=False).close()  # the lock is free
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
