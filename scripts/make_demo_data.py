@@ -345,16 +345,18 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
 def next_commands(output: Path, size: tuple[int, int]) -> list[str]:
     """Commands to run on the data set: the source-only baseline and the paper's step 4.
 
-    They start from random weights, since ImageNet weights need a download.
+    They start from random weights, since ImageNet weights need a download, and make equal steps:
+    otherwise the table would compare lengths of training.
     """
     gta5 = ("--gta5", str(output / "gta5"))
     cityscapes = ("--cityscapes", str(output / "cityscapes"))
     # The paper's crop, or the whole image.
     crop_size = (str(min(side, most)) for side, most in zip(size, (512, 1024), strict=True))
-    small = ("--backbone-weights", "none", "--lr", "1e-2", "--crop-size", *crop_size)
+    small = ("--backbone", "resnet18", "--backbone-weights", "none", "--lr", "2e-2")
+    small += ("--crop-size", *crop_size, "--max-steps", "1000", "--schedule-steps", "1000")
     train = ("python", "train.py", "--train-on", "source", *gta5, *small)
     adapt = ("python", "train_da.py", "--discriminator", "light", "--lab", *gta5, *cityscapes)
-    return [shlex.join(train), shlex.join((*adapt, "--backbone", "resnet18", *small))]
+    return [shlex.join(train), shlex.join((*adapt, *small))]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -104,8 +104,8 @@ def test_says_what_to_run_next(tmp_path, capsys):
     gta5, cityscapes = tmp_path / "new" / "gta5", tmp_path / "new" / "cityscapes"
     assert "11 pairs of 48x96, 11 drawn now" in printed
     assert (
-        f"python train.py --train-on source --gta5 {gta5} --backbone-weights none --lr 1e-2"
-        " --crop-size 48 96\n" in printed
+        f"python train.py --train-on source --gta5 {gta5} --backbone resnet18 --backbone-weights"
+        " none --lr 2e-2 --crop-size 48 96 --max-steps 1000 --schedule-steps 1000\n" in printed
     )
     assert (
         f"python train_da.py --discriminator light --lab --gta5 {gta5} --cityscapes {cityscapes} "
@@ -114,8 +114,8 @@ def test_says_what_to_run_next(tmp_path, capsys):
 
 
 def test_the_next_commands_are_commands():
-    """Their own parsers take them, a folder with a space included, and crops are never larger than
-    the paper's.
+    """Their own parsers take them, a folder with a space included, crops are never larger than the
+    paper's, and both make the same steps.
     """
     source_only, adaptation = (
         shlex.split(command)
@@ -127,9 +127,10 @@ def test_the_next_commands_are_commands():
             Path("my streets/gta5"),
             "resnet18",
             "none",
-            1e-2,
+            2e-2,
         )
         assert args.crop_size == [512, 1024]
+        assert args.max_steps == args.schedule_steps == 1000
     assert (args.cityscapes, args.discriminator, args.lab) == (
         Path("my streets/cityscapes"),
         "light",
