@@ -123,6 +123,14 @@ def test_help_is_short_and_help_all_is_complete(module, monkeypatch):
         assert len(action.help) <= 110, (action.option_strings, len(action.help))
 
 
+@pytest.mark.parametrize("value", [[], [""]])
+def test_an_unset_variable_is_named_as_a_cause(value, capsys):
+    """--gta5 $UNSET, and "$UNSET", which would be the current folder."""
+    with pytest.raises(SystemExit):
+        train_da.parse_arguments(["--cityscapes", "y", "--gta5", *value])
+    assert "variable of the shell unset?" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("flag", RENAMED_FLAGS)
 def test_a_renamed_flag_names_its_new_spelling(flag, capsys):
     argv = ["--gta5", "x", "--cityscapes", "y", flag, "1"]

@@ -16,6 +16,9 @@ from utils.options.renamed import RENAMED_FLAGS, RENAMED_VALUES
 Options = TypeVar("Options")
 
 
+_UNSET = "Is a variable of the shell unset? Set it first, such as export GTA5=FOLDER (README.md)"
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that keeps line breaks of its texts, shows defaults, and names what was renamed.
 
@@ -31,6 +34,11 @@ class Parser(argparse.ArgumentParser):
             self.add_argument(
                 "--help-all", action=_HelpAll, nargs=0, help="show all flags, with help, and exit"
             )
+
+    def error(self, message: str) -> None:
+        if message.endswith(("expected one argument", "expected at least one argument")):
+            message += f". {_UNSET}"
+        super().error(message)
 
     def format_help(self, all_flags: bool = False) -> str:
         hidden = {}
@@ -134,6 +142,8 @@ def new_parser(description: str, epilog: str = "", essential: Collection[str] = 
 
 def user_path(text: str) -> Path:
     """An argparse type: a path; ~ is the home folder. Parser takes it for ``type=Path``."""
+    if not text:
+        raise argparse.ArgumentTypeError(f"expected a path, found an empty text. {_UNSET}")
     return Path(os.path.expanduser(text))
 
 
