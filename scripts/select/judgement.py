@@ -1,5 +1,6 @@
 """For research: how well the measures rank candidates whose scores are known."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -48,10 +49,10 @@ def judgement_table(candidates: Sequence[Candidate], miou: dict[tuple[str, int],
             choice = judge(values, scores, steps, groups, entry.higher_is_better)
             if choice is not None:
                 columns = (choice.chosen, choice.last, choice.mean, choice.best)
-                rows.append(
-                    [entry.title, f"{choice.correlation:.2f}", *map(percent, columns)]
-                    + [str(choice.candidates), str(choice.groups)]
-                )
+                undefined = math.isnan(choice.correlation)  # fewer than three candidates
+                correlation = "-" if undefined else f"{choice.correlation:.2f}"
+                counts = map(str, (choice.candidates, choice.groups))
+                rows.append([entry.title, correlation, *map(percent, columns), *counts])
         header = [title, "rank correlation", "mIoU chosen", "last", "mean", "best"]
         if rows:  # none within runs of one scored checkpoint each
             tables.append(markdown_table([*header, "checkpoints", "groups"], rows))

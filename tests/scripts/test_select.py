@@ -1,7 +1,9 @@
 """scripts/select: candidates are ranked without labels, and a clear answer comes out."""
 
 import json
+import re
 import shutil
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,6 +148,20 @@ def test_scores_judge_the_measures(cityscapes_root, tmp_path, capsys):
     for line in lines:
         cells = [cell.strip() for cell in line.split("|")[2:-1]]
         assert cells == ["-0.50", "10.00", "10.00", "30.00", "50.00", "3", "1"]
+
+
+def test_two_checkpoints_have_no_rank_correlation():
+    """A dash stands for what is not defined, here as in all tables."""
+    found = [
+        candidates.Candidate(
+            Path(f"a/{step}.pt"), {"name": "a", "step": step, "settings": {}}, {"last": step}
+        )
+        for step in (1, 2)
+    ]
+    miou = {candidate.key: 0.1 * candidate.step for candidate in found}
+    table = judgement.judgement_table(found, miou)
+    assert re.search(r"^\| step +\| +- \| +20\.00 \|", table, re.MULTILINE)
+    assert "nan" not in table
 
 
 def test_a_file_beside_a_run_has_scores_of_its_own(cityscapes_root, tmp_path, monkeypatch):
