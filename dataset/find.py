@@ -31,6 +31,12 @@ def printable(text: object) -> str:
     return os.fsencode(str(text)).decode("utf-8", "backslashreplace")
 
 
+def print_once(text: str) -> None:
+    """Prints a line; of several processes that torchrun started, in the first one only."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text)
+
+
 @dataclass
 class LeftOut:
     """What a search passes over: the number, and the first path, of every kind."""
@@ -42,10 +48,10 @@ class LeftOut:
         self.kinds[kind] = count + number, first
 
     def say(self, place: object) -> None:
-        """Prints one line when anything was left out; in one process of several only."""
-        if self.kinds and os.environ.get("RANK", "0") == "0":
+        """Prints one line when anything was left out, once for all processes."""
+        if self.kinds:
             parts = [f"{n} {kind} (such as {path})" for kind, (n, path) in self.kinds.items()]
-            print(f"NOTE: left out under {printable(place)}: {printable('; '.join(parts))}.")
+            print_once(f"NOTE: left out under {printable(place)}: {printable('; '.join(parts))}.")
 
 
 @dataclass
@@ -237,10 +243,9 @@ def find_files(
 
 
 def say_joined_splits(paths: Iterable[str], place: object) -> None:
-    """Prints when images that are used lie in folders of several splits, train/ and val/.
+    """Prints once when images that are used lie in folders of several splits, train/ and val/.
 
-    ``paths`` of the images below ``place``, perhaps without suffix. Of several processes the first
-    one prints.
+    ``paths`` of the images below ``place``, perhaps without suffix.
     """
     by_depth: dict[int, set[str]] = defaultdict(set)
     for path in paths:
@@ -248,9 +253,9 @@ def say_joined_splits(paths: Iterable[str], place: object) -> None:
             if part.lower() in _SPLIT_FOLDERS:
                 by_depth[depth].add(part)
     folders = next((sorted(names) for names in by_depth.values() if len(names) > 1), None)
-    if folders and os.environ.get("RANK", "0") == "0":
+    if folders:
         joined = ", ".join(f"{name}/" for name in folders)
-        print(
+        print_once(
             f"NOTE: {printable(place)}: images of {joined} are used together. To use some of them"
             " alone, give their folder or a list of their names, or name the splits in a layout"
             " (docs/data.md)."

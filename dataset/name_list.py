@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from dataset.find import printable
+from dataset.find import print_once, printable
 
 _ENDINGS = (".png", ".jpg", ".jpeg", ".npy")
 _LEFT_CAMERA = "_leftImg8bit"
@@ -206,9 +206,9 @@ class NameFinder:
 
 
 def say_repeated(repeated: list[str], origin: str | Path) -> None:
-    """Prints how many lines of a list name an image again; in one process of several only."""
-    if repeated and os.environ.get("RANK", "0") == "0":
-        print(
+    """Prints once how many lines of a list name an image again."""
+    if repeated:
+        print_once(
             f"NOTE: {origin} names {len(repeated)} images more than once, the first"
             f" {printable(repeated[0])}: each counts once."
         )

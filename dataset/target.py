@@ -1,11 +1,10 @@
 """Target images: a split of a known data set, or any unlabelled images."""
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from dataset.class_set import ClassSet
-from dataset.find import printable
+from dataset.find import print_once, printable
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout, load_layout
 from dataset.listing import ImageList
@@ -43,11 +42,10 @@ def target_images(
     if found is None:
         return unlabelled_images(words)
     images = data_images(root, split, labels=False, layout=found)
-    if os.environ.get("RANK", "0") == "0":
-        print(
-            f"{printable(root)}: taken for {found.title}, split {found.split(split)[0]},"
-            f" {len(images)} images."
-        )
+    print_once(
+        f"{printable(root)}: taken for {found.title}, split {found.split(split)[0]},"
+        f" {len(images)} images."
+    )
     return images
 
 

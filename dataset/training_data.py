@@ -3,7 +3,6 @@
 import functools
 import hashlib
 import math
-import os
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ import numpy as np
 from torch.utils.data import DataLoader
 
 from dataset.class_set import ClassSet
+from dataset.find import print_once
 from dataset.image_io import image_size
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout
@@ -239,8 +239,7 @@ def validation_data(
     try:
         check_listing(images)
     except NoLabelledPixelError as error:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"WARNING: {error} The scores of --validate-every will be undefined (nan).")
+        print_once(f"WARNING: {error} The scores of --validate-every will be undefined (nan).")
     return evaluation_loader(images, batches.loader, batches.shard)
 
 

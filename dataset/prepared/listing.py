@@ -1,7 +1,6 @@
 """The listing of a prepared root, which must be complete and up to date."""
 
 import itertools
-import os
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -9,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dataset.find import printable
+from dataset.find import print_once, printable
 from dataset.image_io import is_turned
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.listing import ImageList, PreparedStatistics
@@ -182,9 +181,9 @@ def _require_upright(header: Header, root: Path, sideways: list[str]) -> None:
 
 
 def _say_unknown_orientation(root: Path, source: Path, photographs: list[str]) -> None:
-    """Prints that ``photographs`` of an earlier version cannot be compared; in one process only."""
-    if photographs and os.environ.get("RANK", "0") == "0":
-        print(
+    """Prints once that ``photographs`` of an earlier version cannot be compared."""
+    if photographs:
+        print_once(
             f"NOTE: {root} was prepared by an earlier version, which did not turn images by their"
             f" EXIF orientation, and {source} is gone: of {len(photographs)} photographs, such as"
             f" {printable(photographs[0])}, some may lie on their side. Look at them."
