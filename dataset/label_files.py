@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dataset.evenly import evenly
 from dataset.labels import IGNORE_INDEX, LABEL_COLORS
 
 _LABEL_NAME = re.compile(
@@ -121,14 +122,8 @@ def folders_of_labels(paths: Sequence[Path]) -> list[Path]:
     return [
         folder
         for folder, files in by_folder.items()
-        if all(map(looks_like_label_map, _evenly_spaced(files)))
+        if all(map(looks_like_label_map, evenly(files, _MOST_DECODED)))
     ]
-
-
-def _evenly_spaced(files: Sequence[Path]) -> list[Path]:
-    """At most ``_MOST_DECODED`` files, the first and the last among them."""
-    chosen = np.linspace(0, len(files) - 1, min(len(files), _MOST_DECODED)).round().astype(int)
-    return [files[index] for index in chosen]
 
 
 def looks_like_label_map(path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from dataset.class_set import UNKNOWN
+from dataset.evenly import evenly
 from dataset.image_io import image_size
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.label_io import label_size
@@ -53,10 +54,9 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     _require_equal_sizes(listing)
     label = listing[0].label
     place = listing.root if label.is_relative_to(listing.root) else label.parent
-    sampled = np.linspace(0, len(listing) - 1, min(samples, len(listing))).round().astype(int)
     counts = np.zeros(256, np.int64)
-    for index in sampled:
-        counts += np.bincount(label_format.read(listing[index].label).ravel(), minlength=256)
+    for frame in evenly(listing, samples):
+        counts += np.bincount(label_format.read(frame.label).ravel(), minlength=256)
     values = set(np.flatnonzero(counts).tolist())
     pixels = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
     for index in range(len(listing)):  # a class may be in one label of thousands

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset.describe.values import evenly
+from dataset.evenly import evenly
 
 _TAIL = re.compile(r"(?<=\d)(?:[_\-.][A-Za-z][\w\-.]*|[A-Za-z]+)$")
 _MOST_TAILS = 8

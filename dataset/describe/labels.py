@@ -14,9 +14,9 @@ from dataset.describe.values import (
     count_as,
     count_values,
     encoding_faults,
-    evenly,
     natural_read,
 )
+from dataset.evenly import evenly
 from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import raw_label_format, refuse_unknown_encoding

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from dataset.class_set import ClassSet
 from dataset.data_files import find_data_files
+from dataset.evenly import evenly
 from dataset.find import say_joined_splits
 from dataset.image_io import image_size
 from dataset.label_io import label_size
@@ -109,9 +108,8 @@ def measure_sizes(listing: ImageList, most: int) -> Sizes:
     """The sizes of at most ``most`` images and their labels, by the headers of the files."""
     sizes: Counter[tuple[int, int]] = Counter()
     unequal, faults = [], []
-    chosen = np.unique(np.linspace(0, len(listing) - 1, min(most, len(listing))).round())
-    for index in chosen.astype(int).tolist():
-        frame = listing[index]
+    chosen = evenly(listing, most)
+    for frame in chosen:
         try:
             size = image_size(frame.image)
             label = size if frame.label is None else label_size(frame.label)

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
@@ -13,7 +12,6 @@ from dataset.label_format import LabelFormat, label_values
 from dataset.label_io import decode_label, is_synthia_label, read_label
 from dataset.labels import IGNORE_INDEX
 
-Item = TypeVar("Item")
 _MOST_FIRST_CHANNEL, _MANY_COLORS = 64, 256
 """A color PNG with more colors, but at most so many values of red, has its classes in red alone."""
 
@@ -133,10 +131,3 @@ def encoding_faults(class_set: ClassSet, paths: Sequence[Path]) -> dict[str, str
         lacks = f"[encodings.{name}] of {class_set.name} ignores all pixels"
         faults[name] = None if has_class else lacks
     return faults
-
-
-def evenly(items: Sequence[Item], count: int) -> list[Item]:
-    """At most ``count`` of ``items``, evenly spaced, the first and the last among them."""
-    if len(items) <= count:
-        return list(items)
-    return [items[i] for i in np.linspace(0, len(items) - 1, count).round().astype(int)]

@@ -18,6 +18,7 @@ from tqdm import tqdm
 from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
 from dataset.demo.scene import CAMERA, street
+from dataset.evenly import evenly
 from dataset.labels import IGNORE_INDEX
 from dataset.listing import ImageList
 from dataset.loader import LoaderOptions, evaluation_loader
@@ -111,10 +112,7 @@ def run(args) -> None:
 def labelled_images(args, class_set: ClassSet) -> ImageList:
     """The images to score, at most --images of them, evenly spaced."""
     images = scored_images(args.score_on, class_set, args.score_layout)
-    if args.images and args.images < len(images):
-        chosen = np.linspace(0, len(images) - 1, args.images).round().astype(int)
-        images = images.subset(chosen)
-    return images
+    return images.subset(evenly(range(len(images)), args.images)) if args.images else images
 
 
 def prepare_ways(

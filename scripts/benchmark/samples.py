@@ -19,6 +19,7 @@ import cv2
 import numpy as np
 
 from dataset.cityscapes import cityscapes, cityscapes_tree
+from dataset.evenly import evenly
 from dataset.gta5 import gta5, gta5_tree
 from dataset.listing import DataFiles, ImageList
 from dataset.prepared.build import prepare
@@ -80,7 +81,7 @@ def read_listings(
 
 def _evenly_spaced(tree: DataFiles, count: int) -> list[str]:
     names = [tree.name(key) for key in tree.images if key in tree.labels]
-    return [names[i] for i in np.unique(np.linspace(0, len(names) - 1, count).round().astype(int))]
+    return evenly(names, count)
 
 
 def build_dataset(

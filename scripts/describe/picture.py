@@ -7,7 +7,7 @@ import numpy as np
 
 from dataset.class_set import UNKNOWN
 from dataset.describe.labels import Labels
-from dataset.describe.values import evenly
+from dataset.evenly import evenly
 from dataset.find import printable
 from dataset.image_io import read_image
 from dataset.label_format import LabelFormat

@@ -14,9 +14,8 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
 from dataset.class_set_file import recorded_class_set
+from dataset.evenly import evenly
 from dataset.listing import ImageList, largest_image
 from dataset.target import scored_images, target_images
 from model.inference.exported_network import INT8_SUFFIX, require_onnx
@@ -175,7 +174,7 @@ def some_images(patterns: Sequence[str], count: int) -> ImageList:
     Raises what ``target_images`` raises, and ValueError for one too large for the memory.
     """
     found = target_images(patterns)
-    chosen = found.subset(np.unique(np.linspace(0, len(found) - 1, count).round().astype(int)))
+    chosen = found.subset(evenly(range(len(found)), count))
     check_memory(*largest_image(chosen), CPU)
     return chosen
 

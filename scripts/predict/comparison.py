@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from dataset.evenly import evenly
 from dataset.image_io import image_size
 from scripts.predict.ground_truth import draw_label, find_labels, format_of_labels
 from scripts.predict.images import none_read, read_images
@@ -66,9 +67,8 @@ def evenly_spaced(paths: list[Path], heights: list[int], most: int) -> list[Path
     """As many of ``paths``, evenly spaced, as have ``most`` as the sum of their heights; one at
     least.
     """
-    count, chosen, height = len(paths), np.arange(len(paths)), sum(heights)
+    count, height = len(paths), sum(heights)
     while height > most and count > 1:
         count = max(1, min(count - 1, int(count * most / height)))
-        chosen = np.linspace(0, len(paths) - 1, count).round().astype(int)
-        height = sum(heights[index] for index in chosen)
-    return [paths[index] for index in chosen]
+        height = sum(evenly(heights, count))
+    return evenly(paths, count)

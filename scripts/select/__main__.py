@@ -13,9 +13,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dataset.class_set_file import recorded_class_set
+from dataset.evenly import evenly
 from dataset.listing import ImageList, largest_image
 from dataset.target_flags import TargetFlags
 from scripts.select.candidates import (
@@ -138,8 +137,7 @@ def parse_arguments(argv: list[str] | None = None) -> Namespace:
 def sample_images(args: Namespace) -> ImageList:
     """Evenly spaced target images, without labels."""
     listing = from_arguments(TargetFlags, vars(args)).images(args.split, args.list)
-    count = min(args.images, len(listing))
-    return listing.subset(np.linspace(0, len(listing) - 1, count).round().astype(int).tolist())
+    return listing.subset(evenly(range(len(listing)), args.images))
 
 
 def result(
@@ -147,14 +145,13 @@ def result(
 ) -> dict[str, Any]:
     """All values, ranks and class shares as plain values, which scripts.summarise reads."""
     found, names = rankings(candidates), class_names(candidates[0].metadata)
-    pictures = np.linspace(0, len(listing) - 1, min(MAX_PICTURES, len(listing))).round()
     shown = [candidate.metadata["name"] for candidate in candidates]
     shown = told_apart(shown, [candidate.path for candidate in candidates])  # seeds of one name
     return {
         "target": str(listing.root),
         "class_set": recorded_class_set(candidates[0].metadata).as_dict(),
         "images": len(listing),
-        "pictures": [str(listing[int(index)].image) for index in pictures],
+        "pictures": [str(frame.image) for frame in evenly(listing, MAX_PICTURES)],
         "fingerprint": listing.fingerprint(),
         "pixels": args.pixels,
         "seed": args.seed,

@@ -17,10 +17,9 @@ from argparse import Namespace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from dataset.class_set import ClassSet
 from dataset.class_set_file import recorded_class_set
+from dataset.evenly import evenly
 from dataset.target import images_of_split
 from scripts.summarise.pictures import (
     draw_pictures,
@@ -107,8 +106,7 @@ def report_pictures(
     if args.cityscapes or (root is not None and Path(root).is_dir()):
         split = rows[0].scores[0]["split"]
         listing = images_of_split(root, split, True, comparison["layout"], class_set, list_file)
-        count = min(args.pictures, len(listing))
-        indices = np.linspace(0, len(listing) - 1, count).round().astype(int).tolist()
+        indices = evenly(range(len(listing)), args.pictures)
         checkpoints = {
             run: min(args.folder.glob(f"seed*/{run}.json")).with_suffix("") / "last.pt"
             for run in names
