@@ -44,9 +44,13 @@ class Encoding:
     classes: dict[str, tuple[int, ...]]
     ignored: tuple[int, ...] | str = ()
 
+    def class_values(self) -> set[int]:
+        """All values of classes."""
+        return {value for values in self.classes.values() for value in values}
+
     def values(self) -> set[int]:
-        """All values that are named."""
-        named = {value for values in self.classes.values() for value in values}
+        """All values that are named: those of classes, and ignored ones."""
+        named = self.class_values()
         return named if self.ignored == REST else named | set(self.ignored)
 
 

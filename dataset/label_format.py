@@ -83,7 +83,7 @@ class LabelFormat:
     @cached_property
     def white(self) -> int:
         """The value of white in files of one bit a pixel: 255 if a class has 255 and none has 1."""
-        of_classes = {value for values in self.rule.classes.values() for value in values}
+        of_classes = self.rule.class_values()
         return 255 if 255 in of_classes and 1 not in of_classes else 1
 
     def values(self, path: Path) -> np.ndarray:
@@ -139,8 +139,7 @@ class LabelFormat:
 
         None where a class holds other labelIds, whose pixels were not counted.
         """
-        named = {value for values in self.rule.classes.values() for value in values}
-        if not named <= set(LABEL_IDS):
+        if not self.rule.class_values() <= set(LABEL_IDS):
             return None
         count = len(self.class_set)
         columns = [min(self.train_id_of[label_id], count) for label_id in LABEL_IDS] + [count]
@@ -203,6 +202,11 @@ def prediction_format(class_set: ClassSet) -> LabelFormat:
     """How predictions are stored as label files: labelIds for the 19 classes, else trainIds."""
     if class_set == CITYSCAPES_LABELS.class_set:
         return CITYSCAPES_LABELS
+    return train_id_format(class_set)
+
+
+def train_id_format(class_set: ClassSet) -> LabelFormat:
+    """How label files that hold trainIds are read; 255 is ignored."""
     own = Encoding("index", {name: (i,) for i, name in enumerate(class_set.names)}, (IGNORE_INDEX,))
     return LabelFormat(replace(class_set, encodings={"trainIds": own}), "trainIds")
 

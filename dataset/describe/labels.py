@@ -1,12 +1,12 @@
 """What labels hold: their values, and the encodings that fit."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from dataset.class_set import REST, UNKNOWN, ClassSet, Encoding
+from dataset.class_set import REST, UNKNOWN, ClassSet
 from dataset.class_set_file import builtin_names, load_class_set
 from dataset.describe.suggest import class_set_from, suggested_class_set
 from dataset.describe.values import (
@@ -17,7 +17,7 @@ from dataset.describe.values import (
     natural_read,
 )
 from dataset.evenly import evenly
-from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.label_format import CITYSCAPES_LABELS, LabelFormat, train_id_format
 from dataset.labels import IGNORE_INDEX
 from dataset.layout import raw_label_format, refuse_unknown_encoding
 from dataset.layout_file import Layout
@@ -130,15 +130,10 @@ def describe_prepared_labels(listing: ImageList, most: int) -> Labels:
     values = count_as(label_format, files)
     shown = label_format
     if not label_format.holds_label_ids:  # files hold trainIds, whatever the raw ones held
-        shown = _as_train_ids(label_format.class_set)
+        shown = train_id_format(label_format.class_set)
     return Labels(
         files, len(paths), values, listing.class_set, label_format, "", [], [], shown, None
     )
-
-
-def _as_train_ids(class_set: ClassSet) -> LabelFormat:
-    own = Encoding("index", {name: (i,) for i, name in enumerate(class_set.names)}, (IGNORE_INDEX,))
-    return LabelFormat(replace(class_set, encodings={"trainIds": own}), "trainIds")
 
 
 def _sound_labels(paths: Sequence[Path]) -> tuple[list[Path], list[str]]:
