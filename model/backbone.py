@@ -89,8 +89,8 @@ def _class(name: str) -> type[ResNet | MobileNetV2]:
     return MobileNetV2 if name.startswith("mobilenet") else ResNet
 
 
-def build_backbone(name: str, weights: str | None) -> tuple[ResNet | MobileNetV2, int, int]:
-    """Builds a backbone; returns it with the channels of feat16 and of feat32.
+def build_backbone(name: str, weights: str | None) -> ResNet | MobileNetV2:
+    """Builds a backbone. ``channels16`` and ``channels32`` are the widths of its features.
 
     ``weights``: None (random), "imagenet", or a file with a torchvision state dict.
     Raises ValueError for an unknown name or weights of another network, FileNotFoundError for a
@@ -102,7 +102,7 @@ def build_backbone(name: str, weights: str | None) -> tuple[ResNet | MobileNetV2
     if weights is not None:
         state = _imagenet_weights(name) if weights == "imagenet" else _read_weights(Path(weights))
         _load(backbone, state, name, weights)
-    return backbone, backbone.channels16, backbone.channels32
+    return backbone
 
 
 def _load(backbone: nn.Module, state: dict[str, Tensor], name: str, weights: str) -> None:

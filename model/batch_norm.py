@@ -3,8 +3,6 @@
 import torch
 from torch import nn
 
-BATCH_NORMS = ("local", "sync", "frozen")
-
 
 def with_batch_norm(model: nn.Module, kind: str, device: torch.device) -> nn.Module:
     """Sets the BatchNorm layers of ``model`` to ``kind``; names and values of its state stay.

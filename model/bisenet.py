@@ -67,9 +67,9 @@ class ContextPath(nn.Module):
 
     def __init__(self, backbone: str, backbone_weights: str | None):
         super().__init__()
-        self.backbone, self.channels16, self.channels32 = build_backbone(backbone, backbone_weights)
-        self.arm16 = AttentionRefinementModule(self.channels16)
-        self.arm32 = AttentionRefinementModule(self.channels32)
+        self.backbone = build_backbone(backbone, backbone_weights)
+        self.arm16 = AttentionRefinementModule(self.backbone.channels16)
+        self.arm32 = AttentionRefinementModule(self.backbone.channels32)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
         feat16, feat32 = self.backbone(image)
@@ -126,7 +126,7 @@ class BiSeNet(nn.Module):
         )
         self.spatial_path = SpatialPath()
         self.context_path = ContextPath(backbone, backbone_weights)
-        c16, c32 = self.context_path.channels16, self.context_path.channels32
+        c16, c32 = self.context_path.backbone.channels16, self.context_path.backbone.channels32
         fused = fusion_channels or num_classes
         self.fusion = FeatureFusionModule(256 + c16 + c32, fused)
         self.head = nn.Conv2d(fused, num_classes, 1)

@@ -84,12 +84,12 @@ def test_unknown_backbone_is_refused():
 
 @pytest.mark.parametrize("name", module.BACKBONES)
 def test_strides_and_widths_of_the_features(name):
-    """feat16 and feat32 have strides 16 and 32, rounded up, and the widths that are returned."""
+    """feat16 and feat32 have strides 16 and 32, rounded up, and the widths that it names."""
     with torch.device("meta"):
-        backbone, channels16, channels32 = module.build_backbone(name, None)
+        backbone = module.build_backbone(name, None)
         feat16, feat32 = backbone.eval()(torch.empty(1, 3, 65, 130))
-    assert feat16.shape == (1, channels16, 5, 9)
-    assert feat32.shape == (1, channels32, 3, 5)
+    assert feat16.shape == (1, backbone.channels16, 5, 9)
+    assert feat32.shape == (1, backbone.channels32, 3, 5)
 
 
 @pytest.mark.parametrize("name", ["resnet34", "resnet50", "mobilenet_v2"])
@@ -97,7 +97,7 @@ def test_features_are_torchvisions(name, tmp_path):
     """The file of torchvision's whole classifier; its own layers give the same feature maps."""
     donor = getattr(torchvision.models, name)(weights=None).eval()
     torch.save(donor.state_dict(), tmp_path / "weights.pth")
-    backbone, _, _ = module.build_backbone(name, str(tmp_path / "weights.pth"))
+    backbone = module.build_backbone(name, str(tmp_path / "weights.pth"))
     layers = {"mobilenet_v2": ("features.13", "features.17")}.get(name, ("layer3", "layer4"))
     expected = []
     for layer in layers:

@@ -162,7 +162,7 @@ def test_a_backbone_becomes_a_plain_state_dict(tmp_path, prefix):
     state["decoder.weight"] = torch.zeros(3)
     torch.save({"state_dict": state}, tmp_path / "x.pth")
     run(tmp_path / "x.pth", "--output", tmp_path / "resnet18.pth")
-    backbone, _, _ = build_backbone("resnet18", str(tmp_path / "resnet18.pth"))
+    backbone = build_backbone("resnet18", str(tmp_path / "resnet18.pth"))
     assert torch.equal(backbone.layer4[1].conv2.weight, resnet.layer4[1].conv2.weight)
 
 
@@ -180,7 +180,7 @@ def test_mobilenet_is_found_by_its_order(tmp_path, prefix):
     }
     torch.save(state, tmp_path / "x.pt")
     run(tmp_path / "x.pt", "--output", tmp_path / "mobilenet_v2.pth")
-    backbone, _, _ = build_backbone("mobilenet_v2", str(tmp_path / "mobilenet_v2.pth"))
+    backbone = build_backbone("mobilenet_v2", str(tmp_path / "mobilenet_v2.pth"))
     for key, value in backbone.state_dict().items():
         assert torch.equal(value, features[key]), key
     swapped = list(state.items())
