@@ -6,6 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from model.fused_upsampling import class_map
 from model.inference.predictor import Predictor
 
 
@@ -53,12 +54,12 @@ class MergedPredictor:
 
     def __call__(self, images: Tensor) -> Tensor:
         """Predicts merged class maps: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 on the device."""
-        return _class_map(self.class_scores(images))
+        return class_map(self.class_scores(images))
 
     def both(self, images: Tensor) -> BothPredictions:
         """Class maps in the merged and in the network's own classes, of one forward pass."""
         scores = self.predictor.class_scores(images)
-        return BothPredictions(_class_map(self._merged(scores)), _class_map(scores))
+        return BothPredictions(class_map(self._merged(scores)), class_map(scores))
 
     def _merged(self, scores: Tensor) -> Tensor:
         """Scores of ``Predictor.class_scores`` (N, C, H, W) -> probabilities (N, M, H, W)."""
@@ -86,7 +87,3 @@ class SavedPrediction:
         else:
             scored = self.class_map = self.predict(images)
         return scored
-
-
-def _class_map(scores: Tensor) -> Tensor:
-    return scores.max(1).indices.to(torch.uint8)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.fused_upsampling import resize, upsampled_classes
+from model.fused_upsampling import class_map, resize, upsampled_classes
 from model.inference.fold_batch_norm import for_inference
 from model.inference.tiling import with_border
 from model.inference.tta import MIN_SIZE, TTAView, mean_probabilities
@@ -87,8 +87,7 @@ class Predictor:
     def __call__(self, images: Tensor) -> Tensor:
         """Predicts class maps: (N, H, W, 3) uint8 RGB -> (N, H, W) uint8 trainIds on the device."""
         if self.views:
-            # max() is several times faster than argmax() on a CPU.
-            return self.class_scores(images).max(1).indices.to(torch.uint8)
+            return class_map(self.class_scores(images))
         logits, size = self._logits(images)
         height, width = images.shape[1:3]
         return upsampled_classes(logits, size)[:, :height, :width]

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.inference.predictor import Predictor
-from model.inference.tta import MIN_SIZE, TTAView
+from model.inference.tta import TTAView
 
 
 @torch.inference_mode()
@@ -28,12 +28,9 @@ def sampled_probabilities(
     points = points.to(whole.device).float() * shares
     grid = (2 * points - 1)[None, None].expand(len(images), -1, -1, -1)  # (N, 1, P, 2), -1 to 1
     for view in views:
-        x = whole
-        if view.scale != 1:
-            view_size = [max(MIN_SIZE, round(side * view.scale)) for side in size]
-            x = F.interpolate(whole, size=view_size, mode="bilinear")
+        x = view.apply(whole)
         with predictor.autocast():
-            logits = network.low_resolution(x.flip(3) if view.flip else x, with_aux=False).logits
+            logits = network.low_resolution(x, with_aux=False).logits
         mirrored = grid * grid.new_tensor([-1.0, 1.0]) if view.flip else grid
         sampled = F.grid_sample(
             logits.float(), mirrored, padding_mode="border", align_corners=False

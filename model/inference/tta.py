@@ -19,6 +19,13 @@ class TTAView(NamedTuple):
     scale: float
     flip: bool = False
 
+    def apply(self, images: Tensor) -> Tensor:
+        """Resizes and mirrors images (N, 3, H, W); each side has at least MIN_SIZE pixels."""
+        if self.scale != 1:
+            size = [max(MIN_SIZE, round(side * self.scale)) for side in images.shape[-2:]]
+            images = F.interpolate(images, size=size, mode="bilinear")
+        return images.flip(3) if self.flip else images
+
 
 class CropRegion(NamedTuple):
     """Crops of a batch of images: one ``size`` (height, width), a position for each image.
@@ -60,12 +67,9 @@ def mean_probabilities(
         shape = [len(images), 1, *crop.size]
         grid = F.affine_grid(crop.affine_theta, shape, align_corners=False)  # (N, h, w, 2)
     for view in views:
-        x = images
-        if view.scale != 1:
-            view_size = [max(MIN_SIZE, round(side * view.scale)) for side in size]
-            x = F.interpolate(images, size=view_size, mode="bilinear")
+        x = view.apply(images)
         with autocast():
-            logits = model.low_resolution(x.flip(3) if view.flip else x, with_aux=False).logits
+            logits = model.low_resolution(x, with_aux=False).logits
         logits = at_least_float32(logits.flip(3) if view.flip else logits)
         if grid is None:
             probabilities = upsampled_softmax(logits, size)
