@@ -8,7 +8,7 @@ gradient of one process with the whole batch.
 
 import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -109,15 +109,8 @@ class ProcessGroup:
         if self.world_size == 1:
             return
         for network in networks:
-            gradients = [
-                parameter.grad for parameter in network.parameters() if parameter.grad is not None
-            ]
-            flat = torch.cat([gradient.flatten() for gradient in gradients])
-            dist.all_reduce(flat)
-            for gradient, part in zip(
-                gradients, flat.split([gradient.numel() for gradient in gradients]), strict=True
-            ):
-                gradient.copy_(part.view(gradient.shape))
+            gradients = (parameter.grad for parameter in network.parameters())
+            _in_one_message([g for g in gradients if g is not None], dist.all_reduce)
 
     def broadcast(self, *networks: nn.Module) -> None:
         """Every process takes over the first one's weights and BatchNorm statistics (which --bn
@@ -140,21 +133,26 @@ class ProcessGroup:
             return
         for dtype in {buffer.dtype: None for buffer in buffers}:
             same = [buffer for buffer in buffers if buffer.dtype == dtype]
-            flat = torch.cat([buffer.flatten() for buffer in same])
-            dist.broadcast(flat, 0)
-            for buffer, part in zip(
-                same, flat.split([buffer.numel() for buffer in same]), strict=True
-            ):
-                buffer.copy_(part.view(buffer.shape))
+            _in_one_message(same, lambda flat: dist.broadcast(flat, 0))
 
     def __enter__(self) -> "ProcessGroup":
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        if (
-            self.world_size > 1 and kind is None
-        ):  # after an error the others are stuck: to leave in order would be to wait for them
+        # After an error the others are stuck: leaving the group would wait for them.
+        if self.world_size > 1 and kind is None:
             dist.destroy_process_group()
+
+
+def _in_one_message(tensors: list[Tensor], send: Callable[[Tensor], object]) -> None:
+    """Gives ``send`` all values of ``tensors``, of one dtype, as one tensor (n,), which it changes
+    in place; puts the values back.
+    """
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    send(flat)
+    parts = flat.split([tensor.numel() for tensor in tensors])
+    for tensor, part in zip(tensors, parts, strict=True):
+        tensor.copy_(part.view(tensor.shape))
 
 
 def _local_gpu() -> int:
