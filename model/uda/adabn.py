@@ -58,11 +58,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
     images = 0
     try:
         model.eval()  # all but the BatchNorms behaves as in use
-        for norm in norms:
-            norm.training, norm.track_running_stats = (
-                True,
-                False,
-            )  # own statistics are used, the running ones stay as they are
+        for norm in norms:  # each uses the statistics of its input; the running ones do not move
+            norm.training, norm.track_running_stats = True, False
         forward = getattr(model, "low_resolution", model)  # no BatchNorm comes after it
         for batch in batches:
             forward(batch)

@@ -97,9 +97,8 @@ class Supervisor:
         content = {
             "folder": str(self.record.folder),
             "about": self.record.about,
-            "source": self.record.identity[
-                "source"
-            ],  # a file that changes meanwhile changes nothing
+            # The digest of now: a file that changes during the run changes nothing.
+            "source": self.record.identity["source"],
             "catalogue": self.catalogue,
             "checks": keys,
             "until": until,
