@@ -19,7 +19,7 @@ from utils.options.remedies import is_out_of_memory
 from utils.report.pictures import side_by_side
 from utils.training.distributed import ProcessGroup
 from utils.training.meters import LossMeter, StepTimer, panel_interval
-from utils.training.optim import gradient_norm
+from utils.training.optim import gradient_norm, zero_gradients
 from utils.training.precision import describe_precision
 from utils.training.run_folder import RunFolder
 from utils.training.run_parts import MonitorOptions, RunOptions, StepData, TrainedNetworks
@@ -229,8 +229,7 @@ class TrainingRun:
         counts.end_counting()
         self._counting = False
         self._buffers_before.put_back()
-        for optimizer in self.trained.optimizers.values():
-            optimizer.zero_grad()
+        zero_gradients(self.trained.optimizers.values())
 
     def _on_device(self, micro_batch: tuple, valid_pixels: int | None) -> tuple:
         """A micro-batch on the device; ``valid_pixels`` are those of the source, if it is read."""

@@ -129,9 +129,9 @@ class RunFolder:
     ) -> None:
         """Validation scores as fractions of 1. ``iou``: {class: IoU}, to TensorBoard only."""
         self.log(step, {"val/miou": miou, "val/pixel_accuracy": pixel_accuracy}, bar)
-        for name, value in iou.items():
-            if self.writes and value == value:  # NaN: the class does not occur
-                self._writer.add_scalar(f"val_iou/{name}", value, step)
+        # NaN: the class does not occur.
+        defined = {f"val_iou/{name}": value for name, value in iou.items() if value == value}
+        self.log_by_class(step, defined)
 
     def log_by_class(self, step: int, values: dict[str, float]) -> None:
         """Scalars of the classes, to TensorBoard only."""
