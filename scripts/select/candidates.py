@@ -12,7 +12,7 @@ from dataset.class_set_file import recorded_class_set
 from model.loading import full_architecture
 from utils.report.scored_rows import read_run_records
 from utils.training.checkpoint import read_checkpoint
-from utils.training.snapshots import snapshot_files
+from utils.training.snapshots import snapshot_files, step_of
 
 
 @dataclass
@@ -71,18 +71,13 @@ def checkpoint_files(path: Path) -> list[Path]:
     files, last = snapshot_files(path), path / "last.pt"
     if last.exists():
         step = read_checkpoint(last)["step"]
-        files = [file for file in files if read_step(file) != step] + [last]
+        files = [file for file in files if step_of(file) != step] + [last]
     if not files:
         raise FileNotFoundError(
             f"No checkpoint in {path}: no step_*.pt (train_da.py --keep-every STEPS) and no"
             " last.pt. Expected a run folder such as checkpoints/NAME, or checkpoints."
         )
     return files
-
-
-def read_step(snapshot: Path) -> int:
-    """The step of a snapshot, from the name of its file."""
-    return int(snapshot.stem.removeprefix("step_"))
 
 
 def find_candidates(paths: Sequence[Path]) -> list[Candidate]:

@@ -9,8 +9,6 @@ from torch import nn
 from utils.files import remove_quietly
 from utils.training.checkpoint import may_be_full, save_checkpoint
 
-PATTERN = "step_*.pt"
-
 
 def snapshot_path(folder: Path, step: int) -> Path:
     """The file of the snapshot after ``step`` steps; names sort by steps."""
@@ -19,12 +17,14 @@ def snapshot_path(folder: Path, step: int) -> Path:
 
 def snapshot_files(folder: Path) -> list[Path]:
     """The snapshots in a run folder, in the order of their steps."""
-    numbered = [path for path in folder.glob(PATTERN) if path.stem[len("step_") :].isdecimal()]
-    return sorted(numbered, key=_step_of)
+    found = folder.glob("step_*.pt")
+    numbered = [path for path in found if path.stem.removeprefix("step_").isdecimal()]
+    return sorted(numbered, key=step_of)
 
 
-def _step_of(path: Path) -> int:
-    return int(path.stem[len("step_") :])
+def step_of(snapshot: Path) -> int:
+    """The step of a snapshot, from the name of its file."""
+    return int(snapshot.stem.removeprefix("step_"))
 
 
 class Snapshots:
@@ -60,7 +60,7 @@ class Snapshots:
         """Lines for the start of a run: how many snapshots, and their bound on the disk."""
         if not self.every or not self.writes:
             return []
-        here = set(map(_step_of, snapshot_files(self.folder)))
+        here = set(map(step_of, snapshot_files(self.folder)))
         count, size = len(here | set(range(self.every, max_steps + 1, self.every))), self._size()
         if self.last is not None and self.last < count:
             count = self.last
