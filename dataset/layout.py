@@ -91,7 +91,7 @@ def raw_label_format(
     layout. Raises ValueError when no encoding of the class set fits the labels, and for an encoding
     that the layout's own class set lacks.
     """
-    classes = _class_set(layout, class_set)
+    classes = class_set or load_class_set(layout.class_set)
     refuse_unknown_encoding(layout, classes)
     encoding = _encoding(layout, classes)
     if encoding is not None:
@@ -116,7 +116,7 @@ def classes_of_labels(layout: Layout, root: Path, class_set: ClassSet) -> ClassS
     if layout.class_set in builtin_names() or is_prepared(root):
         return class_set
     try:
-        own = _class_set(layout, None)
+        own = load_class_set(layout.class_set)
     except FileNotFoundError:  # the file of the classes is needed for training only
         return class_set
     mine, encoding = _encoding(layout, own), _encoding(layout, class_set)
@@ -187,10 +187,6 @@ def _fits(class_set: ClassSet, encoding: str, path: Path) -> bool:
     return True
 
 
-def _class_set(layout: Layout, class_set: ClassSet | None) -> ClassSet:
-    return load_class_set(layout.class_set) if class_set is None else class_set
-
-
 def refuse_unknown_encoding(layout: Layout, class_set: ClassSet) -> None:
     """Raises ValueError where the layout names an encoding that its own class set lacks.
 
@@ -199,7 +195,7 @@ def refuse_unknown_encoding(layout: Layout, class_set: ClassSet) -> None:
     if layout.encoding is None or layout.encoding in class_set.encodings:
         return
     try:
-        own = _class_set(layout, None)
+        own = load_class_set(layout.class_set)
     except (FileNotFoundError, ValueError):  # a prepared root needs no file but the layout
         return
     if class_set == own:
@@ -230,9 +226,9 @@ def _own_class_set(layout: Layout, stored: StoredLabels | None) -> ClassSet:
     That of the layout, as it is now, where the labels were made by it; else the ``stored`` one.
     """
     if stored is None:
-        return _class_set(layout, None)
+        return load_class_set(layout.class_set)
     try:
-        now = _class_set(layout, None)
+        now = load_class_set(layout.class_set)
     except FileNotFoundError:  # a prepared root needs no file but the layout
         return stored.class_set
     return now if now.name == stored.class_set.name else stored.class_set

@@ -21,7 +21,6 @@ from dataset.prepared.journal import (
     file_signature,
     find_parts,
     has_size,
-    is_prepared,
     read_part,
 )
 
@@ -32,15 +31,13 @@ def prepared_listing(
     labels: bool = True,
     ending: str = "",
     label_format: LabelFormat = CITYSCAPES_LABELS,
-) -> ImageList | None:
-    """The listing of ``data`` in a prepared root, in the order of the raw one; None for a raw root.
+) -> ImageList:
+    """The listing of ``data`` in a prepared root, in the order of the raw one.
 
     ``label_format``: how the labels are read. Raises ValueError when the prepared root is
     incomplete or stale (a source file has changed), FileNotFoundError when ``data``, its labels, or
     one of its files is missing.
     """
-    if not is_prepared(root):
-        return None
     names, images, label_files = [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")
     # Into arrays one by one: as objects, 25,000 images would take 75 MB.
