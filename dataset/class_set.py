@@ -32,6 +32,11 @@ def color_key(color: Iterable[int]) -> int:
     return red << 16 | green << 8 | blue
 
 
+def color_of(key: int) -> tuple[int, int, int]:
+    """The RGB color of a ``color_key``."""
+    return key >> 16, key >> 8 & 255, key & 255
+
+
 @dataclass(frozen=True)
 class Encoding:
     """How the label files of one kind name the classes.
@@ -147,11 +152,9 @@ def _plain(values: tuple[int, ...] | str, read: str) -> list | str:
         return values
     if read != "color":
         return list(values)
-    return [[value >> 16, value >> 8 & 255, value & 255] for value in values]
+    return [list(color_of(value)) for value in values]
 
 
 def value_text(value: int, read: str) -> str:
     """A value as users know it: a number, or "RGB (r, g, b)"."""
-    if read != "color":
-        return str(value)
-    return f"RGB ({value >> 16}, {value >> 8 & 255}, {value & 255})"
+    return str(value) if read != "color" else f"RGB {color_of(value)}"

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from dataset.evenly import evenly
-from dataset.labels import IGNORE_INDEX, LABEL_COLORS
+from dataset.labels import IGNORE_INDEX, LABEL_COLORS, color_keys
 
 _LABEL_NAME = re.compile(
     r"_gt(fine|coarse)_\w+$|_gt_(label|inv|instance|color|semantic|panoptic)\w*$"
@@ -57,7 +57,7 @@ _MOST_VALUES, _LEAST_FLAT = 124, 0.9
 
 In a label map nearly every pixel has the value of its right neighbor.
 """
-_LABEL_COLORS = np.unique(LABEL_COLORS.astype(np.int32) @ (65536, 256, 1))
+_LABEL_COLORS = np.unique(color_keys(LABEL_COLORS))
 
 
 def is_label_file(path: Path, top: Path, siblings: dict[Path, set[str]] | None = None) -> bool:
@@ -140,7 +140,7 @@ def looks_like_label_map(path: Path) -> bool:
     if (pixels.ndim == 3 and pixels.shape[2] < 3) or pixels.dtype != np.uint8:
         return False
     if pixels.ndim == 3:
-        pixels = pixels[..., :3].astype(np.int32) @ (65536, 256, 1)
+        pixels = color_keys(pixels[..., :3])
         known = _LABEL_COLORS
     else:
         known = np.array([*range(_MOST_VALUES), IGNORE_INDEX])

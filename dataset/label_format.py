@@ -17,7 +17,7 @@ from dataset.class_set import READS, REST, UNKNOWN, ClassSet, Encoding, value_te
 from dataset.class_set_file import DEFAULT, load_class_set
 from dataset.image_io import map_array
 from dataset.label_io import LabelValuesError, decode_label, is_synthia_label, read_label
-from dataset.labels import IGNORE_INDEX, LABEL_ID_OF, LABEL_IDS
+from dataset.labels import IGNORE_INDEX, LABEL_ID_OF, LABEL_IDS, color_keys
 
 _SHOWN = 6
 """Unknown values that an error names."""
@@ -164,8 +164,7 @@ def label_values(path: Path, read: str, white: int = 1) -> np.ndarray:
             raise _wrong_kind(path, f"pixel format {image.mode!r}", read)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # transparency of a palette, which says nothing
-            rgb = np.asarray(image.convert("RGB")).astype(np.int32)
-        return rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
+            return color_keys(np.asarray(image.convert("RGB")))
     if image.mode == "1":
         return np.where(image, np.uint8(white), np.uint8(0))
     if image.mode in ("P", "L"):

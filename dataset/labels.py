@@ -160,18 +160,17 @@ def class_subset(words: list[str]) -> tuple[int, ...]:
     return tuple(sorted(CLASS_NAMES.index(name) for name in set(names)))
 
 
-def _color_key(color: np.ndarray) -> np.ndarray:
-    """(..., 3) uint8 -> (...) int32, one integer a color."""
-    return (
-        color[..., 0].astype(np.int32) << 16 | color[..., 1].astype(np.int32) << 8 | color[..., 2]
-    )
+def color_keys(colors: np.ndarray) -> np.ndarray:
+    """RGB colors (..., 3) uint8 -> (...) int32, one integer 0xRRGGBB a color."""
+    red, green, blue = np.moveaxis(colors, -1, 0).astype(np.int32)
+    return red << 16 | green << 8 | blue
 
 
 # Two pairs share a color, pole with polegroup and car with license plate: the first, the trained
 # class, wins, since it is by far the larger.
 _LABEL_ID_OF_COLOR = {}
 for _name, _label_id, _train_id, _color in _LABELS:
-    _key = int(_color_key(np.array(_color, np.uint8)))
+    _key = int(color_keys(np.array(_color, np.uint8)))
     if _key not in _LABEL_ID_OF_COLOR:
         _LABEL_ID_OF_COLOR[_key] = _label_id
 
@@ -181,7 +180,7 @@ def label_ids_of_colors(colors: np.ndarray) -> np.ndarray:
 
     Raises ValueError for a color of no class.
     """
-    keys, inverse = np.unique(_color_key(colors), return_inverse=True)
+    keys, inverse = np.unique(color_keys(colors), return_inverse=True)
     unknown = [key for key in keys.tolist() if key not in _LABEL_ID_OF_COLOR]
     if unknown:
         red, green, blue = unknown[0] >> 16, unknown[0] >> 8 & 255, unknown[0] & 255
@@ -244,9 +243,9 @@ def label_ids_of_palette(
     """
     colors = np.zeros((256, 3), np.uint8)
     colors[: len(palette)] = palette
-    keys = _color_key(colors)
+    keys = color_keys(colors)
     is_known = np.isin(keys, list(_LABEL_ID_OF_COLOR)) & (keys != 0)  # black says nothing
-    is_wrong = is_known & (keys != _color_key(LABEL_COLORS))
+    is_wrong = is_known & (keys != color_keys(LABEL_COLORS))
     if not is_wrong.any():
         return None
     used = np.bincount(label.ravel(), minlength=256) > 0

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from dataset.class_set import ClassSet
+from dataset.class_set import ClassSet, color_of
 from dataset.class_set_entries import MOST
 from dataset.class_set_file import class_set_of
 from dataset.describe.values import LabelValues
@@ -91,7 +91,7 @@ def _names(kept: Sequence[int], values: LabelValues) -> list[str]:
 def _colors(kept: Sequence[int], values: LabelValues) -> list[tuple[int, int, int]] | None:
     """Colors that the labels themselves have, if they are different ones."""
     if values.read == "color":
-        return [(value >> 16, value >> 8 & 255, value & 255) for value in kept]
+        return [color_of(value) for value in kept]
     colors = [values.palette.get(value) for value in kept]
     if None in colors or len(set(colors)) < len(colors):
         return None
@@ -105,10 +105,7 @@ def _found(value: int, values: LabelValues) -> str:
 
 
 def _value(value: int, values: LabelValues) -> str:
-    if values.read != "color":
-        return str(value)
-    color = [value >> 16, value >> 8 & 255, value & 255]
-    return f"[{color}]"
+    return str(value) if values.read != "color" else f"[{list(color_of(value))}]"
 
 
 def _text(text: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from dataset.class_set import ClassSet, value_text
 from dataset.label_format import LabelFormat, label_values
 from dataset.label_io import decode_label, is_synthia_label, read_label
-from dataset.labels import IGNORE_INDEX
+from dataset.labels import IGNORE_INDEX, color_keys
 
 _MOST_FIRST_CHANNEL, _MANY_COLORS = 64, 256
 """A color PNG with more colors, but at most so many values of red, has its classes in red alone."""
@@ -71,7 +71,7 @@ def natural_read(path: Path) -> str:
     red = channels[..., 0]
     if not channels[..., 1:].any():
         return "first-channel"
-    colors = np.unique(channels.reshape(-1, 3).astype(np.int32) @ (65536, 256, 1))
+    colors = np.unique(color_keys(channels))
     many = len(colors) > _MANY_COLORS and len(np.unique(red)) <= _MOST_FIRST_CHANNEL
     return "first-channel" if many else "color"
 
