@@ -189,10 +189,15 @@ def json_kind(value: Any) -> str:
     return f"the text {value!r}" if isinstance(value, str) else json.dumps(value)
 
 
+def encoded_png(image: np.ndarray) -> bytes:
+    """The PNG of a uint8 image, (H, W, 3) RGB or (H, W)."""
+    pixels = image[..., ::-1] if image.ndim == 3 else image  # OpenCV writes BGR
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
 def write_png(path: Path, image: np.ndarray) -> None:
     """Writes a uint8 image, (H, W, 3) RGB or (H, W), atomically. Raises OSError."""
-    pixels = image[..., ::-1] if image.ndim == 3 else image  # OpenCV writes BGR
-    write_file(path, cv2.imencode(".png", pixels)[1].tobytes())
+    write_file(path, encoded_png(image))
 
 
 def remove_quietly(path: Path) -> None:

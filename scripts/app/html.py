@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from scripts.app.segment import Prediction, SegmentedVideo
+from utils.files import encoded_png
 
 STYLE = """
 .networks { display: grid; gap: 1rem; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)) }
@@ -41,12 +42,6 @@ def data_uri(content: bytes, kind: str) -> str:
     return f"data:{kind};base64,{base64.b64encode(content).decode()}"
 
 
-def png(pixels: np.ndarray) -> bytes:
-    """A PNG of (H, W, 3) uint8 RGB, or of (H, W) uint8."""
-    pixels = pixels[..., ::-1] if pixels.ndim == 3 else pixels  # OpenCV writes BGR
-    return cv2.imencode(".png", pixels)[1].tobytes()
-
-
 def jpeg(image: np.ndarray) -> bytes:
     """A JPEG of (H, W, 3) uint8 RGB."""
     return cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])[1].tobytes()
@@ -60,10 +55,9 @@ def show_image(image: np.ndarray, predictions: Sequence[Prediction], stem: str) 
 
 
 def _figure(photo: str, prediction: Prediction, stem: str) -> str:
-    classes = data_uri(
-        png(prediction.network.class_set.color_table[prediction.train_ids]), "image/png"
-    )
-    labels = data_uri(png(prediction.train_ids), "image/png")
+    colors = prediction.network.class_set.color_table[prediction.train_ids]  # (H, W, 3)
+    classes = data_uri(encoded_png(colors), "image/png")
+    labels = data_uri(encoded_png(prediction.train_ids), "image/png")
     name = html.escape(prediction.name)
     download = html.escape(f"{stem}_{prediction.name}_trainIds.png", quote=True)
     return (
