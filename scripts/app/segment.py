@@ -1,7 +1,7 @@
 """Segments what a visitor sends: an image, a short video, or a camera picture."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
@@ -85,10 +85,8 @@ class VideoJob:
     ):
         self.path, self.networks, self.opacity = path, networks, opacity
         self.reader = VideoReader(path)
-        self.most_frames = round(most_seconds * self.reader.fps)
-        self._refuse = _too_long(path, most_seconds)
-        if self.reader.frames > self.most_frames:
-            raise self._refuse(self.reader.frames / self.reader.fps)
+        self.most_seconds, self.most_frames = most_seconds, round(most_seconds * self.reader.fps)
+        self._require_short(self.reader.frames)
         for network in networks.values():
             check_memory(path, self.reader.size, network.device)
         self.seconds: dict[str, list[float]] = {name: [] for name in networks}
@@ -104,8 +102,7 @@ class VideoJob:
                     for name, path in paths.items()
                 }
                 for number, frame in enumerate(self.reader, 1):
-                    if number > self.most_frames:  # the header did not tell its length
-                        raise self._refuse(number / self.reader.fps)
+                    self._require_short(number)  # the header may not tell its length
                     self._write(frame, writers)
                     yield number
             self.videos = [
@@ -121,13 +118,14 @@ class VideoJob:
             for _ in range(self.reader.repeats):
                 writers[name].write(picture)
 
-
-def _too_long(path: Path, most_seconds: float) -> Callable[[float], ValueError]:
-    def error(seconds: float) -> ValueError:
-        return ValueError(
-            f"{path} lasts {seconds:.1f} s or more; this page takes {most_seconds:g} s at most."
-            f" Cut it (ffmpeg -t {most_seconds:g} -i INPUT OUTPUT.mp4), or segment all of it:"
-            " python -m scripts.predict INPUT --model FILE --output DIR"
-        )
-
-    return error
+    def _require_short(self, frames: int) -> None:
+        """Raises ValueError for a video that has ``frames`` frames or more, if these last longer
+        than ``most_seconds``.
+        """
+        if frames > self.most_frames:
+            raise ValueError(
+                f"{self.path} lasts {frames / self.reader.fps:.1f} s or more; this page takes"
+                f" {self.most_seconds:g} s at most. Cut it (ffmpeg -t {self.most_seconds:g} -i"
+                " INPUT OUTPUT.mp4), or segment all of it: python -m scripts.predict INPUT --model"
+                " FILE --output DIR"
+            )
