@@ -13,7 +13,7 @@ import runpy
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -85,6 +85,22 @@ def require_success(what: str, status: int, said: str) -> None:
         raise Broken(f"{what} ended with status {status}: {said.strip()[-300:]}")
 
 
+def run_process(what: str, command: Sequence[object], timeout_s: float | None = None) -> None:
+    """Runs Python with the words of ``command`` in a process of its own.
+
+    Raises Broken where it ends with an error; ``what`` names it there.
+    """
+    ended = subprocess.run(
+        [sys.executable, *map(str, command)],
+        cwd=ROOT,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
+        timeout=timeout_s,
+    )
+    require_success(what, ended.returncode, ended.stderr)
+
+
 def run_successfully(script: str, *arguments: object) -> str:
     """What the script printed. Raises Broken where it ended with an error."""
     outcome = run_script(script, *arguments)
@@ -96,24 +112,12 @@ def streets(context: Context, images: int = 8, size: tuple[int, int] | None = No
     """A folder with generated streets, drawn once: gta5/ and cityscapes/."""
     height, width = size or ((96, 192) if context.small else (256, 512))
     folder = context.folder / f"streets-{images}-{height}x{width}"
-    counts = (
-        "--source-images",
-        images,
-        "--target-train",
-        images,
-        "--target-val",
-        max(2, images // 2),
-    )
+    counts = ["--source-images", images, "--target-train", images]
+    counts += ["--target-val", max(2, images // 2)]
     if not (folder / "complete").exists():
         # In a process of its own: it draws in several, and who holds a GPU should not fork.
-        command = ["scripts.make_demo_data", "--output", folder, *counts, "--size", height, width]
-        drawn = subprocess.run(
-            list(map(str, [sys.executable, "-m", *command])),
-            cwd=ROOT,
-            capture_output=True,
-            encoding="utf-8",
-        )
-        require_success("scripts.make_demo_data", drawn.returncode, drawn.stderr)
+        script, size_words = "scripts.make_demo_data", ["--size", height, width]
+        run_process(script, ["-m", script, "--output", folder, *counts, *size_words])
         (folder / "complete").touch()
     return folder
 

@@ -2,8 +2,6 @@
 
 import functools
 import json
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -19,9 +17,8 @@ from scripts.check_gpu.doors import (
     FRAMES,
     GAME_SIZE,
     METHOD_FLAGS,
-    ROOT,
     flags,
-    require_success,
+    run_process,
     streets,
 )
 from scripts.check_gpu.plan import Broken, Check, Context, Finding, NotHere
@@ -51,23 +48,10 @@ def measure_side(
     """The figures of one side, measured in a process of its own."""
     output = context.folder / "side.json"
     output.unlink(missing_ok=True)
-    job = {
-        "side": side,
-        "backbone": backbone,
-        "method": method,
-        "size": size,
-        "device": context.device.type,
-    }
-    job["seconds"] = 0.2 if context.small else 3.0
-    command = [sys.executable, "-m", "scripts.check_gpu.side", json.dumps(job), str(output)]
-    ended = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=context.seconds,
-    )
-    require_success(side, ended.returncode, ended.stderr)
+    job = {"side": side, "backbone": backbone, "method": method, "size": size}
+    job |= {"device": context.device.type, "seconds": 0.2 if context.small else 3.0}
+    command = ["-m", "scripts.check_gpu.side", json.dumps(job), output]
+    run_process(side, command, context.seconds)
     return json.loads(output.read_text(encoding="utf-8"))
 
 
@@ -130,23 +114,8 @@ def prepare_frames(context: Context, roots: tuple[Path, Path]) -> tuple[Path, Pa
     """The same frames as scripts.prepare writes them: decoded once."""
     prepared = context.folder / "prepared-gta5", context.folder / "prepared-cityscapes"
     for flag, root, output in zip(("--gta5", "--cityscapes"), roots, prepared, strict=True):
-        command = [
-            sys.executable,
-            "-m",
-            "scripts.prepare",
-            flag,
-            str(root),
-            "--output",
-            str(output),
-        ]
-        ended = subprocess.run(
-            command,
-            cwd=ROOT,
-            capture_output=True,
-            encoding="utf-8",
-            timeout=context.seconds,
-        )
-        require_success("scripts.prepare", ended.returncode, ended.stderr)
+        command = ["-m", "scripts.prepare", flag, root, "--output", output]
+        run_process("scripts.prepare", command, context.seconds)
     return prepared
 
 
@@ -177,14 +146,8 @@ def time_with_workers(context: Context, workers: int, settings: dict) -> dict[st
     for old in [*folder.glob("events.*"), folder / "last.pt"]:
         old.unlink(missing_ok=True)
     settings = settings | {"output": folder.parent, "name": folder.name, "workers": workers}
-    ended = subprocess.run(
-        [sys.executable, "train_da.py", *flags(settings), *METHOD_FLAGS["light LAB"]],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        timeout=context.seconds,
-    )
-    require_success(f"train_da.py with {workers} workers", ended.returncode, ended.stderr)
+    command = ["train_da.py", *flags(settings), *METHOD_FLAGS["light LAB"]]
+    run_process(f"train_da.py with {workers} workers", command, context.seconds)
     return read_times(folder)
 
 

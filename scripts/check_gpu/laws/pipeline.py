@@ -21,6 +21,7 @@ from scripts.check_gpu.doors import (
     ROOT,
     relative_difference,
     require_success,
+    run_process,
     run_successfully,
     streets,
     train,
@@ -297,16 +298,9 @@ def _difference_of_two_processes(context: Context) -> float:
     folder = context.folder / "runs"
     (folder / "two/last.pt").unlink(missing_ok=True)
     settings = [*training_flags(context), *METHOD_FLAGS["light LAB"], "--bn", "sync"]
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    ended = subprocess.run(
-        [*launch, "train_da.py", *settings, "--name", "two", "--max-steps", "2"],
-        cwd=ROOT,
-        capture_output=True,
-        encoding="utf-8",
-        errors="replace",
-        timeout=context.seconds,
-    )
-    require_success("two processes", ended.returncode, ended.stderr)
+    launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    command = [*launch, "train_da.py", *settings, "--name", "two", "--max-steps", "2"]
+    run_process("two processes", command, context.seconds)
     return relative_difference(folder / "two/last.pt", folder / "sync/last.pt")
 
 
