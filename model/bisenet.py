@@ -194,6 +194,17 @@ class BiSeNet(nn.Module):
             )
 
 
+class LogitsOnly(nn.Module):
+    """A BiSeNet with one tensor as its output: images (N, 3, H, W) -> logits of the same size."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.network(image).logits
+
+
 def _kaiming(module: nn.Module) -> None:
     """Kaiming normal (fan_in, ReLU) for convolution weights; BatchNorm weight 1, bias 0."""
     if isinstance(module, nn.Conv2d):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from dataset.labels import NUM_CLASSES
-from model.bisenet import BiSeNet
+from model.bisenet import BiSeNet, LogitsOnly
 from model.inference.cost import convolution_macs, count_parameters, ptflops_macs
 from model.inference.export import DeployedNetwork, export_onnx
 from model.inference.exported_network import INT8_SUFFIX, OnnxNetwork, require_onnx
@@ -99,17 +99,6 @@ def add_arguments(parser) -> None:
 
 Configurations = dict[str, Callable[[], object]]
 """Functions that pass the images through a network, by name."""
-
-
-class _LogitsOnly(nn.Module):
-    """The network with a single tensor as its output."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).logits
 
 
 def run(args) -> None:
@@ -236,7 +225,7 @@ def _prepare(
     if backend in ("onnx", "int8"):
         return _prepare_onnx(network, image, folder, backend == "int8")
     model = copy.deepcopy(network) if backend == "eager" else fold_batch_norms(network)
-    model = _LogitsOnly(model).to(image.device, PRECISIONS[precision])
+    model = LogitsOnly(model).to(image.device, PRECISIONS[precision])
     model = model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
     x = image.to(PRECISIONS[precision], memory_format=torch.channels_last)
     if backend == "compiled":

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from model.bisenet import LogitsOnly
 from model.inference.fold_batch_norm import for_inference
 from scripts.check_gpu import ours
 from scripts.check_gpu.doors import (
@@ -27,17 +28,6 @@ from utils.training.precision import PRECISIONS, choose_precision
 BASELINE = "baseline fp32"
 GRAPH_TOLERANCE = 5e-2
 Pass = Callable[[], object]
-
-
-class Logits(nn.Module):
-    """The network with a tensor as its output: images (N, 3, H, W) -> logits (N, 19, H, W)."""
-
-    def __init__(self, network: nn.Module):
-        super().__init__()
-        self.network = network
-
-    def forward(self, image: Tensor) -> Tensor:
-        return self.network(image).logits
 
 
 def latency_ms(run: Pass, device: torch.device, seconds: float) -> np.ndarray:
@@ -68,8 +58,9 @@ def latency_ms(run: Pass, device: torch.device, seconds: float) -> np.ndarray:
 
 
 def require_same(found: Tensor, expected: Tensor, what: str) -> None:
-    """Raises Broken where ``found`` differs by more than rounding in half precision through a whole
-    network does; memory that was freed differs by about 1.
+    """Raises Broken where ``found`` differs by more than half precision rounds in a whole network.
+
+    Values from memory that was freed differ by about 1.
     """
     found, expected = found.double().cpu().flatten(), expected.double().cpu().flatten()
     expect_at_most(relative_error(found, expected), GRAPH_TOLERANCE, f"{what}: relative error")
@@ -107,14 +98,14 @@ def build(side: str, model: nn.Module, image: Tensor) -> Pass:
     kind, precision = side.rsplit(maxsplit=1)
     dtype = PRECISIONS[precision]
     if kind == "NCHW":
-        network, x = Logits(model).to(device, dtype), image.to(dtype)
+        network, x = LogitsOnly(model).to(device, dtype), image.to(dtype)
     else:
         plain = (
             model.to(device, dtype, memory_format=torch.channels_last)
             if kind == "channels_last"
             else for_inference(model, device, dtype)
         )
-        network, x = Logits(plain), image.to(dtype, memory_format=torch.channels_last)
+        network, x = LogitsOnly(plain), image.to(dtype, memory_format=torch.channels_last)
     network.eval()  # folding leaves parts in training mode
     if kind == "folded, CUDA graph":
         return captured(network, x)
