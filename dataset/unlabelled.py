@@ -57,7 +57,7 @@ def find_images(pattern: str, alone: bool = False) -> list[Path]:
         )
     files = [folder / path for path in found.files]
     as_named = alone and is_single_file(pattern, files)
-    images, labels, maps, others = split_files(files, folder, IMAGE_SUFFIXES, as_named)
+    images, labels, maps, others = files_by_kind(files, folder, IMAGE_SUFFIXES, as_named)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
         folders = len(found.folders) + folder_itself(pattern)
@@ -107,7 +107,7 @@ def find_inputs(
         as_named = is_single_file(pattern, files)
         results = set() if as_named else _results(files, output, result)
         rest = [path for path in files if path not in results]
-        chosen, labels, maps, others = split_files(rest, folder, suffixes, as_named)
+        chosen, labels, maps, others = files_by_kind(rest, folder, suffixes, as_named)
         kinds = {"label files": labels, _LABELS_BY_CONTENT: maps, _NO_INPUTS: others}
         kinds[_RESULTS] = [path for path in files if path in results]
         for kind, paths in kinds.items():
@@ -157,7 +157,7 @@ def is_single_file(pattern: str, files: Sequence[Path]) -> bool:
     return len(files) == 1 and not folder_itself(pattern)
 
 
-class SplitFiles(NamedTuple):
+class FilesByKind(NamedTuple):
     """Files by what they are: ``labels`` by name or folder, ``maps`` by their pixels."""
 
     images: list[Path]
@@ -166,9 +166,9 @@ class SplitFiles(NamedTuple):
     others: list[Path]
 
 
-def split_files(
+def files_by_kind(
     paths: Sequence[Path], top: Path, suffixes: Sequence[str], as_named: bool = False
-) -> SplitFiles:
+) -> FilesByKind:
     """Files with one of ``suffixes``, label files of data sets, and other files, in order.
 
     ``top``: the folder below which they were found. ``as_named``: no file is taken for a label.
@@ -178,7 +178,7 @@ def split_files(
     candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
     folders = set() if as_named else set(folders_of_labels(candidates))
     maps = {p for p in candidates if p.suffix.lower() == ".png" and p.parent in folders}
-    return SplitFiles(
+    return FilesByKind(
         [path for path in candidates if path not in maps],
         [path for path in paths if path in labels],
         [path for path in candidates if path in maps],
