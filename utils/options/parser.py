@@ -274,10 +274,9 @@ def method_options(
 
     Ends with a message if ``given`` holds a flag of other methods alone: it would have no effect.
     """
-    chosen_method = values["method"]
-    chosen = {field.name for field in dataclasses.fields(methods[chosen_method].Options)}
-    for name, method in methods.items():
-        foreign = {field.name for field in dataclasses.fields(method.Options)} - chosen
+    chosen_method, names = values["method"], _option_names(methods)
+    for name, own_names in names.items():
+        foreign = own_names - names[chosen_method]
         flags = ", ".join(f"--{flag.replace('_', '-')}" for flag in sorted(given & foreign))
         if flags:
             parser.error(
@@ -289,11 +288,16 @@ def method_options(
 
 def other_method_settings(methods: dict[str, type], chosen: str) -> set[str]:
     """Names of the settings that belong to methods other than the ``chosen`` one alone."""
-    names = {
+    names = _option_names(methods)
+    return set().union(*names.values()) - names[chosen]
+
+
+def _option_names(methods: dict[str, type]) -> dict[str, set[str]]:
+    """{name of a method: names of its options}."""
+    return {
         name: {field.name for field in dataclasses.fields(method.Options)}
         for name, method in methods.items()
     }
-    return set().union(*names.values()) - names[chosen]
 
 
 def from_arguments(options: type[Options], values: dict[str, Any]) -> Options:
