@@ -126,15 +126,30 @@ def folders_of_labels(paths: Sequence[Path]) -> list[Path]:
     ]
 
 
-def looks_like_label_map(path: Path) -> bool:
-    """Whether the pixels of a file are those of a label map; False for a file that is no image."""
+def pixels_of(path: Path) -> np.ndarray | None:
+    """(H, W) or (H, W, C): the pixels of a file that may be a label map, of a palette the indices.
+
+    None for a file that is no image, or a huge one: reading it later says what is wrong.
+    """
     try:
         with Image.open(path) as image:
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS or image.width < 16:
-                return False
-            pixels = np.asarray(image)
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                return None
+            return np.asarray(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False  # whoever reads it says what is wrong with it
+        return None
+
+
+def flatness(pixels: np.ndarray) -> float:
+    """Fraction of the pixels (H, W) that have the value of their right neighbor."""
+    return (pixels[:, 1:] == pixels[:, :-1]).mean()
+
+
+def looks_like_label_map(path: Path) -> bool:
+    """Whether the pixels of a file are those of a label map; False for a file that is no image."""
+    pixels = pixels_of(path)
+    if pixels is None or pixels.shape[1] < 16:
+        return False
     if pixels.dtype == bool:
         return True
     if (pixels.ndim == 3 and pixels.shape[2] < 3) or pixels.dtype != np.uint8:
@@ -144,7 +159,7 @@ def looks_like_label_map(path: Path) -> bool:
         known = _LABEL_COLORS
     else:
         known = np.array([*range(_MOST_VALUES), IGNORE_INDEX])
-    if (pixels[:, 1:] == pixels[:, :-1]).mean() < _LEAST_FLAT:
+    if flatness(pixels) < _LEAST_FLAT:
         return False
     values = np.unique(pixels)
     return len(values) >= 2 and bool(np.isin(values, known).all())

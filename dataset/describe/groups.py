@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from dataset.evenly import evenly
+from dataset.label_files import flatness, pixels_of
 
 _TAIL = re.compile(r"(?<=\d)(?:[_\-.][A-Za-z][\w\-.]*|[A-Za-z]+)$")
 _MOST_TAILS = 8
@@ -100,20 +100,13 @@ def is_label_map(path: Path) -> bool:
 
     False for a file that cannot be opened: whoever reads it says what is wrong with it.
     """
-    try:
-        with Image.open(path) as image:
-            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                return False
-            pixels = np.asarray(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return False
-    if min(pixels.shape[:2]) < _LEAST_SIDE:
+    pixels = pixels_of(path)
+    if pixels is None or min(pixels.shape[:2]) < _LEAST_SIDE:
         return False
     if pixels.ndim == 3:
         color = pixels[..., : 1 if pixels.shape[2] < 3 else 3].astype(np.int32)
         pixels = color @ np.array([65536, 256, 1][: color.shape[2]], np.int32)
-    is_flat = (pixels[:, 1:] == pixels[:, :-1]).mean() >= _LEAST_FLAT
-    return bool(is_flat) and len(np.unique(pixels)) <= _MOST_VALUES
+    return bool(flatness(pixels) >= _LEAST_FLAT) and len(np.unique(pixels)) <= _MOST_VALUES
 
 
 def texts_of(groups: Sequence[FileGroup]) -> list[str]:
