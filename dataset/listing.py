@@ -5,6 +5,7 @@ Where the files of each data set lie is in layouts/*.toml.
 
 import copy
 import hashlib
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -289,12 +290,16 @@ def require_pairs(
             )
 
 
-def largest_image(listing: ImageList) -> tuple[Path, tuple[int, int]]:
-    """The image with the most pixels, and its (height, width), by the headers of all files.
+def image_sizes(listing: ImageList) -> list[tuple[Path, tuple[int, int]]]:
+    """Each image and its (height, width), by the headers of the files.
 
     Raises what ``image_size`` raises.
     """
     images = [frame.image for frame in listing]
     with ThreadPoolExecutor(16) as pool:
-        sizes = list(pool.map(image_size, images))
-    return max(zip(images, sizes, strict=True), key=lambda pair: pair[1][0] * pair[1][1])
+        return list(zip(images, pool.map(image_size, images), strict=True))
+
+
+def largest_image(listing: ImageList) -> tuple[Path, tuple[int, int]]:
+    """The image with the most pixels, and its (height, width); raises like ``image_sizes``."""
+    return max(image_sizes(listing), key=lambda pair: math.prod(pair[1]))

@@ -19,7 +19,7 @@ from dataset.labels import (
     looks_like_idd_ids,
     looks_like_train_ids,
 )
-from dataset.listing import ImageList
+from dataset.listing import Frame, ImageList
 
 
 class NoLabelledPixelError(ValueError):
@@ -34,11 +34,14 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
     already: only its stored values are read, unless its labels are of another root. Raises
     ValueError or FileNotFoundError; of ValueErrors NoLabelledPixelError for labels without class.
     """
+    # Images alone.
     if not listing.has_labels:
         if listing.statistics is None:
             _require_images(listing)
         return
     label_format, statistics = listing.label_format, listing.statistics
+
+    # A prepared root that holds labelIds, then one that holds trainIds.
     if statistics is not None and statistics.values is not None:
         values = values_of(int(np.bitwise_or.reduce(statistics.values)))
         is_default = label_format.class_set == CITYSCAPES_LABELS.class_set
@@ -51,6 +54,8 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
         present = set(np.flatnonzero(statistics.classes[:, :-1].sum(0)).tolist())
         refuse_label_values(present or {IGNORE_INDEX}, listing.root, label_format)
         return
+
+    # A raw root, or labels of another root: sizes of all pairs, values of some labels.
     _require_equal_sizes(listing)
     label = listing[0].label
     place = listing.root if label.is_relative_to(listing.root) else label.parent
@@ -59,10 +64,10 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
         counts += np.bincount(label_format.read(frame.label).ravel(), minlength=256)
     values = set(np.flatnonzero(counts).tolist())
     pixels = np.bincount(np.minimum(TRAIN_ID_OF, NUM_CLASSES), counts, NUM_CLASSES + 1)
-    for index in range(len(listing)):  # a class may be in one label of thousands
+    for frame in listing:  # a class may be in one label of thousands
         if has_class(values, label_format):
             break
-        values.update(np.unique(label_format.read(listing[index].label)).tolist())
+        values.update(np.unique(label_format.read(frame.label)).tolist())
     # Shares tell nothing of pseudo-labels, which lie elsewhere and are mostly ignored.
     refuse_label_values(values, place, label_format, pixels if place == listing.root else None)
 
@@ -70,15 +75,15 @@ def check_listing(listing: ImageList, samples: int = 16) -> None:
 def _require_images(listing: ImageList) -> None:
     """Raises ValueError when files are missing or no images, by their headers."""
 
-    def fault(index: int) -> str | None:
+    def fault(frame: Frame) -> str | None:
         try:
-            image_size(listing[index].image)
+            image_size(frame.image)
         except (OSError, ValueError) as error:
             return str(error)
         return None
 
     with ThreadPoolExecutor(16) as pool:
-        faults = [text for text in pool.map(fault, range(len(listing))) if text is not None]
+        faults = [text for text in pool.map(fault, listing) if text is not None]
     if faults:
         more = f" {len(faults)} of {len(listing)} images cannot be read." if faults[1:] else ""
         raise ValueError(f"{faults[0]}{more}")
@@ -86,7 +91,7 @@ def _require_images(listing: ImageList) -> None:
 
 def _require_equal_sizes(listing: ImageList) -> None:
     """Raises ValueError when an image and its label differ in size, by the headers of the files."""
-    frames = [listing[index] for index in range(len(listing))]
+    frames = list(listing)
     with ThreadPoolExecutor(16) as pool:
         image_sizes = pool.map(image_size, [frame.image for frame in frames])
         label_sizes = pool.map(label_size, [frame.label for frame in frames])

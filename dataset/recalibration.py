@@ -3,8 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from dataset.image_io import image_size
-from dataset.listing import ImageList
+from dataset.listing import ImageList, image_sizes
 from dataset.loader import LoaderOptions, training_loader
 from dataset.sampling import ShuffledIndex
 from dataset.segmentation import Sample, SegmentationDataset
@@ -45,16 +44,15 @@ def recalibration_images(listing: ImageList, options: StatisticsOptions) -> Imag
 
 
 def _require_sizes(listing: ImageList, crop_size: tuple[int, int] | None) -> None:
-    paths = [listing[index].image for index in range(len(listing))]
-    sizes = [image_size(path) for path in paths]
-    if crop_size is None and len(set(sizes)) > 1:
-        other = next(index for index, size in enumerate(sizes) if size != sizes[0])
-        raise ValueError(
-            f"{paths[0]} is {sizes[0]} and {paths[other]} is {sizes[other]} (height, width): whole"
-            " images of different sizes make no batch. Add --crop-size HEIGHT WIDTH, no larger"
-            " than the smallest image."
-        )
-    for path, size in zip(paths, sizes, strict=True):
+    sizes = image_sizes(listing)
+    first, first_size = sizes[0]
+    for path, size in sizes:
+        if crop_size is None and size != first_size:
+            raise ValueError(
+                f"{first} is {first_size} and {path} is {size} (height, width): whole images of"
+                " different sizes make no batch. Add --crop-size HEIGHT WIDTH, no larger than the"
+                " smallest image."
+            )
         if crop_size is not None and (size[0] < crop_size[0] or size[1] < crop_size[1]):
             raise ValueError(
                 f"{path} is {size} (height, width), smaller than --crop-size {crop_size}. Choose a"
@@ -74,7 +72,7 @@ def recalibration_batches(
 
 
 def statistics_text(used: ImageList, split: str) -> str:
-    """The statistics of the images ``used``, of ``split``, in words: what they are worth, too."""
+    """Describes the statistics of the images ``used``, of ``split``, with warnings if need be."""
     lines = [f"the BatchNorm statistics of {len(used)} images of {used.root}."]
     if len(used) < FEW_IMAGES:
         lines.append(

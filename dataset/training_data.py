@@ -14,10 +14,9 @@ from torch.utils.data import DataLoader
 
 from dataset.class_set import ClassSet
 from dataset.find import print_once
-from dataset.image_io import image_size
 from dataset.layout import classes_of_labels, data_images
 from dataset.layout_file import Layout
-from dataset.listing import ImageList
+from dataset.listing import ImageList, image_sizes
 from dataset.listing_check import NoLabelledPixelError, check_listing
 from dataset.loader import LoaderOptions, evaluation_loader, training_loader
 from dataset.pseudo_labels import label_record
@@ -259,13 +258,11 @@ def _refuse_trained(images: ImageList, trained: ImageList, layout: Layout) -> No
 
 def _require_one_size(images: ImageList) -> None:
     """Raises ValueError for images of different sizes, by their headers: they make no batch."""
-    paths = [images[index].image for index in range(len(images))]
-    with ThreadPoolExecutor(8) as pool:
-        sizes = list(pool.map(image_size, paths))
-    other = next((index for index, size in enumerate(sizes) if size != sizes[0]), None)
-    if other is not None:
-        raise ValueError(
-            f"--target-view whole needs images of one size: {paths[0]} is {sizes[0]} and"
-            f" {paths[other]} is {sizes[other]} (height, width). Use --target-view crops, or a"
-            " --target-list of images of one size."
-        )
+    (first, size), *others = image_sizes(images)
+    for path, other_size in others:
+        if other_size != size:
+            raise ValueError(
+                f"--target-view whole needs images of one size: {first} is {size} and {path} is"
+                f" {other_size} (height, width). Use --target-view crops, or a --target-list of"
+                " images of one size."
+            )

@@ -91,7 +91,7 @@ def preview_row(source: np.ndarray, target: np.ndarray, width: int) -> np.ndarra
 def inputs_of(args, targets: ImageList) -> list[Path]:
     """The roots and folders of the images, and targets with the name of the output."""
     words = [Path(word).expanduser() for word in args.target or ()]
-    images = [targets[index].image for index in range(len(targets))]
+    images = [frame.image for frame in targets]
     return [
         *(root for root in (args.gta5, args.cityscapes) if root is not None),
         *(path for path in words if path.is_dir()),

@@ -124,15 +124,14 @@ def describe_labels(
 
 def describe_prepared_labels(listing: ImageList, most: int) -> Labels:
     """Reads at most ``most`` labels of a prepared root."""
-    paths = [listing[index].label for index in range(len(listing))]
-    files = evenly(paths, most)
+    files = [frame.label for frame in evenly(listing, most)]
     label_format = listing.label_format
     values = count_as(label_format, files)
     shown = label_format
     if not label_format.holds_label_ids:  # files hold trainIds, whatever the raw ones held
         shown = train_id_format(label_format.class_set)
     return Labels(
-        files, len(paths), values, listing.class_set, label_format, "", [], [], shown, None
+        files, len(listing), values, listing.class_set, label_format, "", [], [], shown, None
     )
 
 

@@ -115,7 +115,7 @@ def labels_of(
     """What the labels of all splits hold."""
     if is_prepared(root):
         return describe_prepared_labels(labelled[0], samples)
-    paths = [pairs[index].label for pairs in labelled for index in range(len(pairs))]
+    paths = [frame.label for pairs in labelled for frame in pairs]
     if class_set is None and found.guess is None:
         class_set = load_class_set(found.layout.class_set)
     return describe_labels(paths, samples, root, found.layout, class_set)
