@@ -279,7 +279,7 @@ def train(args: argparse.Namespace) -> None:
     batch_options = BatchOptions(args.batch_size, loader, runtime.shard)
     data, style_target, validation = build_data(args, batch_options)
     images = data.images, style_target, validation and validation.dataset.listing
-    # With images that are left out: so a resumed run can leave one out, and makes as many steps.
+    # Images of --leave-out count, too: a resumed run that leaves one out keeps its number of steps.
     all_images = len(data) + len(data.images.left_out)
     max_steps, schedule_steps, poly_per = planned_steps(args, all_images // args.batch_size)
 

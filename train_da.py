@@ -403,9 +403,9 @@ def start_warnings(
     scored: ImageList | None,
     metadata: dict,
 ) -> list[str]:
-    """What makes its scores no fair ones, or it no unsupervised adaptation; unused settings.
+    """Warnings: scores that cannot be compared, adaptation that is not unsupervised, unused flags.
 
-    ``metadata``: that of the run, with what a resumed one had.
+    ``metadata``: of the run, with that of its earlier starts.
     """
     flags = target_flags(args)
     warnings = adaptation_warnings(

@@ -84,9 +84,9 @@ def find_first(
 ) -> tuple[PathPattern, dict[str, FoundFile]]:
     """The first of ``patterns`` that matches files, and these; the first one when none does.
 
-    Files that lie in folders with other ones by design, as labels of several kinds, are passed
-    over in silence: those of a pattern with an ending. ``is_other``: whether a path below ``root``
-    is of another kind, as a label beside its image.
+    ``say``: whether to print which files are left out. Labels of a pattern with an ending are an
+    exception: labels of several kinds lie in one folder by design. ``is_other``: whether a path
+    below ``root`` is of another kind, such as a label beside its image.
     """
     is_labels = suffixes == (".png",)
     for pattern in patterns:

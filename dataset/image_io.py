@@ -156,7 +156,7 @@ def _remedy(path: Path, otherwise: str) -> str:
 def _orientation(image: Image.Image) -> int:
     """EXIF orientation of an opened image, from its header: 1 to 8, 1 for none.
 
-    In PNGs the note counts where it stands before the pixels; Pillow would decode them to find it.
+    In a PNG it counts only where it stands before the pixels; else Pillow decodes them to find it.
     """
     if image.format == "PNG" and "exif" not in image.info:
         return 1

@@ -109,9 +109,9 @@ def raw_label_format(
 def classes_of_labels(layout: Layout, root: Path, class_set: ClassSet) -> ClassSet:
     """The class set with which labels are read in a run or table of ``class_set``.
 
-    ``class_set`` with the values that the layout's own class set names besides: a checkpoint
-    carries the values of its training, and a user may have named more of them since. The labels of
-    a prepared root have no such values. Raises ValueError for a value that is another class there.
+    ``class_set``, extended by the values that only the layout's own class set names: a checkpoint
+    has the values of its training, and a user may have added some since. The labels of a prepared
+    root need none of them. Raises ValueError for a value that is another class there.
     """
     if layout.class_set in builtin_names() or is_prepared(root):
         return class_set

@@ -141,11 +141,11 @@ def find_by_pattern(
     """The files below ``root`` that ``pattern`` matches, sorted: {key: FoundFile}.
 
     Where an archive was unpacked into its own folder once more (train/train/...), the repeated
-    folders are no part of the key. ``suffixes`` are compared without case. ``other_endings``: of
-    names without suffix that are passed over in silence. ``say``: whether to print what is left
-    out. ``twins``: receives files of one key, see ``refuse_twins``. ``is_other``: see
-    ``find_first``. Raises ValueError for files of one key, OSError for a folder that cannot be
-    read.
+    folders are no part of the key. ``suffixes`` are compared without case. ``other_endings``:
+    files with these endings before the suffix are left out and never printed. ``say``: whether to
+    print which others are left out. ``twins``: receives files of one key, see ``refuse_twins``.
+    ``is_other``: see ``find_first``. Raises ValueError for files of one key, OSError for a folder
+    that cannot be read.
     """
     left_out = LeftOut()
     repeated = (f"{pattern.folder}/", f"{pattern.folder.rsplit('/', 1)[-1]}/")

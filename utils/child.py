@@ -12,8 +12,9 @@ def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | N
 
     ``quiet``: what it prints is not shown, but for errors.
 
-    However long it takes: a training saves before it ends. A terminal sends Ctrl-C to the child,
-    too, which leaves at once at a second one. So the child gets SIGTERM, or what came.
+    Waits for the child after a signal, because a training saves before it ends. Signals are passed
+    on, but SIGTERM in place of SIGINT: at Ctrl-C the terminal sends SIGINT to the child as well,
+    and a second SIGINT would end it before it has saved.
     """
     child, received = None, []
 

@@ -21,7 +21,7 @@ from dataset.image_io import IMAGE_SUFFIXES
 class Guess:
     """What a tree seems to hold.
 
-    ``splits``: {name: patterns}. ``notes``: what was seen besides.
+    ``splits``: {name: patterns}. ``notes``: what else was seen.
     """
 
     splits: dict[str, SuggestedSplit] = field(default_factory=dict)

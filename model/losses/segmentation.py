@@ -87,9 +87,10 @@ class OnlineHardExamples:
     the fraction ``min_fraction`` of the valid pixels, the hardest. Weights (N, H, W) are 0, or
     valid / selected pixels, so that ``cross_entropy`` becomes the mean over the selected pixels.
 
-    Selected is from the whole batch. ``all_gather``: stacks the tensors of all processes (P, ...).
-    A batch in several micro-batches is computed twice: after ``begin_counting`` the losses are
-    noted, weights are 0, and ``end_counting`` selects. ``begin_micro_batch`` comes before every
+    The selection is over the whole batch: of all processes (``all_gather`` stacks their tensors,
+    (P, ...)) and of all micro-batches. Several micro-batches are computed twice. The first time,
+    from ``begin_counting`` to ``end_counting``, losses are noted and the weights are 0; the second
+    time the weights are those of the selection. ``begin_micro_batch`` comes before every
     micro-batch.
     """
 

@@ -18,7 +18,9 @@ CONTENT_POLICY = (
 """The browser asks no other server: the page works without a network, and tells nobody."""
 PORTS_TRIED = 100
 OWN_NAMES = ("127.0.0.1", "localhost", "::1")
-"""Names of this machine: a page of another site can reach it only by another, or says its own."""
+"""Names of this machine. A request from the page of another site has that site as its Origin, or a
+Host that is none of these.
+"""
 SWEEP_EVERY_S = 60.0
 """Seconds between two searches for uploads that nobody uses."""
 

@@ -145,8 +145,10 @@ def examine() -> tuple[str | None, dict[str, Any] | None]:
 
 
 def in_a_child(ask: Callable[[], Any]) -> Any:
-    """What ``ask()`` returns, asked in a forked process: this one keeps no memory of the GPU, and
-    none can begin to use CUDA while another does where its compute mode is EXCLUSIVE_PROCESS.
+    """What ``ask()`` returns in a forked process.
+
+    So this process does not use CUDA: it would hold memory of the GPU, and in the compute mode
+    EXCLUSIVE_PROCESS it would keep all others from using it.
     """
     context = multiprocessing.get_context("fork")
     try:
@@ -175,7 +177,7 @@ def headline(about: dict[str, Any]) -> str:
 
 
 def left_out(about: dict[str, Any]) -> list[str]:
-    """What cannot be checked for want of optional packages."""
+    """What cannot be checked because optional packages are missing."""
     uses = {
         "ptflops": "the MACs in eval.py's Table II",
         "pytest": "pytest -m cuda, the same laws as tests",

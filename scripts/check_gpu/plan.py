@@ -17,7 +17,7 @@ CORE_SHARE = {
 the next. On a CPU starting processes takes most of the time.
 """
 RESTART = 75
-"""Exit status of a worker after whose last check CUDA is of no use: a fresh one goes on."""
+"""Exit status of a worker whose last check left CUDA unusable: a fresh worker goes on."""
 
 
 class Context(NamedTuple):

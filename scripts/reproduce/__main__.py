@@ -165,8 +165,9 @@ def write_comparison(args: argparse.Namespace) -> None:
 
 
 def seeds_of_row(row: Row, args: argparse.Namespace) -> list[int]:
-    """Those of --seeds that a row is trained with: all; of a row with a single seed the one that it
-    has, perhaps from an earlier start with other seeds, else the first.
+    """Those of --seeds that a row is trained with: all of them.
+
+    A row with a single seed keeps the seed of an earlier start, or takes the first of --seeds.
     """
     if not row.single_seed:
         return args.seeds

@@ -100,8 +100,8 @@ def has_seeds(output: Path, folder: str) -> list[str]:
 
 
 def is_old_start(row: Row, commands: dict[Row, list[list[str]]], output: Path) -> bool:
-    """Whether an unscored row is gone, and not needed: all rows that began from it have weights or
-    scores of their own.
+    """Whether the checkpoint of an unscored row is gone, and is not needed any more: every row that
+    began from it has weights or scores of its own.
 
     ``commands``: of all rows that were asked for; ``output``: the folder of the seed.
     """
