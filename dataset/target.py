@@ -77,19 +77,18 @@ def target_layout(root: str | Path) -> Layout | None:
 def images_of_split(
     root: Path,
     split: str,
-    labels: bool = True,
-    layout: str | Path | None = None,
-    class_set: ClassSet | None = None,
-    list_file: Path | None = None,
+    layout: str | Path | None,
+    class_set: ClassSet,
+    list_file: Path | None,
 ) -> ImageList:
-    """``split`` of a data set, such as the labelled val that is scored.
+    """The labelled images of ``split`` of a data set, such as val, or those of a list.
 
     ``layout``: see ``layout_with_splits``. ``class_set``: of the networks. Raises what
     ``layout_with_splits``, ``classes_of_labels`` and ``data_images`` raise.
     """
     found = layout_with_splits(root, layout)
-    classes = None if class_set is None else classes_of_labels(found, Path(root), class_set)
-    return data_images(root, split, labels, found, classes, list_file)
+    classes = classes_of_labels(found, Path(root), class_set)
+    return data_images(root, split, True, found, classes, list_file)
 
 
 def layout_with_splits(root: Path, layout: str | Path | None = None) -> Layout:

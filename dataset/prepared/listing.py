@@ -10,7 +10,7 @@ import numpy as np
 
 from dataset.find import print_once, printable
 from dataset.image_io import is_turned
-from dataset.label_format import CITYSCAPES_LABELS, LabelFormat
+from dataset.label_format import LabelFormat
 from dataset.listing import ImageList, PreparedStatistics
 from dataset.listing_check import mask_of
 from dataset.prepared.journal import (
@@ -26,15 +26,12 @@ from dataset.prepared.journal import (
 
 
 def prepared_listing(
-    root: Path,
-    data: str,
-    labels: bool = True,
-    ending: str = "",
-    label_format: LabelFormat = CITYSCAPES_LABELS,
+    root: Path, data: str, labels: bool, ending: str, label_format: LabelFormat
 ) -> ImageList:
     """The listing of ``data`` in a prepared root, in the order of the raw one.
 
-    ``label_format``: how the labels are read. Raises ValueError when the prepared root is
+    ``ending``: of all names, which the keys of the raw files lack. ``label_format``: how the labels
+    are read. Raises ValueError when the prepared root is
     incomplete or stale (a source file has changed), FileNotFoundError when ``data``, its labels, or
     one of its files is missing.
     """

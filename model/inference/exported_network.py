@@ -91,7 +91,7 @@ class OnnxNetwork(ExportedNetwork):
     written.
     """
 
-    def __init__(self, path: Path, device: torch.device, threads: int | None = None):
+    def __init__(self, path: Path, device: torch.device):
         require_onnx("onnxruntime")
         import onnxruntime
 
@@ -102,7 +102,7 @@ class OnnxNetwork(ExportedNetwork):
                 f" --output {path}"
             )
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or torch.get_num_threads()
+        options.intra_op_num_threads = torch.get_num_threads()
         providers = ["CPUExecutionProvider"]
         if device.type == "cuda":
             if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():

@@ -226,9 +226,9 @@ def require_equal(first: Path, second: Path, what: str) -> None:
         raise Broken(f"{what} differ in {len(names)} tensors, the first {names[0]}; expected none")
 
 
-def relative_difference(first: Path, second: Path, part: str = "model") -> float:
-    """||a - b|| / ||b|| over all floating tensors of one part of two checkpoints."""
-    a, b = (dict(tensors(read_checkpoint(path)["parts"][part])) for path in (first, second))
+def relative_difference(first: Path, second: Path) -> float:
+    """||a - b|| / ||b|| over all floating tensors of the models of two checkpoints."""
+    a, b = (dict(tensors(read_checkpoint(path)["parts"]["model"])) for path in (first, second))
     names = [name for name, tensor in b.items() if tensor.is_floating_point()]
     flat_a, flat_b = (
         torch.cat([state[name].double().flatten() for name in names]) for state in (a, b)

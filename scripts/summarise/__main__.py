@@ -105,7 +105,7 @@ def report_pictures(
         root, list_file = args.cityscapes, args.list
     if args.cityscapes or (root is not None and Path(root).is_dir()):
         split = rows[0].scores[0]["split"]
-        listing = images_of_split(root, split, True, comparison["layout"], class_set, list_file)
+        listing = images_of_split(root, split, comparison["layout"], class_set, list_file)
         indices = evenly(range(len(listing)), args.pictures)
         checkpoints = {
             run: min(args.folder.glob(f"seed*/{run}.json")).with_suffix("") / "last.pt"

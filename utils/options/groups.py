@@ -1,7 +1,6 @@
 """Groups of flags that entry scripts share. The parsed Namespace stays in the entry script."""
 
 import argparse
-from collections.abc import Collection
 from pathlib import Path
 
 from utils.options.parser import (
@@ -38,16 +37,14 @@ def add_source_argument(group: argparse._ArgumentGroup, **settings) -> None:
     )
 
 
-def add_class_arguments(
-    group: argparse._ArgumentGroup, roots: Collection[str] = ("source", "target")
-) -> None:
-    """--class-set, and --source-layout and --target-layout for the ``roots`` of the script."""
+def add_class_arguments(group: argparse._ArgumentGroup) -> None:
+    """--class-set, --source-layout and --target-layout."""
     group.add_argument(
         "--class-set",
         metavar="NAME|FILE",
         help="classes: cityscapes19, camvid11, ... or a TOML file; default: those of the data set",
     )
-    for name in roots:
+    for name in ("source", "target"):
         group.add_argument(
             f"--{name}-layout",
             metavar="NAME|FILE",
