@@ -43,17 +43,22 @@ def find_layout(root: Path, word: str | None) -> Found:
             raise
         guess = guess_layout(root)
         guess.notes.extend(data_sets_inside(root))
-        return Found(layout_of(guess), "guessed from names and contents of the files", guess)
+        return found_by(guess)
     except ValueError as error:
         raise ValueError(f"{error} Or name one of them here: --layout NAME.") from error
     if is_prepared(root):
         return Found(layout, f"a root prepared by scripts.prepare ({PREPARED}/)")
     guess = guess_of_pairs(root, layout)
     if guess is not None:
-        return Found(layout_of(guess), "guessed from names and contents of the files", guess)
+        return found_by(guess)
     patterns = (p for split in layout.splits.values() for p in (*split.images, *split.labels))
     folders = sorted({p.folder for p in patterns if p.folder and (root / p.folder).is_dir()})
     return Found(layout, f"recognized by {', '.join(f'{folder}/' for folder in folders)}")
+
+
+def found_by(guess: Guess) -> Found:
+    """The layout of a guess."""
+    return Found(layout_of(guess), "guessed from names and contents of the files", guess)
 
 
 def guess_of_pairs(root: Path, layout: Layout) -> Guess | None:
