@@ -19,6 +19,7 @@ from scripts.check_gpu import ours
 from scripts.check_gpu.doors import (
     METHOD_FLAGS,
     ROOT,
+    flags,
     relative_difference,
     require_success,
     run_process,
@@ -56,21 +57,14 @@ def evaluation_equals_the_cpus(context: Context) -> Finding:
 def _scores(context: Context, checkpoint: Path, device: str) -> dict:
     """What eval.py writes about the checkpoint as JSON."""
     output = context.folder / f"scores-{device}.json"
-    data = ["--cityscapes", streets(context) / "cityscapes"]
-    run_successfully(
-        "eval.py",
-        checkpoint,
-        *data,
-        "--device",
-        device,
-        "--precision",
-        "fp32",
-        "--workers",
-        0,
-        "--json",
-        output,
-    )
+    run_successfully("eval.py", checkpoint, *_target_flags(context, device), "--json", output)
     return json.loads(output.read_text(encoding="utf-8"))["rows"][0]
+
+
+def _target_flags(context: Context, device: str) -> list[str]:
+    """Flags of scripts that read the streets of the target, in float32 on ``device``."""
+    target = streets(context) / "cityscapes"
+    return flags({"cityscapes": target, "device": device, "precision": "fp32", "workers": 0})
 
 
 def _baseline_matrix(checkpoint: Path, root: Path) -> torch.Tensor:
@@ -98,13 +92,9 @@ def _class_maps(context: Context, model: Path, device: str, name: str) -> list[n
     output = context.folder / "predicted" / name
     shutil.rmtree(output, ignore_errors=True)
     images = streets(context) / "cityscapes/leftImg8bit/val"
-    flags = ["--model", model, "--output", output, "--save", "trainIds", "--device", device]
-    run_successfully(
-        "scripts.predict",
-        images,
-        *flags,
-        *(["--precision", "fp32"] if model.suffix == ".pt" else []),
-    )
+    settings = {"model": model, "output": output, "save": "trainIds", "device": device}
+    settings |= {"precision": "fp32"} if model.suffix == ".pt" else {}
+    run_successfully("scripts.predict", images, *flags(settings))
     maps = [np.array(Image.open(path)) for path in sorted(output.rglob("*.png"))]
     if not maps:
         raise Broken(f"scripts.predict wrote no picture into {output}")
@@ -137,17 +127,8 @@ def recalibration_agrees(context: Context) -> Finding:
     for device in ("cpu", context.device.type):
         written.append(context.folder / f"adabn-{device}.pt")
         written[-1].unlink(missing_ok=True)
-        flags = [
-            "--cityscapes",
-            streets(context) / "cityscapes",
-            "--device",
-            device,
-            "--precision",
-            "fp32",
-            "--workers",
-            0,
-        ]
-        run_successfully("scripts.recalibrate", checkpoint, *flags, "--output", written[-1])
+        more = _target_flags(context, device)
+        run_successfully("scripts.recalibrate", checkpoint, *more, "--output", written[-1])
     difference = relative_difference(written[1], written[0])
     return Finding(
         expect_at_most(difference, 1e-4, "relative difference"), {"relative_difference": difference}
@@ -158,21 +139,12 @@ def pseudo_labels_agree(context: Context) -> Finding:
     """scripts.make_pseudo_labels writes on the device the labels of the CPU up to 1e-3 of the
     pixels (a threshold is a kink), and train_da.py learns from them.
     """
-    checkpoint, data, maps = trained_checkpoint(context), streets(context), {}
+    checkpoint, maps = trained_checkpoint(context), {}
     for device in dict.fromkeys(("cpu", context.device.type)):
         output = context.folder / f"pseudo-{device}"
         shutil.rmtree(output, ignore_errors=True)
-        flags = [
-            "--cityscapes",
-            data / "cityscapes",
-            "--device",
-            device,
-            "--precision",
-            "fp32",
-            "--workers",
-            0,
-        ]
-        run_successfully("scripts.make_pseudo_labels", checkpoint, *flags, "--output", output)
+        more = _target_flags(context, device)
+        run_successfully("scripts.make_pseudo_labels", checkpoint, *more, "--output", output)
         maps[device] = [
             np.array(Image.open(path)) for path in sorted(output.rglob("*labelIds.png"))
         ]
@@ -194,19 +166,9 @@ def prepares_beside_training(context: Context) -> Finding:
     """scripts.prepare works while train_da.py trains, and its data trains a finite network."""
     data, prepared = streets(context), context.folder / "prepared"
     shutil.rmtree(prepared, ignore_errors=True)
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.prepare",
-        "--gta5",
-        data / "gta5",
-        "--output",
-        prepared,
-        "--workers",
-        2,
-    ]
+    settings = {"gta5": data / "gta5", "output": prepared, "workers": 2}
     beside = subprocess.Popen(
-        list(map(str, command)),
+        [sys.executable, "-m", "scripts.prepare", *flags(settings)],
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
