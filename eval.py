@@ -329,6 +329,7 @@ def save_without_scores(
 
 
 def main(args: Namespace) -> None:
+    # What can be refused before a network is loaded.
     layout = None if args.gta5 else layout_with_splits(args.cityscapes, args.layout)
     if not has_labels(layout, args.split):
         refuse_scores(args)
@@ -336,6 +337,7 @@ def main(args: Namespace) -> None:
         output_file(args.json, args.checkpoints)
     merge = load_merge(args.merge) if args.merge else None
     with ProcessGroup(choose_device(args.device)) as processes:
+        # Networks, then the images of their classes, then the folders of the results.
         device, is_distributed = processes.device, processes.world_size > 1
         models = [
             load_model(path, args, device, is_distributed, merge) for path in args.checkpoints
@@ -351,6 +353,7 @@ def main(args: Namespace) -> None:
                 save_without_scores(model, images, output, processes, args.workers)
             return
 
+        # A row of scores for each model.
         rows = []
         for model, output in zip(models, outputs, strict=True):
             evaluation = evaluate_model(model, images, output, processes, args.workers)

@@ -40,6 +40,8 @@ def find_data_files(
             f"The split {split} of {layout.title} has no labels; splits with labels:"
             f" {', '.join(layout.labelled_splits()) or 'none'}."
         )
+
+    # Images and labels, each by the first of its patterns that matches files.
     is_label = partial(_is_label, patterns=files.labels)
     image_pattern, images = find_first(
         root, files.images, IMAGE_SUFFIXES, twins=twins, is_other=is_label
@@ -50,6 +52,8 @@ def find_data_files(
         label_pattern, found = find_first(root, files.labels, (".png",), endings, labels, twins)
         if not found:  # labels of a lossy format are refused with a reason when they are read
             label_pattern, found = find_first(root, files.labels, IMAGE_SUFFIXES, endings, False)
+
+    # Their paths, by the keys that an image and its label share.
     image_paths = {key: file.path for key, file in images.items()}
     label_paths = pair_by_pattern(root, image_pattern, images, label_pattern, found)
     if layout.by_name_alone:

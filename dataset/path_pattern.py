@@ -158,6 +158,7 @@ def find_by_pattern(
             or any(map(pattern.may_contain, inner))
         )
 
+    # Files that can match, by suffix and ending.
     candidates = []  # (path, path without suffix)
     for path in walk(Path(root) / pattern.folder, left_out, enter).files:
         stem, suffix = os.path.splitext(path)
@@ -166,6 +167,8 @@ def find_by_pattern(
                 candidates.append((path, stem))
         else:
             left_out.add("other files", path)
+
+    # Their keys, without the repeated folder.
     prefix = _repetition([path for path, _ in candidates], repeated) if pattern.folder else ""
     top = f"{pattern.folder}/" if pattern.folder else ""
     found: list[tuple[str, FoundFile]] = []

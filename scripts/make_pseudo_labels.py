@@ -354,6 +354,7 @@ def main(args) -> None:
     predictors = [load_predictor(each, len(class_set), device, dtype, views) for each in members]
     labeller = PseudoLabeller(predictors, args.workers, prediction_format(class_set))
 
+    # The record: that of an interrupted run, or a new one after the first pass over the images.
     settings = label_settings(args, listing, precision)
     warnings = label_warnings(args, members, listing)
     record_path = output_folder(args.output) / f"pseudo_labels-{args.split}.json"
@@ -374,6 +375,7 @@ def main(args) -> None:
         }
         write_json(record_path, record)
 
+    # The labels, in the second pass.
     thresholds = torch.tensor([entry["threshold_bin"] for entry in record["classes"].values()])
     written = write_labels(labeller, listing, thresholds, args.output, args.split)
     write_json(record_path, record | {"complete": True})

@@ -81,6 +81,7 @@ def prepare(
     journal = part_path(output, job.data, job.shard)
     _require_compatible_output(job, output, journal)
     with _exclusive(journal, lock):
+        # What is there, what is missing, and whether it fits onto the disk.
         pairs, problems = match_pairs(job)
         report = PrepareReport(job.data, job.counted_classes.names, problems)
         header = job.header(root, command)
@@ -90,6 +91,7 @@ def prepare(
         if not todo and not is_new:
             _new_journal(journal).unlink()
             return report
+        # From here on the new journal is the journal.
         scratch = journal.with_suffix(".writing")
         try:
             shutil.rmtree(scratch, ignore_errors=True)  # left by an interrupted run
@@ -99,6 +101,7 @@ def prepare(
         except OSError as error:
             raise write_error(journal, error) from error
         with file:
+            # Each pair gets its line when its files are complete; the last line says that all are.
             work = partial(
                 prepare_pair,
                 root=root,

@@ -132,6 +132,7 @@ def _complete_part(root: Path, path: Path, pool: ThreadPoolExecutor) -> Iterator
                     stale.append(file)
         return damaged, stale
 
+    # Images are yielded while their files are checked; what is wrong is raised after the last one.
     count, damaged, stale, complete = 0, [], [], False
     for records, at_end in batches_of_images(lines):
         complete = at_end

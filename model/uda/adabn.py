@@ -55,6 +55,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         norm.register_forward_pre_hook(population)
         for norm, population in zip(norms, populations, strict=True)
     ]
+
+    # Every BatchNorm passes its inputs to a population; weights and running statistics stay.
     images = 0
     try:
         model.eval()  # all but the BatchNorms behaves as in use
@@ -71,6 +73,8 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
             module.training = mode
         for norm in norms:
             norm.track_running_stats = True
+
+    # The populations become the running statistics, all of them or none.
     if not images:
         raise ValueError("No batch of images to recalibrate on.")
     statistics = [(population.mean, population.variance()) for population in populations]

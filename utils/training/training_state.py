@@ -86,6 +86,7 @@ class TrainingState:
         the weights come from is carried on: ``seen_images``, ``labelled_images``,
         ``unknown_weights``, ``chosen_with_labels``.
         """
+        # The checkpoint must be of this run: of its script, its settings and its parts.
         checkpoint, script = read_checkpoint(path), self.metadata.get("script")
         if checkpoint.get("script", script) != script:
             raise ValueError(
@@ -106,6 +107,8 @@ class TrainingState:
                 f"{path} holds {sorted(checkpoint['parts'])}; this run needs {sorted(self.parts)}."
                 " Another script made it."
             )
+
+        # The state of everything.
         for name, part in self.parts.items():
             try:
                 part.load_state_dict(checkpoint["parts"][name])
@@ -125,6 +128,8 @@ class TrainingState:
         for name, monitor in self.monitors.items():
             if name in states:
                 monitor.load_state_dict(states[name])
+
+        # What its weights learned from, and began with, is carried on.
         seen, labelled = (self.metadata.get(k, []) for k in ("seen_images", "labelled_images"))
         self.metadata |= inherited(seen, checkpoint, labelled=labelled)
         before = checkpoint["settings"]
