@@ -31,9 +31,8 @@ def prepared_listing(
     """The listing of ``data`` in a prepared root, in the order of the raw one.
 
     ``ending``: of all names, which the keys of the raw files lack. ``label_format``: how the labels
-    are read. Raises ValueError when the prepared root is
-    incomplete or stale (a source file has changed), FileNotFoundError when ``data``, its labels, or
-    one of its files is missing.
+    are read. Raises ValueError when the prepared root is incomplete or stale (a source file has
+    changed), FileNotFoundError when ``data``, its labels, or one of its files is missing.
     """
     names, images, label_files = [], [], []
     lab, classes, values = array("d"), array("q"), array("Q")

@@ -56,7 +56,7 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> int:
         for norm, population in zip(norms, populations, strict=True)
     ]
 
-    # Every BatchNorm passes its inputs to a population; weights and running statistics stay.
+    # Every BatchNorm passes its inputs to its population; nothing of the model changes.
     images = 0
     try:
         model.eval()  # all but the BatchNorms behaves as in use
