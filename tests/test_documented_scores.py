@@ -1,4 +1,4 @@
-"""The tables of docs/results.md are those of the records in docs/scores."""
+"""The tables of docs/results.md and docs/research_log.md are those of the records in docs/scores."""
 
 import json
 import re
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[1] / "docs"
+PAGES = ("results.md", "research_log.md")
 HEADS = {
     "%, mean ± sample standard deviation": ("miou", "pixel_accuracy", "mean_class_accuracy"),
     "IoU, %, mean of the seeds": ("iou",),
@@ -17,10 +18,11 @@ HEADS = {
 def tables() -> list[tuple[str, str, str, list[str]]]:
     """(records, head of the table, row, cells) of every row whose records are named before it."""
     found, records, head = [], "", None
-    for line in (DOCS / "results.md").read_text(encoding="utf-8").splitlines():
+    pages = [(DOCS / page).read_text(encoding="utf-8") for page in PAGES]
+    for line in "\n".join(pages).splitlines():
         for name in re.findall(r"`docs/scores/([\w-]+)`", line):
             records = name
-        row, *cells = [cell.strip() for cell in line.strip("|").split("|")]
+        row, *cells = [cell.strip(" *") for cell in line.strip("|").split("|")]
         if not line.startswith("|"):
             head = None
         elif head is None:
@@ -56,6 +58,6 @@ def test_a_row_shows_the_mean_of_its_records(records, head, row, cells):
 
 
 def test_tables_of_all_records_are_compared():
-    """Two tables, of the means and of the classes, for each of the five sets of records."""
+    """Two tables, of the means and of the classes, for each of the seven sets of records."""
     found = {(records, head) for records, head, _, _ in tables()}
-    assert len(found) == 2 * 5
+    assert len(found) == 2 * 7
