@@ -1,4 +1,4 @@
-"""The tables of docs/results.md and docs/research_log.md are those of the records in docs/scores."""
+"""The tables of the results and of the research log are those of the records in docs/scores."""
 
 import json
 import re
