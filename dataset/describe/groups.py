@@ -59,6 +59,19 @@ def file_groups(paths: Iterable[str]) -> list[FileGroup]:
     return groups
 
 
+def joined_suffixes(groups: Iterable[FileGroup]) -> list[FileGroup]:
+    """Groups that differ in their suffix only become one: a pattern takes images of any suffix."""
+    by_place: dict[tuple[str, str], list[FileGroup]] = defaultdict(list)
+    for group in groups:
+        by_place[group.folder, group.ending].append(group)
+    joined = []
+    for (folder, ending), members in by_place.items():
+        largest = max(members, key=lambda group: len(group.paths))
+        paths = {key: path for group in members for key, path in group.paths.items()}
+        joined.append(FileGroup(folder, ending, largest.suffix, paths, largest.is_labels))
+    return joined
+
+
 def _endings(stems: Iterable[str], beside: set[str]) -> dict[str, str]:
     """{stem: its ending}: what follows another stem, or a number, or what all have."""
     stems = list(stems)

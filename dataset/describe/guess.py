@@ -10,7 +10,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from dataset.describe.groups import FileGroup, are_label_maps, equal_folders, file_groups, texts_of
+from dataset.describe.groups import (
+    FileGroup,
+    are_label_maps,
+    equal_folders,
+    file_groups,
+    joined_suffixes,
+    texts_of,
+)
 from dataset.describe.patterns import Pattern, merged_patterns, patterns_of, split_word
 from dataset.describe.suggest import SuggestedSplit
 from dataset.find import LeftOut, walk
@@ -42,8 +49,8 @@ def guess_layout(root: Path) -> Guess:
     groups = file_groups(paths)
     for group in groups:
         group.is_labels = are_label_maps(root, group)
-    images = [group for group in groups if not group.is_labels]
-    labels = [group for group in groups if group.is_labels]
+    images = joined_suffixes(group for group in groups if not group.is_labels)
+    labels = joined_suffixes(group for group in groups if group.is_labels)
     if not images:
         raise ValueError(
             f"{root} holds {len(paths)} label maps, such as {paths[0]}, and no image. Expected a"

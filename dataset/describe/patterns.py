@@ -62,7 +62,10 @@ def _with_placeholders(
 
 
 def merged_patterns(counts: Counter[tuple[Pattern, Pattern]]) -> Counter[tuple[Pattern, Pattern]]:
-    """Patterns that differ in the name of one folder, become one with {folder} there."""
+    """Patterns that differ in the name of one folder, become one with {folder} there.
+
+    Suffixes are not compared: a pattern takes files of any suffix.
+    """
     while True:
         for first in counts:
             for second in counts:
@@ -83,7 +86,8 @@ def _with_one_folder(
 ) -> tuple[Pattern, Pattern] | None:
     """One pair of patterns for both, with {folder} at the only place where all four differ."""
     if any(
-        a.ending != b.ending or len(a.folders) != len(b.folders)
+        a.ending.rpartition(".")[0] != b.ending.rpartition(".")[0]
+        or len(a.folders) != len(b.folders)
         for a, b in zip(first, second, strict=True)
     ):
         return None
@@ -91,6 +95,8 @@ def _with_one_folder(
         [i for i, (x, y) in enumerate(zip(a.folders, b.folders, strict=True)) if x != y]
         for a, b in zip(first, second, strict=True)
     ]
+    if places == [[], []]:
+        return first
     if places[0] != places[1] or len(places[0]) != 1:
         return None
     place = places[0][0]

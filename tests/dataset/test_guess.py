@@ -102,6 +102,15 @@ TREES = {
             "test": ("img/test/{key}.jpg", None, 3),
         },
     ),
+    "suffixes mixed in one folder": (
+        numbered("img/a#.jpg", "img/b#.png", "masks/a#.png", "masks/b#.png", count=2)
+        + ["img/c0001.jpg", "masks/c0001.png"],
+        {"train": ("img/{key}.jpg", "masks/{key}.png", 5)},
+    ),
+    "another suffix in another folder": (
+        numbered("img/x/#.jpg", "img/y/1#.png", "masks/x/#.png", "masks/y/1#.png"),
+        {"train": ("img/{key}.jpg", "masks/{key}.png", 6)},
+    ),
     "images alone": (
         numbered("monday/#.jpg", "tuesday/#.jpg"),
         {"train": ("{key}.jpg", None, 6)},
