@@ -121,6 +121,6 @@ _KEPT_BYTES = 256 << 20
 def _start_worker(worker: int) -> None:
     """Prepares a worker. It ignores signals: the main process saves, and then ends its workers."""
     use_one_core()
-    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
-        if hasattr(signal, name):  # Windows has no SIGUSR1
+    for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1"):
+        if hasattr(signal, name):  # Windows has no SIGHUP and no SIGUSR1
             signal.signal(getattr(signal, name), signal.SIG_IGN)

@@ -58,7 +58,7 @@ def narrow_networks() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def _signals_as_they_were() -> Iterator[None]:
     """A handler that a test leaves behind would go on in the processes that later tests fork."""
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
     before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():

@@ -292,7 +292,7 @@ def test_the_network_overfits_four_real_frames(real_data, tmp_path):
 
 
 class TestSignals:
-    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+    @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
     def test_a_signal_saves_and_says_how_to_go_on(self, cityscapes_root, tmp_path, number):
         words = ["--train-on", "cityscapes", "--cityscapes", cityscapes_root, "--workers", 1]
         words += ["--output", tmp_path, "--name", "run", "--max-steps", 100_000]

@@ -4,7 +4,7 @@ import signal
 import subprocess
 from collections.abc import Sequence
 
-from utils.training.signals import STOP_SIGNALS
+from utils.training.signals import handle_stop_signals
 
 
 def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | None]:
@@ -23,7 +23,7 @@ def run_child(command: Sequence[str], quiet: bool = False) -> tuple[int, str | N
         if child is not None:
             child.send_signal(signal.SIGTERM if number == signal.SIGINT else number)
 
-    before = {number: signal.signal(number, pass_on) for number in STOP_SIGNALS}
+    before = handle_stop_signals(pass_on)
     try:
         child = subprocess.Popen(command, stdout=subprocess.DEVNULL if quiet else None)
         if received:  # before the child was there

@@ -25,7 +25,7 @@ PARENT = (
 )
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @pytest.mark.parametrize("to_all", [True, False])
 def test_a_signal_lets_the_child_save(number, to_all):
     """To the parent alone, or to both as from a terminal: the child saves, the parent waits."""

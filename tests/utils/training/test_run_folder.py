@@ -13,7 +13,7 @@ from tensorboard.summary.writer.record_writer import RecordWriter
 
 from tests.helpers.forked import run_forked
 from utils.training.run_folder import HPARAM_COLUMNS, RunFolder
-from utils.training.signals import StopRequest
+from utils.training.signals import STOP_SIGNALS, StopRequest
 
 
 def test_a_folder_that_holds_a_run_is_refused_without_resume(tmp_path):
@@ -117,7 +117,7 @@ def test_a_full_disk_met_by_tensorboard_hides_no_other_error(tmp_path, monkeypat
     RunFolder(tmp_path / "a", resume=False).close()  # the lock is free
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_signals_are_noted(number, monkeypatch):
     """torchrun hands on the Ctrl-C that its processes got from the terminal: that is no second."""
     before, seconds = signal.getsignal(number), [0.0]
@@ -133,3 +133,15 @@ def test_signals_are_noted(number, monkeypatch):
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
     assert signal.getsignal(number) == before
+
+
+def test_nohup_outlives_its_terminal():
+    """A SIGHUP that is ignored when the run begins does not stop it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopRequest() as stop:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not stop
+        assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
