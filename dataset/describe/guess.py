@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ from dataset.describe.patterns import Pattern, merged_patterns, patterns_of, spl
 from dataset.describe.suggest import SuggestedSplit
 from dataset.find import LeftOut, walk
 from dataset.image_io import IMAGE_SUFFIXES
+
+_LABEL_NAME = re.compile(r"label|lbl|mask|annot|segm|truth|(?<![a-z])gt(?![a-z])", re.I)
 
 
 @dataclass
@@ -56,6 +59,13 @@ def guess_layout(root: Path) -> Guess:
             f"{root} holds {len(paths)} label maps, such as {paths[0]}, and no image. Expected a"
             " folder with images: give the one that holds images and labels."
         )
+    blurred = _blurred_labels(images)
+    images = [group for group in images if group not in blurred]
+    guess.notes += [
+        f"{text} are named like labels of other images and are not taken: labels are PNG files of"
+        " few values, which JPEG and resizing blur. Find the original ones"
+        for text in texts_of(blurred)
+    ]
     pairs, alone = _paired(images, labels, root)
     guess.notes += [
         f"{text} look like labels and are not taken: no image has their names, or other labels fit"
@@ -79,6 +89,22 @@ def _no_image_text(root: Path, files: Sequence[str]) -> str:
         f" {', '.join(IMAGE_SUFFIXES)}. Unpack archives, convert other images to PNG, and cut"
         " videos into images (ffmpeg -i drive.mp4 -r 2 frames/%06d.jpg)."
     )
+
+
+def _blurred_labels(images: Sequence[FileGroup]) -> list[FileGroup]:
+    """Groups of no label maps that are named like labels, of images that have another name."""
+    named = [bool(_LABEL_NAME.search(f"{group.folder}/{group.ending}")) for group in images]
+    keys = {
+        key
+        for group, is_named in zip(images, named, strict=True)
+        if not is_named
+        for key in group.paths
+    }
+    return [
+        group
+        for group, is_named in zip(images, named, strict=True)
+        if is_named and keys & group.paths.keys()
+    ]
 
 
 def _paired(

@@ -143,6 +143,21 @@ def test_what_does_not_fit_is_said(tmp_path):
     assert "2 pairs of scans/a/{key}.png and scans/masks/{key}.png need a layout of their" in notes
 
 
+@pytest.mark.parametrize("path", ["masks/#.jpg", "img/#_label.png"])
+def test_blurred_labels_are_no_images(path, tmp_path):
+    """Files that are named like labels, of many values, are left out of the guess, which is said.
+
+    JPEG makes many values of few; so does resizing with interpolation.
+    """
+    root = plant(tmp_path, *numbered("img/#.jpg"))
+    for name in numbered(path):
+        (root / name).parent.mkdir(exist_ok=True)
+        Image.fromarray(IMAGE).save(root / name)
+    guess = guess_layout(root)
+    assert guess.splits["train"] == ("img/{key}.jpg", None, 3)
+    assert "named like labels" in guess.notes[0]
+
+
 def test_indices_are_preferred_to_colors(tmp_path):
     """Of two kinds of labels those of one channel are taken; colors are mentioned."""
     root = plant(tmp_path, *numbered("img/#.jpg", "masks/#_ids.png"))

@@ -11,7 +11,7 @@ from tensorboard.plugins.hparams import summary_v2 as hparams
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from utils.files import write_file
+from utils.files import output_folder, write_file
 from utils.locks import FileLock
 from utils.training.environment import environment
 from utils.training.snapshots import snapshot_files
@@ -51,7 +51,7 @@ class RunFolder:
             )
         if not writes:
             return
-        self.folder.mkdir(parents=True, exist_ok=True)
+        output_folder(self.folder)
         try:
             self._lock = FileLock(self.folder / ".lock")
         except BlockingIOError as error:
