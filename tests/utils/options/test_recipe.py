@@ -14,6 +14,7 @@ NEEDED = {
     "train": ["--train-on", "target", "--cityscapes", "y"],
     "train_da": ["--gta5", "x", "--cityscapes", "y"],
 }
+NEEDED_BY_RECIPE = {"taught": ["--teachers", "z.pt"]}
 MODULES = {"train": train, "train_da": train_da}
 
 
@@ -25,7 +26,7 @@ def parse(script, *words):
 def test_every_setting_of_a_recipe_is_a_flag(path):
     """The recipes that come with the project parse, and give their values."""
     for script, settings in tomllib.loads(path.read_text()).items():
-        args = parse(script, "--recipe", path.stem)
+        args = parse(script, "--recipe", path.stem, *NEEDED_BY_RECIPE.get(path.stem, ()))
         for name, value in settings.items():
             assert getattr(args, name) == value
 
@@ -81,7 +82,7 @@ def test_a_wrong_recipe_is_refused(tmp_path, capsys, content, message):
 def test_an_unknown_recipe_is_answered_with_the_known_ones(capsys):
     with pytest.raises(SystemExit):
         parse("train_da", "--recipe", "weak")
-    assert "Expected one of paper, authors, strong" in capsys.readouterr().err
+    assert "Expected one of paper, authors, strong, taught" in capsys.readouterr().err
 
 
 def test_settings_are_read_back(tmp_path):
