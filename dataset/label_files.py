@@ -108,22 +108,35 @@ def _folder_names(folder: Path) -> set[str]:
         return set()
 
 
-def folders_of_labels(paths: Sequence[Path]) -> list[Path]:
-    """Folders among those of ``paths`` whose files are label maps by their content.
+def label_maps(paths: Sequence[Path]) -> set[Path]:
+    """Files among ``paths`` that are label maps by their content.
 
-    Of every folder, PNGs are decoded up to the first that is none, at most ``_MOST_DECODED``. One
-    file tells little: a camera without signal writes black frames, which are as flat as a label.
-    JPEGs, which no label map is, are not opened.
+    They are judged in groups: the files of a folder, those apart whose names add the same to the
+    name of another file there (a_mask.png to a.png). Of a group, PNGs are decoded up to the first
+    that is none, at most ``_MOST_DECODED``. One file tells little: a camera without signal writes
+    black frames, which are as flat as a label. JPEGs, which no label map is, are not opened.
     """
-    by_folder: dict[Path, list[Path]] = defaultdict(list)
+    stems: dict[Path, set[str]] = defaultdict(set)
+    for path in paths:
+        stems[path.parent].add(path.stem)
+    groups: dict[tuple[Path, str], list[Path]] = defaultdict(list)
     for path in paths:
         if path.suffix.lower() == ".png" and not _IMAGE_NAME.search(path.stem):
-            by_folder[path.parent].append(path)
-    return [
-        folder
-        for folder, files in by_folder.items()
-        if all(map(looks_like_label_map, evenly(files, _MOST_DECODED)))
-    ]
+            groups[path.parent, _added_name(path.stem, stems[path.parent])].append(path)
+    return {
+        path
+        for (_, added), files in groups.items()
+        if all(looks_like_label_map(file, bool(added)) for file in evenly(files, _MOST_DECODED))
+        for path in files
+    }
+
+
+def _added_name(stem: str, stems: set[str]) -> str:
+    """What ``stem`` adds to the longest of ``stems`` that it begins with, a word; "" for none."""
+    for match in reversed(list(re.finditer(r"[_.-](?=\w*[A-Za-z])", stem))):
+        if stem[: match.start()] in stems:
+            return stem[match.start() :]
+    return ""
 
 
 def pixels_of(path: Path) -> np.ndarray | None:
@@ -145,8 +158,11 @@ def flatness(pixels: np.ndarray) -> float:
     return (pixels[:, 1:] == pixels[:, :-1]).mean()
 
 
-def looks_like_label_map(path: Path) -> bool:
-    """Whether the pixels of a file are those of a label map; False for a file that is no image."""
+def looks_like_label_map(path: Path, any_colors: bool = False) -> bool:
+    """Whether the pixels of a file are those of a label map; False for a file that is no image.
+
+    ``any_colors``: few colors of any kind are those of classes, too, not Cityscapes' alone.
+    """
     pixels = pixels_of(path)
     if pixels is None or pixels.shape[1] < 16:
         return False
@@ -162,4 +178,5 @@ def looks_like_label_map(path: Path) -> bool:
     if flatness(pixels) < _LEAST_FLAT:
         return False
     values = np.unique(pixels)
-    return len(values) >= 2 and bool(np.isin(values, known).all())
+    is_known = (any_colors and len(values) <= _MOST_VALUES) or bool(np.isin(values, known).all())
+    return len(values) >= 2 and is_known

@@ -10,12 +10,15 @@ from typing import NamedTuple
 
 from dataset.find import LeftOut, match
 from dataset.image_io import IMAGE_SUFFIXES
-from dataset.label_files import folders_of_labels, is_label_file, label_folder
+from dataset.label_files import is_label_file, label_folder, label_maps
 from dataset.listing import ImageList
 
 _LABELS_BY_CONTENT = "label files by their pixels"
 _NO_INPUTS, _RESULTS = "files that are neither image nor video", "results in --output"
+_PREDICTIONS = "predictions of other files here, by their names"
 """What is left out, in words."""
+_PREDICTION = re.compile(r"(.+)_(overlay|colou?r|trainIds|labelIds)\.(png|mp4)")
+"""Names of what scripts.predict writes, in any folder."""
 
 
 def unlabelled_images(patterns: Sequence[str]) -> ImageList:
@@ -57,6 +60,8 @@ def find_images(pattern: str, alone: bool = False) -> list[Path]:
         )
     files = [folder / path for path in found.files]
     as_named = alone and is_single_file(pattern, files)
+    predictions = set() if as_named else _predictions(files)
+    files = [path for path in files if path not in predictions]
     images, labels, maps, others = files_by_kind(files, folder, IMAGE_SUFFIXES, as_named)
     if not images:
         suffixes = ", ".join(sorted({path.suffix.lower() or path.name for path in others})[:5])
@@ -71,7 +76,10 @@ def find_images(pattern: str, alone: bool = False) -> list[Path]:
             f" {', '.join(IMAGE_SUFFIXES)}. Give a folder itself to use all images below it. Cut"
             " a video into images first: ffmpeg -i drive.mp4 -r 2 frames/%06d.jpg"
         )
-    kinds = (("label files", labels), (_LABELS_BY_CONTENT, maps), ("other files", others))
+    kinds = (
+        *(("label files", labels), (_LABELS_BY_CONTENT, maps), ("other files", others)),
+        (_PREDICTIONS, sorted(predictions)),
+    )
     for kind, paths in kinds:
         if paths:
             left_out.add(kind, paths[0].relative_to(folder), len(paths))
@@ -106,10 +114,12 @@ def find_inputs(
         files = sorted(folder / path for path in found.files)
         as_named = is_single_file(pattern, files)
         results = set() if as_named else _results(files, output, result)
-        rest = [path for path in files if path not in results]
+        predictions = set() if as_named else _predictions(files) - results
+        rest = [path for path in files if path not in results | predictions]
         chosen, labels, maps, others = files_by_kind(rest, folder, suffixes, as_named)
         kinds = {"label files": labels, _LABELS_BY_CONTENT: maps, _NO_INPUTS: others}
         kinds[_RESULTS] = [path for path in files if path in results]
+        kinds[_PREDICTIONS] = sorted(predictions)
         for kind, paths in kinds.items():
             if paths:
                 left_out.add(kind, paths[0].relative_to(folder), len(paths))
@@ -131,6 +141,21 @@ def _results(
     real = functools.cache(lambda folder: Path(os.path.realpath(folder)))
     named = [path for path in files if result is None or result.fullmatch(path.name)]
     return {path for path in named if real(path.parent).is_relative_to(real(output))}
+
+
+def _predictions(files: Sequence[Path]) -> set[Path]:
+    """The ``files`` that scripts.predict made of others of them: a_overlay.png of a.png.
+
+    Where names are not unique, it puts those of folders before them: x_a_overlay.png of x/a.png.
+    """
+    stems = {path.stem for path in files}
+    found = set()
+    for path in files:
+        if match := _PREDICTION.fullmatch(path.name):
+            words = match[1].split("_")
+            if any("_".join(words[start:]) in stems for start in range(len(words))):
+                found.add(path)
+    return found
 
 
 def _no_input(patterns: Sequence[str], left_out: Counter[str], suffixes: Sequence[str]) -> str:
@@ -176,8 +201,7 @@ def files_by_kind(
     siblings: dict[Path, set[str]] = {}
     labels = set() if as_named else {p for p in paths if is_label_file(p, top, siblings)}
     candidates = [p for p in paths if p not in labels and p.suffix.lower() in suffixes]
-    folders = set() if as_named else set(folders_of_labels(candidates))
-    maps = {p for p in candidates if p.suffix.lower() == ".png" and p.parent in folders}
+    maps = set() if as_named else label_maps(candidates)
     return FilesByKind(
         [path for path in candidates if path not in maps],
         [path for path in paths if path in labels],

@@ -246,6 +246,20 @@ def test_nothing_but_results(tmp_path):
         find_inputs([str(tmp_path)], (), tmp_path / "out", RESULT)
 
 
+def test_predictions_in_any_folder_are_no_images(tmp_path, capsys):
+    """Those of an earlier --output, too, where the file that they are of is found with them."""
+    touch(tmp_path, "a.png", "x/1.jpg", "y/1.jpg", "b_color.png", "drive.mp4")
+    made = ["a_overlay.png", "a_trainIds.png", "x_1_overlay.png", "drive_color.mp4"]
+    touch(tmp_path, *(f"first/{name}" for name in made))
+    images, videos = find_inputs([str(tmp_path)], (".mp4",), tmp_path / "second")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in (*images, *videos))
+    assert found == ["a.png", "b_color.png", "drive.mp4", "x/1.jpg", "y/1.jpg"]
+    assert "4 predictions of other files here, by their names (such" in capsys.readouterr().out
+    assert len(find_images(str(tmp_path))) == 4
+    assert len(find_inputs([str(tmp_path / "first/*")], (".mp4",))[0]) == 3
+    assert find_images(str(tmp_path / "first/a_overlay.png"))
+
+
 @pytest.mark.parametrize("output", ["real/out", "link/out"])
 @pytest.mark.parametrize("pattern", ["real", "link", "link/**/*.png"])
 def test_results_are_known_through_links(tmp_path, output, pattern):

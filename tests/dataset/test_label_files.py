@@ -317,3 +317,29 @@ def test_folders_above_the_given_one_tell_nothing(tmp_path):
     ):
         with pytest.raises(ValueError, match=f"1 label files .by the name of .*{decided}.,"):
             unlabelled_images([str(tmp_path / given)])
+
+
+@pytest.mark.parametrize("kind", ["trainIds", "other colors"])
+@pytest.mark.parametrize("ending", ["_mask", "_L", ".annotation", "_left_color"])
+def test_label_maps_beside_their_images(tmp_path, kind, ending, capsys):
+    """In one folder with the images, the maps whose names add a word to an image's are labels."""
+    image, label = scene(0, (64, 96))
+    colors = np.random.default_rng(0).integers(0, 256, (256, 3), np.uint8)
+    content = {"trainIds": TRAIN_ID_OF, "other colors": colors}[kind][label]
+    for number in ("drive_1", "drive_2"):
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        Image.fromarray(content).save(tmp_path / f"{number}{ending}.png")
+    for find in (unlabelled_images, lambda words: find_inputs(words, ())[0]):
+        assert len(find([str(tmp_path)])) == 2
+        assert f"label files by their pixels (such as drive_1{ending}.png)" in (
+            capsys.readouterr().out
+        )
+
+
+def test_pictures_beside_others_are_images(tmp_path):
+    """Names that add a word, or a number, do not make labels of photos or of black frames."""
+    image, no_signal = scene(0, (64, 96))[0], np.zeros((64, 96), np.uint8)
+    no_signal[20:30, 20:60] = 255
+    for name, content in (("a", image), ("a_left", image), ("a_1", no_signal), ("a_b_2", image)):
+        Image.fromarray(content).save(tmp_path / f"{name}.png")
+    assert len(unlabelled_images([str(tmp_path)])) == 4
