@@ -389,11 +389,13 @@ def provenance(
     """The images that the network has seen, itself or through what it begins and learns from."""
     origin = {} if args.resume else initial or weights_origin(args.backbone_weights)
     learned = source.identities if method.options.learns_source else []
-    found = inherited([*target.identities, *learned], origin, *method.origins)
+    adapted = set(target.identities)
+    both = [name for name in learned if name in adapted and source.data_set]
+    found = inherited([*target.identities, *learned], origin, *method.origins, labelled=both)
     label_root = method.options.target_needs().label_root
     if label_root is None:
         return found
-    made_by = label_provenance(label_root, args.target_split)
+    made_by = label_provenance(label_root, args.target_split, target)
     return inherited([], found, made_by) | {"label_hashes": label_hashes(target)}
 
 

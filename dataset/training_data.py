@@ -41,10 +41,16 @@ def label_hashes(images: ImageList) -> dict[str, str]:
         return dict(zip(images.names, pool.map(hashed, range(len(images))), strict=True))
 
 
-def label_provenance(label_root: Path, split: str) -> dict[str, Any]:
-    """What the record of pseudo-labels says of the network that made them; {} without a record."""
+def label_provenance(label_root: Path, split: str, target: ImageList) -> dict[str, Any]:
+    """What the record of pseudo-labels says of the network that made them; {} without a record.
+
+    Without one, labels in the root of a data set are the true ones of the ``target`` images.
+    """
     record = label_record(label_root, split)
-    return {"seen_images": [], **record.get("provenance", {})} if record else {}
+    if record:
+        return {"seen_images": [], **record.get("provenance", {})}
+    is_data_set = (Path(label_root) / "leftImg8bit").is_dir()
+    return {"labelled_images": target.identities} if is_data_set else {}
 
 
 @dataclass(frozen=True)

@@ -336,6 +336,26 @@ def test_pseudo_labels_may_move_and_not_change(gta5_root, cityscapes_root, tmp_p
         start("train_da", *common, "--max-steps", 3, "--pseudo-labels", moved, "--resume")
 
 
+def test_true_labels_are_no_pseudo_labels(gta5_root, cityscapes_root, tmp_path, capsys):
+    """The root of the target as --pseudo-labels: warned of, and recorded; its copied labels not."""
+    shutil.copytree(cityscapes_root / "gtFine", tmp_path / "made/gtFine")
+    flags = ("--method", "pseudo-labels", "--max-steps", 1, "--pseudo-labels")
+    for root, count in ((cityscapes_root, 5), (tmp_path / "made", 0)):
+        output = tmp_path / f"{count}"
+        start("train_da", *words("train_da", gta5_root, cityscapes_root, output, *flags, root))
+        warned = "true labels of 5 of the target's images" in capsys.readouterr().out
+        assert warned == bool(count)
+        known = read_checkpoint(output / "run/last.pt").get("labelled_images", [])
+        assert len(known) == count
+
+
+def test_the_target_as_source_is_warned_of(cityscapes_root, tmp_path, capsys):
+    """A variable of the shell that names the wrong root makes an oracle."""
+    flags = ("--method", "minent", "--max-steps", 1)
+    start("train_da", *words("train_da", cityscapes_root, cityscapes_root, tmp_path, *flags))
+    assert "true labels of 5 of the target's images" in capsys.readouterr().out
+
+
 def test_other_looks_and_scored_images_are_refused(gta5_root, cityscapes_root, tmp_path):
     """--target-list and --val-list may move; what they name may not change."""
     lists = []
@@ -384,7 +404,7 @@ def test_true_labels_of_the_target_are_not_forgotten(gta5_root, cityscapes_root,
     roots = (gta5_root, cityscapes_root)
     flags = ("--max-steps", 1)
     start("train", *words("train", *roots, tmp_path / "oracle", *flags))
-    said = "trained on the true labels of 5 of the target's images"
+    said = "the true labels of 5 of the target's images"
     before = tmp_path / "oracle/run/last.pt"
     for name in ("second", "third"):
         begun = ("--init", before, "--method", "minent", *flags)

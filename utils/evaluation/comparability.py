@@ -101,8 +101,8 @@ def adaptation_warnings(
         )
     if labelled := seen_images(metadata.get("labelled_images", []), target):
         warnings.append(
-            "WARNING: a network that this run begins with or learns from (--init, --teachers,"
-            f" --pseudo-labels) was trained on the true labels of {labelled} of the target's"
-            " images: this is not unsupervised adaptation."
+            f"WARNING: the true labels of {labelled} of the target's images are learned from, as"
+            " source or --pseudo-labels, or by a network that this run begins with or learns from"
+            " (--init, --teachers, --pseudo-labels): this is not unsupervised adaptation."
         )
     return warnings
