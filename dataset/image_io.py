@@ -3,6 +3,7 @@
 A prepared ``.npy`` file (scripts/prepare.py) is mapped into memory: only the parts in use are read.
 """
 
+import os
 import struct
 import zlib
 from collections.abc import Iterator
@@ -28,16 +29,13 @@ _EXIF_ORIENTATION = 0x0112
 _BEGINNINGS = {
     b"<": "a web page, or another text in HTML or XML",
     b"version https://git-lfs": "a pointer of Git LFS (git lfs pull fetches the file)",
+    b"/annex/objects": "a pointer of git-annex (git annex get fetches the file)",
     b"PK\x03\x04": "a zip archive",
     b"\x1f\x8b": "a gzip archive",
     b"%PDF": "a PDF",
 }
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
-ABSENT = (
-    "{} does not exist. The copy of the data set is incomplete, or a list names a file that is"
-    " missing."
-)
 TOO_LARGE = (
     "{} has more than "
     + f"{2 * Image.MAX_IMAGE_PIXELS:,}"
@@ -121,7 +119,7 @@ def decode(path: Path) -> tuple[Image.Image, int]:
     Raises FileNotFoundError, ValueError.
     """
     if not path.is_file():
-        raise FileNotFoundError(ABSENT.format(path))
+        raise FileNotFoundError(_absent(path))
     try:
         image = Image.open(path)
         orientation = _orientation(image)
@@ -135,6 +133,19 @@ def decode(path: Path) -> tuple[Image.Image, int]:
             f"{path} cannot be decoded ({error}). {_remedy(path, 'damaged or cut short')}"
         ) from error
     return image, orientation
+
+
+def _absent(path: Path) -> str:
+    """What to say of a file that is not there, or of a link to one."""
+    if path.is_symlink():
+        return (
+            f"{path} is a link to {os.readlink(path)}, where no file is. Fetch that file (git annex"
+            " get, dvc pull), connect its disk, or leave the image out."
+        )
+    return (
+        f"{path} does not exist. The copy of the data set is incomplete, or a list names a file"
+        " that is missing."
+    )
 
 
 def _remedy(path: Path, otherwise: str) -> str:
@@ -235,7 +246,7 @@ def is_turned(path: Path) -> bool:
 def open_image(path: Path) -> Iterator[Image.Image]:
     """Opens an image to read its header. Raises FileNotFoundError, ValueError."""
     if not path.is_file():
-        raise FileNotFoundError(ABSENT.format(path))
+        raise FileNotFoundError(_absent(path))
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:

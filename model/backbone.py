@@ -212,8 +212,8 @@ def _read_weights(path: Path) -> dict[str, Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file raises anything from EOFError to UnpicklingError
         raise ValueError(
-            f"{path} cannot be read as a state dict ({error}). Expected a torchvision state"
-            " dict (.pth)."
+            f"{path} is damaged, or holds more than tensors ({type(error).__name__}). Expected a"
+            " torchvision state dict (.pth). Fetch it again, or give another file."
         ) from error
     if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
         raise ValueError(

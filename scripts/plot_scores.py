@@ -49,9 +49,15 @@ def read_scalar(runs: Sequence[Path], scalar: str) -> dict[Path, Curve]:
     found = {run: known[scalar] for run, known in curves.items() if scalar in known}
     if not found:
         names = sorted({name for known in curves.values() for name in known})
+        if not names:
+            raise ValueError(
+                f"No TensorBoard events in {', '.join(map(str, runs))}. Expected run folders such"
+                " as checkpoints/NAME; to draw all runs in a folder: checkpoints/*"
+            )
+        remedy = " Scores are there of runs with --validate-every." if "val/" in scalar else ""
         raise ValueError(
-            f"No run has the scalar {scalar!r}; they have {names}. Were they trained with"
-            " --validate-every?"
+            f"No run has the scalar {scalar!r}.{remedy} Give one that they have by --scalar:"
+            f" {', '.join(names)}."
         )
     if left_out := [str(run) for run in runs if run not in found]:
         print(f"NOTE: left out, because they have no {scalar}: {', '.join(left_out)}")

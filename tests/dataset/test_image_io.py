@@ -142,6 +142,7 @@ def test_the_pixel_limit_holds_on_both_paths(tmp_path, monkeypatch):
         (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "HEIC or AVIF .*convert"),
         (b"\n<!DOCTYPE html><html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"/annex/objects/SHA256E-s9--4d7a.png\n", "git annex get"),
         (b"", "is empty"),
         (b"PK\x03\x04......", "zip archive"),
     ],
@@ -152,6 +153,14 @@ def test_a_file_of_another_kind_is_called_by_it(tmp_path, content, kind):
     for read in (read_image, read_label, image_size):
         with pytest.raises(ValueError, match=rf"(?s)a\.jpg .*{kind}"):
             read(tmp_path / "a.jpg")
+
+
+def test_a_link_to_nothing_is_called_by_it(tmp_path):
+    """What git-annex and DVC leave of files that are not fetched; ls shows it."""
+    (tmp_path / "1.png").symlink_to("/annex/objects/x")
+    for read in (image_size, read_image, read_label):
+        with pytest.raises(FileNotFoundError, match=r"1\.png is a link to /annex/objects/x"):
+            read(tmp_path / "1.png")
 
 
 def test_on_real_frames(real_data):

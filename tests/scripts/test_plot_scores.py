@@ -40,8 +40,11 @@ def test_each_run_is_a_curve_of_all_its_values(tmp_path):
 
 
 def test_a_scalar_that_no_run_has(tmp_path):
-    with pytest.raises(ValueError, match=r"scalar 'val/none'; they have \['val/miou'\]"):
+    """The scalars that there are, or that these are no run folders, such as their parent."""
+    with pytest.raises(ValueError, match=r"scalar 'val/none'. .*validate-every.*: val/miou\."):
         plot_scores.read_scalar([make_run(tmp_path / "ours", [0.1])], "val/none")
+    with pytest.raises(ValueError, match=r"No TensorBoard events in .*checkpoints/\*"):
+        plot_scores.read_scalar([tmp_path], "val/miou")
 
 
 def test_runs_without_the_scalar_are_left_out_and_named(tmp_path, capsys):

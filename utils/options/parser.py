@@ -149,23 +149,38 @@ def user_path(text: str) -> Path:
 
 def positive_int(text: str) -> int:
     """An argparse type: an integer of at least 1."""
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"expected at least 1, found {value}")
-    return value
+    return _whole_number(text, 1)
 
 
 def non_negative_int(text: str) -> int:
     """An argparse type: an integer of at least 0."""
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError(f"expected at least 0, found {value}")
+    return _whole_number(text, 0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    try:
+        value = int(text)
+    except ValueError as error:
+        message = f"expected a whole number such as 1000, found {text}"
+        raise argparse.ArgumentTypeError(message) from error
+    if value < least:
+        raise argparse.ArgumentTypeError(f"expected at least {least}, found {value}")
+    if value >= 2**63:  # torch's integers have 64 bits
+        raise argparse.ArgumentTypeError(f"expected less than 2^63, found {value}")
     return value
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError as error:
+        message = f"expected a number such as 0.01, found {text}"
+        raise argparse.ArgumentTypeError(message) from error
 
 
 def positive_float(text: str) -> float:
     """An argparse type: a finite number above 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 < value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a finite number above 0, found {text}")
     return value
@@ -181,7 +196,7 @@ def image_scale(text: str) -> float:
 
 def non_negative_float(text: str) -> float:
     """An argparse type: a finite number of at least 0."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value < float("inf"):
         raise argparse.ArgumentTypeError(f"expected a finite number of at least 0, found {text}")
     return value
@@ -189,7 +204,7 @@ def non_negative_float(text: str) -> float:
 
 def probability(text: str) -> float:
     """An argparse type: a number from 0 to 1."""
-    value = float(text)
+    value = _number(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"expected a number from 0 to 1, found {text}")
     return value

@@ -69,6 +69,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         raise FileNotFoundError(
             f"No checkpoint at {path}. Expected a file such as checkpoints/NAME/last.pt."
         )
+    if path.suffix in (".onnx", ".pt2"):
+        raise ValueError(
+            f"{path} is an exported network. Expected the checkpoint that it was made from, such as"
+            " checkpoints/NAME/last.pt."
+        )
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # for a damaged file: anything from EOFError to UnpicklingError
@@ -82,6 +87,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if found != FORMAT:
         raise ValueError(
             f"{path} is no checkpoint of this project (found {found!r}, expected {FORMAT!r})."
+            " Weights of other code: see python -m scripts.convert --help."
         )
     return content
 

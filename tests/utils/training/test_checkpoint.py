@@ -87,6 +87,9 @@ def test_what_is_no_checkpoint_is_refused(tmp_path):
     torch.save({"state": torch.zeros(1)}, tmp_path / "other.pt")
     with pytest.raises(ValueError, match="no checkpoint of this project"):
         read_checkpoint(tmp_path / "other.pt")
+    (tmp_path / "small.onnx").write_bytes(b"")
+    with pytest.raises(ValueError, match=r"is an exported network\. Expected the checkpoint"):
+        read_checkpoint(tmp_path / "small.onnx")
     make(tmp_path / "cut.pt")
     (tmp_path / "cut.pt").write_bytes((tmp_path / "cut.pt").read_bytes()[:-400])
     with pytest.raises(ValueError, match="no checkpoint, or a damaged one"):
