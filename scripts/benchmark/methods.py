@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from dataset.style.photometric import RANDOM_CHANGES
+from model.backbone import BACKBONES
 from model.bisenet import BiSeNet
 from model.inference.tta import CropRegion
 from model.losses.segmentation import build_pixel_weights
@@ -64,7 +65,15 @@ def add_arguments(parser) -> None:
         metavar="METHOD",
         help="which",
     )
-    parser.add_argument("--backbone", choices=("resnet18", "resnet101"), default="resnet18")
+    parser.add_argument(
+        "--backbone", choices=BACKBONES, default="resnet18", help="of the network that is trained"
+    )
+    parser.add_argument(
+        "--fusion-channels",
+        type=positive_int,
+        metavar="N",
+        help="width of the feature fusion in all rows; default: each row's own",
+    )
     parser.add_argument(
         "--batch-size", type=positive_int, default=4, help="images per step and domain"
     )
@@ -165,8 +174,10 @@ def run(args) -> None:
     precision = choose_precision(args.precision, device)
     size = (args.batch_size, *args.crop_size)
     names = ["source-only", *(name for name in args.methods if name != "source-only")]
+    width = {} if args.fusion_channels is None else {"fusion_channels": args.fusion_channels}
     steps = {
-        name: training_step(args.backbone, size, device, precision, METHODS[name]) for name in names
+        name: training_step(args.backbone, size, device, precision, METHODS[name] | width)
+        for name in names
     }
     seconds = measure(steps, device, args.repeats)
     times = {name: ratio(seconds[name], seconds["source-only"]) for name in names}
@@ -176,5 +187,6 @@ def run(args) -> None:
     print(markdown_table([title, "ms (median)", "times source-only"], rows))
     if args.json:
         figures = {"seconds": seconds, "times_source_only": times}
+        figures |= {"backbone": args.backbone, "fusion_channels": args.fusion_channels}
         figures |= {"size": list(size), "precision": precision, **environment()}
         write_json(args.json, figures)

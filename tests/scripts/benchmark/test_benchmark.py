@@ -9,6 +9,7 @@ from model.bisenet import BiSeNet
 from model.inference.cost import convolution_macs
 from scripts.baselines import BaselineBiSeNet
 from scripts.benchmark import __main__ as benchmark
+from scripts.benchmark import methods as benchmark_methods
 from scripts.benchmark import model as benchmark_model
 from scripts.benchmark import train as benchmark_train
 from scripts.benchmark.evaluation import baseline_of, device_notes
@@ -176,6 +177,20 @@ def test_methods_are_timed_against_source_only(tmp_path, capsys):
     assert result["times_source_only"]["source-only"] == 1
     assert list(result["seconds"]) == ["source-only", *names]
     assert "times source-only" in capsys.readouterr().out
+
+
+def test_methods_are_timed_with_any_network(monkeypatch):
+    """Of every backbone of BiSeNet, and of one width in all rows, also those with their own."""
+    networks = []
+
+    def build(*args, **options):
+        networks.append((args[1], options["fusion_channels"]))
+        return BiSeNet(*args, **options)
+
+    monkeypatch.setattr(benchmark_methods, "BiSeNet", build)
+    flags = ["--backbone", "mobilenet_v2", "--fusion-channels", 32, "--methods", "strong"]
+    run("methods", *flags, "--crop-size", 32, 32, "--batch-size", 2, "--repeats", 1)
+    assert networks == [("mobilenet_v2", 32)] * 2
 
 
 @pytest.mark.slow  # ten processes, each of which imports torch
