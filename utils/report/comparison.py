@@ -156,25 +156,37 @@ def warnings_of(rows: list[ComparisonRow]) -> list[str]:
     )
 
 
-def command_of(record: dict) -> str:
-    """The command of a run, quoted for a shell."""
-    return f"python {shlex.join(record['argv'])}"
+def commands_of(starts: Sequence[dict]) -> list[str]:
+    """The commands of a run, quoted for a shell: the first, and later ones that differ in more than
+    --resume.
+    """
+    plain = (tuple(word for word in start["argv"] if word != "--resume") for start in starts)
+    first, *others = dict.fromkeys(plain)
+    return [f"python {shlex.join(words)}" for words in (first, *((*o, "--resume") for o in others))]
 
 
-def hardware_of(record: dict) -> str:
-    """The processor, torch version and precision of a run."""
-    on_cpu = record.get("device", "cuda") == "cpu"  # though there was a GPU
-    processor = record["cpu"] if on_cpu else record["gpu"] or record["cpu"]
-    return f"{processor}, torch {record['torch']}, {record['settings']['precision']}"
+def revisions_of(starts: Sequence[dict]) -> str:
+    """The git revisions that trained a run, in order."""
+    return ", ".join(dict.fromkeys(start["git"] for start in starts))
+
+
+def hardware_of(starts: Sequence[dict]) -> str:
+    """The processors, torch versions and precisions that trained a run, in order."""
+    return "; ".join(dict.fromkeys(map(_hardware, starts)))
+
+
+def _hardware(start: dict) -> str:
+    on_cpu = start.get("device", "cuda") == "cpu"  # though there was a GPU
+    processor = start["cpu"] if on_cpu else start["gpu"] or start["cpu"]
+    return f"{processor}, torch {start['torch']}, {start['settings']['precision']}"
 
 
 def _markdown(tables: list[Table], rows: list[ComparisonRow]) -> str:
     parts = [*(markdown_table(*table) + "\n" for table in tables), protocol_text(rows)]
     for row in rows:
-        record = row.records[0]
-        parts.append(
-            f"- {row.name}: `{command_of(record)}`; git {record['git']}, {hardware_of(record)}"
-        )
+        starts = row.starts[0]
+        commands = ", then ".join(f"`{command}`" for command in commands_of(starts))
+        parts.append(f"- {row.name}: {commands}; git {revisions_of(starts)}, {hardware_of(starts)}")
     parts += [f"- WARNING: {warning}" for warning in warnings_of(rows)]
     return "\n".join(parts) + "\n"
 
@@ -185,11 +197,11 @@ def _csv(rows: list[ComparisonRow], class_names: Sequence[str]) -> str:
     iou_columns = [f"iou {name}" for name in class_names]
     writer.writerow(["row", "seed", *MEASURES, "averaged", "git", "command", *iou_columns])
     for row in rows:
-        for score, record in zip(row.scores, row.records, strict=True):
+        for score, starts in zip(row.scores, row.starts, strict=True):
             measures = [score[measure] for measure in MEASURES]
-            origin = [score["averaged"], record["git"], command_of(record)]
+            origin = [score["averaged"], revisions_of(starts), "; ".join(commands_of(starts))]
             iou = score["iou"] if class_names else ()
-            writer.writerow([row.name, record["seed"], *measures, *origin, *iou])
+            writer.writerow([row.name, starts[0]["seed"], *measures, *origin, *iou])
     return file.getvalue()
 
 

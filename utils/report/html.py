@@ -17,11 +17,12 @@ from utils.report.charts import Bars, Line, bar_chart, line_chart
 from utils.report.comparison import (
     MEASURES,
     class_line,
-    command_of,
+    commands_of,
     hardware_of,
     protocol_text,
     published_class_lines,
     published_score_lines,
+    revisions_of,
     score_line,
     warnings_of,
 )
@@ -310,10 +311,11 @@ def _origins(rows: list[ComparisonRow]) -> str:
     """Seeds, revisions, machines and commands of each row."""
     text = ""
     for row in rows:
-        seeds = ", ".join(str(record["seed"]) for record in row.records)
-        revisions = ", ".join(sorted({record["git"] for record in row.records}))
-        machines = "; ".join(sorted(set(map(hardware_of, row.records))))
+        seeds = ", ".join(str(starts[0]["seed"]) for starts in row.starts)
+        revisions = ", ".join(sorted(set(map(revisions_of, row.starts))))
+        machines = "; ".join(sorted(set(map(hardware_of, row.starts))))
         origin = escape(f"seed {seeds}; git {revisions}; {machines}")
-        commands = "".join(f"<pre>{escape(command_of(record))}</pre>" for record in row.records)
+        commands = ("\n".join(commands_of(starts)) for starts in row.starts)
+        commands = "".join(f"<pre>{escape(command)}</pre>" for command in commands)
         text += f"<h3>{escape(row.name)}</h3><p>{origin}</p>{commands}"
     return text

@@ -16,14 +16,14 @@ DEFAULT_CLASS_SET = "cityscapes19"
 
 @dataclass(frozen=True)
 class ComparisonRow:
-    """A method: its scores for each seed, as eval.py writes them, and the records of its runs.
+    """A method: its scores for each seed, as eval.py writes them, and the starts of its runs.
 
-    A record is the last entry of a run's config.json.
+    ``starts``: of each seed, the entries of config.json that ``starts_of`` keeps.
     """
 
     name: str
     scores: tuple[dict, ...]
-    records: tuple[dict, ...] = ()
+    starts: tuple[tuple[dict, ...], ...] = ()
 
     def values(self, measure: str) -> list[float]:
         """A measure in percent, one value for each seed for which it is defined."""
@@ -80,7 +80,7 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
     """
     rows, protocols = [], {}
     for run, name in names.items():
-        scores, records = [], []
+        scores, starts = [], []
         for file in sorted(folder.glob(f"seed*/{run}.json")):
             content = read_scores(file, ("images", "split", "classes"), fields={})
             protocols[file] = _protocol(content)
@@ -91,9 +91,10 @@ def read_rows(folder: Path, names: dict[str, str]) -> list[ComparisonRow]:
             known = ("images", "split", "class_set", "merge")
             data = {key: content[key] for key in known if key in content}
             scores.append(row | data)
-            records.append(read_run_records(file.with_suffix(""))[-1])
+            records = read_run_records(file.with_suffix(""))
+            starts.append(starts_of(records, row.get("step", math.inf)))
         if scores:
-            rows.append(ComparisonRow(name, tuple(scores), tuple(records)))
+            rows.append(ComparisonRow(name, tuple(scores), tuple(starts)))
     first = next(iter(protocols), None)
     for file, protocol in protocols.items():
         if protocol != protocols[first]:
@@ -112,6 +113,19 @@ def read_run_records(folder: Path) -> list[dict[str, Any]]:
     if not isinstance(records, list) or not records or not isinstance(records[-1], dict):
         raise ValueError(f"{path} holds {json_kind(records)}. Expected {expected}.")
     return records
+
+
+def starts_of(records: Sequence[dict[str, Any]], step: float) -> tuple[dict[str, Any], ...]:
+    """The starts of a run, entries of its config.json, that the network after ``step`` steps is of.
+
+    Not those that were scored before, or ended without a saved step; the last where none is left.
+    """
+    ends = [*(entry.get("first_step", step) for entry in records[1:]), step]
+    return tuple(
+        entry
+        for entry, end in zip(records, ends, strict=True)
+        if entry.get("first_step", 0) < min(end, step)
+    ) or (records[-1],)
 
 
 def _protocol(content: dict) -> str:

@@ -10,19 +10,22 @@ from tests.helpers.records import run_record, score_row
 from utils.report import comparison
 from utils.report.comparison import (
     Table,
+    commands_of,
     comparison_tables,
+    hardware_of,
     mean_and_deviation,
     protocol_text,
+    revisions_of,
     table_2,
 )
-from utils.report.scored_rows import ComparisonRow, read_rows
+from utils.report.scored_rows import ComparisonRow, read_rows, starts_of
 
 CLASS_NAMES = [f"class {c}" for c in range(19)]
 
 
 def row(name: str, mious: list[float]) -> ComparisonRow:
     scores = tuple(score_row(miou) for miou in mious)
-    return ComparisonRow(name, scores, tuple(run_record(seed) for seed in range(len(mious))))
+    return ComparisonRow(name, scores, tuple((run_record(seed),) for seed in range(len(mious))))
 
 
 def test_means_and_deviations():
@@ -117,3 +120,30 @@ def test_the_scored_checkpoint_is_named():
     for file, text in (("last.pt", "last checkpoint"), ("best.pt", "best.pt")):
         score = score_row(0.5) | {"checkpoint": f"runs/ours/{file}"}
         assert protocol_text([ComparisonRow("ours", (score,))]).startswith(f"{text}, full")
+
+
+def test_a_continued_run_is_of_all_that_trained_it():
+    """Its first command and further ones that differ, each revision and machine; not starts that
+    trained nothing of what was scored: killed before they saved, or after the scored step.
+    """
+
+    def start(first_step, git, *words, **changed):
+        argv = ["train.py", "--name", "a", *words]
+        return run_record(argv=argv, first_step=first_step, git=git, **changed)
+
+    records = [
+        start(0, "one", gpu="A100"),
+        start(4, "killed", "--resume"),
+        start(4, "two", "--resume", gpu="H100"),
+        start(6, "two", "--max-steps", "9", "--resume", gpu="H100"),
+        start(9, "ended at once", "--resume"),
+    ]
+    starts = starts_of(records, 9)
+    assert commands_of(starts) == [
+        "python train.py --name a",
+        "python train.py --name a --max-steps 9 --resume",
+    ]
+    assert revisions_of(starts) == "one, two"
+    assert hardware_of(starts) == "A100, torch 2, bf16; H100, torch 2, bf16"
+    assert starts_of(records, 4) == (records[0],)
+    assert starts_of([run_record()], 9) == (run_record(),)  # of before first_step was recorded

@@ -23,8 +23,8 @@ def row(name: str, mious: list[float], classes=tuple(range(19)), **changed) -> C
         score_row(miou, iou=[miou] * 18 + [float("nan")], **protocol, **changed) for miou in mious
     )
     argv = ["train.py", "--name", "a <b>"]
-    records = tuple(run_record(seed, argv=argv, gpu="H100") for seed in range(len(mious)))
-    return ComparisonRow(name, scores, records)
+    starts = tuple((run_record(seed, argv=argv, gpu="H100"),) for seed in range(len(mious)))
+    return ComparisonRow(name, scores, starts)
 
 
 def page(rows, published=False, curves=None, image_rows=(), notes=None) -> str:
