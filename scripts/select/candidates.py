@@ -20,10 +20,16 @@ class Candidate:
     """A checkpoint and what was measured on it. ``folder``: its run."""
 
     path: Path
-    metadata: dict[str, Any]
+    metadata: dict[str, Any] = field(default_factory=dict)
     values: dict[str, float | None] = field(default_factory=dict)
     shares: Tensor | None = None
     probabilities: Tensor | None = None  # (P, C) float16, of the first view
+
+    def read(self) -> dict[str, Any]:
+        """The checkpoint. The metadata are then those of its weights: its run may still save."""
+        checkpoint = read_checkpoint(self.path)
+        self.metadata = {key: value for key, value in checkpoint.items() if key != "parts"}
+        return checkpoint
 
     @property
     def folder(self) -> Path:
@@ -83,11 +89,9 @@ def checkpoint_files(path: Path) -> list[Path]:
 def find_candidates(paths: Sequence[Path]) -> list[Candidate]:
     """All candidates. Raises ValueError where they cannot be compared, or are fewer than two."""
     files = list(dict.fromkeys(file for path in paths for file in checkpoint_files(path)))
-    candidates = []
-    for file in files:
-        checkpoint = read_checkpoint(file)
-        metadata = {key: value for key, value in checkpoint.items() if key != "parts"}
-        candidates.append(Candidate(file, metadata))
+    candidates = [Candidate(file) for file in files]
+    for candidate in candidates:
+        candidate.read()
     if len(candidates) < 2:
         raise ValueError(
             f"Found one checkpoint, {files[0]}: there is nothing to rank. Name several, or a run"

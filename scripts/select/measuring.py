@@ -29,7 +29,6 @@ from utils.evaluation.label_free import (
 )
 from utils.files import json_kind, read_json_object
 from utils.report.curves import Curve, read_curves
-from utils.training.checkpoint import read_checkpoint
 
 VIEWS = (TTAView(1.0), TTAView(1.0, flip=True), TTAView(0.75), TTAView(1.25))
 TEACHER_CURVE, TEACHER_STEPS = "pseudo_label/student_agreement", 100
@@ -52,7 +51,7 @@ def predict_sample(
 
     The pixels of an image depend on the seed and on its position in ``listing`` only.
     """
-    checkpoint = read_checkpoint(candidate.path)
+    checkpoint = candidate.read()
     num_classes = checkpoint["architecture"]["num_classes"]
     predictor = load_predictor(checkpoint, num_classes, device, sampling.dtype)
     found, loading = [], LoaderOptions(sampling.workers, device.type == "cuda")

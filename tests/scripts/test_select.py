@@ -90,6 +90,21 @@ def test_seeds_of_one_name_are_told_apart(cityscapes_root, tmp_path):
     assert list(rows_of(result)) == [f"a ({file})" for file in files]
 
 
+def test_a_run_that_still_saves_is_told_by_its_weights(cityscapes_root, tmp_path, monkeypatch):
+    """The step of last.pt is that of the weights that were measured, not of an earlier save."""
+    folder, sample_images = write_run(tmp_path / "a", (10,), last=20), entry.sample_images
+
+    def saves_meanwhile(args):
+        write_checkpoint(folder / "last.pt", "a", 7, step=30)
+        return sample_images(args)
+
+    monkeypatch.setattr(entry, "sample_images", saves_meanwhile)
+    result = tmp_path / "select.json"
+    run(folder, "--cityscapes", cityscapes_root, "--images", 1, "--json", result)
+    last = json.loads(result.read_text())["candidates"][-1]
+    assert (last["step"], last["values"]["last"]) == (30, 30)
+
+
 def test_the_measure_can_be_chosen(cityscapes_root, tmp_path, capsys):
     """The rankings are the same; another candidate may be recommended."""
     folder = write_run(tmp_path / "a", (10, 20))
