@@ -63,15 +63,17 @@ def missing_scores(folder: Path, names: dict[str, str], single_seed: list[str]) 
 def read_seed_ranges(
     folder: Path, names: dict[str, str]
 ) -> tuple[dict[str, dict[str, SeedRange]], list[str]]:
-    """{scalar: {row: its range over the seeds}}, also of runs without scores, and notes.
+    """{scalar: {row: its range over the scored seeds}}, and notes on rows without curves.
 
-    The notes name rows without curves.
+    Of a row without scores: over all of its seeds.
     """
     ranges: dict[str, dict[str, SeedRange]] = {scalar: {} for scalar in CHARTS}
     without_events = []
     for run, name in names.items():
         runs = [path for path in sorted(folder.glob(f"seed*/{run}")) if path.is_dir()]
-        curves = [read_curves(path) for path in runs]
+        # A seed that still trains would cut the curves of the others: they share few steps.
+        scored = [path for path in runs if path.with_name(f"{run}.json").exists()]
+        curves = [read_curves(path) for path in scored or runs]
         for scalar in CHARTS:
             found = seed_range([curve[scalar] for curve in curves if scalar in curve])
             if found is not None:

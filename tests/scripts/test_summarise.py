@@ -182,6 +182,22 @@ def test_the_report_names_what_is_missing(folder, cityscapes_root):
     assert "Not trained and scored yet: oracle." in (folder / "report.html").read_text()
 
 
+def test_a_seed_that_still_trains_cuts_no_curve(tmp_path):
+    """Curves are of the scored seeds, or of all while none is scored."""
+    for seed, steps in ((0, 5), (1, 2)):
+        with SummaryWriter(str(tmp_path / f"seed{seed}/ada")) as writer:
+            for step in range(steps):
+                writer.add_scalar("loss/segmentation", seed, step)
+
+    def drawn():
+        ranges, _ = entry.read_seed_ranges(tmp_path, {"ada": "ADA"})
+        return ranges["loss/segmentation"]["ADA"]
+
+    assert (drawn().runs, drawn().steps.tolist()) == (2, [0, 1])
+    (tmp_path / "seed0/ada.json").write_text("{}")
+    assert (drawn().runs, drawn().steps.tolist()) == (1, [0, 1, 2, 3, 4])
+
+
 def test_older_records_are_read(folder):
     """A comparison.json of an earlier version says "one_seed"."""
     record = json.loads((folder / "comparison.json").read_text())
