@@ -348,6 +348,9 @@ def main(args: Namespace) -> None:
         images = read_images(args, layout, class_set)
         check_own_images(images, processes, args.tta)
         outputs = open_outputs(args, models, images, class_set)
+        if processes.is_first and args.save_predictions:
+            for output in outputs:
+                output.files.note_others()
         if not images.has_labels:
             for model, output in zip(models, outputs, strict=True):
                 save_without_scores(model, images, output, processes, args.workers)

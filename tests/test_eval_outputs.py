@@ -19,7 +19,7 @@ from model.loading import load_network
 from tests.helpers.networks import write_checkpoint
 from tests.helpers.trees import write_camvid
 from utils.evaluation.metrics import confusion_matrix, scores
-from utils.evaluation.predictions import prediction_files
+from utils.evaluation.predictions import PredictionFiles, prediction_files
 from utils.training.checkpoint import read_checkpoint
 
 pytestmark = pytest.mark.usefixtures("narrow_networks")
@@ -132,6 +132,19 @@ def test_hidden_labels_give_predictions_and_no_scores(
         f"lindau_{n:06}_000019_pred_labelIds.png" for n in range(3)
     ]
     assert "mIoU" not in capsys.readouterr().out
+
+
+def test_predictions_of_other_evaluations_are_noted(tmp_path, capsys):
+    """They would be scored or submitted with the new ones; those of the same images are not."""
+    files = PredictionFiles(tmp_path, ["a/1", "a/2"], "labelIds", np.arange(256, dtype=np.uint8))
+    files.save(0, torch.zeros(4, 4, dtype=torch.uint8))
+    files.note_others()
+    assert capsys.readouterr().out == ""
+    (tmp_path / "other-last").mkdir()
+    old = tmp_path / "other-last/1_pred_labelIds.png"
+    old.write_bytes(b"")
+    files.note_others()
+    assert f"holds 1 other PNGs, first {old}" in capsys.readouterr().out
 
 
 def test_whether_a_split_has_labels_is_told_by_its_layout(checkpoint, tmp_path, capsys):

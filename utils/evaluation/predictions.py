@@ -39,6 +39,17 @@ class PredictionFiles:
         self.folder, self.stored = folder, stored
         self.names = prediction_files(image_names, kind)
 
+    def note_others(self) -> None:
+        """Notes on the screen PNGs of other evaluations: they would be submitted with these."""
+        own = {self.folder / name for name in self.names}
+        others = sorted(path for path in self.folder.rglob("*.png") if path not in own)
+        if others:
+            print(
+                f"NOTE: {self.folder} holds {len(others)} other PNGs, first {others[0]}."
+                " Cityscapes' script and server would read them, too: remove them, or give another"
+                " folder."
+            )
+
     def save(self, index: int, class_map: Tensor) -> None:
         """Writes the class map (H, W) uint8 of the image ``index``."""
         save_prediction(self.folder / self.names[index], self.stored[class_map.cpu().numpy()])
